@@ -1,0 +1,333 @@
+//! What routing may know of a request, and in which order its model's name is looked for.
+use super::body::{BodyFacts, BodyProblem, peek};
+use super::multipart::peek_multipart;
+use super::path::PathFacts;
+use super::prefix::peek_prefix;
+use std::ops::Range;
+
+/// How a client speaks to a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum Dialect {
+    /// `/v1/chat/completions` and its siblings.
+    OpenAi,
+    /// `/v1/models/{m}:predict` (KServe V1, TF-Serving).
+    KServeV1,
+    /// `/v2/models/{m}/infer`.
+    KServeV2,
+    /// Any other path.
+    #[default]
+    Plain,
+}
+
+/// What kind of work a path asks for; `kind: auto` of a model follows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum PathKind {
+    /// Text in, tokens out: chat, completions, embeddings, V2 `generate`.
+    Llm,
+    /// Tensors or media in, an answer out: V1, V2 `infer`, audio, images.
+    Predict,
+    /// Nothing is known.
+    #[default]
+    Raw,
+}
+
+/// A model's name and the bytes that spelled it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// Decoded.
+    pub name: String,
+    /// As sent: percent-encoded in a path; a JSON string with its quotes in a body; bare in a form.
+    pub range: Range<usize>,
+}
+
+/// What was read of a request before it is routed.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Facts {
+    pub dialect: Dialect,
+    pub kind: PathKind,
+    /// The model as the client named it.
+    pub model: Option<String>,
+    /// Where `model` was found, for rewriting.
+    pub found_in: Option<FoundIn>,
+    /// The client asked for a stream (`"stream": true`, or V2 `generate_stream`).
+    pub streaming: bool,
+    /// The wanted top-level fields of a JSON body that were there, as text.
+    pub fields: Vec<(String, String)>,
+}
+
+impl Facts {
+    /// The value of a wanted top-level field of the body.
+    pub fn field(&self, name: &str) -> Option<&str> {
+        self.fields.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// Where a model's name stood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FoundIn {
+    /// Byte range of the name (percent-encoded, as sent) in the path.
+    Path(Range<usize>),
+    /// Byte range of the JSON string, quotes included, in the body.
+    Body(Range<usize>),
+    /// Byte range of the bare value of a form's field `model` in a multipart body.
+    Form(Range<usize>),
+    /// The value of this header.
+    Header(String),
+}
+
+/// One place to look for a model's name: an entry of `model_from`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source<'a> {
+    Path,
+    Body,
+    Header { name: &'a str, value: Option<&'a str> },
+}
+
+impl Source<'_> {
+    /// Without `model_from`: a path that names a model wins, then the body.
+    pub const DEFAULT: [Source<'static>; 2] = [Source::Path, Source::Body];
+}
+
+/// What is known of a request's body when its model is looked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BodyRead {
+    /// There is none, or nobody looked.
+    Absent,
+    Json(BodyFacts),
+    /// A multipart form, and its field `model`.
+    Form(Option<Named>),
+    /// Compressed: it is not opened.
+    Sealed,
+    /// Not readable as JSON. An error only where the body has to name the model.
+    Broken(BodyProblem),
+}
+
+impl BodyRead {
+    /// Reads a complete body; `wanted` are the top-level JSON fields to keep (sticky keys).
+    pub fn whole(
+        content_type: Option<&str>,
+        content_encoding: Option<&str>,
+        body: &[u8],
+        wanted: &[impl AsRef<str>],
+    ) -> Self {
+        Self::read(content_type, content_encoding, body, |body| peek(body, wanted))
+    }
+
+    /// Reads the first bytes of a body that is too long to keep.
+    pub fn prefix(
+        content_type: Option<&str>,
+        content_encoding: Option<&str>,
+        first: &[u8],
+        wanted: &[impl AsRef<str>],
+    ) -> Self {
+        Self::read(content_type, content_encoding, first, |first| peek_prefix(first, wanted))
+    }
+
+    fn read(
+        content_type: Option<&str>,
+        content_encoding: Option<&str>,
+        body: &[u8],
+        peek: impl FnOnce(&[u8]) -> Result<BodyFacts, BodyProblem>,
+    ) -> Self {
+        if body.is_empty() {
+            return Self::Absent;
+        }
+        let encoding = content_encoding.unwrap_or("identity").trim();
+        if !(encoding.is_empty() || encoding.eq_ignore_ascii_case("identity")) {
+            return Self::Sealed;
+        }
+        match content_type {
+            Some(kind) if is_form(kind) => Self::Form(peek_multipart(kind, body)),
+            _ => peek(body).map_or_else(Self::Broken, Self::Json),
+        }
+    }
+}
+
+fn is_form(content_type: &str) -> bool {
+    const FORM: &str = "multipart/form-data";
+    content_type.trim_start().get(..FORM.len()).is_some_and(|t| t.eq_ignore_ascii_case(FORM))
+}
+
+/// Why no model could be read where one had to be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unidentified {
+    #[error(transparent)]
+    Body(#[from] BodyProblem),
+    #[error(
+        "the body is compressed and is not opened: name the model in the path or a header, or send it uncompressed"
+    )]
+    Sealed,
+}
+
+impl Unidentified {
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::Body(_) => 400,
+            Self::Sealed => 415,
+        }
+    }
+
+    /// The stable code of the refusal.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Body(problem) => problem.code(),
+            Self::Sealed => "model_unreadable",
+        }
+    }
+
+    /// The field to blame.
+    pub fn param(&self) -> Option<&'static str> {
+        match self {
+            Self::Body(problem) => problem.param(),
+            Self::Sealed => Some("model"),
+        }
+    }
+}
+
+/// Looks for the model's name in `sources`, in their order; the first that names one wins.
+///
+/// A body's `model` counts as it stands on OpenAI's paths. Elsewhere a body belongs to somebody else's
+/// format, so there `model` counts only when it is `known`, and a body that is not JSON is no error.
+/// No name at all is not an error here: the caller has a `default_model`, or refuses.
+pub fn identify(
+    path: &PathFacts,
+    body: BodyRead,
+    sources: &[Source<'_>],
+    known: impl Fn(&str) -> bool,
+) -> Result<Facts, Unidentified> {
+    let mut found = None;
+    for source in sources {
+        found = match source {
+            Source::Path => {
+                path.model.as_ref().map(|m| (m.name.clone(), FoundIn::Path(m.range.clone())))
+            }
+            Source::Body => named_in_body(path.dialect, &body, &known)?,
+            Source::Header { name, value } => value
+                .map(str::trim)
+                .filter(|value| !value.is_empty())
+                .map(|value| (value.to_owned(), FoundIn::Header((*name).to_owned()))),
+        };
+        if found.is_some() {
+            break;
+        }
+    }
+    let must_read = path.dialect == Dialect::OpenAi && sources.contains(&Source::Body);
+    if found.is_none() && must_read && body == BodyRead::Sealed {
+        return Err(Unidentified::Sealed);
+    }
+    let (model, found_in) = found.unzip();
+    let (stream, fields) = match body {
+        BodyRead::Json(facts) => (facts.stream, facts.fields),
+        BodyRead::Absent | BodyRead::Form(_) | BodyRead::Sealed | BodyRead::Broken(_) => {
+            (false, Vec::new())
+        }
+    };
+    let streaming = path.streams || stream;
+    Ok(Facts { dialect: path.dialect, kind: path.kind, model, found_in, streaming, fields })
+}
+
+fn named_in_body(
+    dialect: Dialect,
+    body: &BodyRead,
+    known: &impl Fn(&str) -> bool,
+) -> Result<Option<(String, FoundIn)>, BodyProblem> {
+    let ours = dialect == Dialect::OpenAi;
+    let (named, place): (_, fn(Range<usize>) -> FoundIn) = match body {
+        BodyRead::Json(facts) => (facts.model.as_ref(), FoundIn::Body),
+        BodyRead::Form(named) => (named.as_ref(), FoundIn::Form),
+        BodyRead::Broken(problem) if ours || *problem == BodyProblem::TwoModels => {
+            return Err(problem.clone());
+        }
+        BodyRead::Broken(_) | BodyRead::Absent | BodyRead::Sealed => return Ok(None),
+    };
+    Ok(named
+        .filter(|named| ours || known(&named.name))
+        .map(|named| (named.name.clone(), place(named.range.clone()))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dialect::read_path;
+
+    fn known(name: &str) -> bool {
+        name == "chat"
+    }
+
+    fn ask(path: &str, body: &str, sources: &[Source<'_>]) -> Result<Facts, Unidentified> {
+        let body = BodyRead::whole(Some("application/json"), None, body.as_bytes(), &["user"]);
+        identify(&read_path(path).unwrap(), body, sources, known)
+    }
+
+    fn model(path: &str, body: &str, sources: &[Source<'_>]) -> Option<String> {
+        ask(path, body, sources).unwrap().model
+    }
+
+    #[test]
+    fn a_path_that_names_a_model_wins_over_the_body() {
+        let found = model("/v2/models/a/infer", r#"{"model":"chat"}"#, &Source::DEFAULT);
+        assert_eq!(found.as_deref(), Some("a"));
+    }
+
+    #[test]
+    fn the_order_of_sources_is_kept() {
+        let sources = [Source::Body, Source::Path];
+        let found = model("/v2/models/a/infer", r#"{"model":"chat"}"#, &sources);
+        assert_eq!(found.as_deref(), Some("chat"));
+        let header = Source::Header { name: "x-model", value: Some("h") };
+        let found = model("/v1/chat/completions", r#"{"model":"b"}"#, &[header, Source::Body]);
+        assert_eq!(found.as_deref(), Some("h"));
+        let absent = Source::Header { name: "x-model", value: None };
+        let found = model("/v1/chat/completions", r#"{"model":"b"}"#, &[absent, Source::Body]);
+        assert_eq!(found.as_deref(), Some("b"));
+    }
+
+    #[test]
+    fn on_other_paths_only_a_known_model_counts() {
+        assert_eq!(model("/score-me", r#"{"model":"tesla-3"}"#, &Source::DEFAULT), None);
+        let found = model("/score-me", r#"{"model":"chat"}"#, &Source::DEFAULT);
+        assert_eq!(found.as_deref(), Some("chat"));
+        assert_eq!(model("/upload", "\u{1}\u{2} not json", &Source::DEFAULT), None);
+        assert_eq!(model("/car", r#"{"model":3}"#, &Source::DEFAULT), None);
+    }
+
+    #[test]
+    fn a_broken_body_is_an_error_where_it_has_to_name_the_model() {
+        let problem = ask("/v1/chat/completions", "{", &Source::DEFAULT).unwrap_err();
+        assert_eq!((problem.status(), problem.code()), (400, "invalid_json"));
+        assert!(ask("/v2/models/a/infer", "{", &Source::DEFAULT).is_ok());
+    }
+
+    #[test]
+    fn two_models_are_refused_on_every_path_that_reads_the_body() {
+        let twice = r#"{"model":"chat","mod\u0065l":"other"}"#;
+        for path in ["/v1/chat/completions", "/score-me"] {
+            let problem = ask(path, twice, &Source::DEFAULT).unwrap_err();
+            assert_eq!(problem, Unidentified::Body(BodyProblem::TwoModels));
+        }
+    }
+
+    #[test]
+    fn a_compressed_body_needs_a_path_or_header() {
+        let sealed = || BodyRead::whole(None, Some("gzip"), b"\x1f\x8b", &["user"; 0]);
+        let chat = read_path("/v1/chat/completions").unwrap();
+        let problem = identify(&chat, sealed(), &Source::DEFAULT, known).unwrap_err();
+        assert_eq!((problem.status(), problem.code()), (415, "model_unreadable"));
+        let header = Source::Header { name: "x-model", value: Some("chat") };
+        let facts = identify(&chat, sealed(), &[Source::Body, header], known).unwrap();
+        assert_eq!(facts.found_in, Some(FoundIn::Header("x-model".to_owned())));
+    }
+
+    #[test]
+    fn streaming_and_wanted_fields_are_reported() {
+        let facts = ask(
+            "/v1/chat/completions",
+            r#"{"model":"chat","stream":true,"user":"u1"}"#,
+            &Source::DEFAULT,
+        )
+        .unwrap();
+        assert!(facts.streaming);
+        assert_eq!(facts.field("user"), Some("u1"));
+        assert!(ask("/v2/models/a/generate_stream", "{}", &Source::DEFAULT).unwrap().streaming);
+    }
+}

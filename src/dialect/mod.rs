@@ -1,0 +1,24 @@
+//! What a request means: which model it names, how its client speaks, how to answer in kind.
+mod body;
+mod code;
+mod facts;
+mod listing;
+mod multipart;
+mod nearest;
+mod path;
+mod prefix;
+mod refusal;
+mod rewrite;
+
+pub use body::{BodyFacts, BodyProblem, peek};
+pub use code::RefusalCode;
+pub use facts::{
+    BodyRead, Dialect, Facts, FoundIn, Named, PathKind, Source, Unidentified, identify,
+};
+pub use listing::{LIVE_BODY, READY_BODY, SERVER_BODY, UNREADY_BODY, models_body};
+pub use multipart::peek_multipart;
+pub use nearest::nearest;
+pub use path::{Local, PathFacts, PathProblem, decoded_path, read_path};
+pub use prefix::peek_prefix;
+pub use refusal::{error_body, sse_error_event};
+pub use rewrite::{rename_in_body, rename_in_form, rename_in_path};

@@ -1,0 +1,90 @@
+//! Puts another model's name where the client's stood, and leaves every other byte alone.
+use bytes::Bytes;
+use std::ops::Range;
+
+/// Replaces the JSON string at `range` (quotes included) by `new`.
+pub fn rename_in_body(body: &Bytes, range: Range<usize>, new: &str) -> Bytes {
+    let name = serde_json::to_string(new).expect("a string is JSON");
+    splice(body, range, name.as_bytes())
+}
+
+/// Replaces the bare value of a multipart field at `range` by `new`.
+pub fn rename_in_form(body: &Bytes, range: Range<usize>, new: &str) -> Bytes {
+    splice(body, range, new.as_bytes())
+}
+
+/// Replaces the name at `range` by `new`, percent-encoded so that it stays one segment.
+pub fn rename_in_path(raw_path_and_query: &str, range: Range<usize>, new: &str) -> String {
+    let mut path = String::with_capacity(raw_path_and_query.len() + new.len());
+    path.push_str(&raw_path_and_query[..range.start]);
+    for byte in new.bytes() {
+        // RFC 3986, `pchar` without `%`; a dot alone could become a dot segment.
+        let plain = byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@".contains(&byte);
+        if plain && !matches!(new, "." | "..") {
+            path.push(char::from(byte));
+        } else {
+            const HEX: &[u8; 16] = b"0123456789ABCDEF";
+            path.push('%');
+            path.push(char::from(HEX[usize::from(byte >> 4)]));
+            path.push(char::from(HEX[usize::from(byte & 15)]));
+        }
+    }
+    path.push_str(&raw_path_and_query[range.end..]);
+    path
+}
+
+fn splice(body: &Bytes, range: Range<usize>, new: &[u8]) -> Bytes {
+    Bytes::from([&body[..range.start], new, &body[range.end..]].concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dialect::{peek, peek_multipart, read_path};
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_slash_in_a_new_name_stays_within_its_segment() {
+        let path = "/v2/models/m/infer?m=1";
+        let range = read_path(path).unwrap().model.unwrap().range;
+        let renamed = rename_in_path(path, range, "meta-llama/L 3:é");
+        assert_eq!(renamed, "/v2/models/meta-llama%2FL%203:%C3%A9/infer?m=1");
+    }
+
+    #[test]
+    fn a_form_is_renamed_in_place() {
+        let kind = "multipart/form-data; boundary=b";
+        let part = |name| {
+            format!(
+                "--b\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\n{name}\r\n--b--\r\n"
+            )
+        };
+        let body = Bytes::from(part("w"));
+        let range = peek_multipart(kind, &body).unwrap().range;
+        assert_eq!(rename_in_form(&body, range, "whisper-1"), part("whisper-1"));
+    }
+
+    proptest! {
+        #[test]
+        fn renaming_a_body_keeps_the_rest(old in ".*", new in ".*", before in ".*", after in ".*") {
+            let json = |s: &str| serde_json::to_string(s).unwrap();
+            let head = format!("{{ \"a{}: 1.0, \"model\" : ", &json(&before)[1..]);
+            let tail = format!(" , \"messages\":{}\n}}", json(&after));
+            let body = Bytes::from(format!("{head}{}{tail}", json(&old)));
+            let range = peek(&body, &["user"]).unwrap().model.unwrap().range;
+            let renamed = rename_in_body(&body, range, &new);
+            prop_assert!(renamed.starts_with(head.as_bytes()) && renamed.ends_with(tail.as_bytes()));
+            let named = peek(&renamed, &["user"]).unwrap().model.unwrap();
+            prop_assert_eq!(named.name, new);
+        }
+
+        #[test]
+        fn a_renamed_path_is_read_back(new in "[^/\0]{1,8}") {
+            let path = "/v1/models/old:predict?x=%20";
+            let range = read_path(path).unwrap().model.unwrap().range;
+            let renamed = rename_in_path(path, range, &new);
+            prop_assert!(renamed.ends_with(":predict?x=%20"));
+            prop_assert_eq!(read_path(&renamed).unwrap().model.unwrap().name, new);
+        }
+    }
+}

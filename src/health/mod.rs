@@ -1,0 +1,8 @@
+//! When a replica may serve: how exchanges end, what probes say, and the standing that follows.
+mod outcome;
+mod probe;
+mod standing;
+
+pub use outcome::{Class, Outcome};
+pub use probe::{ProbeCount, ProbeKind, ProbePlan, ProbeResult};
+pub use standing::Standing;
