@@ -1,5 +1,15 @@
 #![doc = include_str!("README.md")]
+pub mod admin;
 pub mod balance;
+pub mod cli;
+pub mod config;
+pub mod control;
 pub mod dialect;
+pub mod fleet;
 pub mod health;
+pub mod mock;
+pub mod observe;
+pub mod proxy;
 pub mod stats;
+pub mod table;
+pub mod wire;

@@ -1,0 +1,71 @@
+//! The timeline as a stream of server-sent events.
+use crate::observe::{Event, Events};
+use axum::body::{Body, Bytes, HttpBody};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use hyper::body::Frame;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::mpsc;
+
+/// A comment after so much silence: a proxy between must not think the connection dead.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// Follows the timeline: what comes, and before it what came after `seen`, where a client returns.
+pub(super) fn follow(events: Arc<Events>, seen: Option<u64>) -> Response {
+    let (lines, out) = mpsc::channel(16);
+    tokio::spawn(async move {
+        tokio::select! {
+            () = lines.closed() => {}
+            () = tell(&events, seen, &lines) => {}
+        }
+    });
+    ([(header::CONTENT_TYPE, "text/event-stream")], Body::new(Lines(out))).into_response()
+}
+
+async fn tell(events: &Events, seen: Option<u64>, lines: &mpsc::Sender<Bytes>) {
+    // The feed only wakes: what is told comes from the list, so that a slow reader misses nothing that is kept.
+    let mut feed = events.follow();
+    let newest = events.recent().last().map_or(0, |event| event.id);
+    // An id beyond the newest is of an earlier process.
+    let mut told = seen.map_or(newest, |seen| if seen > newest { 0 } else { seen });
+    let mut text = ": following\n\n".to_owned();
+    loop {
+        let before = told;
+        for event in events.recent().iter().filter(|event| event.id > before) {
+            text.push_str(&block(event));
+            told = event.id;
+        }
+        if !text.is_empty() && lines.send(Bytes::from(std::mem::take(&mut text))).await.is_err() {
+            return;
+        }
+        match tokio::time::timeout(HEARTBEAT, feed.recv()).await {
+            Ok(Err(RecvError::Closed)) => return,
+            Ok(Ok(_) | Err(RecvError::Lagged(_))) => {}
+            Err(_) => text.push_str(": still here\n\n"),
+        }
+    }
+}
+
+fn block(event: &Event) -> String {
+    let data = serde_json::to_string(event).expect("an event is plain strings");
+    format!("id: {}\nevent: {}\ndata: {data}\n\n", event.id, event.kind)
+}
+
+struct Lines(mpsc::Receiver<Bytes>);
+
+impl HttpBody for Lines {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.0.poll_recv(cx).map(|lines| lines.map(|lines| Ok(Frame::data(lines))))
+    }
+}

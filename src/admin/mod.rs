@@ -1,0 +1,17 @@
+//! The admin listener: status, metrics and orders over HTTP, and a page that shows them.
+mod answer;
+mod feed;
+mod guard;
+mod office;
+mod orders;
+mod page;
+mod read;
+mod server;
+mod status;
+
+pub use guard::{Denied, Knock, judge};
+pub use office::{Office, Readiness};
+pub use server::serve;
+pub use status::{
+    ConfigStatus, LastReload, ListenerStatus, ModelStatus, ReplicaStatus, Status, VersionStatus,
+};

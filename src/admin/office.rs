@@ -1,0 +1,59 @@
+//! What the admin listener knows of the rest of the process.
+use crate::control::{Desk, Orders};
+use crate::observe::{Events, Meters};
+use crate::stats::{Moment, MonotonicClock};
+use crate::table::Current;
+use std::fmt;
+use std::sync::Arc;
+
+/// May clients be sent here?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    Serving,
+    /// On the way out: readiness fails, connections are still accepted.
+    Notice,
+    /// Nothing new is accepted; what runs finishes.
+    Draining,
+}
+
+impl Readiness {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Serving => "serving",
+            Self::Notice => "notice",
+            Self::Draining => "draining",
+        }
+    }
+}
+
+/// Shared by all admin connections.
+pub struct Office {
+    pub current: Current,
+    pub meters: Arc<Meters>,
+    pub events: Arc<Events>,
+    pub desk: Arc<Desk>,
+    pub orders: Orders,
+    /// The wall clock at [`Moment::ZERO`] of `clock`.
+    pub started: jiff::Timestamp,
+    pub clock: MonotonicClock,
+    /// Name and bound address of each listener.
+    pub listeners: Box<dyn Fn() -> Vec<(String, String)> + Send + Sync>,
+    pub readiness: Box<dyn Fn() -> Readiness + Send + Sync>,
+}
+
+impl fmt::Debug for Office {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Office").field("started", &self.started).finish_non_exhaustive()
+    }
+}
+
+impl Office {
+    /// A moment as people read it, to the millisecond.
+    pub(super) fn wall(&self, moment: Moment) -> jiff::Timestamp {
+        let millis = i64::try_from(moment.as_nanos() / 1_000_000).unwrap_or(i64::MAX);
+        let since = jiff::SignedDuration::from_millis(millis);
+        let started = self.started.as_millisecond();
+        let started = jiff::Timestamp::from_millisecond(started).unwrap_or(self.started);
+        started.checked_add(since).unwrap_or(jiff::Timestamp::MAX)
+    }
+}

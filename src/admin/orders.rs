@@ -1,0 +1,167 @@
+//! What may be ordered, and the new state as the answer.
+use super::answer::{Answered, Fault, good};
+use super::office::Office;
+use super::status;
+use crate::control::{Answer, Order, Reload, Target};
+use crate::table::Table;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
+use axum::http::StatusCode;
+use axum::response::IntoResponse as _;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
+
+type Shared = State<Arc<Office>>;
+type Body = Result<Bytes, BytesRejection>;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReloadOrder {
+    reason: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StopOrder {
+    drain: Option<String>,
+    reason: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReplicaOrder {
+    model: String,
+    version: String,
+    replica: Option<String>,
+    reason: Option<String>,
+}
+
+pub(super) async fn reload(State(office): Shared, body: Body) -> Answered {
+    let ReloadOrder { reason } = optional(body)?;
+    match give(&office, Order::Reload { always: true }, reason).await? {
+        Some(Reload::Rejected { text, diagnostics }) => Err(Fault::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "rejected",
+            "the file has errors; the running configuration keeps serving",
+        )
+        .with(json!({
+            "result": "rejected",
+            "generation": office.current.load().generation,
+            "changes": [],
+            "diagnostics": diagnostics,
+            "text": text,
+        }))),
+        Some(Reload::Applied { generation, changes }) => {
+            Ok(good(&json!({"result": "applied", "generation": generation, "changes": changes})))
+        }
+        Some(Reload::Unchanged) | None => {
+            let generation = office.current.load().generation;
+            Ok(good(&json!({"result": "unchanged", "generation": generation, "changes": []})))
+        }
+    }
+}
+
+pub(super) async fn stop(State(office): Shared, body: Body) -> Answered {
+    let StopOrder { drain, reason } = optional(body)?;
+    let drain = drain.map(|text| duration(&text)).transpose().map_err(Fault::bad_request)?;
+    give(&office, Order::Stop { drain }, reason).await?;
+    Ok((StatusCode::ACCEPTED, good(&json!({"draining": true}))).into_response())
+}
+
+pub(super) async fn drain(State(office): Shared, body: Body) -> Answered {
+    set_drained(&office, body, true).await
+}
+
+pub(super) async fn undrain(State(office): Shared, body: Body) -> Answered {
+    set_drained(&office, body, false).await
+}
+
+async fn set_drained(office: &Office, body: Body, drained: bool) -> Answered {
+    let ReplicaOrder { model, version, replica, reason } = required(body)?;
+    let target = Target { model, version, replica };
+    give(office, Order::Drain { target: target.clone(), drained }, reason).await?;
+    Ok(good(&state_of(office, &office.current.load(), &target)))
+}
+
+/// The target's replicas as they stand now.
+fn state_of(office: &Office, table: &Table, target: &Target) -> Value {
+    let model = table.models.iter().find(|model| *model.name == *target.model);
+    let version =
+        model.and_then(|model| model.versions.iter().find(|v| *v.name == *target.version));
+    let members = version.map(|version| &*version.members).unwrap_or_default();
+    let wanted = |url: &str| target.replica.as_deref().is_none_or(|replica| replica == url);
+    let replicas: Vec<_> = members
+        .iter()
+        .filter(|member| wanted(&member.replica.id.url))
+        .map(|member| status::replica(office, member))
+        .collect();
+    json!({"model": target.model, "version": target.version, "replicas": replicas})
+}
+
+/// Hands an order in. `Some` is how a reload ended.
+async fn give(
+    office: &Office,
+    order: Order,
+    reason: Option<String>,
+) -> Result<Option<Reload>, Fault> {
+    match office.orders.give(order, "api", reason).await {
+        Answer::Done => Ok(None),
+        Answer::Reloaded(reload) => Ok(Some(reload)),
+        Answer::Unknown(why) => Err(Fault::new(StatusCode::NOT_FOUND, "unknown_target", why)),
+        Answer::Failed(why) => Err(Fault::new(StatusCode::CONFLICT, "failed", why)),
+    }
+}
+
+/// `10m`, `1h30m`, `0`.
+fn duration(text: &str) -> Result<Duration, String> {
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    let parsed = text.parse::<jiff::SignedDuration>().ok();
+    parsed.and_then(|duration| Duration::try_from(duration).ok()).ok_or_else(|| {
+        format!("`drain` is {text:?}, which is not a duration such as `30s` or `10m`")
+    })
+}
+
+fn optional<T: DeserializeOwned + Default>(body: Body) -> Result<T, Fault> {
+    let bytes = whole(body)?;
+    if bytes.is_empty() { Ok(T::default()) } else { parse(&bytes) }
+}
+
+fn required<T: DeserializeOwned>(body: Body) -> Result<T, Fault> {
+    parse(&whole(body)?)
+}
+
+fn whole(body: Body) -> Result<Bytes, Fault> {
+    body.map_err(|rejection| match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            Fault::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "an order fits in 1 MiB")
+        }
+        _ => Fault::bad_request("the body could not be read"),
+    })
+}
+
+fn parse<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, Fault> {
+    serde_json::from_slice(bytes)
+        .map_err(|error| Fault::bad_request(format!("in the body: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_those_of_the_file() {
+        assert_eq!(duration("10m"), Ok(Duration::from_mins(10)));
+        assert_eq!(duration("1h30m"), Ok(Duration::from_mins(90)));
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(duration("0"), Ok(Duration::ZERO));
+        for bad in ["", "10", "-5m", "soon", "5x"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+}

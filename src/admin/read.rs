@@ -1,0 +1,91 @@
+//! What may be asked without changing anything.
+use super::answer::{Answered, Fault, good};
+use super::office::{Office, Readiness};
+use super::{feed, status};
+use crate::config::effective_yaml;
+use crate::control::Loaded;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+type Shared = State<Arc<Office>>;
+
+pub(super) async fn health() -> Response {
+    good(&json!({"status": "ok"}))
+}
+
+/// Says nothing of replicas: one of them failing is no reason to take Evener out.
+pub(super) async fn ready(State(office): Shared) -> Answered {
+    match (office.readiness)() {
+        Readiness::Serving => Ok(good(&json!({"ready": true}))),
+        phase @ (Readiness::Notice | Readiness::Draining) => Err(Fault::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "shutting_down",
+            format!("on the way out ({})", phase.name()),
+        )
+        .with(json!({"ready": false}))),
+    }
+}
+
+pub(super) async fn metrics(State(office): Shared) -> Response {
+    let text = crate::observe::expose(&office.current.load(), &office.meters);
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+}
+
+pub(super) async fn status(State(office): Shared) -> Response {
+    good(&status::status(&office, &office.current.load()))
+}
+
+pub(super) async fn model(
+    State(office): Shared,
+    name: Result<Path<String>, PathRejection>,
+) -> Answered {
+    let Path(name) = name.map_err(|_| Fault::bad_request("the model's name is not UTF-8"))?;
+    let table = office.current.load();
+    let found = table.model(&name).map(|model| good(&status::model(&office, model)));
+    found.ok_or_else(|| {
+        let names: Vec<&str> = table.models.iter().map(|model| &*model.name).collect();
+        let message = format!("there is no model `{name}`; there are: {}", names.join(", "));
+        Fault::new(StatusCode::NOT_FOUND, "model_not_found", message)
+    })
+}
+
+pub(super) async fn config(State(office): Shared) -> Response {
+    let table = office.current.load();
+    let status = status::config(&office);
+    let history: Vec<Value> = office.desk.history().iter().map(|loaded| attempt(loaded)).collect();
+    good(&json!({
+        "file": status.file,
+        "hash": status.hash,
+        "generation": table.generation,
+        "loaded_at": status.loaded_at,
+        "last_reload": status.last_reload,
+        "yaml": effective_yaml(&table.plan),
+        "history": history,
+    }))
+}
+
+fn attempt(loaded: &Loaded) -> Value {
+    let diagnostics = loaded.rejected.as_ref().map(|rejected| rejected.diagnostics.clone());
+    json!({
+        "at": loaded.at,
+        "result": loaded.result.name(),
+        "generation": loaded.generation,
+        "hash": loaded.hash,
+        "who": loaded.who,
+        "changes": loaded.changes,
+        "diagnostics": diagnostics.unwrap_or_else(|| json!([])),
+    })
+}
+
+pub(super) async fn events(State(office): Shared, headers: HeaderMap) -> Response {
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    if accept.is_some_and(|accept| accept.contains("text/event-stream")) {
+        let seen = headers.get("last-event-id").and_then(|value| value.to_str().ok()?.parse().ok());
+        return feed::follow(Arc::clone(&office.events), seen);
+    }
+    good(&json!({"events": office.events.recent()}))
+}

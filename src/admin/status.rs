@@ -1,0 +1,159 @@
+//! What `/api/v1/status` says, as data: written by the server, read by `evener status`.
+use super::office::{Office, Readiness};
+use crate::health::Class;
+use crate::observe::observed_shares;
+use crate::stats::{Clock as _, Moment};
+use crate::table::{Member, Model, Table, Version};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Status {
+    pub version: String,
+    pub generation: u64,
+    pub ready: bool,
+    pub draining: bool,
+    pub started_at: jiff::Timestamp,
+    pub uptime_seconds: f64,
+    pub config: ConfigStatus,
+    pub listeners: Vec<ListenerStatus>,
+    pub models: Vec<ModelStatus>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ConfigStatus {
+    pub file: String,
+    /// Of the text that serves.
+    pub hash: String,
+    pub loaded_at: jiff::Timestamp,
+    pub last_reload: LastReload,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LastReload {
+    /// `applied`, `unchanged`, `rejected`.
+    pub result: String,
+    pub at: jiff::Timestamp,
+    pub diagnostics: Vec<Value>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ListenerStatus {
+    pub name: String,
+    pub address: String,
+}
+
+/// Shares are percents.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ModelStatus {
+    pub name: String,
+    pub aliases: Vec<String>,
+    pub versions: Vec<VersionStatus>,
+    /// Always null: there are no canaries yet.
+    pub canary: Option<Value>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct VersionStatus {
+    pub name: String,
+    pub share: f64,
+    pub configured_share: f64,
+    /// Since the shares last changed; `None`: the model served nothing since.
+    pub observed_share: Option<f64>,
+    pub requests_total: u64,
+    pub replicas: Vec<ReplicaStatus>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ReplicaStatus {
+    pub url: String,
+    pub state: String,
+    pub reason: Option<String>,
+    pub since: jiff::Timestamp,
+    pub in_flight: u32,
+    pub slots: Option<u32>,
+    pub weight: f64,
+    pub slowness: f64,
+    pub requests_total: u64,
+    pub failures_total: u64,
+}
+
+pub(super) fn status(office: &Office, table: &Table) -> Status {
+    let readiness = (office.readiness)();
+    let uptime = office.clock.now().as_secs_f64();
+    let listeners = (office.listeners)();
+    Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        generation: table.generation,
+        ready: readiness == Readiness::Serving,
+        draining: readiness != Readiness::Serving,
+        started_at: office.wall(Moment::ZERO),
+        uptime_seconds: rounded(uptime, 1e3),
+        config: config(office),
+        listeners: listeners
+            .into_iter()
+            .map(|(name, address)| ListenerStatus { name, address })
+            .collect(),
+        models: table.models.iter().map(|each| model(office, each)).collect(),
+    }
+}
+
+pub(super) fn config(office: &Office) -> ConfigStatus {
+    let (hash, loaded_at) = office.desk.running();
+    let last = office.desk.last();
+    let diagnostics = last.rejected.as_ref().and_then(|rejected| rejected.diagnostics.as_array());
+    ConfigStatus {
+        file: office.desk.file.display().to_string(),
+        hash,
+        loaded_at,
+        last_reload: LastReload {
+            result: last.result.name().to_owned(),
+            at: last.at,
+            diagnostics: diagnostics.cloned().unwrap_or_default(),
+        },
+    }
+}
+
+pub(super) fn model(office: &Office, model: &Model) -> ModelStatus {
+    let observed = observed_shares(model);
+    let version = |(i, version): (usize, &Version)| VersionStatus {
+        name: version.name.to_string(),
+        share: percent(version.share),
+        configured_share: percent(model.plan.split[version.index]),
+        observed_share: observed.as_ref().map(|shares| rounded(shares[i] * 100.0, 1e3)),
+        requests_total: version.state.requests.total(),
+        replicas: version.members.iter().map(|member| replica(office, member)).collect(),
+    };
+    ModelStatus {
+        name: model.name.to_string(),
+        aliases: model.plan.aliases.clone(),
+        versions: model.versions.iter().enumerate().map(version).collect(),
+        canary: None,
+    }
+}
+
+pub(super) fn replica(office: &Office, member: &Member) -> ReplicaStatus {
+    let replica = &member.replica;
+    let failures = Class::ALL.into_iter().filter(|class| class.blames_replica());
+    ReplicaStatus {
+        url: replica.id.url.to_string(),
+        state: replica.standing().name().to_owned(),
+        reason: replica.reason().map(|reason| reason.to_string()),
+        since: office.wall(replica.since()),
+        in_flight: replica.in_flight(),
+        slots: member.slots,
+        weight: rounded(f64::from(member.weight), 1e6),
+        slowness: rounded(f64::from(replica.slowness()), 1e3),
+        requests_total: replica.outcomes.total(),
+        failures_total: failures.map(|class| replica.outcomes.of_class(class)).sum(),
+    }
+}
+
+/// A fraction as percents, without the dust of binary numbers.
+fn percent(share: f64) -> f64 {
+    rounded(share * 100.0, 1e9)
+}
+
+fn rounded(value: f64, parts: f64) -> f64 {
+    (value * parts).round() / parts
+}

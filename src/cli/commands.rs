@@ -1,0 +1,74 @@
+//! The command line as a whole: which commands there are, and where each is.
+#![expect(clippy::print_stderr, reason = "the command line speaks to people")]
+use super::{
+    CheckArgs, CompletionsArgs, DrainArgs, ReloadArgs, RunArgs, StatusArgs, StopArgs, check,
+    completions, demo, drain, mock, reload, run, schema, status, stop, undrain,
+};
+use crate::control::verify;
+use clap::{CommandFactory as _, Parser, Subcommand};
+use std::process::ExitCode;
+
+/// A layer-7 load balancer and canary router for model endpoints
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    propagate_version = true,
+    after_help = "\
+First steps:
+  evener demo                     see it work: mock models, traffic, a replica that dies and returns
+  evener check conf/minimal.yaml  check a configuration
+  evener run -c conf/minimal.yaml serve
+
+Exit codes: 0 done, 1 found errors or a negative verdict, 2 usage, 3 undecided."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(RunArgs),
+    Check(CheckArgs),
+    /// Print the JSON Schema of the configuration file, for editors
+    Schema,
+    Status(StatusArgs),
+    Reload(ReloadArgs),
+    Stop(StopArgs),
+    /// Send no new requests to a replica or a version; those that run finish
+    Drain(DrainArgs),
+    /// Send requests again to what was drained
+    Undrain(DrainArgs),
+    Mock(mock::MockArgs),
+    Demo(demo::DemoArgs),
+    Completions(CompletionsArgs),
+}
+
+/// Runs the command that the arguments name.
+pub fn main() -> ExitCode {
+    let Cli { command } = Cli::parse();
+    let done = match command {
+        Command::Run(args) => run(args),
+        Command::Check(args) => Ok(check(args, verify)),
+        Command::Schema => Ok(schema()),
+        Command::Demo(args) => demo::run(args),
+        Command::Completions(args) => Ok(completions(&args, &mut Cli::command())),
+        Command::Mock(args) => {
+            block_on(mock::run(args)).and_then(|served| served.map(|()| ExitCode::SUCCESS))
+        }
+        Command::Status(args) => block_on(status(args)),
+        Command::Reload(args) => block_on(reload(args)),
+        Command::Stop(args) => block_on(stop(args)),
+        Command::Drain(args) => block_on(drain(args)),
+        Command::Undrain(args) => block_on(undrain(args)),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+/// For commands that are not the proxy: one thread is enough.
+fn block_on<T>(work: impl Future<Output = T>) -> anyhow::Result<T> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work))
+}

@@ -1,0 +1,199 @@
+//! `evener reload`, `stop`, `drain` and `undrain`: orders to an Evener that runs.
+use super::remote::{AdminArgs, Failure, Remote, finish, segment};
+use super::terminal::{clean, clean_lines};
+use crate::admin::{ModelStatus, ReplicaStatus};
+use crate::control::Target;
+use clap::Args;
+use serde_json::{Value, json};
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Between two looks at what is waited for.
+const POLL: Duration = Duration::from_millis(250);
+
+/// Read the configuration file again
+#[derive(Args, Clone, Debug)]
+pub struct ReloadArgs {
+    /// Why, for the timeline
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    #[command(flatten)]
+    pub remote: AdminArgs,
+}
+
+/// End: running requests finish first
+#[derive(Args, Clone, Debug)]
+pub struct StopArgs {
+    /// Cut what still runs after this long [default: `shutdown.drain` of the file]
+    #[arg(long, value_name = "DURATION")]
+    pub drain: Option<String>,
+    /// Why, for the timeline
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    #[command(flatten)]
+    pub remote: AdminArgs,
+}
+
+/// What `drain` and `undrain` take.
+#[derive(Args, Clone, Debug)]
+pub struct DrainArgs {
+    /// A version, or one of its replicas
+    #[arg(value_name = "MODEL/VERSION[/URL]", value_parser = target)]
+    pub target: Target,
+    /// Return when it is done: drained replicas run nothing any more, undrained ones are healthy
+    #[arg(long)]
+    pub wait: bool,
+    /// Why, for the timeline
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    #[command(flatten)]
+    pub remote: AdminArgs,
+}
+
+pub async fn reload(args: ReloadArgs) -> ExitCode {
+    finish(give_reload(&args).await)
+}
+
+pub async fn stop(args: StopArgs) -> ExitCode {
+    finish(give_stop(&args).await)
+}
+
+/// Give replicas no new requests; those that run finish
+pub async fn drain(args: DrainArgs) -> ExitCode {
+    finish(give_drain(&args, true).await)
+}
+
+/// Give drained replicas requests again
+pub async fn undrain(args: DrainArgs) -> ExitCode {
+    finish(give_drain(&args, false).await)
+}
+
+async fn give_reload(args: &ReloadArgs) -> Result<String, Failure> {
+    let remote = Remote::new(&args.remote)?;
+    let reply = remote.post("/api/v1/reload", &json!({"reason": args.reason})).await?;
+    if let Some(text) = reply.body["text"].as_str() {
+        return Err(Failure { message: clean_lines(text), code: 1 });
+    }
+    let body = reply.good()?;
+    let mut text = format!(
+        "{}: generation {} serves\n",
+        clean(body["result"].as_str().unwrap_or("done")),
+        body["generation"],
+    );
+    for change in body["changes"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        text.extend(["  ", &clean(change), "\n"]);
+    }
+    Ok(text)
+}
+
+async fn give_stop(args: &StopArgs) -> Result<String, Failure> {
+    let mut body = json!({"reason": args.reason});
+    if let Some(drain) = &args.drain {
+        body["drain"] = json!(drain);
+    }
+    let reply = Remote::new(&args.remote)?.post("/api/v1/stop", &body).await?;
+    let usage = reply.status == 400;
+    reply.good().map_err(|failure| if usage { Failure { code: 2, ..failure } } else { failure })?;
+    Ok("stopping: running requests finish first\n".to_owned())
+}
+
+async fn give_drain(args: &DrainArgs, drained: bool) -> Result<String, Failure> {
+    let remote = Remote::new(&args.remote)?;
+    let Target { model, version, replica } = &args.target;
+    let path = if drained { "/api/v1/replicas/drain" } else { "/api/v1/replicas/undrain" };
+    let body =
+        json!({"model": model, "version": version, "replica": replica, "reason": args.reason});
+    let answer = remote.post(path, &body).await?.good()?;
+    let replicas: Vec<ReplicaStatus> = serde_json::from_value(answer["replicas"].clone())
+        .map_err(|error| Failure::new(format!("the answer is not understood: {error}")))?;
+    let replicas = if args.wait { wait(&remote, &args.target, drained).await? } else { replicas };
+    Ok(replicas.iter().map(describe).collect())
+}
+
+fn describe(replica: &ReplicaStatus) -> String {
+    let (url, state) = (clean(&replica.url), clean(&replica.state));
+    format!("{url}  {state}  {} in flight\n", replica.in_flight)
+}
+
+/// Looks again and again until every target is where it was sent; one that left the file is there.
+async fn wait(
+    remote: &Remote,
+    target: &Target,
+    drained: bool,
+) -> Result<Vec<ReplicaStatus>, Failure> {
+    loop {
+        let path = format!("/api/v1/models/{}", segment(&target.model));
+        let body = remote.get(&path).await?.good()?;
+        let model: ModelStatus = serde_json::from_value(body)
+            .map_err(|error| Failure::new(format!("the answer is not understood: {error}")))?;
+        let version = model.versions.into_iter().find(|version| version.name == target.version);
+        let replicas = version.map(|version| version.replicas).unwrap_or_default();
+        let wanted = |r: &ReplicaStatus| target.replica.as_ref().is_none_or(|url| *url == r.url);
+        let targets: Vec<_> = replicas.into_iter().filter(wanted).collect();
+        let there = |r: &ReplicaStatus| {
+            if drained { r.state == "draining" && r.in_flight == 0 } else { r.state == "healthy" }
+        };
+        if targets.iter().all(there) {
+            return Ok(targets);
+        }
+        if let Some(back) = targets.iter().find(|r| drained && r.state != "draining") {
+            let url = &back.url;
+            return Err(Failure::new(format!(
+                "{url} is no longer draining: somebody undrained it"
+            )));
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// `MODEL/VERSION`, or `MODEL/VERSION/URL`. A model's name may hold slashes itself.
+fn target(text: &str) -> Result<Target, String> {
+    const SCHEMES: [&str; 4] = ["/http://", "/h2c://", "/grpc://", "/unix:"];
+    let url_at = SCHEMES.iter().filter_map(|scheme| text.find(scheme)).min();
+    let (name, url) = match url_at {
+        Some(at) => (&text[..at], Some(&text[at + 1..])),
+        None => (text, None),
+    };
+    let (model, version) = name
+        .rsplit_once('/')
+        .filter(|(model, version)| !model.is_empty() && !version.is_empty())
+        .ok_or("write MODEL/VERSION or MODEL/VERSION/URL, such as chat/v1/http://10.0.0.1:8000")?;
+    Ok(Target {
+        model: model.to_owned(),
+        version: version.to_owned(),
+        replica: url.map(as_in_the_file),
+    })
+}
+
+/// Replicas are known by the spelling that `config` gives them.
+fn as_in_the_file(url: &str) -> String {
+    if let Some(path) = url.strip_prefix("unix:") {
+        return format!("unix:{}", path.strip_prefix("//").unwrap_or(path));
+    }
+    let url = url.trim_end_matches('/').to_ascii_lowercase();
+    url.strip_prefix("grpc://").map(|rest| format!("h2c://{rest}")).unwrap_or(url)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts(text: &str) -> (String, String, Option<String>) {
+        let Target { model, version, replica } = target(text).unwrap();
+        (model, version, replica)
+    }
+
+    #[test]
+    fn a_target_is_a_version_or_a_replica_of_it() {
+        let made = |model: &str, version: &str, url: Option<&str>| {
+            (model.to_owned(), version.to_owned(), url.map(str::to_owned))
+        };
+        assert_eq!(parts("chat/v1"), made("chat", "v1", None));
+        assert_eq!(parts("chat/v1/http://A:1/"), made("chat", "v1", Some("http://a:1")));
+        assert_eq!(parts("meta/llama/v1/grpc://a:1"), made("meta/llama", "v1", Some("h2c://a:1")));
+        assert_eq!(parts("m/v/unix:///run/x"), made("m", "v", Some("unix:/run/x")));
+        for bad in ["chat", "/v1", "chat/", "chat/http://a:1", ""] {
+            assert!(target(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! `evener run`: serves until it is told to end.
+#![expect(
+    clippy::print_stdout,
+    reason = "the contract's lines: one for each bound socket, then `ready`"
+)]
+use super::{config_file, env};
+use crate::admin::{self, Office, Readiness};
+use crate::config;
+use crate::control::{Order, Orders, Runner, Started, systemd, verify};
+use crate::proxy::Phase;
+use crate::table::ListenAddress;
+use anyhow::Context as _;
+use clap::Args;
+use rustix::process::{Resource, getrlimit, setrlimit};
+use std::io::{IsTerminal as _, Write as _};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// Serve: the proxy, its health checks and the admin page
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+SIGHUP reloads the file, SIGUSR1 reopens the logs, SIGTERM ends in good order: readiness fails, what runs
+finishes, and a second SIGTERM ends at once. The file is also reloaded whenever it changes.
+
+Examples:
+  evener run                      ./evener.yaml, else /etc/evener/evener.yaml
+  evener run -c conf/canary.yaml
+  EVENER_LOG=debug evener run     more on stderr")]
+pub struct RunArgs {
+    /// The file; default: `$EVENER_CONFIG`, ./evener.yaml or /etc/evener/evener.yaml
+    #[arg(short, long = "config", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// Serves until the end. An error of the file or a port in use ends it at once.
+pub fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
+    log_to_stderr();
+    let file = config_file(args.config);
+    let checked = match config::load(&file, &env) {
+        Ok(checked) => checked,
+        Err(found) => return Ok(super::check::show(&found)),
+    };
+    let mut found = checked.warnings.clone();
+    for failed in verify(&checked) {
+        found.push(failed);
+    }
+    super::check::show(&found);
+    if found.has_errors() {
+        return Ok(ExitCode::FAILURE);
+    }
+    raise_file_limit();
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if let Some(threads) = checked.plan.threads {
+        runtime.worker_threads(threads);
+    }
+    let runtime = runtime.enable_all().build().context("cannot start threads")?;
+    let ended = runtime.block_on(serve(file, checked));
+    // What still runs after the drain is cut: a blocking task must not hold the end up.
+    runtime.shutdown_background();
+    ended
+}
+
+async fn serve(file: PathBuf, checked: config::Checked) -> anyhow::Result<ExitCode> {
+    // Asked for before anything can be told to end.
+    let signals = Signals::new()?;
+    let Opened { runner, started, admin } = open(file, checked).await?;
+    for (name, address) in started.addresses.load().iter() {
+        println!("listening {name} {}", url(address));
+    }
+    println!("listening admin http://{admin}");
+    println!("ready");
+    std::io::stdout().flush().ok();
+    systemd::ready();
+    tokio::select! {
+        () = runner.run() => Ok(ExitCode::SUCCESS),
+        () = signals.obey(&started.orders) => Ok(ExitCode::FAILURE),
+    }
+}
+
+/// An Evener whose sockets are bound. It serves; orders are taken once `runner` runs.
+pub(super) struct Opened {
+    pub(super) runner: Runner,
+    pub(super) started: Started,
+    pub(super) admin: SocketAddr,
+}
+
+/// Binds everything that a checked file names, and serves it.
+pub(super) async fn open(file: PathBuf, checked: config::Checked) -> anyhow::Result<Opened> {
+    let address = checked.plan.admin.address;
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address} (admin)"))?;
+    let admin = listener.local_addr()?;
+    let runner = Runner::start(file, checked, env)?;
+    let started = runner.started();
+    tokio::spawn(admin::serve(listener, office(&started), std::future::pending()));
+    Ok(Opened { runner, started, admin })
+}
+
+fn office(started: &Started) -> Arc<Office> {
+    let (proxy, addresses) = (Arc::clone(&started.proxy), Arc::clone(&started.addresses));
+    Arc::new(Office {
+        current: Arc::clone(&started.proxy.current),
+        meters: Arc::clone(&started.proxy.meters),
+        events: Arc::clone(&started.events),
+        desk: Arc::clone(&started.desk),
+        orders: started.orders.clone(),
+        started: started.proxy.started,
+        clock: started.proxy.clock,
+        listeners: Box::new(move || {
+            let addresses = addresses.load();
+            addresses.iter().map(|(name, address)| (name.clone(), address.to_string())).collect()
+        }),
+        readiness: Box::new(move || match proxy.phase() {
+            Phase::Serving => Readiness::Serving,
+            Phase::Notice => Readiness::Notice,
+            Phase::Draining => Readiness::Draining,
+        }),
+    })
+}
+
+pub(super) fn url(address: &ListenAddress) -> String {
+    match address {
+        ListenAddress::Tcp(address) => format!("http://{address}"),
+        ListenAddress::Unix(_) => address.to_string(),
+    }
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+    reopen: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+            reopen: signal(SignalKind::user_defined1())?,
+        })
+    }
+
+    /// Does what signals say. Returns at the second that says end, which means now.
+    async fn obey(mut self, orders: &Orders) {
+        let mut ending = false;
+        loop {
+            let order = tokio::select! {
+                _ = self.terminate.recv() => Order::Stop { drain: None },
+                _ = self.interrupt.recv() => Order::Stop { drain: None },
+                _ = self.hangup.recv() => Order::Reload { always: true },
+                _ = self.reopen.recv() => Order::ReopenLogs,
+            };
+            if let Order::Stop { .. } = order {
+                if ending {
+                    return;
+                }
+                ending = true;
+            }
+            let reloads = matches!(order, Order::Reload { .. });
+            if reloads {
+                systemd::reloading();
+            }
+            orders.give(order, "signal", None).await;
+            if reloads {
+                systemd::ready();
+            }
+        }
+    }
+}
+
+/// Each connection is a file: take as many as the system lets us have.
+fn raise_file_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+}
+
+pub(super) fn log_to_stderr() {
+    use tracing_subscriber::EnvFilter;
+    let wanted = env("EVENER_LOG").unwrap_or_else(|| "info,pingora_core=off,h2=warn".to_owned());
+    let filter = EnvFilter::try_new(&wanted).unwrap_or_else(|_| EnvFilter::new("info"));
+    let color = std::io::stderr().is_terminal() && env("NO_COLOR").is_none_or(|v| v.is_empty());
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(color);
+    // Only a second call in one process could fail.
+    subscriber.try_init().ok();
+}

@@ -1,0 +1,106 @@
+//! Header names and values, and the edits a version makes.
+use super::keys;
+use super::reader::{Reader, Section, join};
+use super::scalar::{Complaint, Read};
+use super::secrets;
+use crate::table::HeaderEdits;
+use http::{HeaderName, HeaderValue};
+
+/// What frames a message on one connection is Evener's own business.
+const OURS: [&str; 9] = [
+    "connection",
+    "content-length",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "x-evener-error",
+];
+
+/// A header name, lower case.
+pub(super) fn name(text: &str) -> Read<HeaderName> {
+    HeaderName::from_bytes(text.as_bytes()).map_err(|_| {
+        let what = format!("holds `{text}`, which is not the name of a header");
+        Complaint::new("bad-header", what, "not a header name")
+            .help("use letters, digits and `-`, without a colon")
+    })
+}
+
+fn editable(text: &str) -> Read<HeaderName> {
+    let name = name(text)?;
+    if OURS.contains(&name.as_str()) {
+        let what = format!("holds `{name}`, which belongs to one connection");
+        return Err(Complaint::new("bad-header", what, "not for editing"));
+    }
+    Ok(name)
+}
+
+impl Reader<'_> {
+    pub(super) fn header_edits(&mut self, version: &Section<'_>) -> HeaderEdits {
+        let section = self.inner(version, "headers", keys::HEADERS);
+        let mut edits = HeaderEdits::default();
+        let path = section.path_of("set");
+        for entry in self.map(&section, "set") {
+            let path = join(&path, &entry.key);
+            let name = match editable(&entry.key) {
+                Ok(name) => name,
+                Err(complaint) => {
+                    self.complain(&path, entry.key_span.clone(), complaint);
+                    continue;
+                }
+            };
+            let place = entry.place();
+            let Some((value, kept_elsewhere)) = self.secret(&entry.value, place.clone(), &path)
+            else {
+                continue;
+            };
+            let Ok(mut value) = HeaderValue::from_str(&value) else {
+                // Not repeated: it may be a secret.
+                let what = "holds characters that no header can carry";
+                let complaint = Complaint::new("bad-header", what, "not a header value");
+                self.complain(&path, place, complaint);
+                continue;
+            };
+            let sensitive = secrets::sensitive(name.as_str());
+            if sensitive && !kept_elsewhere {
+                self.warn_of_literal(place, &path);
+            }
+            // `effective_yaml` masks what is marked so.
+            value.set_sensitive(sensitive || kept_elsewhere);
+            edits.set.push((name, value));
+        }
+        let removed = self.items(&section, "remove", "the name of a header", editable);
+        edits.remove = removed.into_iter().map(|(name, _)| name).collect();
+        edits
+    }
+
+    /// Names with exact values, as routes and tests have them. Names in lower case.
+    pub(super) fn header_pairs(
+        &mut self,
+        section: &Section<'_>,
+        key: &str,
+    ) -> Vec<(String, String)> {
+        let path = section.path_of(key);
+        let mut pairs = Vec::new();
+        for entry in self.map(section, key) {
+            let path = join(&path, &entry.key);
+            let name = match name(&entry.key) {
+                Ok(name) => name.as_str().to_owned(),
+                Err(complaint) => {
+                    self.complain(&path, entry.key_span.clone(), complaint);
+                    continue;
+                }
+            };
+            let value = self.parse(&entry.value, entry.place(), &path, "text", |text| {
+                HeaderValue::from_str(text).map(|_| text.to_owned()).map_err(|_| {
+                    let what = "holds characters that no header can carry";
+                    Complaint::new("bad-header", what, "not a header value")
+                })
+            });
+            pairs.extend(value.map(|value| (name, value)));
+        }
+        pairs
+    }
+}

@@ -1,0 +1,251 @@
+//! The one table of every key: the reader, the JSON schema and conf/README.md are made from it.
+
+/// A key of the file.
+#[derive(Debug)]
+pub(super) struct Key {
+    pub(super) name: &'static str,
+    pub(super) shape: Shape,
+    /// As one would write it; empty: there is none.
+    pub(super) default: &'static str,
+    pub(super) doc: &'static str,
+    /// Does a reload apply it?
+    pub(super) hot: bool,
+}
+
+/// What a value looks like.
+#[derive(Debug)]
+pub(super) enum Shape {
+    Flag,
+    Count {
+        least: u64,
+        most: u64,
+    },
+    Number,
+    Percent,
+    Duration {
+        zero: bool,
+    },
+    Size {
+        least: u64,
+    },
+    Text,
+    /// May be read from `file:PATH`, and is never shown.
+    Secret,
+    Word(&'static [&'static str]),
+    /// Written as `null`.
+    Null,
+    /// Written as `false`.
+    Off,
+    List(&'static Shape),
+    /// Keys are free: names of models, versions, headers.
+    Map(&'static Shape),
+    Section(&'static [Key]),
+    OneOf(&'static [Shape]),
+}
+
+const fn key(name: &'static str, shape: Shape, default: &'static str, doc: &'static str) -> Key {
+    Key { name, shape, default, doc, hot: true }
+}
+
+const fn restart(
+    name: &'static str,
+    shape: Shape,
+    default: &'static str,
+    doc: &'static str,
+) -> Key {
+    Key { name, shape, default, doc, hot: false }
+}
+
+const MANY: u64 = 1_000_000;
+const SPAN: Shape = Shape::Duration { zero: false };
+const SPAN_OR_ZERO: Shape = Shape::Duration { zero: true };
+
+#[rustfmt::skip]
+pub(super) static TOP: &[Key] = &[
+    key("listeners", Shape::List(&Shape::Section(LISTENER)), "", "Where clients connect."),
+    key("admin", Shape::Section(ADMIN), "", "The admin API, its page and the metrics."),
+    restart("threads", Shape::OneOf(&[Shape::Word(&["auto"]), Shape::Count { least: 1, most: 1024 }]), "auto",
+        "Worker threads; `auto`: one for each core."),
+    key("buffers", Shape::Size { least: 1 << 16 }, "512MiB",
+        "All buffered request bodies together; beyond it requests are answered 503 `out_of_buffers`."),
+    key("routes", Shape::List(&Shape::Section(ROUTE)), "[]",
+        "The first that matches wins. Without routes every path is served, and the model is found in body, path or header."),
+    key("default_model", Shape::OneOf(&[Shape::Text, Shape::Null]), "null",
+        "For requests that name none. With exactly one model it is that one."),
+    key("defaults", Shape::Section(INHERITED), "{}",
+        "Keys of a model, inherited by all: mappings merge deeply, lists are replaced. Not `aliases`, `versions`, `split`."),
+    key("models", Shape::Map(&Shape::Section(MODEL)), "", "What clients name."),
+    key("telemetry", Shape::Section(TELEMETRY), "", "What Evener writes about its work."),
+    key("state", Shape::Section(STATE), "", "What outlives the process."),
+    key("shutdown", Shape::Section(SHUTDOWN), "", "How a stop goes."),
+    key("tests", Shape::List(&Shape::Section(TEST)), "[]", "Expectations that `evener check` verifies."),
+];
+
+#[rustfmt::skip]
+pub(super) static LISTENER: &[Key] = &[
+    key("address", Shape::Text, "", "`host:port`, `[::]:port` or `unix:/run/evener.sock`; port 0 picks one. Required."),
+    key("name", Shape::Text, "", "Its identity across reloads; two listeners may not share one. Default: the address."),
+    key("trusted_proxies", Shape::List(&Shape::Text), "[]",
+        "CIDRs whose `x-forwarded-*`, `x-request-id` and `x-evener-version` headers are believed."),
+    key("debug_headers", Shape::Flag, "false", "Answer with `x-evener-*` headers that tell what was decided."),
+    key("client", Shape::Section(CLIENT), "", "What a client may do."),
+];
+
+#[rustfmt::skip]
+pub(super) static CLIENT: &[Key] = &[
+    key("header_timeout", SPAN, "10s", "From the first byte to the end of the head."),
+    key("body_timeout", SPAN, "60s", "Between two reads of a request body."),
+    key("write_timeout", SPAN, "60s", "A client that reads nothing for so long is dropped."),
+    key("idle_timeout", SPAN, "75s", "Between two requests on one connection."),
+    key("max_header_bytes", Shape::Size { least: 256 }, "64KiB", "The whole head; 431 above."),
+    key("max_headers", Shape::Count { least: 1, most: 10_000 }, "100", "Header lines; 431 above."),
+    key("max_body", Shape::Size { least: 0 }, "64MiB", "A request body; 413 above."),
+    key("max_connections", Shape::Count { least: 1, most: MANY }, "20000", "Open at once on this listener."),
+];
+
+#[rustfmt::skip]
+pub(super) static ADMIN: &[Key] = &[
+    restart("address", Shape::Text, "127.0.0.1:9900", "Where it listens. An address that is not loopback needs a token."),
+    key("token", Shape::OneOf(&[Shape::Secret, Shape::Null]), "null",
+        "What `Authorization: Bearer` must carry. Write `file:PATH` or `${VAR}`, not the secret itself."),
+    key("open", Shape::List(&Shape::Word(&["health", "metrics"])), "[health, metrics]", "What needs no token."),
+];
+
+#[rustfmt::skip]
+pub(super) static ROUTE: &[Key] = &[
+    key("match", Shape::Section(MATCH), "{}", "Which requests it takes; all that is written must hold."),
+    key("model", Shape::Text, "", "Always this model."),
+    key("model_from", Shape::List(&Shape::Text), "[body, path]",
+        "Or where to look for its name, in this order: `body`, `path`, `header:NAME`."),
+    key("rewrite", Shape::Section(REWRITE), "", "What the replica sees instead."),
+];
+
+#[rustfmt::skip]
+pub(super) static MATCH: &[Key] = &[
+    key("host", Shape::Text, "", "Without a port; `*.example.com` takes every name under it."),
+    key("path", Shape::Text, "", "The whole path, or a prefix that ends in `/*`."),
+    key("method", Shape::Text, "", "As `POST`."),
+    key("headers", Shape::Map(&Shape::Text), "{}", "Names with their exact values."),
+];
+
+#[rustfmt::skip]
+pub(super) static REWRITE: &[Key] = &[
+    key("path", Shape::Text, "", "The new path. For a route whose path ends in `/*`, a path ending in `/*` keeps the rest."),
+    key("host", Shape::Text, "", "The new `host` header; `upstream`: the replica's own."),
+];
+
+/// Keys that `defaults` may not hold come first: see [`INHERITED`].
+#[rustfmt::skip]
+pub(super) static MODEL: &[Key] = &[
+    key("aliases", Shape::List(&Shape::Text), "[]", "Further names; `*` catches every unknown name."),
+    key("versions", Shape::Map(&Shape::OneOf(&[Shape::List(REPLICA_SHAPE), Shape::Section(VERSION)])), "",
+        "Its deployed variants: each a list of replicas, or a mapping. Required."),
+    key("split", Shape::Map(&Shape::Percent), "",
+        "Percent of the requests by version; the sum is 100, and 0 means exactly 0. With one version it may be left out."),
+    key("kind", Shape::Word(&["auto", "llm", "predict", "raw"]), "auto", "How its requests read; `auto`: by the path of each."),
+    key("hash_on", Shape::List(&Shape::Text), "[]",
+        "`header:NAME`, `json:FIELD`, `client_ip`: the first that is present keeps its requests on one version."),
+    key("allow_pin", Shape::Flag, "false", "Honor `x-evener-version` from any client; from `trusted_proxies` it always is."),
+    key("balance", Shape::Word(&["least_load", "least_request", "p2c", "round_robin", "random", "hash"]), "least_load",
+        "How a replica is chosen."),
+    key("health", Shape::OneOf(&[Shape::Section(HEALTH), Shape::Off]), "{tcp: true}",
+        "How replicas are probed; `false`: not at all."),
+    key("fail_open", Shape::Flag, "true",
+        "With nothing usable, serve by all that are not draining, and say so; `false`: 503 `no_replicas`."),
+    key("slow_start", SPAN_OR_ZERO, "30s", "A replica that came back gets its full load only after so long; `0s`: at once."),
+    key("timeouts", Shape::Section(TIMEOUTS), "", "The phases of an exchange. A default that is longer than a written `total` ends with it."),
+    key("max_buffered_body", Shape::Size { least: 0 }, "8MiB",
+        "Bodies up to this are kept for routing and retries; longer ones stream through."),
+];
+
+/// What `defaults` may hold: a model's keys without its `aliases`, `versions` and `split`.
+pub(super) static INHERITED: &[Key] = MODEL.split_at(3).1;
+
+static REPLICA_SHAPE: &Shape = &Shape::OneOf(&[Shape::Text, Shape::Section(REPLICA)]);
+
+#[rustfmt::skip]
+pub(super) static VERSION: &[Key] = &[
+    key("replicas", Shape::List(REPLICA_SHAPE), "", "Its addresses. Required."),
+    key("upstream_model", Shape::Text, "", "The name sent upstream, in body or path. Default: as the client sent it."),
+    key("headers", Shape::Section(HEADERS), "", "Changes to the head on the way to the replicas."),
+];
+
+#[rustfmt::skip]
+pub(super) static REPLICA: &[Key] = &[
+    key("url", Shape::Text, "", "`http://host:port`, `h2c://host:port` (`grpc` is a synonym) or `unix:/path`. Required."),
+    key("weight", Shape::Number, "1", "Its capacity, relative to the others."),
+    key("slots", Shape::OneOf(&[Shape::Count { least: 1, most: MANY }, Shape::Null]), "null", "Requests it runs at once."),
+];
+
+#[rustfmt::skip]
+pub(super) static HEADERS: &[Key] = &[
+    key("set", Shape::Map(&Shape::Secret), "{}", "Names with values; `file:PATH` reads one from a file."),
+    key("remove", Shape::List(&Shape::Text), "[]", "Names."),
+];
+
+#[rustfmt::skip]
+pub(super) static HEALTH: &[Key] = &[
+    key("tcp", Shape::Flag, "true", "Only connect."),
+    key("path", Shape::Text, "", "`GET` this path."),
+    key("post", Shape::Text, "", "`POST` to this path, for probes that run the model."),
+    key("body", Shape::Text, "{}", "What `post` sends: JSON, in quotes."),
+    key("expect", Shape::OneOf(&[Shape::Text, Shape::List(&Shape::Text)]), "200-399",
+        "The good answers: `200`, `200-399`, `2xx`, or a list of them."),
+    key("every", SPAN, "5s", "Between two probes of one replica."),
+    key("timeout", SPAN, "2s", "For one probe; shorter than `every`. The default is at most half of `every`."),
+    key("fall", Shape::Count { least: 1, most: 1000 }, "3", "Failures in a row that take a replica out."),
+    key("rise", Shape::Count { least: 1, most: 1000 }, "2", "Successes in a row that bring it back."),
+];
+
+#[rustfmt::skip]
+pub(super) static TIMEOUTS: &[Key] = &[
+    key("connect", SPAN, "1s", "To open a connection to a replica."),
+    key("first_byte", SPAN, "2m", "From the request sent to the first byte of the answer's body."),
+    key("between_chunks", SPAN, "1m", "Between two parts of a streaming answer."),
+    key("total", SPAN, "30m", "The whole exchange."),
+    key("tunnel", SPAN, "1h", "An idle WebSocket or other tunnel."),
+];
+
+#[rustfmt::skip]
+pub(super) static TELEMETRY: &[Key] = &[
+    key("access_log", Shape::OneOf(&[Shape::Section(ACCESS_LOG), Shape::Null]), "", "One line for each request; `null` switches it off."),
+];
+
+#[rustfmt::skip]
+pub(super) static ACCESS_LOG: &[Key] = &[
+    key("file", Shape::Text, "stdout", "`stdout`, `stderr` or a path."),
+    key("format", Shape::Word(&["json"]), "json", "Of each line."),
+    key("sample", Shape::Percent, "100%", "Percent of the requests that are written."),
+];
+
+#[rustfmt::skip]
+pub(super) static STATE: &[Key] = &[
+    key("dir", Shape::Text, "", "A folder. Default: `$STATE_DIRECTORY`, else `./.evener`."),
+];
+
+#[rustfmt::skip]
+pub(super) static SHUTDOWN: &[Key] = &[
+    key("notice", SPAN_OR_ZERO, "1s", "`/readyz` fails, connections are still accepted."),
+    key("drain", SPAN_OR_ZERO, "10m", "After which running requests are cut."),
+];
+
+#[rustfmt::skip]
+pub(super) static TEST: &[Key] = &[
+    key("request", Shape::Section(TEST_REQUEST), "", "What a client might send. Required."),
+    key("expect", Shape::Section(TEST_EXPECT), "", "Where it must go. Required."),
+];
+
+#[rustfmt::skip]
+pub(super) static TEST_REQUEST: &[Key] = &[
+    key("method", Shape::Text, "", "Default: `POST` with a `model`, else `GET`."),
+    key("host", Shape::Text, "", "The `host` header."),
+    key("path", Shape::Text, "", "Begins with `/`. Required."),
+    key("model", Shape::Text, "", "What its body names."),
+    key("headers", Shape::Map(&Shape::Text), "{}", "Names with values."),
+];
+
+#[rustfmt::skip]
+pub(super) static TEST_EXPECT: &[Key] = &[
+    key("model", Shape::Text, "", "The model that serves."),
+    key("version", Shape::Text, "", "Its version."),
+];

@@ -1,0 +1,90 @@
+//! Which text of a file is secret, so that no diagnostic ever quotes it.
+use super::tree::{Entry, Node, Value};
+use std::ops::Range;
+
+/// May a value under this key or header name be a secret?
+pub(super) fn sensitive(name: &str) -> bool {
+    const PARTS: [&str; 8] = [
+        "token",
+        "secret",
+        "password",
+        "authorization",
+        "api_key",
+        "apikey",
+        "credential",
+        "cookie",
+    ];
+    let name = name.to_ascii_lowercase().replace('-', "_");
+    // A misspelt `token` is still a token.
+    PARTS.iter().any(|part| name.contains(part)) || strsim::osa_distance(&name, "token") == 1
+}
+
+/// Is the value written out, rather than kept in a file or in the environment?
+pub(super) fn literal(raw: &str) -> bool {
+    let raw = raw.trim_matches(['"', '\'']);
+    let variable = raw.starts_with("${") && raw.ends_with('}') && !raw.contains(":-");
+    !raw.is_empty() && !variable && !raw.starts_with("file:") && !matches!(raw, "null" | "~")
+}
+
+/// The secrets of one entry of a mapping.
+pub(super) fn of_entry(entry: &Entry, source: &str, found: &mut Vec<Range<usize>>) {
+    if sensitive(&entry.key) {
+        all_of(&entry.value, source, found);
+    }
+}
+
+fn all_of(node: &Node, source: &str, found: &mut Vec<Range<usize>>) {
+    match &node.value {
+        Value::Scalar(_) => {
+            if literal(&source[node.span.clone()]) {
+                found.push(node.span.clone());
+            }
+        }
+        Value::List(items) => {
+            for item in items {
+                all_of(item, source, found);
+            }
+        }
+        Value::Map(entries) => {
+            for entry in entries {
+                all_of(&entry.value, source, found);
+            }
+        }
+    }
+}
+
+/// The user and password of a URL.
+pub(super) fn of_url(span: &Range<usize>, source: &str) -> Option<Range<usize>> {
+    let raw = &source[span.clone()];
+    let start = raw.find("://")? + 3;
+    let end = start + raw[start..].find('@')?;
+    Some(span.start + start..span.start + end)
+}
+
+/// The secrets of a text that cannot be parsed: generous, since nothing is certain.
+pub(super) fn of_text(source: &str) -> Vec<Range<usize>> {
+    let mut found = Vec::new();
+    let mut start = 0;
+    // Lines deeper than this belong to a secret.
+    let mut below: Option<usize> = None;
+    for line in source.split_inclusive('\n') {
+        let indent = line.len() - line.trim_start().len();
+        let end = start + line.trim_end().len();
+        if below.is_some_and(|depth| indent > depth) {
+            found.push(start + indent..end.max(start + indent));
+        } else {
+            below = None;
+            let secret = line.match_indices(':').find(|(at, _)| {
+                let key = line[..*at].trim_end_matches(['"', '\'']);
+                let from = key.rfind(|c: char| !c.is_alphanumeric() && c != '_' && c != '-');
+                sensitive(&key[from.map_or(0, |from| from + 1)..])
+            });
+            if let Some((at, _)) = secret {
+                below = Some(indent);
+                found.push((start + at + 1).min(end)..end);
+            }
+        }
+        start += line.len();
+    }
+    found
+}

@@ -1,0 +1,86 @@
+//! The listeners of a plan: new ones bind first, then the old ones close.
+use crate::proxy::{Listener, Proxy, bind, inherit};
+use crate::table::{ListenAddress, ListenerPlan};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+/// The bound listeners, with the plan each follows.
+#[derive(Debug, Default)]
+pub(super) struct Listeners {
+    bound: Vec<(ListenerPlan, Listener)>,
+}
+
+/// What a plan needs, with every new socket bound already: putting it in force cannot fail for lack of a port.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    /// In the plan's order: a fresh socket, or the place of the listener that goes on.
+    places: Vec<(ListenerPlan, Place)>,
+}
+
+#[derive(Debug)]
+enum Place {
+    Fresh(OwnedFd),
+    Kept(usize),
+}
+
+impl Listeners {
+    /// Binds what is new. All errors at once, each with its place in the plan.
+    pub(super) fn prepare(
+        &self,
+        plans: &[ListenerPlan],
+    ) -> Result<Prepared, Vec<(usize, io::Error)>> {
+        let (mut places, mut errors) = (Vec::new(), Vec::new());
+        for (i, plan) in plans.iter().enumerate() {
+            if let Some(kept) = self.kept(plan, plans) {
+                places.push((plan.clone(), Place::Kept(kept)));
+                continue;
+            }
+            match bind(&plan.address) {
+                Ok(socket) => places.push((plan.clone(), Place::Fresh(socket))),
+                Err(error) => errors.push((i, error)),
+            }
+        }
+        if errors.is_empty() { Ok(Prepared { places }) } else { Err(errors) }
+    }
+
+    /// The listener that goes on under this plan: of the same name and address, or one that was only renamed.
+    fn kept(&self, plan: &ListenerPlan, plans: &[ListenerPlan]) -> Option<usize> {
+        let same_name = self.bound.iter().position(|(old, _)| old.name == plan.name);
+        if let Some(i) = same_name {
+            return (self.bound[i].0.address == plan.address).then_some(i);
+        }
+        self.bound.iter().position(|(old, _)| {
+            old.address == plan.address && plans.iter().all(|other| other.name != old.name)
+        })
+    }
+
+    /// Puts a prepared plan in force. What is not in it stops accepting; its requests finish.
+    pub(super) fn commit(&mut self, proxy: &Arc<Proxy>, prepared: Prepared) -> io::Result<()> {
+        let mut old: Vec<_> = std::mem::take(&mut self.bound).into_iter().map(Some).collect();
+        for (plan, place) in prepared.places {
+            let listener = match place {
+                Place::Fresh(socket) => inherit(proxy, &plan, socket)?,
+                Place::Kept(i) => {
+                    let kept = old.get_mut(i).and_then(Option::take);
+                    let (_, listener) = kept.expect("each listener is kept at most once");
+                    listener.configure(&plan);
+                    listener
+                }
+            };
+            self.bound.push((plan, listener));
+        }
+        proxy.meters.keep_listeners(|name| self.bound.iter().any(|(plan, _)| plan.name == name));
+        Ok(())
+    }
+
+    /// Name and address of each, as bound.
+    pub(super) fn addresses(&self) -> Vec<(String, ListenAddress)> {
+        self.bound.iter().map(|(plan, l)| (plan.name.clone(), l.address.clone())).collect()
+    }
+
+    /// Stops accepting.
+    pub(super) fn close(&mut self) {
+        self.bound.clear();
+    }
+}

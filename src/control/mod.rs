@@ -1,0 +1,18 @@
+//! Everything that changes the table: the file, operators, probes. One writer, whose inbox this room is.
+mod core;
+mod desk;
+mod listeners;
+mod order;
+mod prober;
+mod runner;
+mod state;
+pub mod systemd;
+mod verify;
+mod watch;
+
+pub use core::{Applied, Core};
+pub use desk::{Desk, Loaded, Rejected};
+pub use order::{Answer, Order, Orders, Reload, Target};
+pub use runner::{Env, Runner, Started};
+pub use state::{StateDir, StateError};
+pub use verify::verify;

@@ -1,0 +1,105 @@
+//! What may be asked of the one writer, and what it answers.
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+
+/// A replica, or a whole version.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Target {
+    pub model: String,
+    pub version: String,
+    /// The replica's URL; `None`: all of the version.
+    pub replica: Option<String>,
+}
+
+impl std::fmt::Display for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.model, self.version)?;
+        self.replica.iter().try_for_each(|url| write!(f, "/{url}"))
+    }
+}
+
+/// Something to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Read the file again. `always`: even when its text is the one that was read last.
+    Reload { always: bool },
+    /// No new exchanges for these replicas, or new ones again.
+    Drain { target: Target, drained: bool },
+    /// End: readiness fails first, then what runs finishes, within `drain` or the file's own limit.
+    Stop { drain: Option<Duration> },
+    /// Open the logs anew.
+    ReopenLogs,
+}
+
+/// How a reload ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reload {
+    /// With what changed, a sentence fragment each.
+    Applied {
+        generation: u64,
+        changes: Vec<String>,
+    },
+    Unchanged,
+    /// The diagnostics, rendered, and as the API shows them.
+    Rejected {
+        text: String,
+        diagnostics: serde_json::Value,
+    },
+}
+
+/// The answer to an order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    Done,
+    Reloaded(Reload),
+    /// There is no such model, version or replica; the sentence names those that exist.
+    Unknown(String),
+    /// It cannot be done, and why.
+    Failed(String),
+}
+
+/// An order, who gave it and why, and where the answer goes.
+#[derive(Debug)]
+pub(super) struct Letter {
+    pub(super) order: Order,
+    pub(super) who: String,
+    pub(super) reason: Option<String>,
+    pub(super) reply: oneshot::Sender<Answer>,
+}
+
+/// Where orders are handed in.
+#[derive(Clone, Debug)]
+pub struct Orders {
+    inbox: mpsc::Sender<Letter>,
+}
+
+impl Orders {
+    pub(super) fn new() -> (Self, mpsc::Receiver<Letter>) {
+        let (inbox, letters) = mpsc::channel(64);
+        (Self { inbox }, letters)
+    }
+
+    /// Orders that a function answers at once: for tests, which have no writer. Needs a tokio runtime.
+    pub fn answered(
+        mut answer: impl FnMut(&Order, Option<&str>) -> Answer + Send + 'static,
+    ) -> Self {
+        let (orders, mut letters) = Self::new();
+        tokio::spawn(async move {
+            while let Some(letter) = letters.recv().await {
+                // Whoever asked may be gone.
+                letter.reply.send(answer(&letter.order, letter.reason.as_deref())).ok();
+            }
+        });
+        orders
+    }
+
+    /// Hands in an order and waits for its answer. `who`: `api`, `signal`, `file`.
+    pub async fn give(&self, order: Order, who: &str, reason: Option<String>) -> Answer {
+        let (reply, answer) = oneshot::channel();
+        let letter = Letter { order, who: who.to_owned(), reason, reply };
+        if self.inbox.send(letter).await.is_err() {
+            return Answer::Failed("Evener is ending".to_owned());
+        }
+        answer.await.unwrap_or_else(|_| Answer::Failed("Evener is ending".to_owned()))
+    }
+}

@@ -1,0 +1,386 @@
+//! The one writer: takes orders in turn, and is alone in storing a table.
+use super::core::{Applied, Core};
+use super::desk::{Desk, Loaded, Rejected};
+use super::listeners::{Listeners, Prepared};
+use super::order::{Answer, Letter, Order, Orders, Reload};
+use super::prober::Prober;
+use super::state::StateDir;
+use super::verify::verify;
+use super::watch::watch;
+use crate::config::{self, Checked, Diagnostic, Diagnostics};
+use crate::observe::{AccessLog, Events, Meters, ReloadResult, stamp};
+use crate::proxy::{Phase, Proxy};
+use crate::stats::{Clock as _, MonotonicClock};
+use crate::table::{Changes, ListenAddress};
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::{Interval, MissedTickBehavior, interval, sleep, timeout};
+
+/// How the environment is asked; only `cli` may read it.
+pub type Env = fn(&str) -> Option<String>;
+
+/// What a started Evener consists of, for those who serve it.
+#[derive(Clone, Debug)]
+pub struct Started {
+    pub proxy: Arc<Proxy>,
+    pub orders: Orders,
+    pub desk: Arc<Desk>,
+    pub events: Arc<Events>,
+    pub addresses: Arc<ArcSwap<Vec<(String, ListenAddress)>>>,
+}
+
+/// The one writer.
+#[derive(Debug)]
+pub struct Runner {
+    env: Env,
+    core: Core,
+    state: StateDir,
+    listeners: Listeners,
+    prober: Prober,
+    started: Started,
+    letters: mpsc::Receiver<Letter>,
+    clock: MonotonicClock,
+    /// The hash of the text that was read last, whatever became of it.
+    seen: String,
+}
+
+impl Runner {
+    /// Starts from a checked file: binds, builds, serves. An error leaves nothing behind.
+    pub fn start(file: PathBuf, checked: Checked, env: Env) -> anyhow::Result<Self> {
+        let clock = MonotonicClock::new();
+        let Checked { plan, text_hash, .. } = checked;
+        let plan = Arc::new(plan);
+        let mut state = StateDir::open(&plan.state_dir)?;
+        let overrides = state.load()?;
+        let (core, Applied { table, .. }) = Core::start(&plan, overrides, seed(), clock.now());
+        let meters = Arc::new(Meters::default());
+        let access_log = Arc::new(AccessLog::default());
+        access_log.configure(plan.access_log.as_ref())?;
+        let events = Arc::new(Events::default());
+        let current = Arc::new(ArcSwap::new(Arc::clone(&table)));
+        let proxy = Arc::new(Proxy::new(current, clock, Arc::clone(&meters), access_log));
+        let mut listeners = Listeners::default();
+        let prepared = listeners.prepare(&plan.listeners).map_err(|errors| {
+            let texts: Vec<_> = errors.iter().map(|(_, error)| error.to_string()).collect();
+            anyhow::anyhow!(texts.join("; "))
+        })?;
+        listeners.commit(&proxy, prepared).context("cannot serve a bound socket")?;
+        let mut prober = Prober::new(Arc::clone(&events), clock);
+        prober.follow(&table);
+        state.save(core.overrides()).context("cannot write the state")?;
+        let at = stamp();
+        meters.reloaded(ReloadResult::Applied, at);
+        let first = Loaded {
+            at,
+            result: ReloadResult::Applied,
+            generation: 1,
+            hash: text_hash.clone(),
+            who: "start".to_owned(),
+            changes: Vec::new(),
+            rejected: None,
+        };
+        let desk = Arc::new(Desk::new(file, first));
+        let (orders, letters) = Orders::new();
+        let addresses = Arc::new(ArcSwap::from_pointee(listeners.addresses()));
+        let started = Started { proxy, orders, desk, events, addresses };
+        Ok(Self { env, core, state, listeners, prober, started, letters, clock, seen: text_hash })
+    }
+
+    pub fn started(&self) -> Started {
+        self.started.clone()
+    }
+
+    /// Takes orders until one of them says stop, then ends in good order.
+    pub async fn run(mut self) {
+        let watching =
+            tokio::spawn(watch(self.started.desk.file.clone(), self.started.orders.clone()));
+        let mut second = interval(Duration::from_secs(1));
+        second.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let drain = loop {
+            let letter = tokio::select! {
+                letter = self.letters.recv() => letter,
+                _ = second.tick() => {
+                    self.core.tick(self.clock.now());
+                    super::systemd::alive();
+                    continue;
+                }
+            };
+            let Some(Letter { order, who, reason, reply }) = letter else { break None };
+            let answer = match order {
+                Order::Stop { drain } => {
+                    self.announce_end(&who, reason.as_deref());
+                    reply.send(Answer::Done).ok();
+                    break drain;
+                }
+                Order::Reload { always } => match self.reload(always, &who).await {
+                    Some(reload) => Answer::Reloaded(reload),
+                    None => Answer::Done,
+                },
+                Order::Drain { target, drained } => {
+                    self.drain(&target, drained, &who, reason.as_deref())
+                }
+                Order::ReopenLogs => {
+                    self.started.proxy.access_log.reopen();
+                    Answer::Done
+                }
+            };
+            // Whoever asked may have left.
+            reply.send(answer).ok();
+        };
+        watching.abort();
+        self.end(drain, second).await;
+    }
+
+    fn announce_end(&self, who: &str, reason: Option<&str>) {
+        super::systemd::stopping();
+        self.started.events.announce("shutdown", "Evener is ending".to_owned(), who, reason);
+    }
+
+    /// Readiness fails; then nothing new is accepted; then what runs finishes, or its time is over.
+    async fn end(mut self, drain: Option<Duration>, mut second: Interval) {
+        let proxy = Arc::clone(&self.started.proxy);
+        let shutdown = self.core.table().plan.shutdown;
+        let limit = drain.unwrap_or(shutdown.drain);
+        let log = Arc::clone(&proxy.access_log);
+        let listeners = &mut self.listeners;
+        let draining = async {
+            proxy.enter(Phase::Notice);
+            sleep(shutdown.notice).await;
+            proxy.enter(Phase::Draining);
+            listeners.close();
+            if timeout(limit, proxy.idle()).await.is_err() {
+                let connections = proxy.connections();
+                tracing::warn!(connections, "the drain is over; cutting what runs");
+            }
+        };
+        tokio::pin!(draining);
+        loop {
+            // A drain may be long: the watchdog must not bite, and logs are still rotated.
+            tokio::select! {
+                () = &mut draining => break,
+                _ = second.tick() => super::systemd::alive(),
+                Some(letter) = self.letters.recv() => {
+                    letter.reply.send(while_ending(&letter.order, &log)).ok();
+                }
+            }
+        }
+        proxy.access_log.close();
+    }
+
+    fn drain(
+        &mut self,
+        target: &super::order::Target,
+        drained: bool,
+        who: &str,
+        reason: Option<&str>,
+    ) -> Answer {
+        match self.core.drain(target, drained, reason, self.clock.now()) {
+            Err(unknown) => Answer::Unknown(unknown),
+            Ok(changed) => {
+                if changed > 0 {
+                    let verb = if drained { "drains" } else { "serves again" };
+                    self.started.events.announce("drain", format!("{target} {verb}"), who, reason);
+                }
+                match self.state.save(self.core.overrides()) {
+                    Ok(()) => Answer::Done,
+                    Err(error) => Answer::Failed(format!(
+                        "it is done, but would be forgotten by a restart: cannot write the state: {error}"
+                    )),
+                }
+            }
+        }
+    }
+
+    /// Reads the file again. `None`: nobody asked for this look, and the text is the one already seen.
+    async fn reload(&mut self, always: bool, who: &str) -> Option<Reload> {
+        let (file, env) = (self.started.desk.file.clone(), self.env);
+        let began = self.clock.now();
+        let loading = tokio::task::spawn_blocking(move || {
+            config::load(&file, &env).map(|checked| {
+                let failed = verify(&checked);
+                (checked, failed)
+            })
+        });
+        let loaded = match loading.await {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                tracing::error!(%error, "reading the configuration panicked; the old one serves on");
+                return None;
+            }
+        };
+        tracing::debug!(took = ?self.clock.now().since(began), "read and checked the file");
+        let (checked, failed) = match loaded {
+            Ok(loaded) => loaded,
+            Err(diagnostics) => {
+                let hash = diagnostics_hash(&diagnostics);
+                let seen = std::mem::replace(&mut self.seen, hash.clone()) == hash;
+                return (always || !seen).then(|| self.reject(&diagnostics, who));
+            }
+        };
+        let same = self.seen == checked.text_hash;
+        self.seen.clone_from(&checked.text_hash);
+        if same && !always {
+            return None;
+        }
+        let mut diagnostics = checked.warnings.clone();
+        for diagnostic in failed {
+            diagnostics.push(diagnostic);
+        }
+        if checked.text_hash == self.started.desk.running().0 {
+            return Some(self.unchanged(checked, who));
+        }
+        for field in Changes::needs_restart(&self.core.table().plan, &checked.plan) {
+            diagnostics.push(needs_restart(&diagnostics, field));
+        }
+        if diagnostics.has_errors() {
+            return Some(self.reject(&diagnostics, who));
+        }
+        let prepared = match self.listeners.prepare(&checked.plan.listeners) {
+            Ok(prepared) => prepared,
+            Err(errors) => {
+                for (i, error) in errors {
+                    diagnostics.push(cannot_listen(
+                        &diagnostics,
+                        &checked.plan.listeners[i].address,
+                        &error,
+                    ));
+                }
+                return Some(self.reject(&diagnostics, who));
+            }
+        };
+        let moved = !same_folder(&checked.plan.state_dir, &self.core.table().plan.state_dir);
+        let state = match moved.then(|| StateDir::open(&checked.plan.state_dir)).transpose() {
+            Ok(state) => state,
+            Err(error) => {
+                let span = diagnostics.find("state:");
+                diagnostics.push(Diagnostic::error("unusable-file", span, error.to_string()));
+                return Some(self.reject(&diagnostics, who));
+            }
+        };
+        // The last that can fail: what was opened before is let go by its drop.
+        let log = self.started.proxy.access_log.configure(checked.plan.access_log.as_ref());
+        if let Err(error) = log {
+            let span = diagnostics.find("access_log");
+            diagnostics.push(Diagnostic::error("unusable-file", span, error.to_string()));
+            return Some(self.reject(&diagnostics, who));
+        }
+        if let Some(state) = state {
+            self.state = state;
+        }
+        Some(self.apply(checked, prepared, who))
+    }
+
+    fn apply(&mut self, checked: Checked, prepared: Prepared, who: &str) -> Reload {
+        let plan = Arc::new(checked.plan);
+        let began = self.clock.now();
+        let Applied { table, left, changes, .. } = self.core.apply(&plan, self.clock.now());
+        let proxy = Arc::clone(&self.started.proxy);
+        proxy.current.store(Arc::clone(&table));
+        tracing::debug!(took = ?self.clock.now().since(began), "built and swapped the table");
+        proxy.buffers.set_limit(plan.buffers);
+        if let Err(error) = self.listeners.commit(&proxy, prepared) {
+            tracing::error!(%error, "a bound socket cannot be served");
+        }
+        self.started.addresses.store(Arc::new(self.listeners.addresses()));
+        self.prober.follow(&table);
+        for replica in left {
+            replica.upstream.close_parked(None);
+        }
+        if let Err(error) = self.state.save(self.core.overrides()) {
+            tracing::error!(%error, "cannot write the state: a restart would move sticky keys");
+        }
+        let generation = table.generation;
+        let Changes(changes) = changes;
+        self.note(ReloadResult::Applied, checked.text_hash, who, changes.clone(), None);
+        let what =
+            if changes.is_empty() { "nothing that routes".to_owned() } else { changes.join("; ") };
+        let message = format!("generation {generation} serves: {what}");
+        self.started.events.announce("reload", message, who, None);
+        Reload::Applied { generation, changes }
+    }
+
+    fn unchanged(&mut self, checked: Checked, who: &str) -> Reload {
+        self.note(ReloadResult::Unchanged, checked.text_hash, who, Vec::new(), None);
+        Reload::Unchanged
+    }
+
+    fn reject(&mut self, diagnostics: &Diagnostics, who: &str) -> Reload {
+        let text = diagnostics.render_text(false);
+        let json = diagnostics.to_json();
+        let count = json.as_array().map_or(0, Vec::len);
+        let rejected = Rejected { text: text.clone(), diagnostics: json.clone() };
+        self.note(ReloadResult::Rejected, self.seen.clone(), who, Vec::new(), Some(rejected));
+        tracing::error!("the new configuration is rejected, the old one serves on:\n{text}");
+        let s = if count == 1 { "" } else { "s" };
+        let message = format!(
+            "configuration rejected with {count} diagnostic{s}; generation {} serves on",
+            self.core.table().generation
+        );
+        self.started.events.announce("reload", message, who, None);
+        Reload::Rejected { text, diagnostics: json }
+    }
+
+    fn note(
+        &self,
+        result: ReloadResult,
+        hash: String,
+        who: &str,
+        changes: Vec<String>,
+        rejected: Option<Rejected>,
+    ) {
+        let at = stamp();
+        let generation = self.core.table().generation;
+        self.started.proxy.meters.reloaded(result, at);
+        let who = who.to_owned();
+        self.started.desk.note(Loaded { at, result, generation, hash, who, changes, rejected });
+    }
+}
+
+/// Starts the split's sequences: different in each process, so that proxies do not move in step.
+fn seed() -> u64 {
+    use std::hash::{BuildHasher as _, RandomState};
+    RandomState::new().hash_one(std::process::id())
+}
+
+/// What can still be done on the way out.
+fn while_ending(order: &Order, log: &AccessLog) -> Answer {
+    match order {
+        Order::ReopenLogs => {
+            log.reopen();
+            Answer::Done
+        }
+        Order::Stop { .. } => Answer::Done,
+        Order::Reload { .. } | Order::Drain { .. } => Answer::Failed("Evener is ending".to_owned()),
+    }
+}
+
+fn same_folder(a: &Path, b: &Path) -> bool {
+    a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}
+
+/// Tells one unreadable file from the next.
+fn diagnostics_hash(diagnostics: &Diagnostics) -> String {
+    format!("{:016x}", xxhash_rust::xxh3::xxh3_64(diagnostics.render_text(false).as_bytes()))
+}
+
+fn needs_restart(diagnostics: &Diagnostics, field: &str) -> Diagnostic {
+    let key = field.split('.').next().unwrap_or(field);
+    let message =
+        format!("`{field}` cannot change while Evener runs; nothing of this file is applied");
+    Diagnostic::error("needs-restart", diagnostics.find(key), message)
+        .help("restart Evener, or put the old value back")
+}
+
+fn cannot_listen(
+    diagnostics: &Diagnostics,
+    address: &ListenAddress,
+    error: &std::io::Error,
+) -> Diagnostic {
+    let span = diagnostics.find(&address.to_string());
+    Diagnostic::error("cannot-listen", span, error.to_string())
+        .help("another program may use this address")
+}

@@ -1,0 +1,89 @@
+//! The fleet: every replica, version and model alive in memory, by identity.
+use super::model_state::ModelState;
+use super::replica::{Replica, ReplicaId};
+use super::version_state::VersionState;
+use crate::stats::Moment;
+use crate::wire::{Dialed, Upstream};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What is known of a replica that left is kept for so long, in case it returns.
+const REMEMBERED: Duration = Duration::from_mins(10);
+
+#[derive(Debug)]
+struct Enlisted {
+    replica: Arc<Replica>,
+    /// When no table listed it any more.
+    left: Option<Moment>,
+}
+
+/// Owned by the one writer of tables.
+#[derive(Debug, Default)]
+pub struct Fleet {
+    replicas: HashMap<ReplicaId, Enlisted>,
+    versions: HashMap<(Arc<str>, Arc<str>), Arc<VersionState>>,
+    models: HashMap<Arc<str>, Arc<ModelState>>,
+}
+
+impl Fleet {
+    /// The replica of this identity: the one already known, or a new one.
+    ///
+    /// `at_start`: it may serve before its first probe, because the process began with it.
+    pub fn enlist(
+        &mut self,
+        id: ReplicaId,
+        dialed: Dialed,
+        at_start: bool,
+        now: Moment,
+    ) -> Arc<Replica> {
+        let enlisted = self.replicas.entry(id).or_insert_with_key(|id| Enlisted {
+            replica: Arc::new(Replica::new(id.clone(), Upstream::new(dialed), at_start, now)),
+            left: None,
+        });
+        enlisted.left = None;
+        Arc::clone(&enlisted.replica)
+    }
+
+    pub fn version(&mut self, model: &Arc<str>, version: &Arc<str>) -> Arc<VersionState> {
+        let key = (Arc::clone(model), Arc::clone(version));
+        Arc::clone(self.versions.entry(key).or_default())
+    }
+
+    /// The model of this name; `offset` starts the sequence of a new one.
+    pub fn model(&mut self, name: &Arc<str>, offset: u64) -> Arc<ModelState> {
+        let model = self.models.entry(Arc::clone(name));
+        Arc::clone(model.or_insert_with(|| Arc::new(ModelState::new(offset))))
+    }
+
+    /// Marks replicas that the present table does not list. Returns those that just left.
+    pub fn retire(
+        &mut self,
+        listed: impl Fn(&ReplicaId) -> bool,
+        now: Moment,
+    ) -> Vec<Arc<Replica>> {
+        let mut left = Vec::new();
+        #[expect(clippy::iter_over_hash_type, reason = "sorted before it is returned")]
+        for (id, enlisted) in &mut self.replicas {
+            if enlisted.left.is_none() && !listed(id) {
+                enlisted.left = Some(now);
+                left.push(Arc::clone(&enlisted.replica));
+            }
+        }
+        left.sort_by(|a, b| a.id.cmp(&b.id));
+        left
+    }
+
+    /// Forgets what left long ago and runs nothing any more.
+    pub fn sweep(&mut self, now: Moment) {
+        self.replicas.retain(|_, enlisted| {
+            let old = enlisted.left.is_some_and(|left| now.since(left) > REMEMBERED);
+            !old || enlisted.replica.in_flight() > 0
+        });
+        let replicas = &self.replicas;
+        self.versions.retain(|(model, version), state| {
+            Arc::strong_count(state) > 1
+                || replicas.keys().any(|id| id.model == *model && id.version == *version)
+        });
+    }
+}

@@ -1,0 +1,214 @@
+//! One replica as it lives: who it is, how busy, how fast, and whether it may serve.
+use super::tally::Tally;
+use crate::balance::{Phantom, Slowness};
+use crate::health::Standing;
+use crate::stats::Moment;
+use crate::wire::Upstream;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+/// What makes a replica the same one after a reload. Never its weight.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ReplicaId {
+    pub model: Arc<str>,
+    pub version: Arc<str>,
+    pub url: Arc<str>,
+}
+
+impl std::fmt::Display for ReplicaId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}/{}", self.model, self.version, self.url)
+    }
+}
+
+/// What probes say of a replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum Probed {
+    Never,
+    Passing,
+    Failing,
+}
+
+impl Probed {
+    const fn of(bits: u8) -> Self {
+        match bits {
+            0 => Self::Never,
+            1 => Self::Passing,
+            _ => Self::Failing,
+        }
+    }
+}
+
+/// What was learned from exchanges: behind one small lock that belongs to this replica alone.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Learned {
+    pub(super) slowness: Slowness,
+    pub(super) phantom: Phantom,
+}
+
+/// A replica alive in memory. Shared by every table that lists it.
+#[derive(Debug)]
+pub struct Replica {
+    pub id: ReplicaId,
+    /// A stable hash of the URL, for rendezvous hashing.
+    pub identity: u64,
+    pub upstream: Upstream,
+    /// How its exchanges ended, by status and class.
+    pub outcomes: Tally,
+    pub(super) in_flight: AtomicU32,
+    pub(super) learned: Mutex<Learned>,
+    /// `f32`: the learned factor, computed at each completion and by the second.
+    pub(super) slow: AtomicU32,
+    /// `f32`: zero for nearly all, so that a pick need not look at the lock.
+    pub(super) phantom: AtomicU32,
+    probed: AtomicU8,
+    /// May serve although never probed: it was there when the process began.
+    unprobed_serves: AtomicBool,
+    drained: AtomicBool,
+    since: AtomicU64,
+    /// When slow start began; zero: no ramp.
+    ready_at: AtomicU64,
+    reason: Mutex<Option<Arc<str>>>,
+}
+
+impl Replica {
+    pub(super) fn new(
+        id: ReplicaId,
+        upstream: Upstream,
+        unprobed_serves: bool,
+        now: Moment,
+    ) -> Self {
+        let identity = xxhash_rust::xxh3::xxh3_64(id.url.as_bytes());
+        Self {
+            id,
+            identity,
+            upstream,
+            outcomes: Tally::default(),
+            in_flight: AtomicU32::default(),
+            learned: Mutex::default(),
+            slow: AtomicU32::new(1.0_f32.to_bits()),
+            phantom: AtomicU32::default(),
+            probed: AtomicU8::new(Probed::Never as u8),
+            unprobed_serves: AtomicBool::new(unprobed_serves),
+            drained: AtomicBool::default(),
+            since: AtomicU64::new(now.as_nanos()),
+            ready_at: AtomicU64::default(),
+            reason: Mutex::default(),
+        }
+    }
+
+    /// Requests now at this replica.
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.load(Relaxed)
+    }
+
+    /// The learned slowness: 1 is the pool's mean, 2 is twice as slow.
+    pub fn slowness(&self) -> f32 {
+        f32::from_bits(self.slow.load(Relaxed))
+    }
+
+    /// Load that recent failures stand for; zero for a replica that works.
+    /// `lasts`: [`PoolSpeed::phantom_time`](crate::balance::PoolSpeed::phantom_time).
+    pub fn phantom(&self, now: Moment, lasts: Duration) -> f32 {
+        if self.phantom.load(Relaxed) == 0 {
+            return 0.0;
+        }
+        self.learned.lock().phantom.level(now, lasts)
+    }
+
+    pub fn standing(&self) -> Standing {
+        if self.drained.load(Relaxed) {
+            return Standing::Draining;
+        }
+        match Probed::of(self.probed.load(Relaxed)) {
+            Probed::Never => Standing::Starting,
+            Probed::Passing => Standing::Healthy,
+            Probed::Failing => Standing::Unhealthy,
+        }
+    }
+
+    /// May it get traffic in the ordinary way?
+    pub fn usable(&self) -> bool {
+        match self.standing() {
+            Standing::Healthy => true,
+            Standing::Starting => self.unprobed_serves.load(Relaxed),
+            Standing::Unhealthy | Standing::Draining => false,
+        }
+    }
+
+    /// When it came to its present standing.
+    pub fn since(&self) -> Moment {
+        Moment::from_nanos(self.since.load(Relaxed))
+    }
+
+    /// When its slow start began; `None`: it has none.
+    pub fn ready_at(&self) -> Option<Moment> {
+        match self.ready_at.load(Relaxed) {
+            0 => None,
+            at => Some(Moment::from_nanos(at)),
+        }
+    }
+
+    /// Why it stands as it does, for people.
+    pub fn reason(&self) -> Option<Arc<str>> {
+        self.reason.lock().clone()
+    }
+
+    /// Takes in what probes decided. Returns whether that changed the standing.
+    ///
+    /// A replica that comes back, or that joined a running fleet, starts slowly.
+    pub fn probed(&self, healthy: bool, reason: Option<&str>, now: Moment) -> bool {
+        let next = if healthy { Probed::Passing } else { Probed::Failing };
+        let before = Probed::of(self.probed.swap(next as u8, Relaxed));
+        let drained = self.drained.load(Relaxed);
+        if !drained {
+            // Of one that is drained, the operator's reason stands.
+            *self.reason.lock() = reason.map(Arc::from);
+        }
+        if before == next {
+            return false;
+        }
+        let joined = before == Probed::Never && !self.unprobed_serves.load(Relaxed);
+        if healthy && (joined || before == Probed::Failing) {
+            self.ready_at.store(now.as_nanos().max(1), Relaxed);
+        }
+        if !drained {
+            self.since.store(now.as_nanos(), Relaxed);
+        }
+        true
+    }
+
+    /// No probes are configured: it serves.
+    pub fn trust(&self, now: Moment) {
+        if Probed::of(self.probed.load(Relaxed)) != Probed::Passing {
+            self.probed(true, None, now);
+        }
+    }
+
+    /// Takes it out or puts it back, as an operator says. Returns whether that changed anything.
+    pub fn drain(&self, drained: bool, reason: Option<&str>, now: Moment) -> bool {
+        let changed = self.drained.swap(drained, Relaxed) != drained;
+        if changed {
+            self.since.store(now.as_nanos(), Relaxed);
+            *self.reason.lock() = reason.map(Arc::from);
+            if !drained {
+                self.ready_at.store(now.as_nanos().max(1), Relaxed);
+            }
+        }
+        changed
+    }
+
+    /// Recomputes what fades with time. Called by the second.
+    pub fn fade(&self, speed: &crate::balance::PoolSpeed, now: Moment) {
+        let mut learned = self.learned.lock();
+        self.slow.store(learned.slowness.factor(speed, now).to_bits(), Relaxed);
+        let level = learned.phantom.level(now, speed.phantom_time());
+        if level < 0.01 && self.phantom.load(Relaxed) != 0 {
+            learned.phantom.level = 0.0;
+            self.phantom.store(0, Relaxed);
+        }
+    }
+}

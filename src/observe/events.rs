@@ -1,0 +1,63 @@
+//! The timeline: reloads, standings, operators, with who and why.
+use parking_lot::Mutex;
+use serde::Serialize;
+use std::collections::VecDeque;
+use tokio::sync::broadcast;
+
+/// Events kept for those who ask later.
+const KEPT: usize = 1000;
+
+/// Something that happened.
+#[derive(Clone, Debug, Serialize)]
+pub struct Event {
+    /// Counts from 1 in this process.
+    pub id: u64,
+    pub at: jiff::Timestamp,
+    /// Kebab-case: `reload`, `standing`, `drain`, `listener`, `shutdown`.
+    pub kind: &'static str,
+    /// One English sentence.
+    pub message: String,
+    /// `file`, `signal`, `api`, `probe`.
+    pub who: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// The recent events, and a feed of those to come.
+#[derive(Debug)]
+pub struct Events {
+    recent: Mutex<VecDeque<Event>>,
+    feed: broadcast::Sender<Event>,
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        Self { recent: Mutex::default(), feed: broadcast::channel(256).0 }
+    }
+}
+
+impl Events {
+    pub fn announce(&self, kind: &'static str, message: String, who: &str, reason: Option<&str>) {
+        tracing::info!(kind, who, reason, "{message}");
+        let mut recent = self.recent.lock();
+        let id = recent.back().map_or(1, |last| last.id + 1);
+        let (who, reason) = (who.to_owned(), reason.map(str::to_owned));
+        let event = Event { id, at: super::stamp(), kind, message, who, reason };
+        if recent.len() == KEPT {
+            recent.pop_front();
+        }
+        recent.push_back(event.clone());
+        drop(recent);
+        // Nobody listens: that is no error.
+        self.feed.send(event).ok();
+    }
+
+    /// Oldest first.
+    pub fn recent(&self) -> Vec<Event> {
+        self.recent.lock().iter().cloned().collect()
+    }
+
+    pub fn follow(&self) -> broadcast::Receiver<Event> {
+        self.feed.subscribe()
+    }
+}

@@ -1,0 +1,75 @@
+//! Counters of the process as a whole; those of models and replicas live in the fleet.
+use crate::fleet::ModelState;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+/// How a reload ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReloadResult {
+    Applied,
+    Unchanged,
+    Rejected,
+}
+
+impl ReloadResult {
+    pub const ALL: [Self; 3] = [Self::Applied, Self::Unchanged, Self::Rejected];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::Unchanged => "unchanged",
+            Self::Rejected => "rejected",
+        }
+    }
+}
+
+/// Connections of one listener.
+#[derive(Debug, Default)]
+pub struct ListenerMeter {
+    pub connections: AtomicUsize,
+}
+
+/// Counted by the data path and the control path, read by `/metrics`.
+#[derive(Debug, Default)]
+pub struct Meters {
+    /// Requests that found no model.
+    pub nameless: ModelState,
+    /// Bytes of request bodies kept at present.
+    pub buffered: AtomicU64,
+    /// Access log lines lost because their reader was too slow.
+    pub log_dropped: AtomicU64,
+    pub reloads: [AtomicU64; ReloadResult::ALL.len()],
+    /// 1 while the file on disk is the one that serves.
+    pub reload_successful: AtomicU64,
+    /// Unix seconds.
+    pub reloaded_at: AtomicI64,
+    listeners: Mutex<BTreeMap<String, Arc<ListenerMeter>>>,
+}
+
+impl Meters {
+    /// The meter of the listener of this name.
+    pub fn listener(&self, name: &str) -> Arc<ListenerMeter> {
+        Arc::clone(self.listeners.lock().entry(name.to_owned()).or_default())
+    }
+
+    /// Each listener's name and open connections.
+    pub fn connections(&self) -> Vec<(String, usize)> {
+        let listeners = self.listeners.lock();
+        listeners.iter().map(|(name, m)| (name.clone(), m.connections.load(Relaxed))).collect()
+    }
+
+    /// Forgets listeners that are gone and have no connection left.
+    pub fn keep_listeners(&self, kept: impl Fn(&str) -> bool) {
+        self.listeners.lock().retain(|name, m| kept(name) || m.connections.load(Relaxed) > 0);
+    }
+
+    pub fn reloaded(&self, result: ReloadResult, at: jiff::Timestamp) {
+        self.reloads[result as usize].fetch_add(1, Relaxed);
+        self.reload_successful.store(u64::from(result != ReloadResult::Rejected), Relaxed);
+        if result != ReloadResult::Rejected {
+            self.reloaded_at.store(at.as_second(), Relaxed);
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! What operators are told: counters, the access log, events.
+mod access;
+mod events;
+mod exposition;
+mod meters;
+mod metrics;
+mod shares;
+
+pub use access::{AccessLog, Sink};
+pub use events::{Event, Events};
+pub use meters::{ListenerMeter, Meters, ReloadResult};
+pub use metrics::{METRICS, Metric, MetricKind, expose};
+pub use shares::{fails_open, observed_shares};
+
+/// The wall clock: for timestamps that people read, never for decisions.
+pub fn stamp() -> jiff::Timestamp {
+    jiff::Timestamp::now()
+}

@@ -1,0 +1,163 @@
+//! Answers that Evener gives itself: refusals in the dialect of the request, and a few pages of its own.
+use super::exchange::{End, Exchange};
+use crate::dialect::{
+    Dialect, LIVE_BODY, Local, READY_BODY, RefusalCode, SERVER_BODY, UNREADY_BODY, error_body,
+    models_body,
+};
+use crate::health::Class;
+use crate::table::Table;
+use bytes::Bytes;
+use http::{Method, header};
+use pingora_core::protocols::Stream;
+use pingora_http::ResponseHeader;
+use tokio::io::AsyncWriteExt as _;
+use tokio::time::timeout;
+
+/// An answer instead of forwarding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) code: RefusalCode,
+    /// One English sentence that says what to do.
+    pub(super) message: String,
+    /// The field to blame.
+    pub(super) param: Option<&'static str>,
+    /// Where a replica failed: how.
+    pub(super) class: Option<Class>,
+}
+
+impl Refusal {
+    pub(super) fn new(code: RefusalCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), param: None, class: None }
+    }
+
+    pub(super) fn about(self, param: Option<&'static str>) -> Self {
+        Self { param, ..self }
+    }
+
+    pub(super) fn caused_by(self, class: Class) -> Self {
+        Self { class: Some(class), ..self }
+    }
+}
+
+impl Exchange<'_> {
+    /// Answers with a refusal.
+    pub(super) async fn refuse(&mut self, refusal: Refusal) -> End {
+        match refusal.class {
+            Some(class) => self.record.fail(refusal.code, class),
+            None => self.record.refuse(refusal.code),
+        }
+        let (kind, body) = error_body(
+            self.dialect,
+            self.wants_json,
+            refusal.code.name(),
+            refusal.code.status(),
+            &refusal.message,
+            refusal.param,
+            &self.record.request_id,
+        );
+        let mut extra = vec![("x-evener-error", refusal.code.name().to_owned())];
+        if let Some(seconds) = refusal.code.retry_after() {
+            extra.push(("retry-after", seconds.to_string()));
+        }
+        if refusal.code == RefusalCode::MethodNotAllowed {
+            extra.push(("allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS".to_owned()));
+        }
+        let confused = is_confused(refusal.code);
+        if confused {
+            self.session.set_keepalive(None);
+        }
+        let end = self.send(refusal.code.status(), kind, body, &extra).await;
+        if confused && end == End::Keep { End::Linger } else { end }
+    }
+
+    /// Answers what the data port answers itself.
+    pub(super) async fn answer_local(&mut self, local: Local, table: &Table) -> End {
+        let serving = self.proxy.phase() == super::shared::Phase::Serving;
+        let (status, body) = match local {
+            Local::OpenAiModels => {
+                let created = u64::try_from(self.proxy.started.as_second()).unwrap_or(0);
+                (200, models_body(table.names(), created))
+            }
+            Local::V2Server => (200, Bytes::from_static(SERVER_BODY.as_bytes())),
+            Local::V2Live => (200, Bytes::from_static(LIVE_BODY.as_bytes())),
+            Local::V2Ready if serving => (200, Bytes::from_static(READY_BODY.as_bytes())),
+            Local::V2Ready => (503, Bytes::from_static(UNREADY_BODY.as_bytes())),
+            Local::Healthz if serving => (200, Bytes::from_static(b"ok\n")),
+            Local::Healthz => (503, Bytes::from_static(b"draining\n")),
+        };
+        let kind = if local == Local::Healthz { "text/plain" } else { "application/json" };
+        self.record.status = status;
+        self.record.class = Class::of_status(status, false);
+        self.send(status, kind, body, &[]).await
+    }
+
+    async fn send(
+        &mut self,
+        status: u16,
+        kind: &'static str,
+        body: Bytes,
+        extra: &[(&'static str, String)],
+    ) -> End {
+        let unread = !self.session.is_body_done();
+        if unread {
+            self.session.set_keepalive(None);
+        }
+        let limit = self.listener.client.write_timeout;
+        match timeout(limit, self.write(status, kind, body, extra)).await {
+            Ok(Err(_)) | Err(_) => End::Cut,
+            Ok(Ok(())) if unread => End::Linger,
+            Ok(Ok(())) => End::Keep,
+        }
+    }
+
+    async fn write(
+        &mut self,
+        status: u16,
+        kind: &'static str,
+        body: Bytes,
+        extra: &[(&'static str, String)],
+    ) -> pingora_error::Result<()> {
+        let mut head = ResponseHeader::build(status, Some(8))?;
+        head.insert_header(header::CONTENT_TYPE, kind)?;
+        head.insert_header(header::CONTENT_LENGTH, body.len())?;
+        for (name, value) in extra {
+            head.insert_header(*name, value)?;
+        }
+        if !self.record.request_id.is_empty() {
+            head.insert_header("x-request-id", &self.record.request_id)?;
+        }
+        let bare = self.session.req_header().method == Method::HEAD;
+        self.record.bytes_out = if bare { 0 } else { body.len() as u64 };
+        self.session.write_response_header(Box::new(head)).await?;
+        let body = if bare { Bytes::new() } else { body };
+        self.session.write_response_body(body, true).await
+    }
+}
+
+/// Whoever sent this may mean the next bytes otherwise than we would read them: the connection must end.
+fn is_confused(code: RefusalCode) -> bool {
+    use RefusalCode::{BadRequest, BodyTooLarge, HeadTooLarge, MethodNotAllowed};
+    use RefusalCode::{RequestTimeout, UnsupportedEncoding};
+    [BadRequest, BodyTooLarge, HeadTooLarge, MethodNotAllowed, RequestTimeout, UnsupportedEncoding]
+        .contains(&code)
+}
+
+/// Answers a client whose head could not be read. Returns the stream for a lingering close.
+pub(super) async fn refuse_raw(
+    mut stream: Stream,
+    code: RefusalCode,
+    message: &str,
+) -> Option<Stream> {
+    let (status, name) = (code.status(), code.name());
+    let reason = http::StatusCode::from_u16(status).ok()?.canonical_reason().unwrap_or("Error");
+    let (kind, body) = error_body(Dialect::Plain, false, name, status, message, None, "");
+    let head = format!(
+        "HTTP/1.1 {status} {reason}\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\
+         x-evener-error: {name}\r\nconnection: close\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.ok()?;
+    stream.write_all(&body).await.ok()?;
+    stream.flush().await.ok()?;
+    Some(stream)
+}

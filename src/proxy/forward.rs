@@ -1,0 +1,299 @@
+//! Heads on their way through: what is taken out, put in and rewritten.
+use super::body::Body;
+use super::exchange::{Exchange, Placed};
+use super::request::{host_of, origin_form, text};
+use crate::dialect::{FoundIn, rename_in_path};
+use crate::table::{HeaderEdits, PathPattern, Version};
+use http::header::{self, HeaderName};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use pingora_error::Result;
+use pingora_http::{RequestHeader, ResponseHeader};
+
+/// Headers that concern one connection only (RFC 9110 §7.6.1).
+const HOP_BY_HOP: [&str; 6] = [
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "upgrade",
+];
+
+/// What a replica is asked.
+pub(super) struct Upstream<'a> {
+    pub(super) http2: bool,
+    pub(super) authority: &'a str,
+    /// The name to send instead of the client's.
+    pub(super) model_name: Option<&'a str>,
+    pub(super) edits: &'a HeaderEdits,
+}
+
+impl Exchange<'_> {
+    /// The head of the request that goes to a replica.
+    pub(super) fn request_head(
+        &self,
+        placed: &Placed<'_>,
+        to: &Upstream<'_>,
+    ) -> Result<Box<RequestHeader>> {
+        let sent = self.session.req_header();
+        let mut head = Box::new(sent.clone());
+        set_target(&mut head, sent, placed, to)?;
+        let grpc =
+            text(&sent.headers, "content-type").is_some_and(|t| t.starts_with("application/grpc"));
+        remove_connection_headers(&mut head, placed.upgrade);
+        // gRPC servers ask for it; no other value may pass a proxy.
+        let trailers = grpc && text(&sent.headers, "te").is_some_and(|te| te.contains("trailers"));
+        head.remove_header(&header::TE);
+        if trailers {
+            head.insert_header(header::TE, HeaderValue::from_static("trailers"))?;
+        }
+        head.remove_header(&header::EXPECT);
+        remove_own(&mut head);
+        self.set_forwarded(&mut head, sent)?;
+        for name in &to.edits.remove {
+            head.remove_header(name);
+        }
+        for (name, value) in &to.edits.set {
+            head.insert_header(name.clone(), value.clone())?;
+        }
+        frame(&mut head, placed, to.http2)?;
+        Ok(head)
+    }
+
+    fn set_forwarded(&self, head: &mut RequestHeader, sent: &RequestHeader) -> Result<()> {
+        head.insert_header("x-request-id", &self.record.request_id)?;
+        head.append_header(header::VIA, HeaderValue::from_static("1.1 evener"))?;
+        let peer = self.peer.to_string();
+        let earlier =
+            sent.headers.get_all("x-forwarded-for").iter().filter_map(|v| v.to_str().ok());
+        let chain = if self.trusted {
+            earlier.chain([peer.as_str()]).collect::<Vec<_>>().join(", ")
+        } else {
+            peer
+        };
+        head.insert_header("x-forwarded-for", chain)?;
+        if !(self.trusted && sent.headers.contains_key("x-forwarded-proto")) {
+            head.insert_header("x-forwarded-proto", HeaderValue::from_static("http"))?;
+        }
+        if !(self.trusted && sent.headers.contains_key("x-forwarded-host")) {
+            head.insert_header("x-forwarded-host", host_of(sent))?;
+        }
+        Ok(())
+    }
+
+    /// The head of the response that goes to the client.
+    pub(super) fn response_head(
+        &mut self,
+        from: ResponseHeader,
+        upgraded: bool,
+    ) -> Result<Box<ResponseHeader>> {
+        let mut head = stripped(from, upgraded);
+        head.insert_header("x-request-id", &self.record.request_id)?;
+        if self.listener.debug_headers {
+            self.add_debug_headers(&mut head)?;
+        }
+        if self.session.is_http2() {
+            head.set_version(http::Version::HTTP_2);
+            return Ok(head);
+        }
+        head.set_version(http::Version::HTTP_11);
+        let asked = self.session.req_header();
+        let bodyless = asked.method == Method::HEAD
+            || upgraded
+            || head.status == StatusCode::NO_CONTENT
+            || head.status == StatusCode::NOT_MODIFIED;
+        if !bodyless && !head.headers.contains_key(header::CONTENT_LENGTH) {
+            if asked.version == http::Version::HTTP_11 {
+                head.insert_header(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"))?;
+            } else {
+                // HTTP/1.0 knows no chunks: the end of the body is the end of the connection.
+                self.session.set_keepalive(None);
+            }
+        }
+        Ok(head)
+    }
+
+    fn add_debug_headers(&self, head: &mut ResponseHeader) -> Result<()> {
+        let record = &self.record;
+        if let Some(model) = &record.model {
+            head.insert_header("x-evener-model", &*model.name)?;
+        }
+        if let Some((version, _)) = &record.version {
+            head.insert_header("x-evener-version", &**version)?;
+        }
+        if let Some(replica) = &record.replica {
+            head.insert_header("x-evener-replica", &*replica.id.url)?;
+        }
+        head.insert_header("x-evener-attempts", record.attempts.to_string())?;
+        if record.fail_open {
+            head.insert_header("x-evener-fail-open", HeaderValue::from_static("1"))?;
+        }
+        let now = self.proxy.now();
+        let millis = |d: std::time::Duration| format!("{:.3}", d.as_secs_f64() * 1e3);
+        let upstream = self.asked_at.map_or_else(|| "0".to_owned(), |at| millis(now.since(at)));
+        let route = millis(self.asked_at.unwrap_or(now).since(record.began));
+        let timing = format!("route;dur={route}, upstream;dur={upstream}");
+        head.append_header("server-timing", timing)?;
+        Ok(())
+    }
+}
+
+/// A replica's head without what concerns its connection, or Evener alone.
+pub(super) fn stripped(from: ResponseHeader, upgraded: bool) -> Box<ResponseHeader> {
+    let mut head = Box::new(from);
+    let nominated = nominated(&head.headers);
+    for name in nominated.iter().filter(|_| !upgraded) {
+        head.remove_header(name);
+    }
+    for name in HOP_BY_HOP {
+        if !(upgraded && (name == "connection" || name == "upgrade")) {
+            head.remove_header(name);
+        }
+    }
+    head.remove_header(&header::TRANSFER_ENCODING);
+    head.remove_header("endpoint-load-metrics");
+    for name in own_headers(&head.headers) {
+        head.remove_header(&name);
+    }
+    head
+}
+
+fn set_target(
+    head: &mut RequestHeader,
+    sent: &RequestHeader,
+    placed: &Placed<'_>,
+    to: &Upstream<'_>,
+) -> Result<()> {
+    let target = origin_form(sent);
+    let rewritten = placed.route.and_then(|route| route.rewrite_path.as_deref());
+    let target = match (rewritten, &placed.facts.found_in, to.model_name) {
+        (Some(path), _, _) => {
+            rewritten_target(path, target, placed.route.and_then(|route| route.path.as_ref()))
+        }
+        (None, Some(FoundIn::Path(range)), Some(name)) => {
+            rename_in_path(target, range.clone(), name)
+        }
+        (None, _, _) => target.to_owned(),
+    };
+    let host = host_of(sent).to_owned();
+    let rewritten = placed.route.and_then(|route| route.rewrite_host.as_deref());
+    let host = match rewritten {
+        Some("upstream") => to.authority.to_owned(),
+        Some(host) => host.to_owned(),
+        None if host.is_empty() => to.authority.to_owned(),
+        None => host,
+    };
+    // An authority that stays in the URI would stand against a rewritten Host on the way to an HTTP/2 replica;
+    // pingora keeps an absolute target as it came, beside a URI that shows its path alone.
+    let plain = !to.http2 && sent.raw_path().starts_with(b"/") && target == origin_form(sent);
+    if !plain {
+        head.set_raw_path(target.as_bytes())?;
+    }
+    head.insert_header(header::HOST, host)?;
+    head.set_version(if to.http2 { http::Version::HTTP_2 } else { http::Version::HTTP_11 });
+    Ok(())
+}
+
+/// A route's `rewrite.path`; one that ends in `/*` keeps what the route's own `/*` matched. The query stays.
+fn rewritten_target(path: &str, target: &str, pattern: Option<&PathPattern>) -> String {
+    let (asked, query) = target.split_once('?').map_or((target, None), |(p, q)| (p, Some(q)));
+    let mut new = match path.strip_suffix('*') {
+        Some(base) => {
+            let matched = match pattern {
+                Some(PathPattern::Prefix(prefix)) => prefix.as_str(),
+                Some(PathPattern::Exact(_)) | None => "/",
+            };
+            format!("{base}{}", asked.strip_prefix(matched).unwrap_or_default())
+        }
+        None => path.to_owned(),
+    };
+    if let Some(query) = query {
+        new.push('?');
+        new.push_str(query);
+    }
+    new
+}
+
+/// How the body is framed on the way to a replica.
+fn frame(head: &mut RequestHeader, placed: &Placed<'_>, http2: bool) -> Result<()> {
+    let Placed { body, upgrade, length_change, .. } = placed;
+    let (upgrade, length_change) = (*upgrade, *length_change);
+    match body {
+        Body::Whole(bytes, _) => {
+            head.remove_header(&header::TRANSFER_ENCODING);
+            let bodied = [Method::POST, Method::PUT, Method::PATCH].contains(&head.method);
+            if !bytes.is_empty() || (bodied && !upgrade) {
+                head.insert_header(header::CONTENT_LENGTH, bytes.len())?;
+            } else {
+                head.remove_header(&header::CONTENT_LENGTH);
+            }
+        }
+        Body::Stream(..) => {
+            if let Some(length) =
+                text(&head.headers, "content-length").and_then(|v| v.parse::<i64>().ok())
+                && length_change != 0
+            {
+                head.insert_header(header::CONTENT_LENGTH, (length + length_change).to_string())?;
+            }
+            if http2 {
+                head.remove_header(&header::TRANSFER_ENCODING);
+            } else if !head.headers.contains_key(header::CONTENT_LENGTH) {
+                head.insert_header(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn remove_connection_headers(head: &mut RequestHeader, upgrade: bool) {
+    for name in nominated(&head.headers) {
+        if !(upgrade && name == header::UPGRADE) && name != header::TE {
+            head.remove_header(&name);
+        }
+    }
+    for name in HOP_BY_HOP {
+        if !(upgrade && (name == "connection" || name == "upgrade")) {
+            head.remove_header(name);
+        }
+    }
+    if upgrade {
+        // What else `Connection` named is gone.
+        head.insert_header(header::CONNECTION, HeaderValue::from_static("upgrade")).ok();
+    }
+}
+
+/// The headers that `Connection` names. Those that frame or address the message may not be named away.
+fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
+    const KEPT: [&str; 5] = ["host", "content-length", "transfer-encoding", "content-type", "via"];
+    let values = headers.get_all(header::CONNECTION).iter().filter_map(|v| v.to_str().ok());
+    let names = values.flat_map(|v| v.split(',')).map(str::trim);
+    names
+        .filter(|name| !KEPT.iter().any(|kept| name.eq_ignore_ascii_case(kept)))
+        .filter_map(|name| HeaderName::try_from(name).ok())
+        .collect()
+}
+
+fn own_headers(headers: &HeaderMap) -> Vec<HeaderName> {
+    headers.keys().filter(|name| name.as_str().starts_with("x-evener-")).cloned().collect()
+}
+
+fn remove_own(head: &mut RequestHeader) {
+    for name in own_headers(&head.headers) {
+        head.remove_header(&name);
+    }
+}
+
+/// Evener's part of what a version says about its requests.
+pub(super) fn upstream<'a>(
+    version: &'a Version,
+    plan: &'a crate::table::VersionPlan,
+    replica: &'a crate::fleet::Replica,
+) -> Upstream<'a> {
+    debug_assert_eq!(*version.name, *plan.name);
+    Upstream {
+        http2: replica.upstream.http2(),
+        authority: replica.upstream.authority(),
+        model_name: plan.upstream_model.as_deref(),
+        edits: &plan.headers,
+    }
+}

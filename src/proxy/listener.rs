@@ -1,0 +1,198 @@
+//! Sockets that clients connect to.
+use super::accept::serve;
+use super::shared::{Proxy, draining};
+use crate::dialect::RefusalCode;
+use crate::observe::ListenerMeter;
+use crate::table::{ListenAddress, ListenerPlan};
+use crate::wire::Raw;
+use arc_swap::ArcSwap;
+use socket2::{Domain, SockAddr, Socket, Type};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::watch;
+
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 4096;
+/// How long to wait after the process ran out of file descriptors.
+const OUT_OF_FILES: Duration = Duration::from_millis(50);
+
+/// A bound listener; dropping it stops accepting, and what was accepted goes on.
+#[derive(Debug)]
+pub struct Listener {
+    /// As bound: a port 0 is resolved.
+    pub address: ListenAddress,
+    settings: Arc<ArcSwap<ListenerPlan>>,
+    /// Dropped with the listener: ends the accept loop.
+    _stop: watch::Sender<()>,
+}
+
+/// What an accepted connection knows of its listener.
+#[derive(Debug)]
+pub(super) struct Door {
+    pub(super) settings: Arc<ArcSwap<ListenerPlan>>,
+    pub(super) meter: Arc<ListenerMeter>,
+}
+
+enum Bound {
+    Tcp(TcpListener),
+    /// With the path, to unlink it at the end.
+    #[expect(dead_code, reason = "held for its drop")]
+    Unix(UnixListener, Unlink),
+}
+
+/// A socket's file, removed when nobody listens on it any more.
+struct Unlink(PathBuf);
+
+impl Drop for Unlink {
+    fn drop(&mut self) {
+        std::fs::remove_file(&self.0).ok();
+    }
+}
+
+/// Binds without accepting yet. An error names the address.
+pub fn bind(address: &ListenAddress) -> io::Result<OwnedFd> {
+    let bound = match address {
+        ListenAddress::Tcp(address) => bind_tcp(*address),
+        ListenAddress::Unix(path) => bind_unix(path),
+    };
+    bound.map_err(|error| {
+        io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
+    })
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<OwnedFd> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn bind_unix(path: &Path) -> io::Result<OwnedFd> {
+    let address = SockAddr::unix(path)?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    if let Err(error) = socket.bind(&address) {
+        // A file left behind by a process that died; one that answers belongs to somebody.
+        let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        if error.kind() != io::ErrorKind::AddrInUse || probe.connect(&address).is_ok() {
+            return Err(error);
+        }
+        std::fs::remove_file(path)?;
+        socket.bind(&address)?;
+    }
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Begins accepting on a bound socket.
+pub fn inherit(proxy: &Arc<Proxy>, plan: &ListenerPlan, socket: OwnedFd) -> io::Result<Listener> {
+    let socket = Socket::from(socket);
+    let (bound, address) = match &plan.address {
+        ListenAddress::Tcp(_) => {
+            let tcp = TcpListener::from_std(socket.into())?;
+            let address = ListenAddress::Tcp(tcp.local_addr()?);
+            (Bound::Tcp(tcp), address)
+        }
+        ListenAddress::Unix(path) => {
+            let unix = UnixListener::from_std(socket.into())?;
+            (Bound::Unix(unix, Unlink(path.clone())), plan.address.clone())
+        }
+    };
+    let settings = Arc::new(ArcSwap::from_pointee(plan.clone()));
+    let (stop, stopped) = watch::channel(());
+    let meter = proxy.meters.listener(&plan.name);
+    let door = Arc::new(Door { settings: Arc::clone(&settings), meter });
+    tokio::spawn(accept_loop(Arc::clone(proxy), bound, door, stopped));
+    Ok(Listener { address, settings, _stop: stop })
+}
+
+impl Listener {
+    /// Follows a reload: connections take the new limits from their next request on.
+    pub fn configure(&self, plan: &ListenerPlan) {
+        self.settings.store(Arc::new(plan.clone()));
+    }
+}
+
+async fn accept_loop(
+    proxy: Arc<Proxy>,
+    bound: Bound,
+    door: Arc<Door>,
+    mut stopped: watch::Receiver<()>,
+) {
+    let mut phase = proxy.watch_phase();
+    loop {
+        let accepted = tokio::select! {
+            accepted = bound.accept() => accepted,
+            _ = stopped.changed() => return,
+            () = draining(&mut phase) => return,
+        };
+        match accepted {
+            Ok((raw, peer)) => admit(&proxy, &door, raw, peer),
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept connections; trying again");
+                tokio::time::sleep(OUT_OF_FILES).await;
+            }
+        }
+    }
+}
+
+/// Errors that speak of a client that left before it was accepted.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::Interrupted
+    )
+}
+
+impl Bound {
+    async fn accept(&self) -> io::Result<(Raw, IpAddr)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (tcp, peer) = listener.accept().await?;
+                tcp.set_nodelay(true)?;
+                Ok((Raw::Tcp(tcp), peer.ip().to_canonical()))
+            }
+            Self::Unix(listener, _) => {
+                let (unix, _) = listener.accept().await?;
+                Ok((Raw::Unix(unix), Ipv4Addr::LOCALHOST.into()))
+            }
+        }
+    }
+}
+
+fn admit(proxy: &Arc<Proxy>, door: &Arc<Door>, raw: Raw, peer: IpAddr) {
+    let open = door.meter.connections.fetch_add(1, Relaxed);
+    let guard = Open(Arc::clone(door));
+    if open >= door.settings.load().client.max_connections {
+        proxy.meters.nameless.refusals.add(RefusalCode::TooManyConnections);
+        tracing::debug!(%peer, "too many connections");
+        return;
+    }
+    let connected = proxy.connection();
+    let proxy = Arc::clone(proxy);
+    tokio::spawn(async move {
+        serve(&proxy, &guard.0, raw, peer).await;
+        drop(connected);
+    });
+}
+
+/// A connection of one listener, counted while this lives.
+struct Open(Arc<Door>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.meter.connections.fetch_sub(1, Relaxed);
+    }
+}

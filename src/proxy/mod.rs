@@ -1,0 +1,27 @@
+//! The data path, in reading order: what a request passes from its first byte to its last.
+//!
+//! ```text
+//! accept → identify → route → split → pick → attempt → relay → settle
+//! ```
+mod accept;
+mod answer;
+mod attempt;
+mod body;
+mod buffers;
+mod exchange;
+mod forward;
+mod head;
+mod http1;
+mod http2;
+mod listener;
+mod pick;
+mod progress;
+mod record;
+mod relay;
+mod request;
+mod response;
+mod shared;
+mod timer;
+
+pub use listener::{Listener, bind, inherit};
+pub use shared::{Phase, Proxy};

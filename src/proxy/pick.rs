@@ -1,0 +1,203 @@
+//! Which version a request belongs to, and which replica serves it.
+use crate::balance::spread;
+use crate::health::Standing;
+use crate::stats::Moment;
+use crate::table::{Member, Model, Tier, Version};
+use rand::SeedableRng as _;
+use rand::rngs::SmallRng;
+use std::cell::RefCell;
+use std::sync::atomic::Ordering::Relaxed;
+
+thread_local! {
+    /// One generator a thread: drawing takes no lock.
+    static CHANCE: RefCell<SmallRng> = RefCell::new(SmallRng::seed_from_u64(seed()));
+}
+
+fn seed() -> u64 {
+    // The standard library's hasher is keyed by the operating system.
+    use std::hash::{BuildHasher as _, RandomState};
+    RandomState::new().hash_one(std::thread::current().id())
+}
+
+/// Uniform in [0, 1).
+pub(super) fn chance() -> f64 {
+    (draw() >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+pub(super) fn draw() -> u64 {
+    CHANCE.with_borrow_mut(rand::Rng::next_u64)
+}
+
+/// What a request brings to the choice.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wish {
+    /// Where it lies in the split: from its sticky key, or the next of the sequence.
+    pub(super) point: u64,
+    /// The hash of its sticky key.
+    pub(super) key: Option<u64>,
+    /// The version that it asked for.
+    pub(super) pinned: Option<usize>,
+}
+
+impl Wish {
+    pub(super) fn new(model: &Model, key: Option<u64>, pinned: Option<usize>) -> Self {
+        let point = key.unwrap_or_else(|| {
+            spread::point(model.state.turn.fetch_add(1, Relaxed), model.state.offset)
+        });
+        Self { point, key, pinned }
+    }
+}
+
+/// Who serves.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Choice<'a> {
+    pub(super) version: &'a Version,
+    pub(super) member: &'a Member,
+    /// Nothing was usable; this serves all the same.
+    pub(super) fail_open: bool,
+}
+
+/// Chooses version and replica (CONTRACT.md §2.6). `Err` names the version that should have served.
+pub(super) fn choose(model: &Model, wish: Wish, now: Moment) -> Result<Choice<'_>, &Version> {
+    let owner = wish.pinned.unwrap_or_else(|| model.segments.version(wish.point));
+    let owner = &model.versions[owner];
+    let pick = |version, tier| pick_in(model, version, tier, wish.key, now);
+    if let Some(choice) = pick(owner, Tier::Usable) {
+        return Ok(choice);
+    }
+    owner.state.missed.fetch_add(1, Relaxed);
+    let other = |able: &dyn Fn(&Version) -> bool| {
+        let free = wish.pinned.is_none();
+        let able = |i: usize| free && able(&model.versions[i]);
+        model.segments.without(wish.point, able).map(|i| &model.versions[i])
+    };
+    let elsewhere = other(&Version::any_usable).and_then(|v| pick(v, Tier::Usable));
+    let unprobed = || pick(owner, Tier::Unprobed);
+    let open = || {
+        let stands = |v: &Version| !v.drained() && v.share > 0.0;
+        let version = if owner.drained() { other(&stands)? } else { owner };
+        model.plan.fail_open.then(|| pick(version, Tier::FailOpen))?
+    };
+    elsewhere.or_else(unprobed).or_else(open).ok_or(owner)
+}
+
+fn pick_in<'a>(
+    model: &Model,
+    version: &'a Version,
+    tier: Tier,
+    key: Option<u64>,
+    now: Moment,
+) -> Option<Choice<'a>> {
+    let view = version.view(&model.plan, tier, now);
+    let turn = version.state.turn.fetch_add(1, Relaxed);
+    let picked = CHANCE.with_borrow_mut(|rng| model.plan.balance.pick(&view, turn, key, rng))?;
+    let fail_open = tier == Tier::FailOpen;
+    if fail_open {
+        version.state.fail_open.fetch_add(1, Relaxed);
+    }
+    Some(Choice { version, member: &version.members[picked], fail_open })
+}
+
+/// "4 replicas: 2 draining, 1 failing its health check".
+pub(super) fn why_none(version: &Version) -> String {
+    let count =
+        |standing| version.members.iter().filter(|m| m.replica.standing() == standing).count();
+    let reasons = [
+        (count(Standing::Draining), "draining"),
+        (count(Standing::Unhealthy), "failing their health check"),
+        (count(Standing::Starting), "not probed yet"),
+    ];
+    let reasons: Vec<String> =
+        reasons.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
+    let n = version.members.len();
+    let s = if n == 1 { "" } else { "s" };
+    format!("{n} replica{s}: {}", reasons.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::parse_text;
+    use crate::control::Core;
+    use crate::table::Overrides;
+    use std::sync::Arc;
+
+    const NOW: Moment = Moment::from_millis(60_000);
+
+    fn model(options: &str) -> Arc<Model> {
+        let text = format!(
+            "listeners: [{{address: 127.0.0.1:0}}]\nmodels:\n  m:\n    versions: {{v1: [http://a:1, http://a:2], v2: [http://b:1]}}\n    split: {{v1: 90, v2: 10}}\n{options}"
+        );
+        let plan = Arc::new(parse_text(text, "test.yaml", &|_| None).unwrap().plan);
+        let (core, _) = Core::start(&plan, Overrides::default(), 7, Moment::ZERO);
+        Arc::clone(&core.table().models[0])
+    }
+
+    fn all(model: &Model, version: usize, healthy: bool) {
+        for member in &model.versions[version].members {
+            member.replica.probed(healthy, None, Moment::ZERO);
+        }
+    }
+
+    /// Served requests of a thousand, by version; `None` when one was refused.
+    fn served(model: &Model) -> Option<(u32, u32)> {
+        let mut served = (0, 0);
+        for _ in 0..1000 {
+            let choice = choose(model, Wish::new(model, None, None), NOW).ok()?;
+            if &*choice.version.name == "v1" { served.0 += 1 } else { served.1 += 1 }
+        }
+        Some(served)
+    }
+
+    #[test]
+    fn a_version_without_a_usable_replica_is_served_by_the_other() {
+        let model = model("");
+        all(&model, 0, true);
+        all(&model, 1, false);
+        assert_eq!(served(&model), Some((1000, 0)));
+        let missed = model.versions[1].state.missed.load(Relaxed);
+        assert!((90..=110).contains(&missed), "{missed}");
+    }
+
+    #[test]
+    fn with_nothing_usable_the_owner_fails_open_and_says_so() {
+        let model = model("");
+        all(&model, 0, false);
+        all(&model, 1, false);
+        let choice = choose(&model, Wish::new(&model, None, Some(1)), NOW).unwrap();
+        assert!(choice.fail_open);
+        assert_eq!(&*choice.version.name, "v2");
+        let (v1, v2) = served(&model).unwrap();
+        assert!((880..=920).contains(&v1), "{v1} {v2}");
+    }
+
+    #[test]
+    fn without_fail_open_nothing_usable_is_a_refusal_that_counts_the_reasons() {
+        let model = model("    fail_open: false\n");
+        all(&model, 0, false);
+        all(&model, 1, false);
+        let owner = choose(&model, Wish::new(&model, None, Some(0)), NOW).unwrap_err();
+        assert_eq!(why_none(owner), "2 replicas: 2 failing their health check");
+    }
+
+    #[test]
+    fn what_is_drained_never_serves_even_when_failing_open() {
+        let model = model("");
+        all(&model, 0, false);
+        for member in &model.versions[1].members {
+            member.replica.drain(true, None, Moment::ZERO);
+        }
+        assert_eq!(served(&model), Some((1000, 0)));
+    }
+
+    #[test]
+    fn a_pin_is_kept_while_its_version_can_serve() {
+        let model = model("");
+        all(&model, 0, true);
+        all(&model, 1, true);
+        for _ in 0..100 {
+            let choice = choose(&model, Wish::new(&model, None, Some(1)), NOW).unwrap();
+            assert_eq!(&*choice.version.name, "v2");
+        }
+    }
+}

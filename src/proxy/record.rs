@@ -1,0 +1,177 @@
+//! What became of one request. Dropping the record settles it, exactly once on every way out.
+use super::accept::Client;
+use super::shared::Proxy;
+use crate::dialect::RefusalCode;
+use crate::fleet::{Replica, VersionState};
+use crate::health::Class;
+use crate::stats::Moment;
+use crate::table::Model;
+use serde::Serialize;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Filled in as the request passes; read when it is dropped.
+#[derive(Debug)]
+pub(super) struct Record {
+    proxy: Arc<Proxy>,
+    pub(super) began: Moment,
+    pub(super) request_id: String,
+    pub(super) client: IpAddr,
+    pub(super) listener: String,
+    pub(super) method: String,
+    pub(super) path: String,
+    pub(super) protocol: &'static str,
+    pub(super) model: Option<Arc<Model>>,
+    /// The version that was asked, or would have been.
+    pub(super) version: Option<(Arc<str>, Arc<VersionState>)>,
+    pub(super) replica: Option<Arc<Replica>>,
+    /// What the client saw, or 499.
+    pub(super) status: u16,
+    pub(super) class: Class,
+    pub(super) refusal: Option<RefusalCode>,
+    pub(super) attempts: u32,
+    pub(super) bytes_in: u64,
+    pub(super) bytes_out: u64,
+    pub(super) first_byte: Option<Duration>,
+    pub(super) streaming: bool,
+    pub(super) tunnel: bool,
+    pub(super) fail_open: bool,
+}
+
+/// A line of the access log.
+#[derive(Serialize)]
+struct Line<'a> {
+    time: jiff::Timestamp,
+    request_id: &'a str,
+    client: IpAddr,
+    listener: &'a str,
+    method: &'a str,
+    path: &'a str,
+    protocol: &'a str,
+    model: Option<&'a str>,
+    version: Option<&'a str>,
+    replica: Option<&'a str>,
+    status: u16,
+    outcome: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a str>,
+    attempts: u32,
+    bytes_in: u64,
+    bytes_out: u64,
+    duration_ms: f64,
+    first_byte_ms: Option<f64>,
+    streaming: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    fail_open: bool,
+}
+
+impl Record {
+    /// A request just begun. Until it is known better, its client left.
+    pub(super) fn new(proxy: &Arc<Proxy>, client: &Client, began: Moment) -> Self {
+        Self {
+            proxy: Arc::clone(proxy),
+            began,
+            request_id: String::new(),
+            client: client.peer,
+            listener: client.door.settings.load().name.clone(),
+            method: String::new(),
+            path: String::new(),
+            protocol: "",
+            model: None,
+            version: None,
+            replica: None,
+            status: 499,
+            class: Class::Cancelled,
+            refusal: None,
+            attempts: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+            first_byte: None,
+            streaming: false,
+            tunnel: false,
+            fail_open: false,
+        }
+    }
+
+    /// A request whose head could not even be read.
+    pub(super) fn malformed(proxy: &Arc<Proxy>, client: &Client, code: RefusalCode, began: Moment) {
+        let mut record = Self::new(proxy, client, began);
+        record.refuse(code);
+    }
+
+    pub(super) fn refuse(&mut self, code: RefusalCode) {
+        self.refusal = Some(code);
+        self.status = code.status();
+        self.class = Class::Refused;
+    }
+
+    /// Evener answers in the stead of a replica that failed so.
+    pub(super) fn fail(&mut self, code: RefusalCode, class: Class) {
+        self.refuse(code);
+        self.class = class;
+    }
+
+    fn settle(&mut self) {
+        if std::thread::panicking() {
+            self.refuse(RefusalCode::InternalError);
+        }
+        let now = self.proxy.now();
+        let took = now.since(self.began);
+        let state = self.model.as_ref().map_or(&self.proxy.meters.nameless, |model| &model.state);
+        if let Some(code) = self.refusal {
+            state.refusals.add(code);
+        }
+        match &self.version {
+            Some((_, version)) => {
+                version.requests.add(self.status, self.class);
+                if !self.tunnel {
+                    version.duration.observe(took);
+                }
+                if let Some(first_byte) = self.first_byte {
+                    version.first_byte.observe(first_byte);
+                }
+            }
+            None => state.requests.add(self.status, self.class),
+        }
+        if self.proxy.access_log.wants(super::pick::chance) {
+            self.log(took);
+        }
+    }
+
+    fn log(&self, took: Duration) {
+        let millis = |d: Duration| (d.as_secs_f64() * 1e6).round() / 1e3;
+        let line = Line {
+            time: crate::observe::stamp(),
+            request_id: &self.request_id,
+            client: self.client,
+            listener: &self.listener,
+            method: &self.method,
+            path: &self.path,
+            protocol: self.protocol,
+            model: self.model.as_ref().map(|model| &*model.name),
+            version: self.version.as_ref().map(|(name, _)| &**name),
+            replica: self.replica.as_ref().map(|replica| &*replica.id.url),
+            status: self.status,
+            outcome: self.class.name(),
+            error: self.refusal.map(RefusalCode::name),
+            attempts: self.attempts,
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+            duration_ms: millis(took),
+            first_byte_ms: self.first_byte.map(millis),
+            streaming: self.streaming,
+            fail_open: self.fail_open,
+        };
+        // JSON escapes control characters: a client cannot forge a line.
+        if let Ok(text) = serde_json::to_vec(&line) {
+            self.proxy.access_log.write(text, &self.proxy.meters);
+        }
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        self.settle();
+    }
+}

@@ -1,0 +1,118 @@
+//! A request's head, as routing and forwarding ask about it.
+use super::accept::Client;
+use crate::dialect::decoded_path;
+use crate::table::{Asked, ListenerPlan};
+use http::{HeaderMap, header};
+use pingora_core::protocols::http::ServerSession;
+use pingora_http::RequestHeader;
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+/// The head with what had to be computed from it once.
+#[derive(Debug)]
+pub(super) struct Ask<'a> {
+    head: &'a RequestHeader,
+    host: String,
+    path: Cow<'a, str>,
+}
+
+impl<'a> Ask<'a> {
+    pub(super) fn new(head: &'a RequestHeader) -> Self {
+        let path = decoded_path(head.uri.path());
+        Self { head, host: bare_host(host_of(head)), path }
+    }
+}
+
+impl Asked for Ask<'_> {
+    fn method(&self) -> &str {
+        self.head.method.as_str()
+    }
+
+    fn host(&self) -> &str {
+        &self.host
+    }
+
+    fn path(&self) -> &str {
+        &self.path
+    }
+
+    fn header(&self, name: &str) -> Option<&str> {
+        text(&self.head.headers, name)
+    }
+}
+
+/// A header's first value, when it is readable text.
+pub(super) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// The authority the client asked for, as sent.
+pub(super) fn host_of(head: &RequestHeader) -> &str {
+    match head.uri.authority() {
+        Some(authority) => authority.as_str(),
+        None => text(&head.headers, header::HOST.as_str()).unwrap_or_default(),
+    }
+}
+
+fn bare_host(authority: &str) -> String {
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let bare = match host.rsplit_once(':') {
+        Some((bare, port)) if port.bytes().all(|b| b.is_ascii_digit()) => bare,
+        _ => host,
+    };
+    bare.to_ascii_lowercase()
+}
+
+/// The path and query as sent, in origin form.
+pub(super) fn origin_form(head: &RequestHeader) -> &str {
+    head.uri.path_and_query().map_or("/", |target| target.as_str())
+}
+
+/// Does the client's connection come from one of `trusted_proxies`?
+pub(super) fn is_trusted(client: &Client, listener: &ListenerPlan) -> bool {
+    listener.trusted_proxies.iter().any(|net| net.contains(&client.peer))
+}
+
+/// The client's address: through trusted proxies, the last one that they did not add themselves.
+pub(super) fn client_ip(head: &RequestHeader, client: &Client, listener: &ListenerPlan) -> IpAddr {
+    if !is_trusted(client, listener) {
+        return client.peer;
+    }
+    let forwarded = head.headers.get_all("x-forwarded-for").iter().rev();
+    let addresses = forwarded.filter_map(|v| v.to_str().ok()).flat_map(|v| v.rsplit(','));
+    let mut farthest = client.peer;
+    for address in addresses {
+        let Ok(address) = address.trim().parse::<IpAddr>() else { break };
+        farthest = address.to_canonical();
+        if !listener.trusted_proxies.iter().any(|net| net.contains(&farthest)) {
+            break;
+        }
+    }
+    farthest
+}
+
+/// Does the client want to leave HTTP (WebSocket)?
+pub(super) fn is_upgrade(session: &ServerSession) -> bool {
+    let head = session.req_header();
+    // `Upgrade: h2c` is an offer that may be left lying (RFC 9113 removed it); its request has an ordinary body.
+    let mut wanted = head.headers.get_all(header::UPGRADE).iter().map(|value| value.to_str());
+    let h2c = |value: &str| value.split(',').any(|one| one.trim().eq_ignore_ascii_case("h2c"));
+    matches!(session, ServerSession::H1(_))
+        && session.is_upgrade_req()
+        && head.method == http::Method::GET
+        && wanted.all(|value| value.is_ok_and(|value| !h2c(value)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_compared_without_port_and_case() {
+        for (sent, bare) in
+            [("API.Example.com:8080", "api.example.com"), ("x", "x"), ("[::1]:80", "[::1]")]
+        {
+            assert_eq!(bare_host(sent), bare);
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! The response on its way to the client: head, chunks, end, and a stream that breaks after it began.
+use super::exchange::{End, Exchange};
+use super::forward::stripped;
+use super::progress::Progress;
+use super::relay::{Relayed, Trouble};
+use super::shared::Phase;
+use crate::dialect::{RefusalCode, sse_error_event};
+use crate::health::Class;
+use bytes::Bytes;
+use http::{StatusCode, header};
+use pingora_core::protocols::http::ServerSession;
+use pingora_core::protocols::http::client::HttpSession as Upstream;
+use pingora_error::{Error, ErrorType};
+use pingora_http::ResponseHeader;
+use tokio::time::timeout;
+
+impl Exchange<'_> {
+    pub(super) async fn head(
+        &mut self,
+        upstream: &mut Upstream,
+        at: &mut Progress<'_>,
+    ) -> Result<Option<Relayed>, Trouble> {
+        self.answer_seen = true;
+        let from = upstream.response_header().expect("a head was read").clone();
+        let status = from.status;
+        if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
+            // A client of HTTP/1.0 knows no 1xx, and pingora has none for HTTP/2.
+            let known = self.session.req_header().version == http::Version::HTTP_11;
+            if status != StatusCode::CONTINUE && known {
+                let head = stripped(from, false);
+                self.while_client_reads(async |session| session.write_response_header(head).await)
+                    .await?;
+            }
+            return Ok(None);
+        }
+        at.headed = true;
+        at.upgraded = at.upgrade && status == StatusCode::SWITCHING_PROTOCOLS;
+        at.class =
+            Class::of_status(status.as_u16(), from.headers.contains_key(header::RETRY_AFTER));
+        self.record.status = status.as_u16();
+        let kind = from.headers.get(header::CONTENT_TYPE).map(header::HeaderValue::as_bytes);
+        at.event_stream = !at.upgraded
+            && kind.is_some_and(|kind| kind.starts_with(b"text/event-stream"))
+            && !from.headers.contains_key(header::CONTENT_ENCODING);
+        let head = self.response_head(from, at.upgraded)?;
+        if self.proxy.phase() >= Phase::Draining {
+            self.session.set_keepalive(None);
+        }
+        let done = upstream.response_done() && !at.upgraded;
+        if at.event_stream && !done && at.sent {
+            at.held = Some(head);
+            return Ok(None);
+        }
+        self.write_head(head, done).await?;
+        if at.upgraded {
+            self.record.tunnel = true;
+            at.sent = false;
+            self.duplex(at.upstream_reins, true);
+            if let Upstream::H1(http1) = upstream {
+                http1.maybe_upgrade_body_writer();
+            }
+        }
+        if !done {
+            return Ok(None);
+        }
+        self.note_first_byte(at);
+        if !self.session.is_http2() {
+            self.write_body(Bytes::new(), true).await?;
+        }
+        Ok(Some(at.whole()))
+    }
+
+    async fn write_head(&mut self, head: Box<ResponseHeader>, done: bool) -> Result<(), Trouble> {
+        self.while_client_reads(async |session| {
+            if let ServerSession::H2(http2) = session {
+                return http2.write_response_header(head, done);
+            }
+            session.write_response_header(head).await
+        })
+        .await
+    }
+
+    async fn write_body(&mut self, bytes: Bytes, end: bool) -> Result<(), Trouble> {
+        self.while_client_reads(async |session| session.write_response_body(bytes, end).await).await
+    }
+
+    /// Writes towards the client, for as long as one may take: pingora's own limit leaves heads and flushes out.
+    async fn while_client_reads(
+        &mut self,
+        write: impl AsyncFnOnce(&mut ServerSession) -> pingora_error::Result<()>,
+    ) -> Result<(), Trouble> {
+        match timeout(self.listener.client.write_timeout, write(self.session)).await {
+            Ok(written) => written.map_err(|error| client(&error)),
+            Err(_) => Err(Trouble::ClientStalled),
+        }
+    }
+
+    fn note_first_byte(&mut self, at: &mut Progress<'_>) {
+        let now = self.proxy.now();
+        match at.last_chunk.replace(now) {
+            None => self.record.first_byte = Some(now.since(self.record.began)),
+            Some(last) if at.event_stream => at.version.state.inter_chunk.observe(now.since(last)),
+            Some(_) => {}
+        }
+    }
+
+    pub(super) async fn chunk(
+        &mut self,
+        read: Option<Bytes>,
+        upstream: &mut Upstream,
+        at: &mut Progress<'_>,
+    ) -> Result<Option<Relayed>, Trouble> {
+        self.note_first_byte(at);
+        if let Some(head) = at.held.take() {
+            // The head leaves with the first bytes, in one write.
+            self.cork_client(true);
+            let written = self.write_head(head, false).await;
+            self.cork_client(false);
+            written?;
+        }
+        let Some(bytes) = read else {
+            return self.end(upstream, at).await.map(Some);
+        };
+        let done = upstream.response_done() && matches!(upstream, Upstream::H1(_)) && !at.upgraded;
+        self.record.bytes_out += bytes.len() as u64;
+        self.at_event_end = bytes.ends_with(b"\n\n") || bytes.ends_with(b"\r\n\r\n");
+        let before = self.proxy.now();
+        self.write_body(bytes, done).await?;
+        at.client_waits += self.proxy.now().since(before);
+        Ok(done.then(|| at.whole()))
+    }
+
+    fn cork_client(&self, on: bool) {
+        if let Some(reins) = self.reins {
+            reins.cork(on);
+        }
+    }
+
+    /// The replica's body ended: trailers, and the end of ours.
+    async fn end(
+        &mut self,
+        upstream: &mut Upstream,
+        at: &Progress<'_>,
+    ) -> Result<Relayed, Trouble> {
+        if let Upstream::H2(http2) = upstream
+            && let Some(trailers) = http2.read_trailers().await?
+            && let ServerSession::H2(down) = &mut *self.session
+        {
+            down.write_trailers(trailers).map_err(|error| client(&error))?;
+            return Ok(at.whole());
+        }
+        self.write_body(Bytes::new(), true).await?;
+        Ok(if at.upgraded { at.ended(End::Close, false) } else { at.whole() })
+    }
+
+    /// A stream that breaks after it began. An event stream says so in its own words.
+    pub(super) async fn end_broken_stream(&mut self, code: RefusalCode, what: &str) -> End {
+        let stream = self.session.response_written().is_some_and(|head| {
+            let kind = head.headers.get(header::CONTENT_TYPE).map(header::HeaderValue::as_bytes);
+            kind.is_some_and(|kind| kind.starts_with(b"text/event-stream"))
+                && !head.headers.contains_key(header::CONTENT_ENCODING)
+        });
+        if self.record.tunnel || !(stream && self.at_event_end) {
+            return End::Cut;
+        }
+        let message = format!("the model server {what}");
+        let event = sse_error_event(code.name(), code.status(), &message, &self.record.request_id);
+        self.session.set_keepalive(None);
+        match self.write_body(event, true).await {
+            Ok(()) => End::Close,
+            Err(_) => End::Cut,
+        }
+    }
+}
+
+/// An error on the client's side.
+fn client(error: &Error) -> Trouble {
+    if *error.etype() == ErrorType::WriteTimedout {
+        Trouble::ClientStalled
+    } else {
+        Trouble::ClientGone
+    }
+}

@@ -1,0 +1,109 @@
+//! What all exchanges share.
+use super::buffers::Buffers;
+use crate::observe::{AccessLog, Meters};
+use crate::stats::{Clock as _, Moment, MonotonicClock};
+use crate::table::Current;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::sync::{Notify, watch};
+
+/// How far the process is on its way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    Serving,
+    /// Readiness fails; connections are still accepted.
+    Notice,
+    /// Nothing new is accepted; what runs finishes.
+    Draining,
+}
+
+/// The data path's context: one for the process.
+#[derive(Debug)]
+pub struct Proxy {
+    pub current: Current,
+    pub clock: MonotonicClock,
+    pub meters: Arc<Meters>,
+    pub access_log: Arc<AccessLog>,
+    pub buffers: Buffers,
+    /// Seconds since 1970 when the process began.
+    pub started: jiff::Timestamp,
+    phase: watch::Sender<Phase>,
+    connections: AtomicUsize,
+    none_left: Notify,
+}
+
+impl Proxy {
+    pub fn new(
+        current: Current,
+        clock: MonotonicClock,
+        meters: Arc<Meters>,
+        access_log: Arc<AccessLog>,
+    ) -> Self {
+        let limit = current.load().plan.buffers;
+        Self {
+            current,
+            clock,
+            buffers: Buffers::new(limit, Arc::clone(&meters)),
+            meters,
+            access_log,
+            started: crate::observe::stamp(),
+            phase: watch::channel(Phase::Serving).0,
+            connections: AtomicUsize::default(),
+            none_left: Notify::new(),
+        }
+    }
+
+    pub fn now(&self) -> Moment {
+        self.clock.now()
+    }
+
+    pub fn phase(&self) -> Phase {
+        *self.phase.borrow()
+    }
+
+    pub fn enter(&self, phase: Phase) {
+        self.phase.send_replace(phase);
+    }
+
+    pub(super) fn watch_phase(&self) -> watch::Receiver<Phase> {
+        self.phase.subscribe()
+    }
+
+    /// Returns when no connection is left.
+    pub async fn idle(&self) {
+        loop {
+            let left = self.none_left.notified();
+            if self.connections.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            left.await;
+        }
+    }
+
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Acquire)
+    }
+
+    pub(super) fn connection(self: &Arc<Self>) -> Connected {
+        self.connections.fetch_add(1, Ordering::AcqRel);
+        Connected(Arc::clone(self))
+    }
+}
+
+/// Returns when nothing new may begin.
+pub(super) async fn draining(phase: &mut watch::Receiver<Phase>) {
+    // An error means that the proxy is gone: then nothing may begin either.
+    phase.wait_for(|phase| *phase >= Phase::Draining).await.ok();
+}
+
+/// A connection, counted while this lives.
+#[derive(Debug)]
+pub(super) struct Connected(Arc<Proxy>);
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        if self.0.connections.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.none_left.notify_waiters();
+        }
+    }
+}

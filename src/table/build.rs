@@ -1,0 +1,195 @@
+//! Building a generation: plan, overrides and the living fleet in, a table out.
+use super::generation::Table;
+use super::model::{Member, Model, Version};
+use super::plan::{KeySource, ModelPlan, Plan, ReplicaUrl, Scheme};
+use crate::balance::Segments;
+use crate::fleet::{Fleet, Replica, ReplicaId};
+use crate::stats::Moment;
+use crate::wire::Dialed;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// What is laid over the file: who owns which points, and who is drained.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    /// Segments of the last generation, or of the state file, by model.
+    pub segments: BTreeMap<String, Segments>,
+    /// Model, version, and the replica's URL or `None` for the whole version.
+    pub drained: HashSet<(String, String, Option<String>)>,
+}
+
+impl Overrides {
+    pub fn drains(&self, model: &str, version: &str, url: &str) -> bool {
+        // Few are ever drained: looking through them allocates nothing.
+        self.drained
+            .iter()
+            .any(|(m, v, u)| m == model && v == version && u.as_deref().is_none_or(|u| u == url))
+    }
+}
+
+/// A new table, and what its making brought to light.
+#[derive(Debug)]
+pub struct Built {
+    pub table: Table,
+    /// Replicas listed now that were not listed before.
+    pub joined: Vec<Arc<Replica>>,
+    /// Replicas no longer listed.
+    pub left: Vec<Arc<Replica>>,
+}
+
+impl Table {
+    /// Builds generation `generation`. `before`: the table that it replaces; `None` at the start.
+    pub fn build(
+        generation: u64,
+        plan: &Arc<Plan>,
+        overrides: &Overrides,
+        fleet: &mut Fleet,
+        before: Option<&Self>,
+        offset: &mut dyn FnMut() -> u64,
+        now: Moment,
+    ) -> Built {
+        let mut listed = HashSet::new();
+        let models: Box<[Arc<Model>]> = plan
+            .models
+            .iter()
+            .map(|model| {
+                let old = before.and_then(|table| table.model(&model.name));
+                let old = old.filter(|old| *old.name == *model.name).map(|old| &**old);
+                let built =
+                    build_model(model, overrides, fleet, old, before.is_none(), offset, now);
+                let members = built.versions.iter().flat_map(|version| &version.members);
+                listed.extend(members.map(|member| member.replica.id.clone()));
+                Arc::new(built)
+            })
+            .collect();
+        let left = fleet.retire(|id| listed.contains(id), now);
+        let known: HashSet<&ReplicaId> = before.map(replica_ids).unwrap_or_default();
+        let members = models.iter().flat_map(|m| &m.versions).flat_map(|v| &v.members);
+        let joined = members
+            .filter(|member| !known.contains(&member.replica.id))
+            .map(|member| Arc::clone(&member.replica))
+            .collect();
+        let (names, catch_all) = names_of(plan);
+        let default_model =
+            plan.default_model.as_ref().and_then(|name| names.get(&**name).copied());
+        let max_buffered_body =
+            plan.models.iter().map(|model| model.max_buffered_body).max().unwrap_or(0);
+        let table = Self {
+            generation,
+            plan: Arc::clone(plan),
+            models,
+            names,
+            catch_all,
+            default_model,
+            wanted_fields: wanted_fields(plan),
+            max_buffered_body,
+        };
+        Built { table, joined, left }
+    }
+}
+
+fn replica_ids(table: &Table) -> HashSet<&ReplicaId> {
+    let versions = table.models.iter().flat_map(|model| &model.versions);
+    versions.flat_map(|v| &v.members).map(|member| &member.replica.id).collect()
+}
+
+fn build_model(
+    plan: &Arc<ModelPlan>,
+    overrides: &Overrides,
+    fleet: &mut Fleet,
+    before: Option<&Model>,
+    at_start: bool,
+    offset: &mut dyn FnMut() -> u64,
+    now: Moment,
+) -> Model {
+    let name: Arc<str> = before.map_or_else(|| plan.name.as_str().into(), |b| Arc::clone(&b.name));
+    let shares: Vec<(&str, f64)> =
+        plan.versions.iter().map(|v| v.name.as_str()).zip(plan.split.iter().copied()).collect();
+    let segments = match overrides.segments.get(&plan.name) {
+        Some(owned) => owned.moved_to(&shares),
+        None => Segments::new(&shares),
+    };
+    let state = fleet.model(&name, offset());
+    let versions: Box<[Version]> = (0..plan.versions.len())
+        .map(|index| build_version(&name, plan, index, overrides, fleet, at_start, now))
+        .collect();
+    let unchanged = before.is_some_and(|b| b.segments == segments);
+    let baseline = match before {
+        Some(before) if unchanged => before.baseline.clone(),
+        _ => versions.iter().map(|v| v.state.served.load(Relaxed)).collect(),
+    };
+    Model { name, plan: Arc::clone(plan), state, versions, segments, baseline }
+}
+
+fn build_version(
+    model: &Arc<str>,
+    plan: &ModelPlan,
+    index: usize,
+    overrides: &Overrides,
+    fleet: &mut Fleet,
+    at_start: bool,
+    now: Moment,
+) -> Version {
+    let (version, share) = (&plan.versions[index], plan.split[index]);
+    let name: Arc<str> = version.name.as_str().into();
+    let members = version
+        .replicas
+        .iter()
+        .map(|replica| {
+            let id = ReplicaId {
+                model: Arc::clone(model),
+                version: Arc::clone(&name),
+                url: replica.url.text.as_str().into(),
+            };
+            let enlisted = fleet.enlist(id, dialed(&replica.url), at_start, now);
+            if plan.health.is_none() {
+                enlisted.trust(now);
+            }
+            let drained = overrides.drains(model, &name, &replica.url.text);
+            enlisted.drain(drained, drained.then_some("drained by an operator"), now);
+            Member { replica: enlisted, weight: replica.weight, slots: replica.slots }
+        })
+        .collect();
+    let state = fleet.version(model, &name);
+    Version { name, index, state, share, members }
+}
+
+fn dialed(url: &ReplicaUrl) -> Dialed {
+    match url.scheme {
+        Scheme::Http => Dialed::Http(url.address.clone()),
+        Scheme::H2c => Dialed::H2c(url.address.clone()),
+        Scheme::Unix => Dialed::Unix(url.address.clone()),
+    }
+}
+
+fn names_of(plan: &Plan) -> (HashMap<Box<str>, usize>, Option<usize>) {
+    let mut names = HashMap::new();
+    let mut catch_all = None;
+    for (i, model) in plan.models.iter().enumerate() {
+        names.insert(model.name.as_str().into(), i);
+        for alias in &model.aliases {
+            if alias == "*" {
+                catch_all = Some(i);
+            } else {
+                names.insert(alias.as_str().into(), i);
+            }
+        }
+    }
+    (names, catch_all)
+}
+
+fn wanted_fields(plan: &Plan) -> Box<[String]> {
+    let mut fields: Vec<String> = plan
+        .models
+        .iter()
+        .flat_map(|model| &model.hash_on)
+        .filter_map(|source| match source {
+            KeySource::Json(field) => Some(field.clone()),
+            KeySource::Header(_) | KeySource::ClientIp => None,
+        })
+        .collect();
+    fields.sort();
+    fields.dedup();
+    fields.into()
+}

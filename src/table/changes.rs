@@ -1,0 +1,92 @@
+//! What a reload changed, in words for the log and the API.
+use super::plan::{ModelPlan, Plan};
+use std::collections::BTreeSet;
+
+/// One sentence fragment per change.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes(pub Vec<String>);
+
+impl Changes {
+    /// What differs between two plans.
+    pub fn between(old: &Plan, new: &Plan) -> Self {
+        let mut changes = Vec::new();
+        for model in &new.models {
+            match old.models.iter().find(|m| m.name == model.name) {
+                None => changes.push(format!("model `{}` added", model.name)),
+                Some(before) => in_model(before, model, &mut changes),
+            }
+        }
+        for gone in old.models.iter().filter(|m| new.models.iter().all(|n| n.name != m.name)) {
+            changes.push(format!("model `{}` removed", gone.name));
+        }
+        for listener in &new.listeners {
+            match old.listeners.iter().find(|l| l.name == listener.name) {
+                None => changes.push(format!("listener `{}` added", listener.name)),
+                Some(before) if before.address != listener.address => {
+                    changes.push(format!("listener `{}` moved", listener.name));
+                }
+                Some(before) if before != listener => {
+                    changes.push(format!("listener `{}` changed", listener.name));
+                }
+                Some(_) => {}
+            }
+        }
+        for gone in old.listeners.iter().filter(|l| new.listeners.iter().all(|n| n.name != l.name))
+        {
+            changes.push(format!("listener `{}` removed", gone.name));
+        }
+        if old.routes != new.routes {
+            changes.push("routes changed".to_owned());
+        }
+        Self(changes)
+    }
+
+    /// The keys that cannot change while running.
+    pub fn needs_restart(old: &Plan, new: &Plan) -> Vec<&'static str> {
+        let mut fields = Vec::new();
+        if old.threads != new.threads {
+            fields.push("threads");
+        }
+        if old.admin.address != new.admin.address {
+            fields.push("admin.address");
+        }
+        fields
+    }
+}
+
+fn in_model(old: &ModelPlan, new: &ModelPlan, changes: &mut Vec<String>) {
+    let name = &new.name;
+    for version in &new.versions {
+        let Some(before) = old.versions.iter().find(|v| v.name == version.name) else {
+            changes.push(format!("version `{name}/{}` added", version.name));
+            continue;
+        };
+        let was: BTreeSet<_> = before.replicas.iter().map(|r| &r.url.text).collect();
+        let is: BTreeSet<_> = version.replicas.iter().map(|r| &r.url.text).collect();
+        let (joined, left) = (is.difference(&was).count(), was.difference(&is).count());
+        if joined + left > 0 {
+            changes
+                .push(format!("`{name}/{}`: {joined} replicas join, {left} leave", version.name));
+        } else if before != version {
+            changes.push(format!("`{name}/{}` changed", version.name));
+        }
+    }
+    for gone in old.versions.iter().filter(|v| new.versions.iter().all(|n| n.name != v.name)) {
+        changes.push(format!("version `{name}/{}` removed", gone.name));
+    }
+    if shares(old) != shares(new) {
+        changes.push(format!("split of `{name}`: {} → {}", shares(old), shares(new)));
+    }
+    let rest =
+        |plan: &ModelPlan| ModelPlan { versions: Vec::new(), split: Vec::new(), ..plan.clone() };
+    if rest(old) != rest(new) {
+        changes.push(format!("options of `{name}` changed"));
+    }
+}
+
+fn shares(model: &ModelPlan) -> String {
+    let each = model.versions.iter().zip(&model.split);
+    each.map(|(v, share)| format!("{}={}", v.name, (share * 1e6).round() / 1e4))
+        .collect::<Vec<_>>()
+        .join(" ")
+}

@@ -1,0 +1,48 @@
+//! The table: everything a request needs to know of the configuration, immutable.
+use super::model::Model;
+use super::plan::Plan;
+use arc_swap::ArcSwap;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// One generation. A request holds the same one from its first byte to its last.
+#[derive(Debug)]
+pub struct Table {
+    /// Counts applied files, from 1.
+    pub generation: u64,
+    pub plan: Arc<Plan>,
+    /// In the file's order.
+    pub models: Box<[Arc<Model>]>,
+    /// Models and aliases.
+    pub(super) names: HashMap<Box<str>, usize>,
+    pub(super) catch_all: Option<usize>,
+    pub(super) default_model: Option<usize>,
+    /// Top-level JSON fields that some model's sticky key reads.
+    pub wanted_fields: Box<[String]>,
+    /// The longest body that some model wants whole.
+    pub max_buffered_body: u64,
+}
+
+/// The present table, swapped as a whole.
+pub type Current = Arc<ArcSwap<Table>>;
+
+impl Table {
+    /// The model of this name or alias; not by `*`.
+    pub fn model(&self, name: &str) -> Option<&Arc<Model>> {
+        self.names.get(name).map(|i| &self.models[*i])
+    }
+
+    /// Every name a client may use, models first, each with its aliases behind it.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.models.iter().flat_map(|model| {
+            let aliases = model.plan.aliases.iter().map(String::as_str).filter(|a| *a != "*");
+            std::iter::once(&*model.name).chain(aliases)
+        })
+    }
+
+    /// Requests now at replicas.
+    pub fn in_flight(&self) -> u64 {
+        let versions = self.models.iter().flat_map(|model| &model.versions);
+        versions.flat_map(|v| &v.members).map(|m| u64::from(m.replica.in_flight())).sum()
+    }
+}

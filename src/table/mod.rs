@@ -1,0 +1,14 @@
+//! One immutable generation of routing: the checked plan, and the table built from it.
+mod build;
+mod changes;
+mod generation;
+mod model;
+mod plan;
+mod route;
+
+pub use build::{Built, Overrides};
+pub use changes::Changes;
+pub use generation::{Current, Table};
+pub use model::{Member, Model, PoolView, Tier, Version};
+pub use plan::*;
+pub use route::{Asked, Routed, Unrouted};

@@ -1,0 +1,133 @@
+//! A model in the table: its versions, their replicas, and the division among them.
+use super::plan::{ModelPlan, VersionPlan};
+use crate::balance::{Pool, Segments, ramp, score};
+use crate::fleet::{ModelState, Replica, VersionState};
+use crate::stats::Moment;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// One model of this generation.
+#[derive(Debug)]
+pub struct Model {
+    pub name: Arc<str>,
+    pub plan: Arc<ModelPlan>,
+    pub state: Arc<ModelState>,
+    /// In the file's order.
+    pub versions: Box<[Version]>,
+    pub segments: Segments,
+    /// What each version had served when the present shares began.
+    pub baseline: Box<[u64]>,
+}
+
+/// One version of a model.
+#[derive(Debug)]
+pub struct Version {
+    pub name: Arc<str>,
+    /// Its place in the plan's list, and in the model's.
+    pub index: usize,
+    pub state: Arc<VersionState>,
+    /// Fraction of the model's requests; zero means exactly none.
+    pub share: f64,
+    pub members: Box<[Member]>,
+}
+
+/// A replica with what this generation says of it.
+#[derive(Clone, Debug)]
+pub struct Member {
+    pub replica: Arc<Replica>,
+    pub weight: f32,
+    pub slots: Option<u32>,
+}
+
+/// Which replicas may be picked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tier {
+    /// Those in good standing.
+    Usable,
+    /// Also those never probed yet.
+    Unprobed,
+    /// All that are not draining.
+    FailOpen,
+}
+
+/// A version's replicas at one moment, as a policy sees them.
+#[derive(Debug)]
+pub struct PoolView<'a> {
+    members: &'a [Member],
+    tier: Tier,
+    slow_start: Duration,
+    phantom_time: Duration,
+    learned: bool,
+    now: Moment,
+}
+
+impl Model {
+    /// What the file says of a version.
+    pub fn plan_of(&self, version: &Version) -> &VersionPlan {
+        &self.plan.versions[version.index]
+    }
+}
+
+impl Version {
+    pub fn view(&self, model: &ModelPlan, tier: Tier, now: Moment) -> PoolView<'_> {
+        PoolView {
+            members: &self.members,
+            tier,
+            slow_start: model.slow_start,
+            phantom_time: self.state.speed().phantom_time(),
+            learned: model.balance != crate::balance::Policy::LeastRequest,
+            now,
+        }
+    }
+
+    pub fn any_usable(&self) -> bool {
+        self.members.iter().any(|member| member.replica.usable())
+    }
+
+    /// Draining by hand, all of it?
+    pub fn drained(&self) -> bool {
+        !self.members.is_empty()
+            && self
+                .members
+                .iter()
+                .all(|m| m.replica.standing() == crate::health::Standing::Draining)
+    }
+}
+
+impl Pool for PoolView<'_> {
+    fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    fn usable(&self, i: usize) -> bool {
+        use crate::health::Standing;
+        let replica = &self.members[i].replica;
+        match self.tier {
+            Tier::Usable => replica.usable(),
+            Tier::Unprobed => replica.usable() || replica.standing() == Standing::Starting,
+            Tier::FailOpen => replica.standing() != Standing::Draining,
+        }
+    }
+
+    fn has_room(&self, i: usize) -> bool {
+        let member = &self.members[i];
+        member.slots.is_none_or(|slots| member.replica.in_flight() < slots)
+    }
+
+    fn load(&self, i: usize) -> f32 {
+        let Member { replica, weight, .. } = &self.members[i];
+        let slow = if self.learned { replica.slowness() } else { 1.0 };
+        let started = replica.ready_at();
+        let ramped = started.map_or(1.0, |at| ramp(self.now.since(at), self.slow_start));
+        let phantom = replica.phantom(self.now, self.phantom_time);
+        score(replica.in_flight(), phantom, slow, *weight, ramped)
+    }
+
+    fn weight(&self, i: usize) -> f32 {
+        self.members[i].weight
+    }
+
+    fn identity(&self, i: usize) -> u64 {
+        self.members[i].replica.identity
+    }
+}

@@ -1,0 +1,295 @@
+//! The checked configuration as plain data: what `config` makes and everything else trusts.
+use crate::balance::Policy;
+use crate::health::ProbePlan;
+use ipnet::IpNet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A whole configuration file, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    pub listeners: Vec<ListenerPlan>,
+    pub admin: AdminPlan,
+    /// Worker threads; `None`: one per core.
+    pub threads: Option<usize>,
+    /// Bytes that all buffered request bodies may take together.
+    pub buffers: u64,
+    pub routes: Vec<RoutePlan>,
+    /// Resolved: with exactly one model it is that one.
+    pub default_model: Option<String>,
+    /// In the file's order.
+    pub models: Vec<Arc<ModelPlan>>,
+    pub access_log: Option<AccessLogPlan>,
+    pub state_dir: PathBuf,
+    pub shutdown: ShutdownPlan,
+    pub tests: Vec<TestPlan>,
+}
+
+/// Where clients connect.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ListenerPlan {
+    /// Identity across reloads.
+    pub name: String,
+    pub address: ListenAddress,
+    pub trusted_proxies: Vec<IpNet>,
+    pub debug_headers: bool,
+    pub client: ClientLimits,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ListenAddress {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+/// What a client may do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientLimits {
+    /// From the first byte to the end of the head.
+    pub header_timeout: Duration,
+    /// Between two reads of a request body.
+    pub body_timeout: Duration,
+    /// A client that reads nothing for so long is dropped.
+    pub write_timeout: Duration,
+    /// Between two requests on one connection.
+    pub idle_timeout: Duration,
+    pub max_header_bytes: u64,
+    pub max_headers: usize,
+    pub max_body: u64,
+    pub max_connections: usize,
+}
+
+impl Default for ClientLimits {
+    fn default() -> Self {
+        Self {
+            header_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_mins(1),
+            write_timeout: Duration::from_mins(1),
+            idle_timeout: Duration::from_secs(75),
+            max_header_bytes: 64 << 10,
+            max_headers: 100,
+            max_body: 64 << 20,
+            max_connections: 20_000,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct AdminPlan {
+    pub address: SocketAddr,
+    pub token: Option<Secret>,
+    /// What needs no token.
+    pub open_health: bool,
+    pub open_metrics: bool,
+}
+
+/// Text that must never be shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// One entry of `routes`: the first that matches wins.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RoutePlan {
+    /// Line in the file, 1-based.
+    pub line: usize,
+    /// Lower case, without a port; a leading `*.` matches any label.
+    pub host: Option<String>,
+    pub path: Option<PathPattern>,
+    /// Upper case.
+    pub method: Option<String>,
+    /// Lower-case name, exact value.
+    pub headers: Vec<(String, String)>,
+    pub target: RouteTarget,
+    pub rewrite_path: Option<String>,
+    pub rewrite_host: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PathPattern {
+    /// The whole decoded path.
+    Exact(String),
+    /// `/v1/*`: this prefix, which ends in `/`.
+    Prefix(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RouteTarget {
+    /// The name of a model that exists.
+    Model(String),
+    /// Look for the name here, in this order.
+    Find(Vec<NameSource>),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NameSource {
+    Body,
+    Path,
+    /// Lower case.
+    Header(String),
+}
+
+/// A model: what a client names.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelPlan {
+    pub name: String,
+    /// Further names; `*` catches every unknown name.
+    pub aliases: Vec<String>,
+    pub kind: Kind,
+    /// In the file's order.
+    pub versions: Vec<VersionPlan>,
+    /// Fractions that sum to 1, one for each of `versions`.
+    pub split: Vec<f64>,
+    pub hash_on: Vec<KeySource>,
+    pub allow_pin: bool,
+    pub balance: Policy,
+    pub health: Option<ProbePlan>,
+    pub fail_open: bool,
+    /// Zero: off.
+    pub slow_start: Duration,
+    pub timeouts: Timeouts,
+    pub max_buffered_body: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Kind {
+    /// By the path of each request.
+    #[default]
+    Auto,
+    Llm,
+    Predict,
+    Raw,
+}
+
+/// Where a sticky key comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeySource {
+    /// Lower case.
+    Header(String),
+    /// A top-level field of the JSON body.
+    Json(String),
+    ClientIp,
+}
+
+/// One deployed variant of a model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VersionPlan {
+    pub name: String,
+    pub replicas: Vec<ReplicaPlan>,
+    /// The name sent upstream instead of the client's.
+    pub upstream_model: Option<String>,
+    pub headers: HeaderEdits,
+}
+
+/// Changes to the head on the way to the replicas.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HeaderEdits {
+    pub set: Vec<(http::HeaderName, http::HeaderValue)>,
+    pub remove: Vec<http::HeaderName>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReplicaPlan {
+    pub url: ReplicaUrl,
+    /// Relative capacity, above 0.
+    pub weight: f32,
+    /// Requests it runs at once.
+    pub slots: Option<u32>,
+}
+
+/// The address of a replica, and how it speaks.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ReplicaUrl {
+    /// As written, without a trailing slash; `grpc://` is kept as `h2c://`. This is the replica's identity.
+    pub text: String,
+    pub scheme: Scheme,
+    /// `host:port` (the port always written), or the socket's path.
+    pub address: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Scheme {
+    /// HTTP/1.1 over TCP.
+    Http,
+    /// HTTP/2 by prior knowledge over TCP.
+    H2c,
+    /// HTTP/1.1 over a Unix socket.
+    Unix,
+}
+
+/// The phases of an exchange with a replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    pub connect: Duration,
+    /// From the request sent to the first byte of the body.
+    pub first_byte: Duration,
+    pub between_chunks: Duration,
+    pub total: Duration,
+    /// An idle WebSocket or other tunnel.
+    pub tunnel: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(1),
+            first_byte: Duration::from_mins(2),
+            between_chunks: Duration::from_mins(1),
+            total: Duration::from_mins(30),
+            tunnel: Duration::from_hours(1),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct AccessLogPlan {
+    pub file: LogTarget,
+    /// The fraction of requests written, 0 to 1.
+    pub sample: f64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogTarget {
+    Stdout,
+    Stderr,
+    File(PathBuf),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShutdownPlan {
+    /// `/readyz` fails, connections are still accepted.
+    pub notice: Duration,
+    /// After which running requests are cut.
+    pub drain: Duration,
+}
+
+/// One entry of `tests`, run by `evener check`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TestPlan {
+    /// Line in the file, 1-based.
+    pub line: usize,
+    pub method: String,
+    pub host: Option<String>,
+    pub path: String,
+    pub model: Option<String>,
+    /// Lower-case names.
+    pub headers: Vec<(String, String)>,
+    pub expect_model: Option<String>,
+    pub expect_version: Option<String>,
+}
+
+impl std::fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}

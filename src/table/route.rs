@@ -1,0 +1,140 @@
+//! From what a request is to the model that answers it.
+use super::generation::Table;
+use super::model::Model;
+use super::plan::{NameSource, PathPattern, RoutePlan, RouteTarget};
+use crate::dialect::{BodyRead, Facts, PathFacts, Source, Unidentified, identify, nearest};
+use std::sync::Arc;
+
+/// A request's head, as far as routes look at it.
+pub trait Asked {
+    /// Upper case.
+    fn method(&self) -> &str;
+    /// Lower case, without a port.
+    fn host(&self) -> &str;
+    /// Decoded.
+    fn path(&self) -> &str;
+    /// The first value of a header; `name` is lower case.
+    fn header(&self, name: &str) -> Option<&str>;
+}
+
+/// A request that found its model.
+#[derive(Clone, Debug)]
+pub struct Routed<'a> {
+    pub model: &'a Arc<Model>,
+    pub facts: Facts,
+    /// The entry of `routes` that matched.
+    pub route: Option<&'a RoutePlan>,
+}
+
+/// Why no model answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unrouted {
+    /// Routes exist, and none matches.
+    NoRoute,
+    Unidentified(Unidentified),
+    /// No model named, and no default.
+    ModelRequired,
+    ModelNotFound {
+        name: String,
+        nearest: Vec<String>,
+    },
+}
+
+impl RoutePlan {
+    pub fn matches(&self, asked: &impl Asked) -> bool {
+        self.method.as_ref().is_none_or(|method| asked.method() == method)
+            && self.host.as_ref().is_none_or(|host| host_matches(host, asked.host()))
+            && self.path.as_ref().is_none_or(|path| path.matches(asked.path()))
+            && self.headers.iter().all(|(name, value)| asked.header(name) == Some(value))
+    }
+}
+
+fn host_matches(pattern: &str, host: &str) -> bool {
+    match pattern.strip_prefix('*') {
+        Some(suffix) => host.len() > suffix.len() && host.ends_with(suffix),
+        None => pattern == host,
+    }
+}
+
+impl PathPattern {
+    pub fn matches(&self, path: &str) -> bool {
+        match self {
+            Self::Exact(exact) => path == exact,
+            Self::Prefix(prefix) => {
+                path.starts_with(prefix) || prefix.strip_suffix('/') == Some(path)
+            }
+        }
+    }
+}
+
+impl Table {
+    /// The first route that matches; `Err` when there are routes and none does.
+    pub fn find_route(&self, asked: &impl Asked) -> Result<Option<&RoutePlan>, Unrouted> {
+        if self.plan.routes.is_empty() {
+            return Ok(None);
+        }
+        let found = self.plan.routes.iter().find(|route| route.matches(asked));
+        found.map(Some).ok_or(Unrouted::NoRoute)
+    }
+
+    /// Must the body be looked at to find the model?
+    pub fn reads_body(&self, route: Option<&RoutePlan>) -> bool {
+        match route.map(|route| &route.target) {
+            None => true,
+            Some(RouteTarget::Model(_)) => false,
+            Some(RouteTarget::Find(sources)) => sources.contains(&NameSource::Body),
+        }
+    }
+
+    /// The model that answers a request.
+    pub fn route<'a>(
+        &'a self,
+        route: Option<&'a RoutePlan>,
+        asked: &impl Asked,
+        path: &PathFacts,
+        body: BodyRead,
+    ) -> Result<Routed<'a>, Unrouted> {
+        let known = |name: &str| self.names.contains_key(name);
+        let sources: Vec<Source<'_>>;
+        let sources = match route.map(|route| &route.target) {
+            None | Some(RouteTarget::Model(_)) => &Source::DEFAULT[..],
+            Some(RouteTarget::Find(list)) => {
+                sources = list.iter().map(|source| as_source(source, asked)).collect();
+                &sources
+            }
+        };
+        let identified = identify(path, body, sources, known);
+        if let Some(RoutePlan { target: RouteTarget::Model(name), .. }) = route {
+            let facts = identified.unwrap_or_else(|_| unread(path));
+            let model =
+                self.model(name).expect("config checked that routes name models that exist");
+            return Ok(Routed { model, facts, route });
+        }
+        let facts = identified.map_err(Unrouted::Unidentified)?;
+        let model = match &facts.model {
+            Some(name) => self.named(name)?,
+            None => self.default_model.ok_or(Unrouted::ModelRequired)?,
+        };
+        Ok(Routed { model: &self.models[model], facts, route })
+    }
+
+    fn named(&self, name: &str) -> Result<usize, Unrouted> {
+        self.names.get(name).copied().or(self.catch_all).ok_or_else(|| Unrouted::ModelNotFound {
+            name: name.to_owned(),
+            nearest: nearest(name, self.names()).into_iter().map(str::to_owned).collect(),
+        })
+    }
+}
+
+fn as_source<'a>(source: &'a NameSource, asked: &'a impl Asked) -> Source<'a> {
+    match source {
+        NameSource::Body => Source::Body,
+        NameSource::Path => Source::Path,
+        NameSource::Header(name) => Source::Header { name, value: asked.header(name) },
+    }
+}
+
+/// What is known of a request whose body says nothing readable and need not.
+fn unread(path: &PathFacts) -> Facts {
+    Facts { dialect: path.dialect, kind: path.kind, streaming: path.streams, ..Facts::default() }
+}

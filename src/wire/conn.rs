@@ -1,0 +1,316 @@
+//! A connection as pingora's sessions want it, with the write buffering that they lack.
+//!
+//! pingora's own stream type has no buffers when it is made outside its listener, so that a head and a short body
+//! cost two system calls. This one gathers writes until `flush`, and has three reins for the exchange that owns it:
+//!
+//! - `cork` makes `flush` wait, so that a request's head and body leave in one write;
+//! - `duplex` makes writes queue instead of block, and every read push the queue, so that a session which needs
+//!   `&mut self` for reading and for writing still moves bytes both ways;
+//! - `hold` stops reads while the queue of the other side is full.
+use async_trait::async_trait;
+use bytes::{Buf, BytesMut};
+use pingora_core::protocols::raw_connect::ProxyDigest;
+use pingora_core::protocols::tls::SslDigest;
+use pingora_core::protocols::{
+    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
+    TimingDigest, UniqueID, UniqueIDType,
+};
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+/// Writes up to this many bytes are gathered; longer ones go out together with what was gathered.
+const GATHER: usize = 16 * 1024;
+
+/// Queued bytes above which the other side is no longer read.
+const QUEUE_HIGH: usize = 256 * 1024;
+
+/// How long a closing connection may take to take its last bytes.
+const CLOSE: Duration = Duration::from_secs(1);
+
+/// What an exchange may ask of a connection that a session owns.
+#[derive(Debug, Default)]
+pub struct Reins {
+    cork: AtomicBool,
+    duplex: AtomicBool,
+    hold: AtomicBool,
+    queued: AtomicUsize,
+    /// Bytes that the socket took: a write deadline looks whether this moved.
+    written: AtomicUsize,
+}
+
+impl Reins {
+    pub fn cork(&self, on: bool) {
+        self.cork.store(on, Relaxed);
+    }
+
+    /// Begins or ends moving bytes both ways at once.
+    pub fn duplex(&self, on: bool) {
+        self.duplex.store(on, Relaxed);
+        if !on {
+            self.hold.store(false, Relaxed);
+        }
+    }
+
+    pub fn hold(&self, on: bool) {
+        self.hold.store(on, Relaxed);
+    }
+
+    /// Is so much queued for writing that its source must wait?
+    pub fn full(&self) -> bool {
+        self.queued.load(Relaxed) > QUEUE_HIGH
+    }
+
+    pub fn queued(&self) -> usize {
+        self.queued.load(Relaxed)
+    }
+
+    pub fn written(&self) -> usize {
+        self.written.load(Relaxed)
+    }
+}
+
+/// What carries the bytes.
+#[derive(Debug)]
+pub enum Raw {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Raw {
+    fn fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(tcp) => tcp.as_fd(),
+            Self::Unix(unix) => unix.as_fd(),
+        }
+    }
+
+    fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(tcp) => tcp.try_read(buf),
+            Self::Unix(unix) => unix.try_read(buf),
+        }
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buf),
+            Self::Unix(unix) => Pin::new(unix).poll_read(cx, buf),
+        }
+    }
+
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
+            Self::Unix(unix) => Pin::new(unix).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Self::Unix(unix) => Pin::new(unix).poll_shutdown(cx),
+        }
+    }
+}
+
+/// One connection, to a client or to a replica.
+#[derive(Debug)]
+pub struct Conn {
+    raw: Raw,
+    /// Read while the protocol was being told; given back first.
+    prefix: BytesMut,
+    out: BytesMut,
+    /// Zero for HTTP/2, which has its own frame buffer.
+    gather: usize,
+    reins: Arc<Reins>,
+}
+
+impl Conn {
+    pub fn new(raw: Raw, prefix: BytesMut, http2: bool) -> Self {
+        let gather = if http2 { 0 } else { GATHER };
+        Self { raw, prefix, out: BytesMut::new(), gather, reins: Arc::default() }
+    }
+
+    pub fn reins(&self) -> Arc<Reins> {
+        Arc::clone(&self.reins)
+    }
+
+    /// May a parked connection be used again? Answers from the readiness already known: no system call unless the
+    /// peer sent something or closed.
+    pub fn alive(&self) -> bool {
+        self.prefix.is_empty()
+            && self.out.is_empty()
+            && matches!(self.raw.try_read(&mut [0]), Err(e) if e.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// Makes the close that follows a reset, so that a cut body cannot pass for a whole one.
+    pub fn reset_on_close(&self) {
+        let linger = socket2::SockRef::from(&self.raw.fd()).set_linger(Some(Duration::ZERO));
+        if let Err(error) = linger {
+            tracing::debug!(%error, "cannot set linger");
+        }
+    }
+
+    fn push(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.out.is_empty() {
+            let n = ready!(self.raw.poll_write(cx, &[IoSlice::new(&self.out)]))?;
+            if n == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.out.advance(n);
+            self.reins.written.fetch_add(n, Relaxed);
+            self.reins.queued.store(self.out.len(), Relaxed);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Pushes while reading goes on. A peer that takes no more may have said why before: what it said is read first,
+    /// and the end of the connection after it.
+    fn push_queue(&mut self, cx: &mut Context<'_>) {
+        if let Poll::Ready(Err(error)) = self.push(cx) {
+            tracing::trace!(%error, "the peer takes no more");
+            self.out.clear();
+            self.reins.queued.store(0, Relaxed);
+        }
+    }
+}
+
+impl AsyncRead for Conn {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let me = &mut *self;
+        if !me.prefix.is_empty() {
+            let n = me.prefix.len().min(buf.remaining());
+            buf.put_slice(&me.prefix.split_to(n));
+            return Poll::Ready(Ok(()));
+        }
+        if !me.out.is_empty() && me.reins.duplex.load(Relaxed) {
+            me.push_queue(cx);
+        }
+        if me.reins.hold.load(Relaxed) {
+            // Woken by our own socket's writability, or by the other connection: both belong to one task.
+            return Poll::Pending;
+        }
+        me.raw.poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Conn {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let me = &mut *self;
+        if me.reins.duplex.load(Relaxed) || me.out.len() + buf.len() <= me.gather {
+            me.out.extend_from_slice(buf);
+            me.reins.queued.store(me.out.len(), Relaxed);
+            return Poll::Ready(Ok(buf.len()));
+        }
+        loop {
+            let queued = me.out.len();
+            let n = ready!(me.raw.poll_write(cx, &[IoSlice::new(&me.out), IoSlice::new(buf)]))?;
+            if n == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            me.reins.written.fetch_add(n, Relaxed);
+            me.out.advance(n.min(queued));
+            me.reins.queued.store(me.out.len(), Relaxed);
+            if n > queued {
+                return Poll::Ready(Ok(n - queued));
+            }
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if self.gather == 0 && self.out.is_empty() {
+            return self.raw.poll_write(cx, bufs);
+        }
+        let first = bufs.iter().find(|b| !b.is_empty()).map_or(&[][..], |b| &**b);
+        self.poll_write(cx, first)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.gather == 0
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.reins.cork.load(Relaxed) {
+            return Poll::Ready(Ok(()));
+        }
+        if self.reins.duplex.load(Relaxed) {
+            self.push_queue(cx);
+            return Poll::Ready(Ok(())); // reading goes on with it
+        }
+        self.push(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match ready!(self.push(cx)) {
+            Ok(()) => self.raw.poll_shutdown(cx),
+            Err(error) => Poll::Ready(Err(error)),
+        }
+    }
+}
+
+#[async_trait]
+impl Shutdown for Conn {
+    async fn shutdown(&mut self) {
+        self.reins.cork(false);
+        self.reins.duplex(false);
+        let closed = tokio::time::timeout(CLOSE, AsyncWriteExt::shutdown(self)).await;
+        if let Ok(Err(error)) = closed {
+            tracing::trace!(%error, "peer closed first");
+        }
+    }
+}
+
+impl UniqueID for Conn {
+    fn id(&self) -> UniqueIDType {
+        self.raw.fd().as_raw_fd()
+    }
+}
+
+impl Ssl for Conn {
+    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
+        None
+    }
+}
+
+impl GetTimingDigest for Conn {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        Vec::new()
+    }
+}
+
+impl GetProxyDigest for Conn {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        None
+    }
+}
+
+impl GetSocketDigest for Conn {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        None
+    }
+}
+
+impl Peek for Conn {}

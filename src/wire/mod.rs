@@ -1,0 +1,6 @@
+//! Connections: one type for both directions, and what is kept open to each replica.
+mod conn;
+mod upstream;
+
+pub use conn::{Conn, Raw, Reins};
+pub use upstream::{Checkout, Dialed, Upstream};

@@ -1,0 +1,200 @@
+//! The connections kept open to one replica: HTTP/1 parked last in first out, HTTP/2 shared by streams.
+use super::conn::{Conn, Raw, Reins};
+use crate::stats::Moment;
+use bytes::BytesMut;
+use parking_lot::Mutex;
+use pingora_core::connectors::http::v2::{ConnectionRef, H2HandshakeSettings, handshake};
+use pingora_core::protocols::Stream;
+use pingora_core::protocols::http::client::HttpSession;
+use pingora_core::protocols::http::v1::client::HttpSession as Http1;
+use pingora_error::ErrorType::{ConnectError, ConnectTimedout, SocketError};
+use pingora_error::{Error, OrErr as _, Result};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpStream, UnixStream};
+
+/// A connection unused for so long is closed: below the 5 s after which uvicorn, which serves most models, closes.
+const PARKED: Duration = Duration::from_secs(4);
+/// Connections parked at most for one replica.
+const MAX_PARKED: usize = 256;
+/// Streams on one HTTP/2 connection before another is opened.
+const MAX_STREAMS: usize = 100;
+
+/// How a replica is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Dialed {
+    /// HTTP/1.1 to `host:port`.
+    Http(String),
+    /// HTTP/2 by prior knowledge to `host:port`.
+    H2c(String),
+    /// HTTP/1.1 over this Unix socket.
+    Unix(String),
+}
+
+#[derive(Debug)]
+struct Parked {
+    stream: Stream,
+    reins: Arc<Reins>,
+    since: Moment,
+}
+
+/// One replica, seen as connections.
+pub struct Upstream {
+    dialed: Dialed,
+    parked: Mutex<Vec<Parked>>,
+    shared: Mutex<Vec<ConnectionRef>>,
+}
+
+impl std::fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Upstream").field("dialed", &self.dialed).finish_non_exhaustive()
+    }
+}
+
+/// A session ready for one exchange.
+pub struct Checkout {
+    pub session: HttpSession,
+    /// HTTP/1 only.
+    pub reins: Option<Arc<Reins>>,
+    /// The connection served before: it may have died unnoticed.
+    pub reused: bool,
+}
+
+impl std::fmt::Debug for Checkout {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Checkout").field("reused", &self.reused).finish_non_exhaustive()
+    }
+}
+
+impl Upstream {
+    pub fn new(dialed: Dialed) -> Self {
+        Self { dialed, parked: Mutex::default(), shared: Mutex::default() }
+    }
+
+    pub fn http2(&self) -> bool {
+        matches!(self.dialed, Dialed::H2c(_))
+    }
+
+    /// The `host:port`, for a `Host` header.
+    pub fn authority(&self) -> &str {
+        match &self.dialed {
+            Dialed::Http(address) | Dialed::H2c(address) => address,
+            Dialed::Unix(_) => "localhost",
+        }
+    }
+
+    /// A session on a kept connection, or on a new one when none is left or `fresh` asks for it.
+    pub async fn checkout(&self, connect: Duration, fresh: bool, now: Moment) -> Result<Checkout> {
+        if self.http2() {
+            return self.checkout_http2(connect, fresh).await;
+        }
+        if !fresh && let Some(parked) = self.unpark_alive(now) {
+            let session = HttpSession::H1(Http1::new(parked.stream));
+            return Ok(Checkout { session, reins: Some(parked.reins), reused: true });
+        }
+        let conn = self.dial(connect, false).await?;
+        let reins = conn.reins();
+        let session = HttpSession::H1(Http1::new(Box::new(conn)));
+        Ok(Checkout { session, reins: Some(reins), reused: false })
+    }
+
+    /// The connection parked last that its peer did not close.
+    fn unpark_alive(&self, now: Moment) -> Option<Parked> {
+        let alive =
+            |parked: &Parked| parked.stream.as_any().downcast_ref().is_some_and(Conn::alive);
+        std::iter::from_fn(|| self.unpark(now)).find(alive)
+    }
+
+    fn unpark(&self, now: Moment) -> Option<Parked> {
+        let mut parked = self.parked.lock();
+        let newest = parked.pop()?;
+        if now.since(newest.since) < PARKED {
+            return Some(newest);
+        }
+        // Last in, first out: when the newest is too old, all are.
+        let old = std::mem::take(&mut *parked);
+        drop(parked);
+        drop(old);
+        None
+    }
+
+    async fn checkout_http2(&self, connect: Duration, fresh: bool) -> Result<Checkout> {
+        let kept = if fresh { Vec::new() } else { self.open_http2() };
+        for conn in kept {
+            if let Ok(Some(stream)) = conn.spawn_stream().await {
+                return Ok(Checkout {
+                    session: HttpSession::H2(stream),
+                    reins: None,
+                    reused: true,
+                });
+            }
+        }
+        let stream: Stream = Box::new(self.dial(connect, true).await?);
+        let mut settings = H2HandshakeSettings::new();
+        settings.max_streams = MAX_STREAMS;
+        settings.ping_interval = Some(Duration::from_secs(20));
+        let greeted = tokio::time::timeout(connect, handshake(stream, settings)).await;
+        let conn = greeted.map_err(|_| Error::explain(ConnectTimedout, "HTTP/2 handshake"))??;
+        let stream = conn.spawn_stream().await?;
+        let stream = stream.ok_or_else(|| Error::explain(ConnectError, "no HTTP/2 stream"))?;
+        self.shared.lock().push(conn);
+        Ok(Checkout { session: HttpSession::H2(stream), reins: None, reused: false })
+    }
+
+    /// The HTTP/2 connections with room, forgetting the closed ones.
+    fn open_http2(&self) -> Vec<ConnectionRef> {
+        let mut shared = self.shared.lock();
+        shared.retain(|conn| !conn.is_closed() && !conn.is_shutting_down());
+        shared.iter().filter(|conn| conn.more_streams_allowed()).cloned().collect()
+    }
+
+    /// Opens a connection, within `limit`.
+    pub async fn dial(&self, limit: Duration, http2: bool) -> Result<Conn> {
+        let opened = async {
+            let raw = match &self.dialed {
+                Dialed::Http(address) | Dialed::H2c(address) => {
+                    let tcp = TcpStream::connect(address).await;
+                    let tcp = tcp.or_err_with(ConnectError, || address.clone())?;
+                    tcp.set_nodelay(true).or_err(SocketError, "TCP_NODELAY")?;
+                    Raw::Tcp(tcp)
+                }
+                Dialed::Unix(path) => {
+                    let unix = UnixStream::connect(path).await;
+                    Raw::Unix(unix.or_err_with(ConnectError, || path.clone())?)
+                }
+            };
+            Ok::<_, Box<Error>>(raw)
+        };
+        match tokio::time::timeout(limit, opened).await {
+            Ok(raw) => Ok(Conn::new(raw?, BytesMut::new(), http2)),
+            Err(_) => Error::e_explain(ConnectTimedout, format!("no connection within {limit:?}")),
+        }
+    }
+
+    /// Takes a session back after a whole exchange; closes what cannot be used again.
+    pub async fn park(&self, session: HttpSession, reins: Option<Arc<Reins>>, now: Moment) {
+        let HttpSession::H1(mut session) = session else { return };
+        session.respect_keepalive();
+        let (Some(stream), Some(reins)) = (session.reuse().await, reins) else { return };
+        let mut parked = self.parked.lock();
+        if parked.len() < MAX_PARKED {
+            parked.push(Parked { stream, reins, since: now });
+        }
+    }
+
+    /// Closes every connection that nobody uses. Called when the replica leaves, and by the minute for old ones.
+    pub fn close_parked(&self, older_than: Option<Moment>) {
+        let mut parked = self.parked.lock();
+        let old = older_than.map_or(parked.len(), |at| parked.partition_point(|p| p.since < at));
+        let kept = parked.split_off(old);
+        let old = std::mem::replace(&mut *parked, kept);
+        drop(parked);
+        drop(old);
+        // Of the HTTP/2 connections that run nothing, one is enough to begin with.
+        let mut idle = 0;
+        self.shared.lock().retain(|conn| {
+            idle += usize::from(conn.is_idle());
+            older_than.is_some() && !conn.is_closed() && !(conn.is_idle() && idle > 1)
+        });
+    }
+}
