@@ -1,0 +1,23 @@
+//! The real binary on real sockets: what clients, replicas and operators see of it.
+#![expect(clippy::unwrap_used, reason = "what starts and asks a proxy is test code too")]
+#![expect(clippy::panic, reason = "a condition that never comes ends its test")]
+
+mod admin;
+mod adversity;
+mod backpressure;
+mod bodies;
+mod chaos;
+mod client;
+mod h2c;
+mod health;
+mod http;
+mod http2;
+mod hygiene;
+mod regression;
+mod reload;
+mod routing;
+mod site;
+mod split;
+mod start;
+mod streaming;
+mod upstream;

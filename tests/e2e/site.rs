@@ -1,0 +1,273 @@
+//! A running Evener with its own directory: configured, signalled, reloaded and ended by a test.
+use crate::client::{Reply, Request, send};
+use parking_lot::Mutex;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use std::fmt::Write as _;
+use std::io::{BufRead as _, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// How long anything that must happen may take.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// How often a condition is looked at.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// Waits until `found` finds something.
+pub(crate) async fn eventually<T>(what: &str, mut found: impl AsyncFnMut() -> Option<T>) -> T {
+    let looking = async {
+        loop {
+            if let Some(found) = found().await {
+                return found;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    let waited = tokio::time::timeout(PATIENCE, looking).await;
+    waited.unwrap_or_else(|_| panic!("waited in vain: {what}"))
+}
+
+/// Waits until a condition holds.
+pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    eventually(what, async || holds().then_some(())).await;
+}
+
+/// What a site is configured with; the rest of the file has defaults fit for a test.
+#[derive(Clone, Debug)]
+pub(crate) struct Setup {
+    /// Further keys of the one listener, indented by four.
+    pub(crate) listener: String,
+    /// Further top-level keys; `models` among them.
+    pub(crate) rest: String,
+}
+
+impl Setup {
+    pub(crate) fn new(rest: impl Into<String>) -> Self {
+        Self { listener: String::new(), rest: rest.into() }
+    }
+
+    /// Adds a key to the listener.
+    pub(crate) fn listener(mut self, key: &str) -> Self {
+        writeln!(self.listener, "    {key}").unwrap();
+        self
+    }
+
+    fn yaml(&self) -> String {
+        let Self { listener, rest } = self;
+        let mut yaml = format!(
+            "listeners:\n  - name: public\n    address: 127.0.0.1:0\n{listener}\n\
+             admin: {{address: \"127.0.0.1:0\"}}\nstate: {{dir: ../state}}\n"
+        );
+        if !rest.contains("shutdown:") {
+            yaml.push_str("shutdown: {notice: 0s, drain: 20s}\n");
+        }
+        yaml + rest
+    }
+}
+
+/// A process, and what it said.
+#[derive(Debug)]
+struct Process {
+    child: Child,
+    stdout: Arc<Mutex<Vec<String>>>,
+    stderr: Arc<Mutex<Vec<String>>>,
+}
+
+impl Drop for Process {
+    #[expect(clippy::print_stderr, reason = "a failed test shows what the process said last")]
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let said = self.stderr.lock();
+            let status = self.child.try_wait();
+            eprintln!("{status:?}\n{}", said[said.len().saturating_sub(15)..].join("\n"));
+        }
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+impl Process {
+    fn spawn(file: &Path, cwd: &Path) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_evener"))
+            .args(["run", "-c"])
+            .arg(file)
+            .current_dir(cwd)
+            .env_remove("STATE_DIRECTORY")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stdout = collect(child.stdout.take().unwrap());
+        let stderr = collect(child.stderr.take().unwrap());
+        Self { child, stdout, stderr }
+    }
+
+    fn said(&self, word: &str) -> Option<String> {
+        self.stdout.lock().iter().find(|line| line.starts_with(word)).cloned()
+    }
+}
+
+fn collect(from: impl Read + Send + 'static) -> Arc<Mutex<Vec<String>>> {
+    let lines = Arc::<Mutex<Vec<String>>>::default();
+    let into = Arc::clone(&lines);
+    std::thread::spawn(move || {
+        for line in BufReader::new(from).split(b'\n').map_while(Result::ok) {
+            into.lock().push(String::from_utf8_lossy(&line).into_owned());
+        }
+    });
+    lines
+}
+
+/// A running Evener.
+#[derive(Debug)]
+pub(crate) struct Site {
+    dir: TempDir,
+    process: Process,
+    /// Where clients connect.
+    pub(crate) address: SocketAddr,
+    /// Where operators connect.
+    pub(crate) admin: SocketAddr,
+}
+
+impl Site {
+    /// Starts with these top-level keys, and waits for `ready`.
+    pub(crate) async fn start(rest: impl Into<String>) -> Self {
+        Self::with(Setup::new(rest)).await
+    }
+
+    pub(crate) async fn with(setup: Setup) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("conf")).unwrap();
+        std::fs::write(file_of(&dir), setup.yaml()).unwrap();
+        let (process, address, admin) = begin(&dir).await;
+        Self { dir, process, address, admin }
+    }
+
+    /// Ends the process at once and starts it again in the same directory.
+    pub(crate) async fn restart(&mut self) {
+        self.process.child.kill().unwrap();
+        self.process.child.wait().unwrap();
+        (self.process, self.address, self.admin) = begin(&self.dir).await;
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Replaces the file, as editors do: a new one is renamed over it.
+    pub(crate) fn write(&self, setup: &Setup) {
+        self.write_text(&setup.yaml());
+    }
+
+    pub(crate) fn write_text(&self, text: &str) {
+        let fresh = self.dir.path().join("fresh.yaml");
+        std::fs::write(&fresh, text).unwrap();
+        std::fs::rename(fresh, file_of(&self.dir)).unwrap();
+    }
+
+    /// Replaces the file and waits until it serves.
+    pub(crate) async fn reload(&self, setup: &Setup) {
+        let before = self.count_said("serves: ");
+        self.write(setup);
+        until("the new file serves", || self.count_said("serves: ") > before).await;
+    }
+
+    /// Replaces the file and waits until it is rejected. Returns what was said of it.
+    pub(crate) async fn reload_rejected(&self, text: &str) -> String {
+        let before = self.process.stderr.lock().len();
+        self.write_text(text);
+        eventually("the new file is rejected", async || {
+            let said = self.process.stderr.lock()[before..].join("\n");
+            said.contains("configuration rejected").then_some(said)
+        })
+        .await
+    }
+
+    pub(crate) fn count_said(&self, word: &str) -> usize {
+        self.process.stderr.lock().iter().filter(|line| line.contains(word)).count()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).unwrap();
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_child(&self.process.child)
+    }
+
+    /// Waits for the process to end.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        let child = &mut self.process.child;
+        eventually("the process ends", async || child.try_wait().unwrap()).await
+    }
+
+    pub(crate) fn runs(&mut self) -> bool {
+        self.process.child.try_wait().unwrap().is_none()
+    }
+
+    /// The highest resident memory so far, in bytes.
+    pub(crate) fn peak_memory(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.process.child.id());
+        let status = std::fs::read_to_string(path).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
+    /// Lines of the access log.
+    pub(crate) fn log(&self) -> Vec<Value> {
+        let lines = self.process.stdout.lock();
+        lines.iter().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// Waits for a line of the access log.
+    pub(crate) async fn logged(&self, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
+        eventually(what, async || self.log().into_iter().find(|line| fits(line))).await
+    }
+
+    /// Sends on a connection of its own.
+    pub(crate) async fn send(&self, request: Request) -> Reply {
+        send(self.address, request).await.unwrap()
+    }
+}
+
+fn file_of(dir: &TempDir) -> PathBuf {
+    dir.path().join("conf/evener.yaml")
+}
+
+async fn begin(dir: &TempDir) -> (Process, SocketAddr, SocketAddr) {
+    let mut process = Process::spawn(&file_of(dir), &dir.path().join("conf"));
+    eventually("ready", async || {
+        let runs = process.child.try_wait().unwrap().is_none();
+        assert!(runs, "it ended at the start: {}", process.stderr.lock().join("\n"));
+        process.said("ready")
+    })
+    .await;
+    let address = |name: &str| {
+        let line = process.said(&format!("listening {name} http://")).unwrap();
+        line.rsplit('/').next().unwrap().parse().unwrap()
+    };
+    let (public, admin) = (address("public"), address("admin"));
+    (process, public, admin)
+}
+
+/// Runs `evener run` on a file that must not start. Returns exit code and stderr.
+pub(crate) async fn refused_start(file: &Path, cwd: &Path) -> (Option<i32>, String) {
+    let mut process = Process::spawn(file, cwd);
+    let status = eventually("it ends at once", async || process.child.try_wait().unwrap()).await;
+    let said = eventually("stderr was read", async || {
+        let said = process.stderr.lock().join("\n");
+        (!said.is_empty()).then_some(said)
+    })
+    .await;
+    (status.code(), said)
+}
+
+/// The text of a file, for a test that starts it itself.
+pub(crate) fn text_of(setup: &Setup) -> String {
+    setup.yaml()
+}
