@@ -9,8 +9,8 @@ use std::fmt::Write as _;
 use std::hint::black_box;
 use std::sync::Arc;
 
-/// `models` models of two versions, `replicas` replicas in each version.
-fn plan(models: usize, replicas: usize) -> Arc<Plan> {
+/// `models` models of two versions, `replicas` replicas in each version, all on `port`.
+fn plan(models: usize, replicas: usize, port: u16) -> Arc<Plan> {
     let mut text = String::from("listeners:\n  - address: 127.0.0.1:0\nmodels:\n");
     for m in 0..models {
         write!(text, "  model-{m}:\n    split: {{v1: 90, v2: 10}}\n    versions:\n")
@@ -18,7 +18,7 @@ fn plan(models: usize, replicas: usize) -> Arc<Plan> {
         for v in ["v1", "v2"] {
             writeln!(text, "      {v}:").expect("a string");
             for r in 0..replicas {
-                writeln!(text, "        - http://10.{m}.{}.{}:8000", r / 250, r % 250)
+                writeln!(text, "        - http://10.{m}.{}.{}:{port}", r / 250, r % 250)
                     .expect("a string");
             }
         }
@@ -48,13 +48,19 @@ impl Asked for Ask {
 }
 
 fn build(c: &mut Criterion) {
-    let large = plan(1, 5000);
+    let (large, other) = (plan(1, 5000, 8000), plan(1, 5000, 9000));
     let (mut core, _) = Core::start(&large, Overrides::default(), 7, Moment::ZERO);
-    c.bench_function("build/10000 replicas", |b| b.iter(|| core.apply(&large, Moment::ZERO)));
+    c.bench_function("build/10000 replicas, as before", |b| {
+        b.iter(|| core.apply(&large, Moment::ZERO));
+    });
+    let mut turns = [&other, &large].into_iter().cycle();
+    c.bench_function("build/10000 replicas, all others", |b| {
+        b.iter(|| core.apply(turns.next().expect("a cycle"), Moment::ZERO));
+    });
 }
 
 fn route(c: &mut Criterion) {
-    let (core, _) = Core::start(&plan(100, 2), Overrides::default(), 7, Moment::ZERO);
+    let (core, _) = Core::start(&plan(100, 2, 8000), Overrides::default(), 7, Moment::ZERO);
     let table = Arc::clone(core.table());
     let path = read_path("/v1/chat/completions").expect("a path");
     let body = br#"{"model":"model-57","messages":[{"role":"user","content":"hello"}]}"#;

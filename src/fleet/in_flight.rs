@@ -103,7 +103,7 @@ mod tests {
         let mut fleet = Fleet::default();
         let state = fleet.version(&model, &version);
         let id = ReplicaId { model, version, url: "http://a:1".into() };
-        let dialed = Dialed::Http("a:1".to_owned());
+        let dialed = || Dialed::Http("a:1".to_owned());
         (fleet.enlist(id, dialed, true, Moment::ZERO), state)
     }
 

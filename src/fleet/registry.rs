@@ -33,12 +33,12 @@ impl Fleet {
     pub fn enlist(
         &mut self,
         id: ReplicaId,
-        dialed: Dialed,
+        dialed: impl FnOnce() -> Dialed,
         at_start: bool,
         now: Moment,
     ) -> Arc<Replica> {
         let enlisted = self.replicas.entry(id).or_insert_with_key(|id| Enlisted {
-            replica: Arc::new(Replica::new(id.clone(), Upstream::new(dialed), at_start, now)),
+            replica: Arc::new(Replica::new(id.clone(), Upstream::new(dialed()), at_start, now)),
             left: None,
         });
         enlisted.left = None;
@@ -56,21 +56,19 @@ impl Fleet {
         Arc::clone(model.or_insert_with(|| Arc::new(ModelState::new(offset))))
     }
 
-    /// Marks replicas that the present table does not list. Returns those that just left.
-    pub fn retire(
-        &mut self,
-        listed: impl Fn(&ReplicaId) -> bool,
-        now: Moment,
-    ) -> Vec<Arc<Replica>> {
+    /// Marks replicas that `generation` does not list. Returns those that just left.
+    pub fn retire(&mut self, generation: u64, now: Moment) -> Vec<Arc<Replica>> {
         let mut left = Vec::new();
-        #[expect(clippy::iter_over_hash_type, reason = "sorted before it is returned")]
-        for (id, enlisted) in &mut self.replicas {
-            if enlisted.left.is_none() && !listed(id) {
+        #[expect(
+            clippy::iter_over_hash_type,
+            reason = "each is let go by itself: the order shows nowhere"
+        )]
+        for enlisted in self.replicas.values_mut() {
+            if enlisted.left.is_none() && enlisted.replica.listed() != generation {
                 enlisted.left = Some(now);
                 left.push(Arc::clone(&enlisted.replica));
             }
         }
-        left.sort_by(|a, b| a.id.cmp(&b.id));
         left
     }
 

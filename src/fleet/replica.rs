@@ -72,6 +72,8 @@ pub struct Replica {
     /// When slow start began; zero: no ramp.
     ready_at: AtomicU64,
     reason: Mutex<Option<Arc<str>>>,
+    /// The last generation that listed it.
+    listed: AtomicU64,
 }
 
 impl Replica {
@@ -97,7 +99,17 @@ impl Replica {
             since: AtomicU64::new(now.as_nanos()),
             ready_at: AtomicU64::default(),
             reason: Mutex::default(),
+            listed: AtomicU64::default(),
         }
+    }
+
+    /// Notes that `generation` lists it. Returns the generation that listed it last; 0: none did.
+    pub fn list(&self, generation: u64) -> u64 {
+        self.listed.swap(generation, Relaxed)
+    }
+
+    pub(super) fn listed(&self) -> u64 {
+        self.listed.load(Relaxed)
     }
 
     /// Requests now at this replica.

@@ -49,27 +49,25 @@ impl Table {
         offset: &mut dyn FnMut() -> u64,
         now: Moment,
     ) -> Built {
-        let mut listed = HashSet::new();
+        let mut builder = Builder {
+            generation,
+            overrides,
+            fleet,
+            at_start: before.is_none(),
+            now,
+            joined: Vec::new(),
+        };
         let models: Box<[Arc<Model>]> = plan
             .models
             .iter()
             .map(|model| {
                 let old = before.and_then(|table| table.model(&model.name));
                 let old = old.filter(|old| *old.name == *model.name).map(|old| &**old);
-                let built =
-                    build_model(model, overrides, fleet, old, before.is_none(), offset, now);
-                let members = built.versions.iter().flat_map(|version| &version.members);
-                listed.extend(members.map(|member| member.replica.id.clone()));
-                Arc::new(built)
+                Arc::new(builder.model(model, old, offset()))
             })
             .collect();
-        let left = fleet.retire(|id| listed.contains(id), now);
-        let known: HashSet<&ReplicaId> = before.map(replica_ids).unwrap_or_default();
-        let members = models.iter().flat_map(|m| &m.versions).flat_map(|v| &v.members);
-        let joined = members
-            .filter(|member| !known.contains(&member.replica.id))
-            .map(|member| Arc::clone(&member.replica))
-            .collect();
+        let joined = builder.joined;
+        let left = fleet.retire(generation, now);
         let (names, catch_all) = names_of(plan);
         let default_model =
             plan.default_model.as_ref().and_then(|name| names.get(&**name).copied());
@@ -89,70 +87,90 @@ impl Table {
     }
 }
 
-fn replica_ids(table: &Table) -> HashSet<&ReplicaId> {
-    let versions = table.models.iter().flat_map(|model| &model.versions);
-    versions.flat_map(|v| &v.members).map(|member| &member.replica.id).collect()
-}
-
-fn build_model(
-    plan: &Arc<ModelPlan>,
-    overrides: &Overrides,
-    fleet: &mut Fleet,
-    before: Option<&Model>,
-    at_start: bool,
-    offset: &mut dyn FnMut() -> u64,
-    now: Moment,
-) -> Model {
-    let name: Arc<str> = before.map_or_else(|| plan.name.as_str().into(), |b| Arc::clone(&b.name));
-    let shares: Vec<(&str, f64)> =
-        plan.versions.iter().map(|v| v.name.as_str()).zip(plan.split.iter().copied()).collect();
-    let segments = match overrides.segments.get(&plan.name) {
-        Some(owned) => owned.moved_to(&shares),
-        None => Segments::new(&shares),
-    };
-    let state = fleet.model(&name, offset());
-    let versions: Box<[Version]> = (0..plan.versions.len())
-        .map(|index| build_version(&name, plan, index, overrides, fleet, at_start, now))
-        .collect();
-    let unchanged = before.is_some_and(|b| b.segments == segments);
-    let baseline = match before {
-        Some(before) if unchanged => before.baseline.clone(),
-        _ => versions.iter().map(|v| v.state.served.load(Relaxed)).collect(),
-    };
-    Model { name, plan: Arc::clone(plan), state, versions, segments, baseline }
-}
-
-fn build_version(
-    model: &Arc<str>,
-    plan: &ModelPlan,
-    index: usize,
-    overrides: &Overrides,
-    fleet: &mut Fleet,
+/// What building needs at every step.
+struct Builder<'a> {
+    generation: u64,
+    overrides: &'a Overrides,
+    fleet: &'a mut Fleet,
     at_start: bool,
     now: Moment,
-) -> Version {
-    let (version, share) = (&plan.versions[index], plan.split[index]);
-    let name: Arc<str> = version.name.as_str().into();
-    let members = version
-        .replicas
-        .iter()
-        .map(|replica| {
-            let id = ReplicaId {
-                model: Arc::clone(model),
-                version: Arc::clone(&name),
-                url: replica.url.text.as_str().into(),
-            };
-            let enlisted = fleet.enlist(id, dialed(&replica.url), at_start, now);
-            if plan.health.is_none() {
-                enlisted.trust(now);
-            }
-            let drained = overrides.drains(model, &name, &replica.url.text);
-            enlisted.drain(drained, drained.then_some("drained by an operator"), now);
-            Member { replica: enlisted, weight: replica.weight, slots: replica.slots }
-        })
-        .collect();
-    let state = fleet.version(model, &name);
-    Version { name, index, state, share, members }
+    joined: Vec<Arc<Replica>>,
+}
+
+impl Builder<'_> {
+    /// `offset` starts the sequence of a model that is new.
+    fn model(&mut self, plan: &Arc<ModelPlan>, before: Option<&Model>, offset: u64) -> Model {
+        let name: Arc<str> =
+            before.map_or_else(|| plan.name.as_str().into(), |before| Arc::clone(&before.name));
+        let shares: Vec<(&str, f64)> =
+            plan.versions.iter().map(|v| v.name.as_str()).zip(plan.split.iter().copied()).collect();
+        let segments = match self.overrides.segments.get(&plan.name) {
+            Some(owned) => owned.moved_to(&shares),
+            None => Segments::new(&shares),
+        };
+        let state = self.fleet.model(&name, offset);
+        let versions: Box<[Version]> = (0..plan.versions.len())
+            .map(|index| {
+                let named = |old: &&Version| *old.name == plan.versions[index].name;
+                let old = before.and_then(|before| before.versions.iter().find(named));
+                self.version(&name, plan, index, old)
+            })
+            .collect();
+        let unchanged = before.is_some_and(|b| b.segments == segments);
+        let baseline = match before {
+            Some(before) if unchanged => before.baseline.clone(),
+            _ => versions.iter().map(|v| v.state.served.load(Relaxed)).collect(),
+        };
+        Model { name, plan: Arc::clone(plan), state, versions, segments, baseline }
+    }
+
+    fn version(
+        &mut self,
+        model: &Arc<str>,
+        plan: &ModelPlan,
+        index: usize,
+        before: Option<&Version>,
+    ) -> Version {
+        let (version, share) = (&plan.versions[index], plan.split[index]);
+        let name: Arc<str> =
+            before.map_or_else(|| version.name.as_str().into(), |before| Arc::clone(&before.name));
+        let old = before.map_or(&[][..], |before| &before.members);
+        let members = version
+            .replicas
+            .iter()
+            .enumerate()
+            .map(|(place, replica)| {
+                // Most files list their replicas as before: then nothing need be looked up.
+                let kept = old.get(place).filter(|old| *old.replica.id.url == replica.url.text);
+                let enlisted = match kept {
+                    Some(kept) => Arc::clone(&kept.replica),
+                    None => self.enlist(model, &name, &replica.url),
+                };
+                self.list(&enlisted);
+                if plan.health.is_none() {
+                    enlisted.trust(self.now);
+                }
+                let drained = self.overrides.drains(model, &name, &replica.url.text);
+                enlisted.drain(drained, drained.then_some("drained by an operator"), self.now);
+                Member { replica: enlisted, weight: replica.weight, slots: replica.slots }
+            })
+            .collect();
+        let state = self.fleet.version(model, &name);
+        Version { name, index, state, share, members }
+    }
+
+    fn enlist(&mut self, model: &Arc<str>, version: &Arc<str>, url: &ReplicaUrl) -> Arc<Replica> {
+        let (model, version) = (Arc::clone(model), Arc::clone(version));
+        let id = ReplicaId { model, version, url: url.text.as_str().into() };
+        self.fleet.enlist(id, || dialed(url), self.at_start, self.now)
+    }
+
+    fn list(&mut self, replica: &Arc<Replica>) {
+        let last = replica.list(self.generation);
+        if last == 0 || last + 1 < self.generation {
+            self.joined.push(Arc::clone(replica));
+        }
+    }
 }
 
 fn dialed(url: &ReplicaUrl) -> Dialed {

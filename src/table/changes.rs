@@ -1,6 +1,6 @@
 //! What a reload changed, in words for the log and the API.
-use super::plan::{ModelPlan, Plan};
-use std::collections::BTreeSet;
+use super::plan::{ModelPlan, Plan, ReplicaPlan};
+use std::collections::HashSet;
 
 /// One sentence fragment per change.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -61,9 +61,7 @@ fn in_model(old: &ModelPlan, new: &ModelPlan, changes: &mut Vec<String>) {
             changes.push(format!("version `{name}/{}` added", version.name));
             continue;
         };
-        let was: BTreeSet<_> = before.replicas.iter().map(|r| &r.url.text).collect();
-        let is: BTreeSet<_> = version.replicas.iter().map(|r| &r.url.text).collect();
-        let (joined, left) = (is.difference(&was).count(), was.difference(&is).count());
+        let (joined, left) = moved(&before.replicas, &version.replicas);
         if joined + left > 0 {
             changes
                 .push(format!("`{name}/{}`: {joined} replicas join, {left} leave", version.name));
@@ -77,11 +75,49 @@ fn in_model(old: &ModelPlan, new: &ModelPlan, changes: &mut Vec<String>) {
     if shares(old) != shares(new) {
         changes.push(format!("split of `{name}`: {} → {}", shares(old), shares(new)));
     }
-    let rest =
-        |plan: &ModelPlan| ModelPlan { versions: Vec::new(), split: Vec::new(), ..plan.clone() };
-    if rest(old) != rest(new) {
+    if !same_options(old, new) {
         changes.push(format!("options of `{name}` changed"));
     }
+}
+
+/// How many URLs are new, and how many are gone.
+fn moved(was: &[ReplicaPlan], is: &[ReplicaPlan]) -> (usize, usize) {
+    if was == is {
+        return (0, 0);
+    }
+    // No version lists a URL twice.
+    let before: HashSet<&str> = was.iter().map(|replica| &*replica.url.text).collect();
+    let joined = is.iter().filter(|replica| !before.contains(&*replica.url.text)).count();
+    (joined, was.len() + joined - is.len())
+}
+
+/// Is everything but versions and shares as it was? Written out, so that a new key cannot be forgotten.
+fn same_options(old: &ModelPlan, new: &ModelPlan) -> bool {
+    let ModelPlan {
+        name: _,
+        aliases,
+        kind,
+        versions: _,
+        split: _,
+        hash_on,
+        allow_pin,
+        balance,
+        health,
+        fail_open,
+        slow_start,
+        timeouts,
+        max_buffered_body,
+    } = old;
+    *aliases == new.aliases
+        && *kind == new.kind
+        && *hash_on == new.hash_on
+        && *allow_pin == new.allow_pin
+        && *balance == new.balance
+        && *health == new.health
+        && *fail_open == new.fail_open
+        && *slow_start == new.slow_start
+        && *timeouts == new.timeouts
+        && *max_buffered_body == new.max_buffered_body
 }
 
 fn shares(model: &ModelPlan) -> String {
