@@ -62,12 +62,12 @@ impl Exchange<'_> {
                 Body::Stream(..) => checkout.await,
             }
             .map_err(|error| Trouble::Connect(error.to_string()))?;
-            let to = upstream(choice.version, plan, replica);
+            let to = upstream(plan, replica);
             let head = self
                 .request_head(placed, &to)
                 .map_err(|error| Trouble::BadRequest(error.to_string()))?;
             let relayed =
-                self.relay(placed, head, &mut session, reins.as_ref(), choice.version, plan).await;
+                self.relay(placed, head, &mut session, reins.as_ref(), choice.version).await;
             match relayed {
                 Ok(relayed) if relayed.reusable => {
                     replica.upstream.park(session, reins, self.proxy.now()).await;
@@ -86,9 +86,7 @@ impl Exchange<'_> {
 
     /// Nothing of the answer was seen, and the whole request is still there to send.
     fn may_ask_again(&self, placed: &Placed<'_>) -> bool {
-        !self.answer_seen
-            && matches!(placed.body, Body::Whole(..))
-            && self.record.first_byte.is_none()
+        !self.answer_seen && matches!(placed.body, Body::Whole(..))
     }
 
     /// Waits while watching the client, whose request was read to its end.

@@ -3,7 +3,7 @@ use super::body::Body;
 use super::exchange::{Exchange, Placed};
 use super::request::{host_of, origin_form, text};
 use crate::dialect::{FoundIn, rename_in_path};
-use crate::table::{HeaderEdits, PathPattern, Version};
+use crate::table::{HeaderEdits, PathPattern};
 use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use pingora_error::Result;
@@ -285,11 +285,9 @@ fn remove_own(head: &mut RequestHeader) {
 
 /// Evener's part of what a version says about its requests.
 pub(super) fn upstream<'a>(
-    version: &'a Version,
     plan: &'a crate::table::VersionPlan,
     replica: &'a crate::fleet::Replica,
 ) -> Upstream<'a> {
-    debug_assert_eq!(*version.name, *plan.name);
     Upstream {
         http2: replica.upstream.http2(),
         authority: replica.upstream.authority(),

@@ -8,7 +8,7 @@ use super::exchange::{End, Exchange, Placed, Stop};
 use super::progress::{Phase, Progress, fullness};
 use super::timer::Timer;
 use crate::health::Class;
-use crate::table::{Timeouts, Version, VersionPlan};
+use crate::table::{Timeouts, Version};
 use crate::wire::Reins;
 use bytes::Bytes;
 use pingora_core::protocols::http::client::HttpSession as Upstream;
@@ -77,9 +77,7 @@ impl Exchange<'_> {
         upstream: &mut Upstream,
         reins: Option<&Arc<Reins>>,
         version: &Version,
-        plan: &VersionPlan,
     ) -> Result<Relayed, Trouble> {
-        debug_assert_eq!(*version.name, *plan.name);
         let timeouts = &placed.model.plan.timeouts;
         upstream.set_write_timeout(Some(timeouts.between_chunks));
         let rest = self.send_request(placed, head, upstream, reins).await?;
@@ -172,8 +170,8 @@ impl Exchange<'_> {
         tokio::pin!(timer);
         let mut client_took = 0;
         loop {
-            // A body whose end came while its future was dropped reads as idle for ever: ask first.
             self.feed(upstream, &mut at).await?;
+            // A body whose end came while its future was dropped reads as idle for ever: ask first.
             if !at.client_done() && !at.upgraded && self.session.is_body_done() {
                 at.sent = true;
                 finish_body(upstream).await?;

@@ -6,20 +6,20 @@ use http::{HeaderMap, header};
 use pingora_core::protocols::http::ServerSession;
 use pingora_http::RequestHeader;
 use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::net::IpAddr;
 
-/// The head with what had to be computed from it once.
+/// The head, with what routes ask of it computed when one first asks: without routes, nothing is.
 #[derive(Debug)]
 pub(super) struct Ask<'a> {
     head: &'a RequestHeader,
-    host: String,
-    path: Cow<'a, str>,
+    host: OnceCell<String>,
+    path: OnceCell<Cow<'a, str>>,
 }
 
 impl<'a> Ask<'a> {
     pub(super) fn new(head: &'a RequestHeader) -> Self {
-        let path = decoded_path(head.uri.path());
-        Self { head, host: bare_host(host_of(head)), path }
+        Self { head, host: OnceCell::new(), path: OnceCell::new() }
     }
 }
 
@@ -29,11 +29,11 @@ impl Asked for Ask<'_> {
     }
 
     fn host(&self) -> &str {
-        &self.host
+        self.host.get_or_init(|| bare_host(host_of(self.head)))
     }
 
     fn path(&self) -> &str {
-        &self.path
+        self.path.get_or_init(|| decoded_path(self.head.uri.path()))
     }
 
     fn header(&self, name: &str) -> Option<&str> {

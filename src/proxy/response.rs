@@ -38,10 +38,7 @@ impl Exchange<'_> {
         at.class =
             Class::of_status(status.as_u16(), from.headers.contains_key(header::RETRY_AFTER));
         self.record.status = status.as_u16();
-        let kind = from.headers.get(header::CONTENT_TYPE).map(header::HeaderValue::as_bytes);
-        at.event_stream = !at.upgraded
-            && kind.is_some_and(|kind| kind.starts_with(b"text/event-stream"))
-            && !from.headers.contains_key(header::CONTENT_ENCODING);
+        at.event_stream = !at.upgraded && is_event_stream(&from);
         let head = self.response_head(from, at.upgraded)?;
         if self.proxy.phase() >= Phase::Draining {
             self.session.set_keepalive(None);
@@ -155,11 +152,7 @@ impl Exchange<'_> {
 
     /// A stream that breaks after it began. An event stream says so in its own words.
     pub(super) async fn end_broken_stream(&mut self, code: RefusalCode, what: &str) -> End {
-        let stream = self.session.response_written().is_some_and(|head| {
-            let kind = head.headers.get(header::CONTENT_TYPE).map(header::HeaderValue::as_bytes);
-            kind.is_some_and(|kind| kind.starts_with(b"text/event-stream"))
-                && !head.headers.contains_key(header::CONTENT_ENCODING)
-        });
+        let stream = self.session.response_written().is_some_and(is_event_stream);
         if self.record.tunnel || !(stream && self.at_event_end) {
             return End::Cut;
         }
@@ -171,6 +164,13 @@ impl Exchange<'_> {
             Err(_) => End::Cut,
         }
     }
+}
+
+/// Events that can be read, and written to: not compressed.
+fn is_event_stream(head: &ResponseHeader) -> bool {
+    let kind = head.headers.get(header::CONTENT_TYPE).map(header::HeaderValue::as_bytes);
+    kind.is_some_and(|kind| kind.starts_with(b"text/event-stream"))
+        && !head.headers.contains_key(header::CONTENT_ENCODING)
 }
 
 /// An error on the client's side.

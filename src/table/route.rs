@@ -86,6 +86,12 @@ impl Table {
         }
     }
 
+    /// Is a body of no use, because the path has named the model and no sticky key is read from the body?
+    pub fn path_says_all(&self, route: Option<&RoutePlan>, path: &PathFacts) -> bool {
+        let ordered = matches!(route, Some(RoutePlan { target: RouteTarget::Find(_), .. }));
+        path.model.is_some() && self.wanted_fields.is_empty() && !ordered
+    }
+
     /// The model that answers a request.
     pub fn route<'a>(
         &'a self,
@@ -137,4 +143,32 @@ fn as_source<'a>(source: &'a NameSource, asked: &'a impl Asked) -> Source<'a> {
 /// What is known of a request whose body says nothing readable and need not.
 fn unread(path: &PathFacts) -> Facts {
     Facts { dialect: path.dialect, kind: path.kind, streaming: path.streams, ..Facts::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::parse_text;
+    use crate::control::Core;
+    use crate::dialect::read_path;
+    use crate::stats::Moment;
+    use crate::table::Overrides;
+
+    fn says_all(options: &str, path: &str) -> bool {
+        let text = format!(
+            "listeners: [{{address: 127.0.0.1:0}}]\nmodels:\n  m:\n    versions: {{v: [http://a:1]}}\n{options}"
+        );
+        let plan = Arc::new(parse_text(text, "test.yaml", &|_| None).unwrap().plan);
+        let (core, _) = Core::start(&plan, Overrides::default(), 7, Moment::ZERO);
+        core.table().path_says_all(core.table().plan.routes.first(), &read_path(path).unwrap())
+    }
+
+    #[test]
+    fn a_body_is_parsed_only_where_it_can_matter() {
+        assert!(says_all("", "/v2/models/m/infer"));
+        assert!(!says_all("", "/v1/chat/completions"));
+        assert!(!says_all("    hash_on: [\"json:user\"]\n", "/v2/models/m/infer"));
+        assert!(!says_all("routes: [{model_from: [body, path]}]\n", "/v2/models/m/infer"));
+        assert!(says_all("routes: [{model: m}]\n", "/v2/models/m/infer"));
+    }
 }

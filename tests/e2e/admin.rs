@@ -22,16 +22,7 @@ fn replica(status: &Value) -> &Value {
 
 #[tokio::test]
 async fn the_status_counts_what_is_in_flight_and_what_was_served() {
-    let upstream = Upstream::start(|mut talk| async move {
-        while let Some(seen) = talk.request().await {
-            if seen.line().contains("/hang") {
-                talk.wait_for_close().await;
-                return;
-            }
-            talk.answer("ok").await;
-        }
-    })
-    .await;
+    let upstream = Upstream::hanging_where_asked().await;
     let site = Site::with(models(&upstream.url())).await;
     for _ in 0..5 {
         site.send(Request::get("/p")).await;

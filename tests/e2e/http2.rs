@@ -114,16 +114,7 @@ async fn a_connection_lasts_for_hundreds_of_streamed_answers() {
 
 #[tokio::test]
 async fn a_stream_reset_by_its_client_ends_at_the_replica_and_leaves_the_others_be() {
-    let upstream = Upstream::start(|mut talk| async move {
-        while let Some(seen) = talk.request().await {
-            if seen.line().contains("/hang") {
-                talk.wait_for_close().await;
-                return;
-            }
-            talk.answer("ok").await;
-        }
-    })
-    .await;
+    let upstream = Upstream::hanging_where_asked().await;
     let site = Site::start(models(&upstream.url())).await;
     let mut streams = connect(&site).await;
     for i in 0..10 {

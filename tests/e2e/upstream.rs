@@ -177,6 +177,20 @@ impl Drop for Upstream {
 }
 
 impl Upstream {
+    /// Answers `ok`, but thinks for ever over paths with `/hang`.
+    pub(crate) async fn hanging_where_asked() -> Self {
+        Self::start(|mut talk| async move {
+            while let Some(seen) = talk.request().await {
+                if seen.line().contains("/hang") {
+                    talk.wait_for_close().await;
+                    return;
+                }
+                talk.answer("ok").await;
+            }
+        })
+        .await
+    }
+
     pub(crate) async fn start<F, R>(script: F) -> Self
     where
         F: Fn(Talk) -> R + Send + 'static,
