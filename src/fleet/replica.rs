@@ -5,16 +5,24 @@ use crate::health::Standing;
 use crate::stats::Moment;
 use crate::wire::Upstream;
 use parking_lot::Mutex;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 /// What makes a replica the same one after a reload. Never its weight.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ReplicaId {
     pub model: Arc<str>,
     pub version: Arc<str>,
     pub url: Arc<str>,
+}
+
+impl Hash for ReplicaId {
+    /// By its URL alone: models and versions are few, and ten thousand ids are hashed at a reload.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.url.hash(state);
+    }
 }
 
 impl std::fmt::Display for ReplicaId {
