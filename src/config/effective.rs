@@ -2,7 +2,7 @@
 use super::render::MASK;
 use super::scalar::{show_duration, show_size};
 use crate::balance::Policy;
-use crate::health::{ProbeKind, ProbePlan};
+use crate::health::{HedgeAfter, HedgePlan, ProbeKind, ProbePlan, RetryPlan};
 use crate::table::{
     AccessLogPlan, KeySource, Kind, ListenAddress, ListenerPlan, LogTarget, ModelPlan, NameSource,
     PathPattern, Plan, RoutePlan, RouteTarget, TestPlan, VersionPlan,
@@ -151,6 +151,12 @@ fn model(out: &mut Page, plan: &ModelPlan) {
     out.line("total", show_duration(plan.timeouts.total));
     out.line("tunnel", show_duration(plan.timeouts.tunnel));
     out.close();
+    retries(out, &plan.retries);
+    match &plan.hedge {
+        Some(plan) => hedge(out, plan),
+        None => out.line("hedge", false),
+    }
+    out.line("stream_heartbeat", plan.heartbeat.map_or("false".to_owned(), show_duration));
     out.line("max_buffered_body", show_size(plan.max_buffered_body));
     out.close();
 }
@@ -199,6 +205,27 @@ fn health(out: &mut Page, plan: &ProbePlan) {
     out.line("timeout", show_duration(plan.timeout));
     out.line("fall", plan.fall);
     out.line("rise", plan.rise);
+    out.close();
+}
+
+fn retries(out: &mut Page, plan: &RetryPlan) {
+    out.open("retries");
+    out.line("max", plan.max);
+    out.line("when", list(plan.when.iter().map(|failed| failed.word())));
+    out.line("budget", plan.budget * 100.0);
+    out.close();
+}
+
+fn hedge(out: &mut Page, plan: &HedgePlan) {
+    out.open("hedge");
+    out.line(
+        "after",
+        match plan.after {
+            HedgeAfter::Quantile(part) => format!("p{}", (part * 1e8).round() / 1e6),
+            HedgeAfter::Fixed(fixed) => show_duration(fixed),
+        },
+    );
+    out.line("budget", plan.budget * 100.0);
     out.close();
 }
 

@@ -1,5 +1,4 @@
 //! The one table of every key: the reader, the JSON schema and conf/README.md are made from it.
-
 /// A key of the file.
 #[derive(Debug)]
 pub(super) struct Key {
@@ -154,6 +153,12 @@ pub(super) static MODEL: &[Key] = &[
         "With nothing usable, serve by all that are not draining, and say so; `false`: 503 `no_replicas`."),
     key("slow_start", SPAN_OR_ZERO, "30s", "A replica that came back gets its full load only after so long; `0s`: at once."),
     key("timeouts", Shape::Section(TIMEOUTS), "", "The phases of an exchange. A default that is longer than a written `total` ends with it."),
+    key("retries", Shape::OneOf(&[Shape::Section(RETRIES), Shape::Off]), "",
+        "What failed before a byte of it was passed on is asked again elsewhere; `false`: never."),
+    key("hedge", Shape::OneOf(&[Shape::Section(HEDGE), Shape::Off]), "false",
+        "A second attempt elsewhere when the first is slow to its first byte."),
+    key("stream_heartbeat", Shape::OneOf(&[SPAN, Shape::Off]), "false",
+        "An SSE comment each time an event stream was silent for so long; `15s` keeps most proxies from closing."),
     key("max_buffered_body", Shape::Size { least: 0 }, "8MiB",
         "Bodies up to this are kept for routing and retries; longer ones stream through."),
 ];
@@ -204,6 +209,24 @@ pub(super) static TIMEOUTS: &[Key] = &[
     key("between_chunks", SPAN, "1m", "Between two parts of a streaming answer."),
     key("total", SPAN, "30m", "The whole exchange."),
     key("tunnel", SPAN, "1h", "An idle WebSocket or other tunnel."),
+];
+
+/// Statuses are numbers to YAML.
+static FAILURE: &Shape =
+    &Shape::OneOf(&[Shape::Word(&["connect", "reset", "first_byte"]), Shape::Count { least: 429, most: 504 }]);
+
+#[rustfmt::skip]
+pub(super) static RETRIES: &[Key] = &[
+    key("max", Shape::Count { least: 0, most: 10 }, "2", "Attempts beyond the first."),
+    key("when", Shape::List(FAILURE), "[connect, reset, 502, 503]",
+        "The failures that are repeated: `connect`, `reset`, `first_byte`, or a status."),
+    key("budget", Shape::Percent, "20%", "Retries in percent of the requests; 3 a second are free besides."),
+];
+
+#[rustfmt::skip]
+pub(super) static HEDGE: &[Key] = &[
+    key("after", Shape::Text, "p95", "A quantile of the learned times to the first byte, or a duration."),
+    key("budget", Shape::Percent, "5%", "Hedges in percent of the requests."),
 ];
 
 #[rustfmt::skip]

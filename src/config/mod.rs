@@ -12,6 +12,7 @@ mod probe;
 mod reader;
 mod reference;
 mod render;
+mod retry;
 mod route;
 mod scalar;
 mod schema;

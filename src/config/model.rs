@@ -7,7 +7,7 @@ use super::scalar::{Complaint, Read};
 use super::server::name_of;
 use super::tree::{Entry, Node, Value};
 use crate::balance::Policy;
-use crate::health::ProbePlan;
+use crate::health::{HedgePlan, ProbePlan, RetryPlan};
 use crate::table::{KeySource, Kind, ModelPlan, Timeouts};
 use std::collections::HashMap;
 use std::ops::Range;
@@ -23,6 +23,9 @@ struct Settings {
     fail_open: bool,
     slow_start: Duration,
     timeouts: Timeouts,
+    retries: RetryPlan,
+    hedge: Option<HedgePlan>,
+    heartbeat: Option<Duration>,
     max_buffered_body: u64,
 }
 
@@ -98,6 +101,9 @@ impl Reader<'_> {
             fail_open: settings.fail_open,
             slow_start: settings.slow_start,
             timeouts: settings.timeouts,
+            retries: settings.retries,
+            hedge: settings.hedge,
+            heartbeat: settings.heartbeat,
             max_buffered_body: settings.max_buffered_body,
         }
     }
@@ -125,6 +131,9 @@ impl Reader<'_> {
             fail_open: self.flag(section, "fail_open"),
             slow_start: self.duration(section, "slow_start"),
             timeouts: self.timeouts(section),
+            retries: self.retries(section),
+            hedge: self.hedge(section),
+            heartbeat: self.heartbeat(section),
             max_buffered_body: self.size(section, "max_buffered_body"),
         }
     }

@@ -106,6 +106,9 @@ fn same_options(old: &ModelPlan, new: &ModelPlan) -> bool {
         fail_open,
         slow_start,
         timeouts,
+        retries,
+        hedge,
+        heartbeat,
         max_buffered_body,
     } = old;
     *aliases == new.aliases
@@ -117,6 +120,9 @@ fn same_options(old: &ModelPlan, new: &ModelPlan) -> bool {
         && *fail_open == new.fail_open
         && *slow_start == new.slow_start
         && *timeouts == new.timeouts
+        && *retries == new.retries
+        && *hedge == new.hedge
+        && *heartbeat == new.heartbeat
         && *max_buffered_body == new.max_buffered_body
 }
 

@@ -1,6 +1,6 @@
 //! The checked configuration as plain data: what `config` makes and everything else trusts.
 use crate::balance::Policy;
-use crate::health::ProbePlan;
+use crate::health::{HedgePlan, ProbePlan, RetryPlan};
 use ipnet::IpNet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -155,6 +155,10 @@ pub struct ModelPlan {
     /// Zero: off.
     pub slow_start: Duration,
     pub timeouts: Timeouts,
+    pub retries: RetryPlan,
+    pub hedge: Option<HedgePlan>,
+    /// After so long a silence an event stream gets a comment.
+    pub heartbeat: Option<Duration>,
     pub max_buffered_body: u64,
 }
 
