@@ -15,6 +15,15 @@ pub fn score(in_flight: u32, phantom: f32, slow: f32, weight: f32, ramp: f32) ->
     (in_flight as f32 + phantom + 1.0) * slow / (weight * ramp)
 }
 
+/// What silence adds to slowness: 1 as long as a replica that lets somebody wait was heard of lately, then more, to 8.
+///
+/// A replica that hangs never ends a request, so nothing would be learned of it until a timeout. `usual`: the
+/// median time to the first byte in its pool.
+pub fn silent(silence: Duration, usual: Option<Duration>) -> f32 {
+    let Some(usual) = usual else { return 1.0 };
+    (silence.as_secs_f32() / (4.0 * usual.as_secs_f32())).clamp(1.0, 8.0)
+}
+
 /// Slow start: the part of its weight that counts for a replica ready since `since_ready`, 0.1 to 1.
 pub fn ramp(since_ready: Duration, slow_start: Duration) -> f32 {
     if since_ready >= slow_start {
@@ -40,6 +49,11 @@ impl PoolSpeed {
         self.ref_ln += step(self.count, 0.005) * (ln_millis(latency) - self.ref_ln);
         self.mean_latency += step(self.count, 0.01) * (latency.as_secs_f32() - self.mean_latency);
         self.count = self.count.saturating_add(1);
+    }
+
+    /// The typical (geometric mean) latency; `None` while nothing is known.
+    pub fn typical(&self) -> Option<Duration> {
+        (self.count > 0).then(|| Duration::from_secs_f32((self.ref_ln.exp() / 1e3).min(86_400.0)))
     }
 
     /// How long a failed request goes on counting, as `t` of [`Phantom::fail`]: the time a good one

@@ -11,7 +11,7 @@ mod split;
 pub mod spread;
 mod sticky;
 
-pub use load::{Phantom, PoolSpeed, Slowness, ramp, score};
+pub use load::{Phantom, PoolSpeed, Slowness, ramp, score, silent};
 pub use pick::{Policy, Pool};
 pub use split::{MalformedSegments, Segments};
 pub use sticky::hash_point;

@@ -212,8 +212,10 @@ pub(super) static TIMEOUTS: &[Key] = &[
 ];
 
 /// Statuses are numbers to YAML.
-static FAILURE: &Shape =
-    &Shape::OneOf(&[Shape::Word(&["connect", "reset", "first_byte"]), Shape::Count { least: 429, most: 504 }]);
+static FAILURE: &Shape = &Shape::OneOf(&[
+    Shape::Word(&["connect", "reset", "first_byte"]),
+    Shape::Count { least: 429, most: 504 },
+]);
 
 #[rustfmt::skip]
 pub(super) static RETRIES: &[Key] = &[

@@ -9,9 +9,9 @@ use std::time::Duration;
 impl Reader<'_> {
     /// Is the key written as `false`?
     fn is_off(section: &Section<'_>, name: &str) -> bool {
-        section.get(name).is_some_and(|entry| {
-            matches!(&entry.value.value, Value::Scalar(scalar) if scalar.text == "false")
-        })
+        section.get(name).is_some_and(
+            |entry| matches!(&entry.value.value, Value::Scalar(scalar) if scalar.text == "false"),
+        )
     }
 
     pub(super) fn retries(&mut self, model: &Section<'_>) -> RetryPlan {
@@ -53,7 +53,8 @@ impl Reader<'_> {
             short if short < Duration::from_secs(1) => {
                 let what = format!("is {}", scalar::show_duration(short));
                 let complaint = Complaint::new("out-of-range", what, "too short");
-                Err(complaint.help("a heartbeat is for silences that proxies take for death: 1s at least"))
+                Err(complaint
+                    .help("a heartbeat is for silences that proxies take for death: 1s at least"))
             }
             every => Ok(every),
         })

@@ -122,11 +122,16 @@ impl Core {
 
     /// What passes with time: learned slowness fades, idle connections close, the long gone are forgotten.
     pub fn tick(&mut self, now: Moment) {
-        for version in self.table.models.iter().flat_map(|model| &model.versions) {
-            let speed = version.state.speed();
-            for member in &version.members {
-                member.replica.fade(&speed, now);
-                member.replica.upstream.close_parked(Some(now - Duration::from_secs(4)));
+        for model in &self.table.models {
+            let hedge = model.plan.hedge.as_ref();
+            model.state.tick(&model.plan.retries, hedge);
+            for version in &model.versions {
+                version.state.tick(version.in_flight(), hedge);
+                let speed = version.state.speed();
+                for member in &version.members {
+                    member.replica.fade(&speed, now);
+                    member.replica.upstream.close_parked(Some(now - Duration::from_secs(4)));
+                }
             }
         }
         if now.since(self.swept) >= SWEEP {

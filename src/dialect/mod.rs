@@ -1,6 +1,8 @@
 //! What a request means: which model it names, how its client speaks, how to answer in kind.
 mod body;
 mod code;
+mod deadline;
+mod error_event;
 mod facts;
 mod listing;
 mod multipart;
@@ -12,6 +14,8 @@ mod rewrite;
 
 pub use body::{BodyFacts, BodyProblem, peek};
 pub use code::RefusalCode;
+pub use deadline::DeadlineHeader;
+pub use error_event::ErrorEvents;
 pub use facts::{
     BodyRead, Dialect, Facts, FoundIn, Named, PathKind, Source, Unidentified, identify,
 };

@@ -13,17 +13,21 @@ pub struct InFlight {
     version: Arc<VersionState>,
     began: Moment,
     recorded: bool,
+    /// No first byte came yet.
+    waits: bool,
 }
 
 impl Replica {
     /// Begins a request at this replica.
     pub fn begin(self: &Arc<Self>, version: &Arc<VersionState>, now: Moment) -> InFlight {
         self.in_flight.fetch_add(1, Relaxed);
+        self.waits(now);
         InFlight {
             replica: Arc::clone(self),
             version: Arc::clone(version),
             began: now,
             recorded: false,
+            waits: true,
         }
     }
 }
@@ -35,6 +39,13 @@ impl InFlight {
 
     pub fn began(&self) -> Moment {
         self.began
+    }
+
+    /// The first byte came.
+    pub fn heard(&mut self, now: Moment) {
+        if std::mem::take(&mut self.waits) {
+            self.replica.heard(Some(now));
+        }
     }
 
     /// Records the ending, by the `status` that was logged, and frees the slot.
@@ -56,6 +67,7 @@ impl InFlight {
 
     fn succeeded(&self, outcome: &Outcome, now: Moment) {
         let speed = self.version.observe_speed(outcome.latency);
+        self.version.first_bytes.observe(outcome.first_byte.unwrap_or(outcome.latency));
         let mut learned = self.replica.learned.lock();
         learned.slowness.sample(outcome.latency, &speed, now);
         learned.phantom.succeed();
@@ -83,6 +95,9 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.replica.in_flight.fetch_sub(1, Relaxed);
+        if self.waits {
+            self.replica.heard(None);
+        }
         if !self.recorded {
             self.replica.outcomes.add(499, Class::Cancelled);
         }

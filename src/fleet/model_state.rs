@@ -1,9 +1,18 @@
 //! What is known of a model across generations.
+use super::budget::Budget;
 use super::tally::{Refusals, Tally};
-use std::sync::atomic::AtomicU64;
+use crate::health::{HedgePlan, RetryOn, RetryPlan};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Retries that are allowed each second whatever the traffic (Finagle's minimum is 10, Linkerd's too; model servers
+/// are slower).
+const FREE_RETRIES: f64 = 3.0;
+
+/// Hedges that may be saved up: they are for stragglers, not for an hour when all are slow.
+const MOST_HEDGES: f64 = 5.0;
 
 /// The living side of one model.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ModelState {
     /// Requests split so far: where the low-discrepancy sequence stands.
     pub turn: AtomicU64,
@@ -13,10 +22,83 @@ pub struct ModelState {
     pub requests: Tally,
     /// What Evener answered itself.
     pub refusals: Refusals,
+    pub retry_budget: Budget,
+    pub hedge_budget: Budget,
+    /// Retries by cause, in the order of [`RetryOn::WORDS`].
+    retries: [AtomicU64; RetryOn::WORDS.len()],
+    /// Retries that were not made for want of budget.
+    pub retries_refused: AtomicU64,
+    hedges: [AtomicU64; Hedged::ALL.len()],
+}
+
+/// What became of a hedge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hedged {
+    /// It answered first.
+    Won,
+    /// The first attempt did after all.
+    Lost,
+    /// It was due, but the budget was spent, the version busy as a whole, or nobody else usable.
+    Skipped,
+}
+
+impl Hedged {
+    pub const ALL: [Self; 3] = [Self::Won, Self::Lost, Self::Skipped];
+
+    /// The name in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Won => "won",
+            Self::Lost => "lost",
+            Self::Skipped => "skipped",
+        }
+    }
+}
+
+impl Default for ModelState {
+    fn default() -> Self {
+        Self::new(0)
+    }
 }
 
 impl ModelState {
     pub fn new(offset: u64) -> Self {
-        Self { offset, ..Self::default() }
+        Self {
+            turn: AtomicU64::default(),
+            offset,
+            requests: Tally::default(),
+            refusals: Refusals::default(),
+            retry_budget: Budget::with(FREE_RETRIES),
+            hedge_budget: Budget::default(),
+            retries: Default::default(),
+            retries_refused: AtomicU64::default(),
+            hedges: Default::default(),
+        }
+    }
+
+    pub fn retried(&self, failed: RetryOn) {
+        let place = RetryOn::WORDS.iter().position(|word| *word == failed.word());
+        self.retries[place.expect("every failure has its word")].fetch_add(1, Relaxed);
+    }
+
+    /// Retries by cause.
+    pub fn retries(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        RetryOn::WORDS.into_iter().zip(self.retries.iter().map(|count| count.load(Relaxed)))
+    }
+
+    pub fn hedged(&self, result: Hedged) {
+        self.hedges[result as usize].fetch_add(1, Relaxed);
+    }
+
+    /// Hedges by result.
+    pub fn hedges(&self) -> impl Iterator<Item = (Hedged, u64)> + '_ {
+        Hedged::ALL.into_iter().zip(self.hedges.iter().map(|count| count.load(Relaxed)))
+    }
+
+    /// A second has passed.
+    pub fn tick(&self, retries: &RetryPlan, hedge: Option<&HedgePlan>) {
+        let free = if retries.max > 0 { FREE_RETRIES } else { 0.0 };
+        self.retry_budget.tick(retries.budget, free, f64::MAX);
+        self.hedge_budget.tick(hedge.map_or(0.0, |plan| plan.budget), 0.0, MOST_HEDGES);
     }
 }

@@ -72,6 +72,10 @@ pub struct Replica {
     pub(super) slow: AtomicU32,
     /// `f32`: zero for nearly all, so that a pick need not look at the lock.
     pub(super) phantom: AtomicU32,
+    /// Requests that wait for their first byte.
+    waiting: AtomicU32,
+    /// When the last first byte came, or when somebody began to wait again.
+    heard_at: AtomicU64,
     probed: AtomicU8,
     /// May serve although never probed: it was there when the process began.
     unprobed_serves: AtomicBool,
@@ -101,6 +105,8 @@ impl Replica {
             learned: Mutex::default(),
             slow: AtomicU32::new(1.0_f32.to_bits()),
             phantom: AtomicU32::default(),
+            waiting: AtomicU32::default(),
+            heard_at: AtomicU64::default(),
             probed: AtomicU8::new(Probed::Never as u8),
             unprobed_serves: AtomicBool::new(unprobed_serves),
             drained: AtomicBool::default(),
@@ -137,6 +143,28 @@ impl Replica {
             return 0.0;
         }
         self.learned.lock().phantom.level(now, lasts)
+    }
+
+    /// For how long it has let somebody wait without a first byte for anybody; zero when nobody waits.
+    pub fn silence(&self, now: Moment) -> Duration {
+        if self.waiting.load(Relaxed) == 0 {
+            return Duration::ZERO;
+        }
+        now.since(Moment::from_nanos(self.heard_at.load(Relaxed)))
+    }
+
+    pub(super) fn waits(&self, now: Moment) {
+        if self.waiting.fetch_add(1, Relaxed) == 0 {
+            self.heard_at.store(now.as_nanos(), Relaxed);
+        }
+    }
+
+    /// One waits no more: its first byte came (when), or it was given up.
+    pub(super) fn heard(&self, at: Option<Moment>) {
+        self.waiting.fetch_sub(1, Relaxed);
+        if let Some(at) = at {
+            self.heard_at.store(at.as_nanos(), Relaxed);
+        }
     }
 
     pub fn standing(&self) -> Standing {

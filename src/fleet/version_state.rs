@@ -1,6 +1,10 @@
 //! What is known of a version while replicas and generations come and go.
+use super::sketch::Sketch;
 use super::tally::{Histogram, INTER_CHUNK_BOUNDS, LATENCY_BOUNDS, Tally};
 use crate::balance::PoolSpeed;
+use crate::health::{HedgeAfter, HedgePlan};
+use parking_lot::Mutex;
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -23,6 +27,22 @@ pub struct VersionState {
     count: AtomicU32,
     /// `f32`, seconds.
     mean: AtomicU32,
+    /// Times to the first byte, of successes.
+    pub first_bytes: Sketch,
+    /// Nanoseconds: their median; zero while unknown.
+    usual_first_byte: AtomicU64,
+    /// Nanoseconds: when a first attempt is slow; zero: never.
+    hedge_after: AtomicU64,
+    /// Requests in flight as they usually are.
+    usual_load: AtomicU32,
+    loads: Mutex<Loads>,
+}
+
+/// Requests in flight, looked at each second for five minutes.
+#[derive(Debug, Default)]
+struct Loads {
+    seen: VecDeque<u32>,
+    seconds: u64,
 }
 
 impl Default for VersionState {
@@ -39,11 +59,61 @@ impl Default for VersionState {
             ref_ln: AtomicU32::default(),
             count: AtomicU32::default(),
             mean: AtomicU32::default(),
+            first_bytes: Sketch::default(),
+            usual_first_byte: AtomicU64::default(),
+            hedge_after: AtomicU64::default(),
+            usual_load: AtomicU32::default(),
+            loads: Mutex::default(),
         }
     }
 }
 
+/// For so many seconds the usual load is looked back at.
+const LOOK_BACK: usize = 300;
+/// So often what is known of first bytes is let fade by half, in seconds.
+const FADE: u64 = 60;
+
 impl VersionState {
+    /// A second has passed, and `in_flight` requests run.
+    pub fn tick(&self, in_flight: u32, hedge: Option<&HedgePlan>) {
+        let nanos = |d: Duration| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX).max(1);
+        let usual = self.first_bytes.quantile(0.5).map_or(0, nanos);
+        self.usual_first_byte.store(usual, Relaxed);
+        let after = match hedge.map(|plan| plan.after) {
+            Some(HedgeAfter::Fixed(after)) => nanos(after),
+            Some(HedgeAfter::Quantile(q)) => self.first_bytes.quantile(q).map_or(0, nanos),
+            None => 0,
+        };
+        self.hedge_after.store(after, Relaxed);
+        let mut loads = self.loads.lock();
+        loads.seconds += 1;
+        if loads.seconds.is_multiple_of(FADE) {
+            self.first_bytes.halve();
+        }
+        if loads.seen.len() == LOOK_BACK {
+            loads.seen.pop_front();
+        }
+        loads.seen.push_back(in_flight);
+        let mut sorted: Vec<u32> = loads.seen.iter().copied().collect();
+        sorted.sort_unstable();
+        self.usual_load.store(sorted[sorted.len() / 2], Relaxed);
+    }
+
+    /// The usual time to the first byte; `None` while too little is known.
+    pub fn usual_first_byte(&self) -> Option<Duration> {
+        Some(self.usual_first_byte.load(Relaxed)).filter(|n| *n > 0).map(Duration::from_nanos)
+    }
+
+    /// When a first attempt is slow; `None`: not hedged, or too little is known yet.
+    pub fn hedge_after(&self) -> Option<Duration> {
+        Some(self.hedge_after.load(Relaxed)).filter(|n| *n > 0).map(Duration::from_nanos)
+    }
+
+    /// Does no more run than usual? Where all are slow, a second attempt only makes it worse.
+    pub fn is_calm(&self, in_flight: u32) -> bool {
+        in_flight < 2 * self.usual_load.load(Relaxed).max(2)
+    }
+
     /// How fast the pool is as a whole.
     pub fn speed(&self) -> PoolSpeed {
         PoolSpeed {

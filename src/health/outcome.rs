@@ -8,9 +8,9 @@ pub enum Class {
     Success,
     /// 4xx but 429.
     ClientError,
-    /// 5xx, but a 503 with `Retry-After`.
+    /// 5xx, but a 503 with `Retry-After`; a gRPC status that blames the server; an error event inside a stream.
     ServerError,
-    /// 429, or 503 with `Retry-After`: alive and full.
+    /// 429, or 503 with `Retry-After`, or gRPC's `RESOURCE_EXHAUSTED`: alive and full.
     Overloaded,
     /// No first byte, a gap, or the total, beyond its timeout.
     Timeout,
@@ -60,6 +60,18 @@ impl Class {
             400..=499 => Self::ClientError,
             500..=599 => Self::ServerError,
             _ => Self::Success,
+        }
+    }
+
+    /// What a gRPC answer with this status is. A client's deadline that the replica noticed is no fault of its own.
+    pub const fn of_grpc(status: u16) -> Self {
+        match status {
+            0 => Self::Success,
+            // UNKNOWN, INTERNAL, UNAVAILABLE, DATA_LOSS
+            2 | 13 | 14 | 15 => Self::ServerError,
+            // RESOURCE_EXHAUSTED
+            8 => Self::Overloaded,
+            _ => Self::ClientError,
         }
     }
 

@@ -59,6 +59,12 @@ metrics! {
         "1 while a version serves although none of its replicas is usable.";
     REFUSALS = Counter "evener_refusals_total" ["model", "code"]
         "Answers of Evener's own, by their code.";
+    RETRIES = Counter "evener_retries_total" ["model", "reason"]
+        "Attempts repeated elsewhere, by how the attempt before had failed.";
+    RETRIES_REFUSED = Counter "evener_retry_budget_exhausted_total" ["model"]
+        "Retries not made because the budget was spent.";
+    HEDGES = Counter "evener_hedges_total" ["model", "result"]
+        "Second attempts beside a slow first one: which of them won, and those that were due but skipped.";
     SPLIT_SHARE = Gauge "evener_split_share" ["model", "version"]
         "The share of a model's requests that a version shall get, 0 to 1.";
     SPLIT_OBSERVED = Gauge "evener_split_observed_share" ["model", "version"]
@@ -85,6 +91,7 @@ metrics! {
 pub fn expose(table: &Table, meters: &Meters) -> String {
     let mut page = Page::default();
     requests(&mut page, table, meters);
+    attempts(&mut page, table);
     replicas(&mut page, table);
     splits(&mut page, table);
     process(&mut page, table, meters);
@@ -139,6 +146,27 @@ fn requests(page: &mut Page, table: &Table, meters: &Meters) {
     for (model, state) in states(table, meters) {
         for (code, n) in state.refusals.counts() {
             family.count(&[model, code.name()], n);
+        }
+    }
+}
+
+fn attempts(page: &mut Page, table: &Table) {
+    let family = page.family(&RETRIES);
+    for model in &table.models {
+        // What may happen stands there from the start, so that a rate has a zero to rise from.
+        let may = |reason: &str| model.plan.retries.when.iter().any(|on| on.word() == reason);
+        for (reason, n) in model.state.retries().filter(|(reason, n)| *n > 0 || may(reason)) {
+            family.count(&[&model.name, reason], n);
+        }
+    }
+    let family = page.family(&RETRIES_REFUSED);
+    for model in &table.models {
+        family.count(&[&model.name], model.state.retries_refused.load(Relaxed));
+    }
+    let family = page.family(&HEDGES);
+    for model in &table.models {
+        for (result, n) in model.state.hedges() {
+            family.count(&[&model.name, result.name()], n);
         }
     }
 }

@@ -1,56 +1,60 @@
 //! One replica, asked once: connect, send, relay, and what its ending means.
 use super::answer::Refusal;
 use super::body::Body;
-use super::exchange::{End, Exchange, Placed, Stop};
+use super::exchange::{End, Exchange, Stop};
 use super::forward::upstream;
-use super::pick::Choice;
+use super::pick::{Choice, Wish};
+use super::placed::Placed;
 use super::relay::{Relayed, Trouble};
-use crate::dialect::{FoundIn, RefusalCode, rename_in_body, rename_in_form};
+use crate::dialect::RefusalCode;
 use crate::fleet::{InFlight, Replica};
-use crate::health::{Class, Outcome};
-use crate::table::{Timeouts, VersionPlan};
+use crate::health::{Class, Outcome, Repeatable};
+use crate::stats::Moment;
+use crate::table::Timeouts;
 use crate::wire::Checkout;
 use http::StatusCode;
+use pingora_core::protocols::http::client::HttpSession;
 use pingora_error::{Error, ErrorType, RetryType};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::timeout;
+
+/// What a refused answer may still send before its connection is closed instead of kept.
+const DRAIN: u64 = 64 << 10;
+const DRAIN_TIME: Duration = Duration::from_millis(20);
 
 impl Exchange<'_> {
-    /// Asks the chosen replica, and answers the client with what comes of it.
-    pub(super) async fn attempt(
+    /// Asks one replica, or two where the model hedges.
+    pub(super) async fn attempt<'m>(
         &mut self,
-        placed: &mut Placed<'_>,
-        choice: Choice<'_>,
-    ) -> Result<End, Stop> {
-        if self.time_left(&placed.model.plan.timeouts).is_zero() {
-            return Err(total_over(&placed.model.plan.timeouts).into());
+        placed: &mut Placed<'m>,
+        choice: Choice<'m>,
+        wish: Wish<'_>,
+    ) -> Result<Relayed, Trouble> {
+        placed.prepare(choice);
+        if let Some(after) = self.hedges_after(placed, choice) {
+            return self.race(placed, choice, wish, after).await;
         }
+        self.in_flight = Some(self.begin(choice));
+        let asked = self.ask(placed, choice).await;
+        self.settle_attempt(choice, &asked);
+        asked
+    }
+
+    /// Notes that a replica is asked.
+    pub(super) fn begin(&mut self, choice: Choice<'_>) -> InFlight {
         let now = self.proxy.now();
         let replica = &choice.member.replica;
-        // HTTP/2 has no `Upgrade`: the replica is asked without it, and says what it thinks of that.
-        placed.upgrade &= !replica.upstream.http2();
-        let in_flight = replica.begin(&choice.version.state, now);
-        self.asked_at = Some(now);
+        self.asked_at.get_or_insert(now);
+        self.record.asked_at = Some(now);
         self.record.attempts += 1;
         self.record.replica = Some(Arc::clone(replica));
-        let plan = placed.model.plan_of(choice.version);
-        rename(placed, plan);
-        let asked = self.ask(placed, choice, plan).await;
-        self.settle_attempt(in_flight, &asked);
-        match asked {
-            Ok(relayed) => Ok(relayed.end),
-            Err(trouble) => self.give_up(trouble, replica, placed).await,
-        }
+        replica.begin(&choice.version.state, now)
     }
 
     /// Sends on a kept connection, and once more on a fresh one where the kept one had died unnoticed: the replica
     /// closed it while idle, which is nobody's fault.
-    async fn ask(
-        &mut self,
-        placed: &Placed<'_>,
-        choice: Choice<'_>,
-        plan: &VersionPlan,
-    ) -> Result<Relayed, Trouble> {
+    async fn ask(&mut self, placed: &Placed<'_>, choice: Choice<'_>) -> Result<Relayed, Trouble> {
         let replica = &choice.member.replica;
         let timeouts = &placed.model.plan.timeouts;
         let mut fresh = false;
@@ -62,7 +66,7 @@ impl Exchange<'_> {
                 Body::Stream(..) => checkout.await,
             }
             .map_err(|error| Trouble::Connect(error.to_string()))?;
-            let to = upstream(plan, replica);
+            let to = upstream(placed.model.plan_of(choice.version), replica);
             let head = self
                 .request_head(placed, &to)
                 .map_err(|error| Trouble::BadRequest(error.to_string()))?;
@@ -73,8 +77,12 @@ impl Exchange<'_> {
                     replica.upstream.park(session, reins, self.proxy.now()).await;
                     return Ok(relayed);
                 }
-                Err(Trouble::Died(_)) if reused && !fresh && self.may_ask_again(placed) => {
-                    fresh = true;
+                Err(trouble) if reused && !fresh && self.may_ask_again(&trouble) => fresh = true,
+                Err(trouble @ Trouble::Answered { .. }) => {
+                    if drained(&mut session).await {
+                        replica.upstream.park(session, reins, self.proxy.now()).await;
+                    }
+                    return Err(trouble);
                 }
                 other => {
                     drop(session);
@@ -84,36 +92,32 @@ impl Exchange<'_> {
         }
     }
 
-    /// Nothing of the answer was seen, and the whole request is still there to send.
-    fn may_ask_again(&self, placed: &Placed<'_>) -> bool {
-        !self.answer_seen && matches!(placed.body, Body::Whole(..))
+    /// Nothing of the answer was seen, the whole request is still there to send, and sending it twice does no harm.
+    pub(super) fn may_ask_again(&self, trouble: &Trouble) -> bool {
+        harmless(trouble, self.attempts.repeatable)
+            && !self.answer_seen
+            && !self.attempts.body_spent
     }
 
     /// Waits while watching the client, whose request was read to its end.
-    async fn or_gone<T>(&mut self, wait: impl Future<Output = T>) -> Result<T, Trouble> {
+    pub(super) async fn or_gone<T>(&mut self, wait: impl Future<Output = T>) -> Result<T, Trouble> {
         tokio::select! { biased;
             done = wait => Ok(done),
             _ = self.session.read_body_or_idle(true) => Err(Trouble::ClientGone),
         }
     }
 
-    /// What is left of the time for the whole exchange.
-    pub(super) fn time_left(&self, timeouts: &Timeouts) -> Duration {
-        timeouts.total.saturating_sub(self.proxy.now().since(self.record.began))
-    }
-
-    fn settle_attempt(&mut self, in_flight: InFlight, asked: &Result<Relayed, Trouble>) {
+    /// Records how an attempt ended, once its connection is back or closed.
+    pub(super) fn settle_attempt(&mut self, choice: Choice<'_>, asked: &Result<Relayed, Trouble>) {
         let now = self.proxy.now();
-        let class = match asked {
-            Ok(relayed) => relayed.class,
-            Err(trouble) => trouble.class(),
-        };
-        let status = match asked {
-            Ok(_) => self.record.status,
-            Err(trouble) => trouble.code().map_or(499, RefusalCode::status),
+        let Some(in_flight) = self.in_flight.take() else { return };
+        let began = in_flight.began();
+        let (class, status) = match asked {
+            Ok(relayed) => (relayed.class, self.record.status),
+            Err(Trouble::Answered { class, status, .. }) => (*class, *status),
+            Err(trouble) => (trouble.class(), trouble.code().map_or(499, RefusalCode::status)),
         };
         let waited = asked.as_ref().map_or(Duration::ZERO, |relayed| relayed.client_waits);
-        let began = in_flight.began();
         let first_byte = self.record.first_byte.map(|took| (self.record.began + took).since(began));
         let outcome = Outcome {
             class,
@@ -126,19 +130,34 @@ impl Exchange<'_> {
         if asked.is_err() {
             self.record.status = status;
         }
-        in_flight.finish(status, &outcome, now);
+        let impatient =
+            matches!(asked, Err(Trouble::Total)) && self.was_impatient(choice, began, now);
+        let class = if impatient { Class::Cancelled } else { class };
+        in_flight.finish(status, &Outcome { class, ..outcome }, now);
+    }
+
+    /// Was it the client's own deadline that ended it, too soon to speak against the replica? Otherwise a client could
+    /// have replicas ejected by giving them no time.
+    fn was_impatient(&self, choice: Choice<'_>, began: Moment, now: Moment) -> bool {
+        let usual = choice.version.state.speed().typical();
+        self.deadline.is_some() && usual.is_none_or(|usual| now.since(began) < usual * 8)
+    }
+
+    /// Was a part of an answer passed on?
+    pub(super) fn begun(&self) -> bool {
+        self.session.response_written().is_some_and(|head| {
+            !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS
+        })
     }
 
     /// Tells the client of a replica that failed, as far as it can still be told.
-    async fn give_up(
+    pub(super) async fn give_up(
         &mut self,
         trouble: Trouble,
         replica: &Replica,
         placed: &Placed<'_>,
     ) -> Result<End, Stop> {
-        let begun = self.session.response_written().is_some_and(|head| {
-            !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS
-        });
+        let begun = self.begun();
         let Some(code) = trouble.code() else {
             return if let (Trouble::Client(stop), false) = (trouble, begun) {
                 Err(stop)
@@ -152,9 +171,46 @@ impl Exchange<'_> {
             self.record.refusal = Some(code);
             return Ok(self.end_broken_stream(code, &what).await);
         }
-        let message = format!("the model server of `{}` {what}", placed.model.name);
+        let times = match self.record.attempts {
+            0 | 1 => String::new(),
+            n => format!(" ({n} attempts)"),
+        };
+        let message = format!("the model server of `{}` {what}{times}", placed.model.name);
         Err(Refusal::new(code, message).caused_by(trouble.class()).into())
     }
+}
+
+/// Can the request be sent again on another connection without being worked on twice where that matters?
+pub(super) fn harmless(trouble: &Trouble, repeatable: Repeatable) -> bool {
+    match trouble {
+        Trouble::Unseen(_) => true,
+        Trouble::Died(_) => repeatable == Repeatable::Always,
+        Trouble::Connect(_)
+        | Trouble::Reset(_)
+        | Trouble::Answered { .. }
+        | Trouble::FirstByte
+        | Trouble::Stalled
+        | Trouble::Total
+        | Trouble::BadRequest(_)
+        | Trouble::ClientGone
+        | Trouble::ClientStalled
+        | Trouble::Client(_) => false,
+    }
+}
+
+/// Reads an answer that is not wanted to its end, if that is short: its connection can then be kept.
+async fn drained(session: &mut HttpSession) -> bool {
+    let reading = async {
+        let mut read = 0;
+        while let Ok(Some(chunk)) = session.read_response_body().await {
+            read += chunk.len() as u64;
+            if read > DRAIN {
+                return false;
+            }
+        }
+        session.response_done()
+    };
+    timeout(DRAIN_TIME, reading).await.unwrap_or(false)
 }
 
 /// The whole exchange took too long, and no replica is to blame.
@@ -177,10 +233,14 @@ impl Trouble {
     }
 
     /// What the client is told; nothing when it left.
-    fn code(&self) -> Option<RefusalCode> {
+    pub(super) fn code(&self) -> Option<RefusalCode> {
         Some(match self {
             Self::ClientGone | Self::ClientStalled | Self::Client(_) => return None,
-            Self::Connect(_) | Self::Died(_) | Self::Reset(_) => RefusalCode::UpstreamFailed,
+            Self::Connect(_) | Self::Died(_) | Self::Unseen(_) | Self::Reset(_) => {
+                RefusalCode::UpstreamFailed
+            }
+            // Only ever followed by another attempt.
+            Self::Answered { .. } => RefusalCode::UpstreamFailed,
             Self::BadRequest(_) => RefusalCode::BadRequest,
             Self::FirstByte => RefusalCode::FirstByteTimeout,
             Self::Stalled => RefusalCode::StreamStalled,
@@ -188,12 +248,13 @@ impl Trouble {
         })
     }
 
-    fn class(&self) -> Class {
+    pub(super) fn class(&self) -> Class {
         match self {
             Self::ClientGone | Self::ClientStalled | Self::Client(Stop::Gone) => Class::Cancelled,
             Self::Client(Stop::Refused(_)) | Self::BadRequest(_) => Class::Refused,
             Self::Connect(_) => Class::ConnectFailure,
-            Self::Died(_) | Self::Reset(_) => Class::Reset,
+            Self::Died(_) | Self::Unseen(_) | Self::Reset(_) => Class::Reset,
+            Self::Answered { class, .. } => *class,
             Self::FirstByte | Self::Stalled | Self::Total => Class::Timeout,
         }
     }
@@ -201,7 +262,8 @@ impl Trouble {
     fn describe(&self, timeouts: &Timeouts) -> String {
         match self {
             Self::Connect(_) => "could not be reached".to_owned(),
-            Self::Died(_) | Self::Reset(_) => {
+            Self::Answered { status, .. } => format!("answered {status}"),
+            Self::Died(_) | Self::Unseen(_) | Self::Reset(_) => {
                 "closed the connection or did not answer in HTTP".to_owned()
             }
             Self::FirstByte => format!("sent nothing within {:?}", timeouts.first_byte),
@@ -223,31 +285,11 @@ impl From<Box<Error>> for Trouble {
         if [ReadTimedout, WriteTimedout].contains(etype) {
             return Self::Stalled;
         }
-        // A stream that was reset may have been worked on; pingora marks those that were not.
-        let unseen = *etype == H2Error && error.retry != RetryType::Decided(false);
-        let died = unseen || [ConnectionClosed, ReadError, WriteError].contains(etype);
+        if *etype == H2Error && error.retry != RetryType::Decided(false) {
+            // A stream that was reset may have been worked on; pingora marks those that were not.
+            return Self::Unseen(error.to_string());
+        }
+        let died = [ConnectionClosed, ReadError, WriteError].contains(etype);
         if died { Self::Died(error.to_string()) } else { Self::Reset(error.to_string()) }
     }
-}
-
-/// Puts the version's own name for the model into the body. The path is renamed with the head.
-fn rename(placed: &mut Placed<'_>, plan: &VersionPlan) {
-    let Some(name) = &plan.upstream_model else { return };
-    let renamed = match &placed.facts.found_in {
-        Some(FoundIn::Body(range)) => {
-            rename_in_body(placed.body.read_so_far(), range.clone(), name)
-        }
-        Some(FoundIn::Form(range)) => {
-            rename_in_form(placed.body.read_so_far(), range.clone(), name)
-        }
-        Some(FoundIn::Path(_) | FoundIn::Header(_)) | None => return,
-    };
-    placed.length_change = length_change(placed.body.read_so_far().len(), renamed.len());
-    placed.body.replace(renamed);
-}
-
-/// Names are short: the difference always fits.
-fn length_change(before: usize, after: usize) -> i64 {
-    let of = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
-    of(after) - of(before)
 }

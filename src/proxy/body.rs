@@ -33,12 +33,6 @@ impl Body {
             Self::Whole(bytes, _) | Self::Stream(bytes, _) => bytes,
         }
     }
-
-    pub(super) fn replace(&mut self, with: Bytes) {
-        match self {
-            Self::Whole(bytes, _) | Self::Stream(bytes, _) => *bytes = with,
-        }
-    }
 }
 
 /// How much of a body to read before routing.

@@ -4,18 +4,22 @@ use super::answer::Refusal;
 use super::body::{Body, Need};
 use super::head;
 use super::pick::{Wish, choose, why_none};
+use super::placed::Placed;
 use super::record::Record;
 use super::request::{Ask, client_ip, is_trusted, is_upgrade, origin_form, text};
+use super::retry::{Attempts, client_deadline, repeatable};
 use super::shared::Proxy;
 use crate::balance::hash_point;
 use crate::dialect::{BodyRead, Dialect, Facts, PathFacts, RefusalCode, nearest, read_path};
+use crate::fleet::InFlight;
 use crate::stats::Moment;
-use crate::table::{KeySource, ListenerPlan, Model, RoutePlan, Table, Unrouted};
+use crate::table::{KeySource, ListenerPlan, Model, RoutePlan, Routed, Table, Unrouted};
 use crate::wire::Reins;
 use http::header;
 use pingora_core::protocols::http::ServerSession;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What becomes of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,24 +67,17 @@ pub(super) struct Exchange<'a> {
     pub(super) peer: IpAddr,
     /// The address behind trusted proxies.
     pub(super) client_ip: IpAddr,
-    /// When a replica was picked.
+    /// When a replica was first picked.
     pub(super) asked_at: Option<Moment>,
+    /// The client's own limit for the whole exchange.
+    pub(super) deadline: Option<Duration>,
+    pub(super) attempts: Attempts,
+    /// The attempt under way, counted until it is settled.
+    pub(super) in_flight: Option<InFlight>,
     /// A head of an answer came, be it 1xx.
     pub(super) answer_seen: bool,
     /// What was relayed last ended an event of an event stream.
     pub(super) at_event_end: bool,
-}
-
-/// A request that knows its model.
-pub(super) struct Placed<'a> {
-    pub(super) model: &'a Arc<Model>,
-    pub(super) route: Option<&'a RoutePlan>,
-    pub(super) facts: Facts,
-    pub(super) body: Body,
-    /// `Upgrade: websocket`.
-    pub(super) upgrade: bool,
-    /// By how many bytes renaming the model changed a streamed body.
-    pub(super) length_change: i64,
 }
 
 /// Serves one request, whose head was read; `began` with its first byte.
@@ -93,6 +90,7 @@ pub(super) async fn exchange(
 ) -> End {
     let listener = client.door.settings.load_full();
     let record = Record::new(proxy, client, began);
+    let deadline = client_deadline(session.req_header());
     let mut exchange = Exchange {
         proxy,
         session,
@@ -106,6 +104,9 @@ pub(super) async fn exchange(
         peer: client.peer,
         client_ip: client.peer,
         asked_at: None,
+        deadline,
+        attempts: Attempts::NONE,
+        in_flight: None,
         answer_seen: false,
         at_event_end: false,
     };
@@ -207,14 +208,9 @@ impl Exchange<'_> {
         let routed = table.route(route, &Ask::new(head), path, read).map_err(refuse_unrouted)?;
         self.record.streaming = routed.facts.streaming;
         self.record.model = Some(Arc::clone(routed.model));
-        Ok(Placed {
-            model: routed.model,
-            route,
-            facts: routed.facts,
-            body,
-            upgrade,
-            length_change: 0,
-        })
+        let Routed { model, facts, .. } = routed;
+        self.attempts.repeatable = repeatable(head, model.plan.kind, facts.kind);
+        Ok(Placed::new(model, route, facts, body, upgrade))
     }
 
     /// Splits, picks and asks a replica.
@@ -233,8 +229,7 @@ impl Exchange<'_> {
             Refusal::new(RefusalCode::NoReplicas, message)
         })?;
         choice.version.state.served.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        self.record.fail_open = choice.fail_open;
-        self.attempt(&mut placed, choice).await
+        self.serve(&mut placed, wish, choice).await
     }
 
     /// The version that the client asked for, where it may.

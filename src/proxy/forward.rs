@@ -1,8 +1,9 @@
 //! Heads on their way through: what is taken out, put in and rewritten.
 use super::body::Body;
-use super::exchange::{Exchange, Placed};
+use super::exchange::Exchange;
+use super::placed::Placed;
 use super::request::{host_of, origin_form, text};
-use crate::dialect::{FoundIn, rename_in_path};
+use crate::dialect::{DeadlineHeader, FoundIn, rename_in_path};
 use crate::table::{HeaderEdits, PathPattern};
 use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
@@ -40,7 +41,7 @@ impl Exchange<'_> {
         set_target(&mut head, sent, placed, to)?;
         let grpc =
             text(&sent.headers, "content-type").is_some_and(|t| t.starts_with("application/grpc"));
-        remove_connection_headers(&mut head, placed.upgrade);
+        remove_connection_headers(&mut head, placed.upgrading);
         // gRPC servers ask for it; no other value may pass a proxy.
         let trailers = grpc && text(&sent.headers, "te").is_some_and(|te| te.contains("trailers"));
         head.remove_header(&header::TE);
@@ -50,6 +51,7 @@ impl Exchange<'_> {
         head.remove_header(&header::EXPECT);
         remove_own(&mut head);
         self.set_forwarded(&mut head, sent)?;
+        self.set_deadline(&mut head, placed)?;
         for name in &to.edits.remove {
             head.remove_header(name);
         }
@@ -77,6 +79,20 @@ impl Exchange<'_> {
         }
         if !(self.trusted && sent.headers.contains_key("x-forwarded-host")) {
             head.insert_header("x-forwarded-host", host_of(sent))?;
+        }
+        Ok(())
+    }
+
+    /// A replica is told what is left of the time that the client gave.
+    fn set_deadline(&self, head: &mut RequestHeader, placed: &Placed<'_>) -> Result<()> {
+        if self.deadline.is_none() {
+            return Ok(());
+        }
+        let left = self.time_left(&placed.model.plan.timeouts);
+        for header in DeadlineHeader::ALL {
+            if head.headers.contains_key(header.name()) {
+                head.insert_header(header.name(), header.write(left))?;
+            }
         }
         Ok(())
     }
@@ -216,13 +232,12 @@ fn rewritten_target(path: &str, target: &str, pattern: Option<&PathPattern>) -> 
 
 /// How the body is framed on the way to a replica.
 fn frame(head: &mut RequestHeader, placed: &Placed<'_>, http2: bool) -> Result<()> {
-    let Placed { body, upgrade, length_change, .. } = placed;
-    let (upgrade, length_change) = (*upgrade, *length_change);
-    match body {
-        Body::Whole(bytes, _) => {
+    match &placed.body {
+        Body::Whole(..) => {
+            let bytes = placed.outgoing();
             head.remove_header(&header::TRANSFER_ENCODING);
             let bodied = [Method::POST, Method::PUT, Method::PATCH].contains(&head.method);
-            if !bytes.is_empty() || (bodied && !upgrade) {
+            if !bytes.is_empty() || (bodied && !placed.upgrading) {
                 head.insert_header(header::CONTENT_LENGTH, bytes.len())?;
             } else {
                 head.remove_header(&header::CONTENT_LENGTH);
@@ -231,9 +246,12 @@ fn frame(head: &mut RequestHeader, placed: &Placed<'_>, http2: bool) -> Result<(
         Body::Stream(..) => {
             if let Some(length) =
                 text(&head.headers, "content-length").and_then(|v| v.parse::<i64>().ok())
-                && length_change != 0
+                && placed.length_change() != 0
             {
-                head.insert_header(header::CONTENT_LENGTH, (length + length_change).to_string())?;
+                head.insert_header(
+                    header::CONTENT_LENGTH,
+                    (length + placed.length_change()).to_string(),
+                )?;
             }
             if http2 {
                 head.remove_header(&header::TRANSFER_ENCODING);

@@ -1,11 +1,13 @@
 //! Which version a request belongs to, and which replica serves it.
 use crate::balance::spread;
+use crate::fleet::Replica;
 use crate::health::Standing;
 use crate::stats::Moment;
 use crate::table::{Member, Model, Tier, Version};
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 use std::cell::RefCell;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 thread_local! {
@@ -30,21 +32,23 @@ pub(super) fn draw() -> u64 {
 
 /// What a request brings to the choice.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Wish {
+pub(super) struct Wish<'a> {
     /// Where it lies in the split: from its sticky key, or the next of the sequence.
     pub(super) point: u64,
     /// The hash of its sticky key.
     pub(super) key: Option<u64>,
     /// The version that it asked for.
     pub(super) pinned: Option<usize>,
+    /// Those that failed it: asked again only when nobody else is usable.
+    pub(super) tried: &'a [Arc<Replica>],
 }
 
-impl Wish {
+impl Wish<'_> {
     pub(super) fn new(model: &Model, key: Option<u64>, pinned: Option<usize>) -> Self {
         let point = key.unwrap_or_else(|| {
             spread::point(model.state.turn.fetch_add(1, Relaxed), model.state.offset)
         });
-        Self { point, key, pinned }
+        Self { point, key, pinned, tried: &[] }
     }
 }
 
@@ -58,37 +62,47 @@ pub(super) struct Choice<'a> {
 }
 
 /// Chooses version and replica (CONTRACT.md §2.6). `Err` names the version that should have served.
-pub(super) fn choose(model: &Model, wish: Wish, now: Moment) -> Result<Choice<'_>, &Version> {
+pub(super) fn choose<'m>(
+    model: &'m Model,
+    wish: Wish<'_>,
+    now: Moment,
+) -> Result<Choice<'m>, &'m Version> {
     let owner = wish.pinned.unwrap_or_else(|| model.segments.version(wish.point));
     let owner = &model.versions[owner];
-    let pick = |version, tier| pick_in(model, version, tier, wish.key, now);
-    if let Some(choice) = pick(owner, Tier::Usable) {
+    let pick = |version, tier| pick_in(model, version, tier, &[], wish.key, now);
+    let untried = |version| pick_in(model, version, Tier::Usable, wish.tried, wish.key, now);
+    if let Some(choice) = untried(owner) {
         return Ok(choice);
     }
-    owner.state.missed.fetch_add(1, Relaxed);
+    let again = !wish.tried.is_empty();
+    if !again {
+        owner.state.missed.fetch_add(1, Relaxed);
+    }
     let other = |able: &dyn Fn(&Version) -> bool| {
         let free = wish.pinned.is_none();
         let able = |i: usize| free && able(&model.versions[i]);
         model.segments.without(wish.point, able).map(|i| &model.versions[i])
     };
-    let elsewhere = other(&Version::any_usable).and_then(|v| pick(v, Tier::Usable));
+    let elsewhere = other(&Version::any_usable).and_then(untried);
+    let same = || pick(owner, Tier::Usable).filter(|_| again);
     let unprobed = || pick(owner, Tier::Unprobed);
     let open = || {
         let stands = |v: &Version| !v.drained() && v.share > 0.0;
         let version = if owner.drained() { other(&stands)? } else { owner };
         model.plan.fail_open.then(|| pick(version, Tier::FailOpen))?
     };
-    elsewhere.or_else(unprobed).or_else(open).ok_or(owner)
+    elsewhere.or_else(same).or_else(unprobed).or_else(open).ok_or(owner)
 }
 
 fn pick_in<'a>(
     model: &Model,
     version: &'a Version,
     tier: Tier,
+    tried: &[Arc<Replica>],
     key: Option<u64>,
     now: Moment,
 ) -> Option<Choice<'a>> {
-    let view = version.view(&model.plan, tier, now);
+    let view = version.view(&model.plan, tier, tried, now);
     let turn = version.state.turn.fetch_add(1, Relaxed);
     let picked = CHANCE.with_borrow_mut(|rng| model.plan.balance.pick(&view, turn, key, rng))?;
     let fail_open = tier == Tier::FailOpen;
@@ -120,7 +134,6 @@ mod tests {
     use crate::config::parse_text;
     use crate::control::Core;
     use crate::table::Overrides;
-    use std::sync::Arc;
 
     const NOW: Moment = Moment::from_millis(60_000);
 

@@ -1,9 +1,10 @@
 //! How far an exchange came, and whom it waits for.
 use super::exchange::{End, Exchange};
 use super::relay::Relayed;
+use crate::dialect::ErrorEvents;
 use crate::health::Class;
 use crate::stats::Moment;
-use crate::table::{Timeouts, Version};
+use crate::table::{ModelPlan, Timeouts, Version};
 use crate::wire::Reins;
 use bytes::Bytes;
 use pingora_http::ResponseHeader;
@@ -48,6 +49,8 @@ pub(super) struct Progress<'a> {
     pub(super) sent: bool,
     /// What is left to send of a body that is here as a whole.
     pub(super) rest: Bytes,
+    /// The first of the response's body is read already.
+    pub(super) primed: bool,
     /// The head of the response was taken.
     pub(super) headed: bool,
     pub(super) upgraded: bool,
@@ -57,9 +60,44 @@ pub(super) struct Progress<'a> {
     pub(super) last_chunk: Option<Moment>,
     pub(super) client_waits: Duration,
     pub(super) class: Class,
+    /// After so long a silence an event stream gets a comment.
+    pub(super) heartbeat: Option<Duration>,
+    /// Looks for errors inside an event stream.
+    pub(super) errors: ErrorEvents,
 }
 
-impl Progress<'_> {
+impl<'a> Progress<'a> {
+    /// An exchange that has just begun; `rest` is still to be sent.
+    pub(super) fn new(
+        plan: &'a ModelPlan,
+        version: &'a Version,
+        upstream_reins: Option<&'a Arc<Reins>>,
+        rest: Bytes,
+    ) -> Self {
+        Self {
+            timeouts: &plan.timeouts,
+            version,
+            upstream_reins,
+            upgrade: false,
+            sent: false,
+            rest,
+            primed: false,
+            headed: false,
+            upgraded: false,
+            held: None,
+            event_stream: false,
+            last_chunk: None,
+            client_waits: Duration::ZERO,
+            class: Class::Success,
+            heartbeat: plan.heartbeat,
+            errors: ErrorEvents::default(),
+        }
+    }
+
+    /// May a heartbeat go out now? Never inside an event.
+    pub(super) fn may_beat(&self, at_event_end: bool) -> bool {
+        self.event_stream && self.heartbeat.is_some() && (self.held.is_some() || at_event_end)
+    }
     pub(super) fn phase(&self, exchange: &Exchange<'_>) -> Phase {
         if self.upgraded {
             return Phase::Tunnel;

@@ -31,12 +31,56 @@ pub(super) struct Record {
     pub(super) class: Class,
     pub(super) refusal: Option<RefusalCode>,
     pub(super) attempts: u32,
+    /// When the last attempt began.
+    pub(super) asked_at: Option<Moment>,
+    /// The attempts before the last.
+    pub(super) earlier: Vec<Note>,
     pub(super) bytes_in: u64,
     pub(super) bytes_out: u64,
     pub(super) first_byte: Option<Duration>,
     pub(super) streaming: bool,
     pub(super) tunnel: bool,
     pub(super) fail_open: bool,
+}
+
+/// One attempt, as the log tells of it.
+#[derive(Clone, Debug)]
+pub(super) struct Note {
+    pub(super) replica: Arc<Replica>,
+    pub(super) version: Arc<str>,
+    /// Since the request began.
+    pub(super) began: Duration,
+    pub(super) took: Duration,
+    pub(super) class: Class,
+    pub(super) status: u16,
+}
+
+/// An attempt in a line of the access log.
+#[derive(Serialize)]
+struct Attempt<'a> {
+    version: &'a str,
+    replica: &'a str,
+    status: u16,
+    outcome: &'a str,
+    began_ms: f64,
+    duration_ms: f64,
+}
+
+fn millis(d: Duration) -> f64 {
+    (d.as_secs_f64() * 1e6).round() / 1e3
+}
+
+impl<'a> Attempt<'a> {
+    fn of(note: &'a Note) -> Self {
+        Self {
+            version: &note.version,
+            replica: &note.replica.id.url,
+            status: note.status,
+            outcome: note.class.name(),
+            began_ms: millis(note.began),
+            duration_ms: millis(note.took),
+        }
+    }
 }
 
 /// A line of the access log.
@@ -57,6 +101,9 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'a str>,
     attempts: u32,
+    /// All of them, in order, when there was more than one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    attempt_log: Vec<Attempt<'a>>,
     bytes_in: u64,
     bytes_out: u64,
     duration_ms: f64,
@@ -85,6 +132,8 @@ impl Record {
             class: Class::Cancelled,
             refusal: None,
             attempts: 0,
+            asked_at: None,
+            earlier: Vec::new(),
             bytes_in: 0,
             bytes_out: 0,
             first_byte: None,
@@ -110,6 +159,25 @@ impl Record {
     pub(super) fn fail(&mut self, code: RefusalCode, class: Class) {
         self.refuse(code);
         self.class = class;
+    }
+
+    /// The attempt under way has failed, and another follows.
+    pub(super) fn attempt_failed(&mut self, now: Moment) {
+        let note = self.last_attempt(now);
+        self.earlier.extend(note);
+    }
+
+    /// The attempt that is under way or was the last.
+    pub(super) fn last_attempt(&self, now: Moment) -> Option<Note> {
+        let asked_at = self.asked_at?;
+        Some(Note {
+            replica: self.replica.clone()?,
+            version: self.version.as_ref().map(|(name, _)| Arc::clone(name))?,
+            began: asked_at.since(self.began),
+            took: now.since(asked_at),
+            class: self.class,
+            status: self.status,
+        })
     }
 
     fn settle(&mut self) {
@@ -140,7 +208,9 @@ impl Record {
     }
 
     fn log(&self, took: Duration) {
-        let millis = |d: Duration| (d.as_secs_f64() * 1e6).round() / 1e3;
+        let last = self.last_attempt(self.began + took).filter(|_| !self.earlier.is_empty());
+        let mut notes: Vec<&Note> = self.earlier.iter().chain(&last).collect();
+        notes.sort_by_key(|note| note.began);
         let line = Line {
             time: crate::observe::stamp(),
             request_id: &self.request_id,
@@ -156,6 +226,7 @@ impl Record {
             outcome: self.class.name(),
             error: self.refusal.map(RefusalCode::name),
             attempts: self.attempts,
+            attempt_log: notes.into_iter().map(Attempt::of).collect(),
             bytes_in: self.bytes_in,
             bytes_out: self.bytes_out,
             duration_ms: millis(took),

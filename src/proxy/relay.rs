@@ -4,10 +4,13 @@
 //! client that leaves ends the replica's work within milliseconds.
 use super::attempt::total_over;
 use super::body::{Body, broken_body};
-use super::exchange::{End, Exchange, Placed, Stop};
+use super::exchange::{End, Exchange, Stop};
+use super::hedge::{Begun, First};
+use super::placed::Placed;
 use super::progress::{Phase, Progress, fullness};
-use super::timer::Timer;
-use crate::health::Class;
+use super::send::{finish_body, write_body};
+use super::timer::{Timer, after};
+use crate::health::{Class, RetryOn};
 use crate::table::{Timeouts, Version};
 use crate::wire::Reins;
 use bytes::Bytes;
@@ -17,6 +20,7 @@ use pingora_http::RequestHeader;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
+use tokio::time::sleep;
 
 /// A whole exchange.
 #[derive(Debug)]
@@ -37,8 +41,14 @@ pub(super) enum Trouble {
     /// The connection ended without a byte of an answer.
     #[error("connection ended: {0}")]
     Died(String),
+    /// The replica says that it did not begin to work on the request.
+    #[error("not worked on: {0}")]
+    Unseen(String),
     #[error("connection broke: {0}")]
     Reset(String),
+    /// An answer that is not passed on, because another attempt follows.
+    #[error("answered {status}")]
+    Answered { failed: RetryOn, status: u16, class: Class },
     #[error("no first byte in time")]
     FirstByte,
     #[error("silent for too long")]
@@ -55,9 +65,6 @@ pub(super) enum Trouble {
     Client(Stop),
 }
 
-/// Bodies longer than this are fed while the replica is listened to; also the piece by which that is done.
-const FEED: usize = 64 * 1024;
-
 /// What happened next.
 enum Event {
     FromClient(Result<Option<Bytes>>),
@@ -66,6 +73,8 @@ enum Event {
     /// A full queue has room again, or filled up.
     Room,
     Late,
+    /// An event stream was silent for long.
+    Beat,
 }
 
 impl Exchange<'_> {
@@ -82,75 +91,40 @@ impl Exchange<'_> {
         upstream.set_write_timeout(Some(timeouts.between_chunks));
         let rest = self.send_request(placed, head, upstream, reins).await?;
         let progress = Progress {
-            timeouts,
-            version,
-            upstream_reins: reins,
-            upgrade: placed.upgrade,
+            upgrade: placed.upgrading,
             sent: matches!(placed.body, Body::Whole(..)) && rest.is_empty(),
-            rest,
-            headed: false,
-            upgraded: false,
-            held: None,
-            event_stream: false,
-            last_chunk: None,
-            client_waits: Duration::ZERO,
-            class: Class::Success,
+            ..Progress::new(&placed.model.plan, version, reins, rest)
         };
         let relayed = self.pump(upstream, progress).await;
         self.duplex(reins, false);
         relayed
     }
 
-    /// Sends the head, and the body as far as it is here. A long one is returned, to be fed while the replica is
-    /// listened to: it may answer before it has read all.
-    async fn send_request(
+    /// Relays the response of a replica that has begun to answer.
+    pub(super) async fn relay_begun(
         &mut self,
         placed: &Placed<'_>,
-        head: Box<RequestHeader>,
-        upstream: &mut Upstream,
-        reins: Option<&Arc<Reins>>,
-    ) -> Result<Bytes, Trouble> {
-        let body = placed.body.read_so_far();
-        let whole = matches!(placed.body, Body::Whole(..));
-        let feed = whole && reins.is_some() && body.len() > FEED;
-        let cork = |on: bool| {
-            if let Some(reins) = reins {
-                reins.cork(on);
-            }
+        begun: &mut Begun,
+        version: &Version,
+    ) -> Result<Relayed, Trouble> {
+        let Begun { session, reins, first } = begun;
+        let mut at = Progress {
+            sent: true,
+            primed: !matches!(first, First::Nothing),
+            ..Progress::new(&placed.model.plan, version, reins.as_ref(), Bytes::new())
         };
-        let bodiless = whole && body.is_empty();
-        // Head and body leave in one write.
-        cork(whole && !body.is_empty() && !feed);
-        let written = if let Upstream::H2(http2) = &mut *upstream {
-            http2.write_request_header(head, bodiless)
-        } else {
-            upstream.write_request_header(head).await
+        if let Some(relayed) = self.head(session, &mut at).await? {
+            return Ok(relayed);
+        }
+        let relayed = match std::mem::replace(first, First::Nothing) {
+            First::Nothing => None,
+            First::Chunk(bytes) => self.chunk(Some(bytes), session, &mut at).await?,
+            First::End => self.chunk(None, session, &mut at).await?,
         };
-        written.map_err(Trouble::of_head)?;
-        if feed {
-            if let Some(reins) = reins {
-                reins.duplex(true);
-            }
-            return Ok(body.clone());
+        match relayed {
+            Some(relayed) => Ok(relayed),
+            None => self.pump(session, at).await,
         }
-        if whole {
-            if !bodiless {
-                write_body(upstream, body.clone(), true).await?;
-            }
-            cork(false);
-            let ended = bodiless && matches!(upstream, Upstream::H2(_));
-            if !ended && !placed.upgrade {
-                finish_body(upstream).await?;
-            }
-            return Ok(Bytes::new());
-        }
-        self.expect_continue().await.map_err(Trouble::Client)?;
-        // From here both sides queue instead of blocking.
-        self.duplex(reins, true);
-        if !body.is_empty() {
-            write_body(upstream, body.clone(), false).await?;
-        }
-        Ok(Bytes::new())
     }
 
     pub(super) fn duplex(&self, upstream: Option<&Arc<Reins>>, on: bool) {
@@ -167,7 +141,8 @@ impl Exchange<'_> {
         let total = self.time_left(at.timeouts);
         let mut phase = at.phase(self);
         let timer = Timer::new(self.limit_of(phase, at.timeouts), total);
-        tokio::pin!(timer);
+        let beat = sleep(at.heartbeat.unwrap_or_default());
+        tokio::pin!(timer, beat);
         let mut client_took = 0;
         loop {
             self.feed(upstream, &mut at).await?;
@@ -202,10 +177,16 @@ impl Exchange<'_> {
                     read = self.session.read_body_or_idle(only_watch), if !hold_client => Event::FromClient(read),
                     () = room => Event::Room,
                     () = timer.as_mut() => Event::Late,
+                    () = beat.as_mut(), if at.may_beat(self.at_event_end) => Event::Beat,
                 }
             };
             let ended = match event {
                 Event::Room => None,
+                Event::Beat => {
+                    self.beat(&mut at).await?;
+                    beat.as_mut().reset(after(at.heartbeat));
+                    None
+                }
                 // Nobody's fault: it ends as if both had closed.
                 Event::Late if phase == Phase::Tunnel => Some(at.ended(End::Close, false)),
                 Event::Late => {
@@ -224,7 +205,12 @@ impl Exchange<'_> {
                     read?;
                     self.head(upstream, &mut at).await?
                 }
-                Event::Chunk(read) => self.chunk(read?, upstream, &mut at).await?,
+                Event::Chunk(read) => {
+                    if at.heartbeat.is_some() {
+                        beat.as_mut().reset(after(at.heartbeat));
+                    }
+                    self.chunk(read?, upstream, &mut at).await?
+                }
             };
             if let Some(relayed) = ended {
                 return Ok(relayed);
@@ -278,19 +264,6 @@ impl Exchange<'_> {
         }
     }
 
-    /// Gives the replica as much of a long body as it takes.
-    async fn feed(&self, upstream: &mut Upstream, at: &mut Progress<'_>) -> Result<(), Trouble> {
-        while !at.rest.is_empty() && !fullness(None, at.upstream_reins).1 {
-            let next = at.rest.split_to(FEED.min(at.rest.len()));
-            write_body(upstream, next, false).await?;
-            if at.rest.is_empty() {
-                finish_body(upstream).await?;
-                at.sent = true;
-            }
-        }
-        Ok(())
-    }
-
     async fn client_sent(
         &mut self,
         read: Result<Option<Bytes>>,
@@ -322,31 +295,5 @@ impl Exchange<'_> {
             }
         }
         Ok(None)
-    }
-}
-
-/// Writes towards the replica.
-async fn write_body(upstream: &mut Upstream, bytes: Bytes, end: bool) -> Result<(), Trouble> {
-    let written = upstream.write_request_body(bytes, end).await;
-    unless_told_by_reading(upstream, written)
-}
-
-async fn finish_body(upstream: &mut Upstream) -> Result<(), Trouble> {
-    let finished = upstream.finish_request_body().await;
-    unless_told_by_reading(upstream, finished)
-}
-
-/// A stream of HTTP/2 that takes no more tells why to its reader: by an answer that came early, or by an error that
-/// says whether the request was seen.
-fn unless_told_by_reading(upstream: &Upstream, written: Result<()>) -> Result<(), Trouble> {
-    match written {
-        Err(error)
-            if matches!(upstream, Upstream::H2(_))
-                && *error.etype() != ErrorType::WriteTimedout =>
-        {
-            tracing::trace!(%error, "the replica takes no more");
-            Ok(())
-        }
-        written => Ok(written?),
     }
 }

@@ -5,9 +5,9 @@ use super::progress::Progress;
 use super::relay::{Relayed, Trouble};
 use super::shared::Phase;
 use crate::dialect::{RefusalCode, sse_error_event};
-use crate::health::Class;
+use crate::health::{Class, RetryOn};
 use bytes::Bytes;
-use http::{StatusCode, header};
+use http::{HeaderMap, StatusCode, header};
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::http::client::HttpSession as Upstream;
 use pingora_error::{Error, ErrorType};
@@ -28,6 +28,7 @@ impl Exchange<'_> {
             let known = self.session.req_header().version == http::Version::HTTP_11;
             if status != StatusCode::CONTINUE && known {
                 let head = stripped(from, false);
+                self.attempts.informed = true;
                 self.while_client_reads(async |session| session.write_response_header(head).await)
                     .await?;
             }
@@ -35,15 +36,22 @@ impl Exchange<'_> {
         }
         at.headed = true;
         at.upgraded = at.upgrade && status == StatusCode::SWITCHING_PROTOCOLS;
-        at.class =
-            Class::of_status(status.as_u16(), from.headers.contains_key(header::RETRY_AFTER));
-        self.record.status = status.as_u16();
+        let code = status.as_u16();
+        at.class = match grpc_status(&from.headers) {
+            Some(status) => Class::of_grpc(status),
+            None => Class::of_status(code, from.headers.contains_key(header::RETRY_AFTER)),
+        };
+        let failed = RetryOn::Status(code);
+        if self.grants_retry(failed, false) {
+            return Err(Trouble::Answered { failed, status: code, class: at.class });
+        }
+        self.record.status = code;
         at.event_stream = !at.upgraded && is_event_stream(&from);
         let head = self.response_head(from, at.upgraded)?;
         if self.proxy.phase() >= Phase::Draining {
             self.session.set_keepalive(None);
         }
-        let done = upstream.response_done() && !at.upgraded;
+        let done = upstream.response_done() && !at.upgraded && !at.primed;
         if at.event_stream && !done && at.sent {
             at.held = Some(head);
             return Ok(None);
@@ -95,7 +103,12 @@ impl Exchange<'_> {
     fn note_first_byte(&mut self, at: &mut Progress<'_>) {
         let now = self.proxy.now();
         match at.last_chunk.replace(now) {
-            None => self.record.first_byte = Some(now.since(self.record.began)),
+            None => {
+                self.record.first_byte = Some(now.since(self.record.began));
+                if let Some(in_flight) = &mut self.in_flight {
+                    in_flight.heard(now);
+                }
+            }
             Some(last) if at.event_stream => at.version.state.inter_chunk.observe(now.since(last)),
             Some(_) => {}
         }
@@ -119,6 +132,9 @@ impl Exchange<'_> {
             return self.end(upstream, at).await.map(Some);
         };
         let done = upstream.response_done() && matches!(upstream, Upstream::H1(_)) && !at.upgraded;
+        if at.event_stream && at.class == Class::Success && at.errors.passes(&bytes) {
+            at.class = Class::ServerError;
+        }
         self.record.bytes_out += bytes.len() as u64;
         self.at_event_end = bytes.ends_with(b"\n\n") || bytes.ends_with(b"\r\n\r\n");
         let before = self.proxy.now();
@@ -137,17 +153,32 @@ impl Exchange<'_> {
     async fn end(
         &mut self,
         upstream: &mut Upstream,
-        at: &Progress<'_>,
+        at: &mut Progress<'_>,
     ) -> Result<Relayed, Trouble> {
         if let Upstream::H2(http2) = upstream
             && let Some(trailers) = http2.read_trailers().await?
-            && let ServerSession::H2(down) = &mut *self.session
         {
-            down.write_trailers(trailers).map_err(|error| client(&error))?;
-            return Ok(at.whole());
+            if let Some(status) = grpc_status(&trailers) {
+                at.class = Class::of_grpc(status);
+            }
+            if let ServerSession::H2(down) = &mut *self.session {
+                down.write_trailers(trailers).map_err(|error| client(&error))?;
+                return Ok(at.whole());
+            }
         }
         self.write_body(Bytes::new(), true).await?;
         Ok(if at.upgraded { at.ended(End::Close, false) } else { at.whole() })
+    }
+
+    /// A sign of life for clients and proxies that take silence for death.
+    pub(super) async fn beat(&mut self, at: &mut Progress<'_>) -> Result<(), Trouble> {
+        if let Some(head) = at.held.take() {
+            self.write_head(head, false).await?;
+        }
+        let comment = Bytes::from_static(b": heartbeat\n\n");
+        self.record.bytes_out += comment.len() as u64;
+        self.at_event_end = true;
+        self.write_body(comment, false).await
     }
 
     /// A stream that breaks after it began. An event stream says so in its own words.
@@ -164,6 +195,11 @@ impl Exchange<'_> {
             Err(_) => End::Cut,
         }
     }
+}
+
+/// The status of a gRPC answer: in its trailers, or in the head of one without a body.
+fn grpc_status(headers: &HeaderMap) -> Option<u16> {
+    headers.get("grpc-status")?.to_str().ok()?.trim().parse().ok()
 }
 
 /// Events that can be read, and written to: not compressed.

@@ -48,6 +48,11 @@ impl Future for Timer {
     }
 }
 
+/// When a pause that begins now ends.
+pub(super) fn after(pause: Option<Duration>) -> Instant {
+    now() + pause.unwrap_or(FOREVER)
+}
+
 #[expect(clippy::disallowed_methods, reason = "tokio's timer wheel counts in its own instants")]
 fn now() -> Instant {
     Instant::now()

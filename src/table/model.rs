@@ -1,6 +1,6 @@
 //! A model in the table: its versions, their replicas, and the division among them.
 use super::plan::{ModelPlan, VersionPlan};
-use crate::balance::{Pool, Segments, ramp, score};
+use crate::balance::{Pool, Segments, ramp, score, silent};
 use crate::fleet::{ModelState, Replica, VersionState};
 use crate::stats::Moment;
 use std::sync::Arc;
@@ -58,6 +58,10 @@ pub struct PoolView<'a> {
     slow_start: Duration,
     phantom_time: Duration,
     learned: bool,
+    /// The median time to the first byte.
+    usual: Option<Duration>,
+    /// Not to be asked again.
+    tried: &'a [Arc<Replica>],
     now: Moment,
 }
 
@@ -69,15 +73,29 @@ impl Model {
 }
 
 impl Version {
-    pub fn view(&self, model: &ModelPlan, tier: Tier, now: Moment) -> PoolView<'_> {
+    /// Its replicas but those in `tried`.
+    pub fn view<'a>(
+        &'a self,
+        model: &ModelPlan,
+        tier: Tier,
+        tried: &'a [Arc<Replica>],
+        now: Moment,
+    ) -> PoolView<'a> {
         PoolView {
             members: &self.members,
             tier,
             slow_start: model.slow_start,
             phantom_time: self.state.speed().phantom_time(),
             learned: model.balance != crate::balance::Policy::LeastRequest,
+            usual: self.state.usual_first_byte(),
+            tried,
             now,
         }
+    }
+
+    /// Requests now at its replicas.
+    pub fn in_flight(&self) -> u32 {
+        self.members.iter().map(|member| member.replica.in_flight()).sum()
     }
 
     pub fn any_usable(&self) -> bool {
@@ -102,6 +120,10 @@ impl Pool for PoolView<'_> {
     fn usable(&self, i: usize) -> bool {
         use crate::health::Standing;
         let replica = &self.members[i].replica;
+        // Nearly always empty.
+        if self.tried.iter().any(|tried| Arc::ptr_eq(tried, replica)) {
+            return false;
+        }
         match self.tier {
             Tier::Usable => replica.usable(),
             Tier::Unprobed => replica.usable() || replica.standing() == Standing::Starting,
@@ -117,6 +139,7 @@ impl Pool for PoolView<'_> {
     fn load(&self, i: usize) -> f32 {
         let Member { replica, weight, .. } = &self.members[i];
         let slow = if self.learned { replica.slowness() } else { 1.0 };
+        let slow = slow * silent(replica.silence(self.now), self.usual);
         let started = replica.ready_at();
         let ramped = started.map_or(1.0, |at| ramp(self.now.since(at), self.slow_start));
         let phantom = replica.phantom(self.now, self.phantom_time);

@@ -283,7 +283,8 @@ async fn a_replica_that_closed_a_kept_connection_is_asked_again_unseen() {
         let site = Site::start(models(&upstream.url())).await;
         let mut client = Client::connect(site.address, false).await.unwrap();
         for i in 0..6 {
-            let reply = client.send(Request::post("/p", body.clone())).await.unwrap();
+            let request = Request::post("/v1/completions", body.clone());
+            let reply = client.send(request).await.unwrap();
             assert_eq!((reply.status, reply.text().as_str()), (200, "ok"), "request {i}");
         }
         assert!(upstream.seen().iter().all(|seen| seen.body == body.as_bytes()));

@@ -326,7 +326,7 @@ async fn an_event_stream_that_ends_after_its_head_is_not_asked_again() {
         talk.write(SSE).await;
     })
     .await;
-    let site = Site::start(models(&upstream.url(), "")).await;
+    let site = Site::start(models(&upstream.url(), ", retries: false")).await;
     let mut client = Client::connect(site.address, false).await.unwrap();
     assert_eq!(client.send(Request::post("/p", "{}")).await.unwrap().text(), "ok");
     let stream = r#"{"model":"m","stream":true,"messages":[]}"#;

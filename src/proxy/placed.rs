@@ -1,0 +1,63 @@
+//! A request that knows its model, made ready for one replica after the other.
+use super::body::Body;
+use super::pick::Choice;
+use crate::dialect::{Facts, FoundIn, rename_in_body, rename_in_form};
+use crate::table::{Model, RoutePlan};
+use bytes::Bytes;
+use std::sync::Arc;
+
+/// A request that knows its model.
+pub(super) struct Placed<'a> {
+    pub(super) model: &'a Arc<Model>,
+    pub(super) route: Option<&'a RoutePlan>,
+    pub(super) facts: Facts,
+    /// As the client sent it.
+    pub(super) body: Body,
+    /// What was read of the body, with the version's own name for the model in it.
+    renamed: Option<Bytes>,
+    /// The client asks for `Upgrade: websocket`.
+    upgrade: bool,
+    /// And the replica is asked for it.
+    pub(super) upgrading: bool,
+}
+
+impl<'a> Placed<'a> {
+    pub(super) fn new(
+        model: &'a Arc<Model>,
+        route: Option<&'a RoutePlan>,
+        facts: Facts,
+        body: Body,
+        upgrade: bool,
+    ) -> Self {
+        Self { model, route, facts, body, renamed: None, upgrade, upgrading: upgrade }
+    }
+
+    /// Makes it ready for this replica.
+    pub(super) fn prepare(&mut self, choice: Choice<'_>) {
+        // HTTP/2 has no `Upgrade`: the replica is asked without it, and says what it thinks of that.
+        self.upgrading = self.upgrade && !choice.member.replica.upstream.http2();
+        // The path is renamed with the head.
+        let name = self.model.plan_of(choice.version).upstream_model.as_ref();
+        self.renamed = name.and_then(|name| match &self.facts.found_in {
+            Some(FoundIn::Body(range)) => {
+                Some(rename_in_body(self.body.read_so_far(), range.clone(), name))
+            }
+            Some(FoundIn::Form(range)) => {
+                Some(rename_in_form(self.body.read_so_far(), range.clone(), name))
+            }
+            Some(FoundIn::Path(_) | FoundIn::Header(_)) | None => None,
+        });
+    }
+
+    /// What was read of the body, as the replica gets it.
+    pub(super) fn outgoing(&self) -> &Bytes {
+        self.renamed.as_ref().unwrap_or_else(|| self.body.read_so_far())
+    }
+
+    /// By how many bytes renaming changed the body.
+    pub(super) fn length_change(&self) -> i64 {
+        // Names are short: the difference always fits.
+        let of = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        of(self.outgoing().len()) - of(self.body.read_so_far().len())
+    }
+}

@@ -1,0 +1,209 @@
+//! The attempts of one request: the first, and those that follow while failing may still be hidden from the client.
+use super::answer::Refusal;
+use super::attempt::total_over;
+use super::body::Body;
+use super::exchange::{End, Exchange, Stop};
+use super::pick::{Choice, Wish, chance, choose};
+use super::placed::Placed;
+use super::relay::Trouble;
+use crate::dialect::{DeadlineHeader, PathKind, RefusalCode};
+use crate::fleet::Replica;
+use crate::health::{Repeatable, RetryOn, RetryPlan};
+use crate::table::{Kind, Timeouts};
+use http::Method;
+use pingora_http::RequestHeader;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+use tokio::time::sleep;
+
+/// What decides whether another attempt may follow.
+#[derive(Debug)]
+pub(super) struct Attempts {
+    pub(super) repeatable: Repeatable,
+    /// Retries so far.
+    retries: u32,
+    /// A part of a body that is not kept was sent: it cannot be sent again.
+    pub(super) body_spent: bool,
+    /// An informational answer was passed on.
+    pub(super) informed: bool,
+    /// Those that failed.
+    pub(super) tried: Vec<Arc<Replica>>,
+}
+
+impl Attempts {
+    pub(super) const NONE: Self = Self {
+        repeatable: Repeatable::Unseen,
+        retries: 0,
+        body_spent: false,
+        informed: false,
+        tried: Vec::new(),
+    };
+}
+
+impl Exchange<'_> {
+    /// Asks the chosen replica, then others as long as that is allowed, and answers the client with what comes of it.
+    pub(super) async fn serve<'m>(
+        &mut self,
+        placed: &mut Placed<'m>,
+        wish: Wish<'_>,
+        first: Choice<'m>,
+    ) -> Result<End, Stop> {
+        let model = placed.model;
+        let timeouts = &model.plan.timeouts;
+        model.state.retry_budget.deposit(model.plan.retries.budget);
+        if let Some(hedge) = &model.plan.hedge {
+            model.state.hedge_budget.deposit(hedge.budget);
+        }
+        let mut choice = first;
+        loop {
+            if self.time_left(timeouts).is_zero() {
+                return Err(total_over(timeouts).into());
+            }
+            self.record.version =
+                Some((Arc::clone(&choice.version.name), Arc::clone(&choice.version.state)));
+            self.record.fail_open = choice.fail_open;
+            let trouble = match self.attempt(placed, choice, wish).await {
+                Ok(relayed) => return Ok(relayed.end),
+                Err(trouble) => trouble,
+            };
+            let replica = &choice.member.replica;
+            let Some(failed) = self.repeats(&trouble) else {
+                return self.give_up(trouble, replica, placed).await;
+            };
+            tracing::debug!(replica = %replica.id, %trouble, "attempt failed; another follows");
+            model.state.retried(failed);
+            self.attempts.tried.push(Arc::clone(replica));
+            self.record.attempt_failed(self.proxy.now());
+            let pause = RetryPlan::pause(self.attempts.retries, chance());
+            self.attempts.retries += 1;
+            self.pause(placed, pause).await?;
+            let again = Wish { tried: &self.attempts.tried, ..wish };
+            choice = choose(model, again, self.proxy.now()).map_err(|owner| {
+                let message = format!("no replica of `{}/{}` is left", model.name, owner.name);
+                Refusal::new(RefusalCode::NoReplicas, message)
+            })?;
+        }
+    }
+
+    /// Does another attempt follow? Then as what it is counted.
+    fn repeats(&mut self, trouble: &Trouble) -> Option<RetryOn> {
+        let failed = match trouble {
+            // Granted when its head was read.
+            Trouble::Answered { failed, .. } => return Some(*failed),
+            Trouble::Connect(_) => RetryOn::Connect,
+            Trouble::Died(_) | Trouble::Unseen(_) | Trouble::Reset(_) => RetryOn::Reset,
+            Trouble::FirstByte => RetryOn::FirstByte,
+            Trouble::Stalled
+            | Trouble::Total
+            | Trouble::BadRequest(_)
+            | Trouble::ClientGone
+            | Trouble::ClientStalled
+            | Trouble::Client(_) => return None,
+        };
+        let unseen = matches!(trouble, Trouble::Unseen(_));
+        self.grants_retry(failed, unseen).then_some(failed)
+    }
+
+    /// May what failed so be asked again? If so, the budget has paid for it. `unseen`: no replica worked on it.
+    pub(super) fn grants_retry(&mut self, failed: RetryOn, unseen: bool) -> bool {
+        let Some(model) = self.record.model.clone() else { return false };
+        let repeatable = if unseen { Repeatable::Always } else { self.attempts.repeatable };
+        let attempts = &self.attempts;
+        let possible = !attempts.body_spent && !attempts.informed && !self.begun();
+        if !possible || !model.plan.retries.allows(failed, repeatable, attempts.retries) {
+            return false;
+        }
+        let usual = self.record.version.as_ref().and_then(|(_, state)| state.speed().typical());
+        if usual.is_some_and(|usual| self.time_left(&model.plan.timeouts) < usual) {
+            return false;
+        }
+        let paid = model.state.retry_budget.take();
+        if !paid {
+            model.state.retries_refused.fetch_add(1, Relaxed);
+        }
+        paid
+    }
+
+    /// Waits before a retry, while the client is watched.
+    async fn pause(&mut self, placed: &Placed<'_>, pause: Duration) -> Result<(), Stop> {
+        match placed.body {
+            Body::Whole(..) => self.or_gone(sleep(pause)).await.map_err(|_| Stop::Gone),
+            Body::Stream(..) => {
+                sleep(pause).await;
+                Ok(())
+            }
+        }
+    }
+
+    /// What is left of the time for the whole exchange: the configured one, or the client's own where that is shorter.
+    pub(super) fn time_left(&self, timeouts: &Timeouts) -> Duration {
+        let total = self.deadline.map_or(timeouts.total, |own| own.min(timeouts.total));
+        total.saturating_sub(self.proxy.now().since(self.record.began))
+    }
+}
+
+/// The time that the client gives the whole exchange, counted from its first byte.
+pub(super) fn client_deadline(head: &RequestHeader) -> Option<Duration> {
+    let read = |header: DeadlineHeader| {
+        head.headers.get(header.name())?.to_str().ok().and_then(|text| header.read(text))
+    };
+    DeadlineHeader::ALL.into_iter().filter_map(read).min()
+}
+
+/// May this request be worked on twice (RFC 9110 §9.2.2)? Asking a model for an answer has no other effect.
+pub(super) fn repeatable(head: &RequestHeader, kind: Kind, path: PathKind) -> Repeatable {
+    let by_method = [Method::GET, Method::HEAD, Method::OPTIONS, Method::PUT, Method::DELETE]
+        .contains(&head.method);
+    let asks_a_model = match kind {
+        Kind::Llm | Kind::Predict => true,
+        Kind::Raw => false,
+        Kind::Auto => path != PathKind::Raw,
+    };
+    let declared = head.headers.contains_key("idempotency-key");
+    if by_method || declared || (head.method == Method::POST && asks_a_model) {
+        Repeatable::Always
+    } else {
+        Repeatable::Unseen
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(method: &str, headers: &[(&'static str, &str)]) -> RequestHeader {
+        let mut head = RequestHeader::build(method, b"/", None).unwrap();
+        for (name, value) in headers {
+            head.insert_header(*name, *value).unwrap();
+        }
+        head
+    }
+
+    #[test]
+    fn posts_are_repeatable_when_they_ask_a_model_or_say_so() {
+        use Repeatable::{Always, Unseen};
+        let key = [("idempotency-key", "7")];
+        for (method, headers, kind, path, expected) in [
+            ("GET", &[][..], Kind::Raw, PathKind::Raw, Always),
+            ("DELETE", &[], Kind::Raw, PathKind::Raw, Always),
+            ("POST", &[], Kind::Auto, PathKind::Llm, Always),
+            ("POST", &[], Kind::Auto, PathKind::Predict, Always),
+            ("POST", &[], Kind::Auto, PathKind::Raw, Unseen),
+            ("POST", &[], Kind::Raw, PathKind::Llm, Unseen),
+            ("POST", &[], Kind::Predict, PathKind::Raw, Always),
+            ("POST", &key, Kind::Raw, PathKind::Raw, Always),
+            ("PATCH", &[], Kind::Llm, PathKind::Llm, Unseen),
+        ] {
+            assert_eq!(repeatable(&head(method, headers), kind, path), expected, "{method}");
+        }
+    }
+
+    #[test]
+    fn the_shorter_of_two_deadlines_counts() {
+        let both = [("x-request-timeout-ms", "900"), ("grpc-timeout", "1S")];
+        assert_eq!(client_deadline(&head("POST", &both)), Some(Duration::from_millis(900)));
+        let none = [("x-request-timeout-ms", "soon")];
+        assert_eq!(client_deadline(&head("POST", &none)), None);
+    }
+}
