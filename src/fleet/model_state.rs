@@ -68,7 +68,7 @@ impl ModelState {
             offset,
             requests: Tally::default(),
             refusals: Refusals::default(),
-            retry_budget: Budget::with(FREE_RETRIES),
+            retry_budget: Budget::default(),
             hedge_budget: Budget::default(),
             retries: Default::default(),
             retries_refused: AtomicU64::default(),

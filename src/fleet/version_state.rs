@@ -38,7 +38,7 @@ pub struct VersionState {
     loads: Mutex<Loads>,
 }
 
-/// Requests in flight, looked at each second for five minutes.
+/// Requests in flight, looked at each second in which there were any, for five minutes.
 #[derive(Debug, Default)]
 struct Loads {
     seen: VecDeque<u32>,
@@ -90,6 +90,9 @@ impl VersionState {
         if loads.seconds.is_multiple_of(FADE) {
             self.first_bytes.halve();
         }
+        if in_flight == 0 {
+            return;
+        }
         if loads.seen.len() == LOOK_BACK {
             loads.seen.pop_front();
         }
@@ -109,9 +112,11 @@ impl VersionState {
         Some(self.hedge_after.load(Relaxed)).filter(|n| *n > 0).map(Duration::from_nanos)
     }
 
-    /// Does no more run than usual? Where all are slow, a second attempt only makes it worse.
-    pub fn is_calm(&self, in_flight: u32) -> bool {
-        in_flight < 2 * self.usual_load.load(Relaxed).max(2)
+    /// Does no more run than twice the usual, or two requests a replica? Where all are slow, a second attempt only
+    /// makes it worse.
+    pub fn is_calm(&self, in_flight: u32, replicas: usize) -> bool {
+        let replicas = u32::try_from(replicas).unwrap_or(u32::MAX);
+        in_flight < self.usual_load.load(Relaxed).max(replicas).saturating_mul(2)
     }
 
     /// How fast the pool is as a whole.

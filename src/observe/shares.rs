@@ -20,14 +20,14 @@ pub fn observed_shares(model: &Model) -> Option<Vec<f64>> {
 /// No other version can take its requests, and it has replicas that are neither draining nor waiting for their
 /// first probe: those would be asked in the ordinary way.
 pub fn fails_open(model: &Model, version: &Version) -> bool {
-    let taken_over = || model.versions.iter().any(|v| v.share > 0.0 && v.any_usable());
+    let taken_over = || model.versions.iter().any(|v| v.share > 0.0 && v.any_usable(&[]));
     let unprobed = |version: &Version| {
         version.members.iter().any(|m| m.replica.standing() == Standing::Starting)
     };
     model.plan.fail_open
         && version.share > 0.0
         && !version.members.is_empty()
-        && !version.any_usable()
+        && !version.any_usable(&[])
         && !version.drained()
         && !unprobed(version)
         && !taken_over()

@@ -104,7 +104,7 @@ impl Exchange<'_> {
         let version = first.choice.version;
         let tried = [Arc::clone(&first.choice.member.replica)];
         let wish = Wish { pinned: Some(version.index), tried: &tried, ..wish };
-        let calm = version.state.is_calm(version.in_flight());
+        let calm = version.state.is_calm(version.in_flight(), version.members.len());
         let choice = calm.then(|| choose(model, wish, self.proxy.now()).ok()).flatten()?;
         let other = !Arc::ptr_eq(&choice.member.replica, &tried[0]) && !choice.fail_open;
         if !other || !model.state.hedge_budget.take() {

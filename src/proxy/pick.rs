@@ -83,7 +83,7 @@ pub(super) fn choose<'m>(
         let able = |i: usize| free && able(&model.versions[i]);
         model.segments.without(wish.point, able).map(|i| &model.versions[i])
     };
-    let elsewhere = other(&Version::any_usable).and_then(untried);
+    let elsewhere = other(&|version| version.any_usable(wish.tried)).and_then(untried);
     let same = || pick(owner, Tier::Usable).filter(|_| again);
     let unprobed = || pick(owner, Tier::Unprobed);
     let open = || {

@@ -98,8 +98,10 @@ impl Version {
         self.members.iter().map(|member| member.replica.in_flight()).sum()
     }
 
-    pub fn any_usable(&self) -> bool {
-        self.members.iter().any(|member| member.replica.usable())
+    /// Is one usable that is not in `tried`?
+    pub fn any_usable(&self, tried: &[Arc<Replica>]) -> bool {
+        let untried = |member: &&Member| !tried.iter().any(|t| Arc::ptr_eq(t, &member.replica));
+        self.members.iter().filter(untried).any(|member| member.replica.usable())
     }
 
     /// Draining by hand, all of it?

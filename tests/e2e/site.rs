@@ -1,5 +1,6 @@
 //! A running Evener with its own directory: configured, signalled, reloaded and ended by a test.
 use crate::client::{Reply, Request, send};
+use evener::stats::{Clock as _, Moment, MonotonicClock};
 use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -16,6 +17,20 @@ use tempfile::TempDir;
 const PATIENCE: Duration = Duration::from_secs(15);
 /// How often a condition is looked at.
 const LOOK: Duration = Duration::from_millis(10);
+
+/// Measures how long something takes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stopwatch(MonotonicClock);
+
+impl Stopwatch {
+    pub(crate) fn start() -> Self {
+        Self(MonotonicClock::new())
+    }
+
+    pub(crate) fn elapsed(self) -> Duration {
+        self.0.now().since(Moment::ZERO)
+    }
+}
 
 /// Waits until `found` finds something.
 pub(crate) async fn eventually<T>(what: &str, mut found: impl AsyncFnMut() -> Option<T>) -> T {

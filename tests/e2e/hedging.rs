@@ -1,0 +1,191 @@
+//! Stragglers: a second attempt beside a slow first one, and a replica that hangs.
+use crate::client::{Client, Request};
+use crate::site::{Site, Stopwatch, eventually, until};
+use crate::upstream::Upstream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
+
+const ASK: &str = "/v1/completions";
+const BODY: &str = r#"{"model":"m","prompt":"x"}"#;
+
+fn models(replicas: &[Upstream], more: &str) -> String {
+    let urls: Vec<String> = replicas.iter().map(Upstream::url).collect();
+    format!(
+        "models: {{m: {{versions: {{v: [\"{}\"]}}, health: false, slow_start: 0s{more}}}}}\n",
+        urls.join("\", \"")
+    )
+}
+
+/// `clients` in a closed loop, `each` requests each: the latencies, sorted.
+async fn latencies(site: &Arc<Site>, clients: usize, each: usize) -> Vec<Duration> {
+    let loops: Vec<_> = (0..clients)
+        .map(|_| {
+            let site = Arc::clone(site);
+            tokio::spawn(async move {
+                let mut client = Client::connect(site.address, false).await.unwrap();
+                let mut took = Vec::new();
+                for _ in 0..each {
+                    let began = Stopwatch::start();
+                    let reply = client.send(Request::post(ASK, BODY)).await.unwrap();
+                    assert_eq!(reply.status, 200, "{}", reply.text());
+                    took.push(began.elapsed());
+                }
+                took
+            })
+        })
+        .collect();
+    let mut all = Vec::new();
+    for one in loops {
+        all.extend(one.await.unwrap());
+    }
+    all.sort();
+    all
+}
+
+fn p99(sorted: &[Duration]) -> Duration {
+    sorted[sorted.len() * 99 / 100]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hedging_halves_the_tail_for_few_more_requests() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let mut replicas = Vec::new();
+    for _ in 0..4 {
+        let asked = Arc::clone(&asked);
+        replicas.push(
+            Upstream::start(move |mut talk| {
+                let asked = Arc::clone(&asked);
+                async move {
+                    while talk.request().await.is_some() {
+                        // Three of a hundred are ten times slower.
+                        let slow = [13, 47, 81].contains(&(asked.fetch_add(1, SeqCst) % 100));
+                        let took = if slow { 200 } else { 20 };
+                        tokio::time::sleep(Duration::from_millis(took)).await;
+                        talk.answer("ok").await;
+                    }
+                }
+            })
+            .await,
+        );
+    }
+    let plain = Arc::new(Site::start(models(&replicas, "")).await);
+    let hedged =
+        Arc::new(Site::start(models(&replicas, ", hedge: {after: p95, budget: 5%}")).await);
+    let without = p99(&latencies(&plain, 4, 150).await);
+    // It learns first: the quantile is known after a hundred requests, at the next second.
+    latencies(&hedged, 4, 100).await;
+    let before = asked.load(SeqCst);
+    let with = p99(&latencies(&hedged, 4, 200).await);
+    let extra = (asked.load(SeqCst) - before) as f64 / 800.0 - 1.0;
+    assert!(with < without / 2, "{with:?} with, {without:?} without");
+    assert!(extra <= 0.055, "{extra}");
+    let line = hedged.logged("a hedge that won", |line| line["attempts"] == 2).await;
+    let attempts = line["attempt_log"].as_array().unwrap();
+    assert_eq!(attempts.len(), 2, "{line}");
+    assert_ne!(attempts[0]["replica"], attempts[1]["replica"], "{line}");
+    assert!(attempts.iter().any(|attempt| attempt["outcome"] == "cancelled"), "{line}");
+    eventually("nothing is left in flight", async || {
+        let request = Request::get("/metrics").header("host", "localhost");
+        let page = crate::client::send(hedged.admin, request).await.unwrap().text();
+        let mut lines = page.lines().filter(|line| line.starts_with("evener_in_flight{"));
+        lines.all(|line| line.ends_with(" 0")).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_attempt_that_lost_is_cancelled_at_once() {
+    let slow = Upstream::start(|mut talk| async move {
+        talk.request().await;
+        talk.wait_for_close().await;
+    })
+    .await;
+    let fast = Upstream::start(|mut talk| async move {
+        while talk.request().await.is_some() {
+            talk.answer("ok").await;
+        }
+    })
+    .await;
+    let replicas = [slow, fast];
+    let more = ", balance: round_robin, hedge: {after: 50ms, budget: 100%}";
+    let site = Site::start(models(&replicas, more)).await;
+    for _ in 0..6 {
+        let began = Stopwatch::start();
+        let reply = site.send(Request::post(ASK, BODY)).await;
+        assert_eq!((reply.status, reply.text().as_str()), (200, "ok"));
+        assert!(began.elapsed() < Duration::from_secs(1));
+    }
+    let hung = replicas[0].seen().len();
+    assert!(hung > 0);
+    replicas[0].until_closed(hung).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn few_requests_wait_for_a_replica_that_hangs() {
+    let (hangs, waits) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let mut replicas = Vec::new();
+    for i in 0..8 {
+        let (hangs, waits) = (Arc::clone(&hangs), Arc::clone(&waits));
+        replicas.push(
+            Upstream::start(move |mut talk| {
+                let (hangs, waits) = (Arc::clone(&hangs), Arc::clone(&waits));
+                async move {
+                    while talk.request().await.is_some() {
+                        if i == 0 && hangs.load(SeqCst) {
+                            waits.fetch_add(1, SeqCst);
+                            talk.wait_for_close().await;
+                            return;
+                        }
+                        tokio::time::sleep(Duration::from_millis(10)).await;
+                        talk.answer("ok").await;
+                    }
+                }
+            })
+            .await,
+        );
+    }
+    let more = ", timeouts: {first_byte: 2s}";
+    let site = Arc::new(Site::start(models(&replicas, more)).await);
+    let usual = p99(&latencies(&site, 8, 100).await);
+    hangs.store(true, SeqCst);
+    let served = Arc::new(AtomicUsize::new(0));
+    let stop = Arc::new(AtomicBool::new(false));
+    let clients: Vec<_> = (0..8)
+        .map(|_| {
+            let (site, stop, served) = (Arc::clone(&site), Arc::clone(&stop), Arc::clone(&served));
+            tokio::spawn(async move {
+                let mut client = Client::connect(site.address, false).await.unwrap();
+                let mut took = Vec::new();
+                while !stop.load(SeqCst) {
+                    let began = Stopwatch::start();
+                    let reply = client.send(Request::post(ASK, BODY)).await.unwrap();
+                    served.fetch_add(1, SeqCst);
+                    took.push((reply.status, began.elapsed()));
+                }
+                took
+            })
+        })
+        .collect();
+    until("a thousand are served beside it", || served.load(SeqCst) > 1000).await;
+    stop.store(true, SeqCst);
+    let mut good = Vec::new();
+    for client in clients {
+        for (status, took) in client.await.unwrap() {
+            match status {
+                200 => good.push(took),
+                504 => {
+                    assert!(took >= Duration::from_secs(2) && took < Duration::from_millis(2300));
+                }
+                other => panic!("{other}"),
+            }
+        }
+    }
+    good.sort();
+    assert!(waits.load(SeqCst) <= 3, "{} waited", waits.load(SeqCst));
+    assert!(
+        p99(&good) < usual * 3 / 2 + Duration::from_millis(15),
+        "{:?}, usually {usual:?}",
+        p99(&good)
+    );
+}
