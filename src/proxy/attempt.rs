@@ -46,6 +46,7 @@ impl Exchange<'_> {
         let now = self.proxy.now();
         let replica = &choice.member.replica;
         self.asked_at.get_or_insert(now);
+        (self.answer_seen, self.at_event_end) = (false, false);
         self.record.asked_at = Some(now);
         self.record.attempts += 1;
         self.record.replica = Some(Arc::clone(replica));
@@ -78,7 +79,7 @@ impl Exchange<'_> {
                     return Ok(relayed);
                 }
                 Err(trouble) if reused && !fresh && self.may_ask_again(&trouble) => fresh = true,
-                Err(trouble @ Trouble::Answered { .. }) => {
+                Err(trouble @ Trouble::Answered { sent: true, .. }) => {
                     if drained(&mut session).await {
                         replica.upstream.park(session, reins, self.proxy.now()).await;
                     }

@@ -48,7 +48,13 @@ pub(super) enum Trouble {
     Reset(String),
     /// An answer that is not passed on, because another attempt follows.
     #[error("answered {status}")]
-    Answered { failed: RetryOn, status: u16, class: Class },
+    Answered {
+        failed: RetryOn,
+        status: u16,
+        class: Class,
+        /// The request was sent to its end: the connection can be kept once the answer is read.
+        sent: bool,
+    },
     #[error("no first byte in time")]
     FirstByte,
     #[error("silent for too long")]

@@ -43,7 +43,7 @@ impl Exchange<'_> {
         };
         let failed = RetryOn::Status(code);
         if self.grants_retry(failed, false) {
-            return Err(Trouble::Answered { failed, status: code, class: at.class });
+            return Err(Trouble::Answered { failed, status: code, class: at.class, sent: at.sent });
         }
         self.record.status = code;
         at.event_stream = !at.upgraded && is_event_stream(&from);
