@@ -17,10 +17,10 @@ async fn timed(site: &Site, request: Request) -> (u16, String, Duration) {
     (reply.status, reply.header("x-evener-error").to_owned(), began.elapsed())
 }
 
-/// Is it at the limit, not before and not long after?
+/// Is it at the limit: not before, and after it by no more than a busy machine needs?
 fn at(took: Duration, limit: u64) -> bool {
     let limit = Duration::from_millis(limit);
-    took >= limit && took < limit + Duration::from_millis(300)
+    took >= limit && took < limit + Duration::from_secs(1)
 }
 
 #[tokio::test]
