@@ -118,7 +118,9 @@ impl Exchange<'_> {
         if usual.is_some_and(|usual| self.time_left(&model.plan.timeouts) < usual) {
             return false;
         }
-        let paid = model.state.retry_budget.take();
+        // What no replica worked on is no load that a retry could double.
+        let free = unseen || failed == RetryOn::Connect;
+        let paid = free || model.state.retry_budget.take();
         if !paid {
             model.state.retries_refused.fetch_add(1, Relaxed);
         }

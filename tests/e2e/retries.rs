@@ -223,6 +223,21 @@ async fn a_refused_connection_is_no_harm_and_asked_again_elsewhere_even_for_a_pl
 }
 
 #[tokio::test]
+async fn a_dead_version_costs_nothing_even_beyond_the_budget() {
+    let good = Mock::version("good").await;
+    let site = Site::start(format!(
+        "models:\n  m:\n    versions: {{dead: [\"{}\"], good: [\"{}\"]}}\n    split: {{dead: 90, good: 10}}\n    health: false\n",
+        refusing().await,
+        good.url()
+    ))
+    .await;
+    let mut client = Client::connect(site.address, false).await.unwrap();
+    for _ in 0..100 {
+        assert_eq!(client.send(Request::post(ASK, BODY)).await.unwrap().status, 200);
+    }
+}
+
+#[tokio::test]
 async fn without_retries_the_failure_is_the_answer() {
     let (bad, good) = (resetting().await, Upstream::answering(OK).await);
     let more = ", balance: round_robin, retries: false";

@@ -214,7 +214,7 @@ def test_a_version_that_is_killed_is_served_by_the_other(start, servers, trained
             "/v2/models/iris/infer", json=body()).json()["model_version"] == "v2")
         wait_for("a healthy v2", lambda: replica_state(evener, "v2"))
         v2.kill()
-        wait_for("v2 to fall", lambda: not replica_state(evener, "v2"))
+        # Nobody waits for a health check: what cannot connect is asked again elsewhere.
         answers = [client.post("/v2/models/iris/infer", json=body()) for _ in range(100)]
         assert Counter(answer.status_code for answer in answers) == {200: 100}
         assert {answer.json()["model_version"] for answer in answers} == {"v1"}
