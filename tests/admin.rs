@@ -5,11 +5,11 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use evener::admin::{Office, Readiness, Status, serve};
 use evener::config::parse_text;
-use evener::control::{Answer, Desk, Loaded, Order, Orders, Rejected, Reload};
+use evener::control::{Act, Answer, Desk, Loaded, Order, Orders, Rejected, Reload};
 use evener::fleet::Fleet;
 use evener::observe::{Events, Meters, ReloadResult, stamp};
 use evener::stats::{Moment, MonotonicClock};
-use evener::table::{Current, Overrides, Table};
+use evener::table::{Current, Member, Overrides, Table};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::{Request, Response};
@@ -44,7 +44,7 @@ struct Site {
 /// Obeys as the writer would, as far as these tests look.
 fn obey(current: &Current, order: &Order) -> Answer {
     match order {
-        Order::Drain { target, drained } => {
+        Order::Replicas { target, act, .. } => {
             let table = current.load();
             let model = table.models.iter().find(|m| *m.name == *target.model);
             let version =
@@ -52,9 +52,9 @@ fn obey(current: &Current, order: &Order) -> Answer {
             let Some(version) = version else {
                 return Answer::Unknown(format!("there is no `{target}`"));
             };
-            for member in &version.members {
-                if target.replica.as_deref().is_none_or(|url| url == &*member.replica.id.url) {
-                    member.replica.drain(*drained, Some("by an operator"), Moment::ZERO);
+            for Member { replica, .. } in &version.members {
+                if target.replica.as_deref().is_none_or(|url| url == &*replica.id.url) {
+                    replica.drain(*act == Act::Drain, Some("by an operator"), Moment::ZERO);
                 }
             }
             Answer::Done

@@ -2,7 +2,7 @@
 use super::answer::{Answered, Fault, good};
 use super::office::Office;
 use super::status;
-use crate::control::{Answer, Order, Reload, Target};
+use crate::control::{Act, Answer, Order, Reload, Target};
 use crate::table::Table;
 use axum::body::Bytes;
 use axum::extract::State;
@@ -37,6 +37,8 @@ struct ReplicaOrder {
     model: String,
     version: String,
     replica: Option<String>,
+    #[serde(rename = "for")]
+    lasts: Option<String>,
     reason: Option<String>,
 }
 
@@ -67,23 +69,41 @@ pub(super) async fn reload(State(office): Shared, body: Body) -> Answered {
 
 pub(super) async fn stop(State(office): Shared, body: Body) -> Answered {
     let StopOrder { drain, reason } = optional(body)?;
-    let drain = drain.map(|text| duration(&text)).transpose().map_err(Fault::bad_request)?;
+    let drain =
+        drain.map(|text| duration("drain", &text)).transpose().map_err(Fault::bad_request)?;
     give(&office, Order::Stop { drain }, reason).await?;
     Ok((StatusCode::ACCEPTED, good(&json!({"draining": true}))).into_response())
 }
 
 pub(super) async fn drain(State(office): Shared, body: Body) -> Answered {
-    set_drained(&office, body, true).await
+    act(&office, body, Act::Drain).await
 }
 
 pub(super) async fn undrain(State(office): Shared, body: Body) -> Answered {
-    set_drained(&office, body, false).await
+    act(&office, body, Act::Undrain).await
 }
 
-async fn set_drained(office: &Office, body: Body, drained: bool) -> Answered {
-    let ReplicaOrder { model, version, replica, reason } = required(body)?;
+pub(super) async fn eject(State(office): Shared, body: Body) -> Answered {
+    act(&office, body, Act::Eject).await
+}
+
+pub(super) async fn restore(State(office): Shared, body: Body) -> Answered {
+    act(&office, body, Act::Restore).await
+}
+
+pub(super) async fn probe(State(office): Shared, body: Body) -> Answered {
+    act(&office, body, Act::Probe).await
+}
+
+async fn act(office: &Office, body: Body, act: Act) -> Answered {
+    let ReplicaOrder { model, version, replica, lasts, reason } = required(body)?;
+    let lasts = lasts.map(|text| duration("for", &text)).transpose().map_err(Fault::bad_request)?;
+    if lasts.is_some() && !act.may_end() {
+        let message = format!("`for` does not go with `{}`: it happens once", act.name());
+        return Err(Fault::bad_request(message));
+    }
     let target = Target { model, version, replica };
-    give(office, Order::Drain { target: target.clone(), drained }, reason).await?;
+    give(office, Order::Replicas { target: target.clone(), act, lasts }, reason).await?;
     Ok(good(&state_of(office, &office.current.load(), &target)))
 }
 
@@ -117,13 +137,13 @@ async fn give(
 }
 
 /// `10m`, `1h30m`, `0`.
-fn duration(text: &str) -> Result<Duration, String> {
+fn duration(key: &str, text: &str) -> Result<Duration, String> {
     if text == "0" {
         return Ok(Duration::ZERO);
     }
     let parsed = text.parse::<jiff::SignedDuration>().ok();
     parsed.and_then(|duration| Duration::try_from(duration).ok()).ok_or_else(|| {
-        format!("`drain` is {text:?}, which is not a duration such as `30s` or `10m`")
+        format!("`{key}` is {text:?}, which is not a duration such as `30s` or `10m`")
     })
 }
 
@@ -156,12 +176,12 @@ mod tests {
 
     #[test]
     fn durations_are_those_of_the_file() {
-        assert_eq!(duration("10m"), Ok(Duration::from_mins(10)));
-        assert_eq!(duration("1h30m"), Ok(Duration::from_mins(90)));
-        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
-        assert_eq!(duration("0"), Ok(Duration::ZERO));
+        assert_eq!(duration("for", "10m"), Ok(Duration::from_mins(10)));
+        assert_eq!(duration("for", "1h30m"), Ok(Duration::from_mins(90)));
+        assert_eq!(duration("for", "250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(duration("for", "0"), Ok(Duration::ZERO));
         for bad in ["", "10", "-5m", "soon", "5x"] {
-            assert!(duration(bad).is_err(), "{bad}");
+            assert!(duration("for", bad).is_err(), "{bad}");
         }
     }
 }

@@ -81,7 +81,10 @@ fn router(office: &Arc<Office>) -> Router {
         .route("/api/v1/reload", post(orders::reload))
         .route("/api/v1/stop", post(orders::stop))
         .route("/api/v1/replicas/drain", post(orders::drain))
-        .route("/api/v1/replicas/undrain", post(orders::undrain));
+        .route("/api/v1/replicas/undrain", post(orders::undrain))
+        .route("/api/v1/replicas/eject", post(orders::eject))
+        .route("/api/v1/replicas/restore", post(orders::restore))
+        .route("/api/v1/replicas/probe", post(orders::probe));
     for path in page::paths() {
         router = router.route(path, get(page::show));
     }

@@ -1,6 +1,7 @@
 //! What `/api/v1/status` says, as data: written by the server, read by `evener status`.
 use super::office::{Office, Readiness};
-use crate::health::Class;
+use crate::fleet::Ejection;
+use crate::health::{Class, Recent, Stage};
 use crate::observe::observed_shares;
 use crate::stats::{Clock as _, Moment};
 use crate::table::{Member, Model, Table, Version};
@@ -76,6 +77,39 @@ pub struct ReplicaStatus {
     pub slowness: f64,
     pub requests_total: u64,
     pub failures_total: u64,
+    /// `None`: it was never ejected, nor should have been.
+    #[serde(default)]
+    pub ejection: Option<EjectionStatus>,
+    /// How its last requests ended, oldest first.
+    #[serde(default)]
+    pub last_outcomes: Vec<String>,
+}
+
+/// The last ejection, or the one that was refused.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct EjectionStatus {
+    /// `None`: it is not ejected, or until an operator restores it.
+    pub until: Option<jiff::Timestamp>,
+    pub seconds_left: Option<f64>,
+    /// Ejections so far, less those forgiven: each doubles the time of the next.
+    pub count: u32,
+    pub cause: Option<String>,
+    /// Why it is not ejected although it deserves it.
+    pub refused: Option<String>,
+    /// What convicted it; `None` when it was ejected by hand.
+    pub evidence: Option<EvidenceStatus>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct EvidenceStatus {
+    pub failures: u64,
+    pub requests: u64,
+    /// Of the other replicas of its version, in the same time.
+    pub peers_failures: u64,
+    pub peers_requests: u64,
+    pub since: jiff::Timestamp,
+    /// Oldest first.
+    pub last: Vec<String>,
 }
 
 pub(super) fn status(office: &Office, table: &Table) -> Status {
@@ -146,6 +180,35 @@ pub(super) fn replica(office: &Office, member: &Member) -> ReplicaStatus {
         slowness: rounded(f64::from(replica.slowness()), 1e3),
         requests_total: replica.outcomes.total(),
         failures_total: failures.map(|class| replica.outcomes.of_class(class)).sum(),
+        ejection: replica.ejection().map(|of_it| ejection(office, of_it)),
+        last_outcomes: names(&replica.last_outcomes()),
+    }
+}
+
+fn names(recent: &Recent) -> Vec<String> {
+    recent.iter().map(|class| class.name().to_owned()).collect()
+}
+
+fn ejection(office: &Office, ejection: Ejection) -> EjectionStatus {
+    let until = match ejection.stage {
+        Stage::Ejected { until, .. } => until,
+        Stage::Free | Stage::Probation { .. } => None,
+    };
+    let left = until.map(|until| until.since(office.clock.now()).as_secs_f64());
+    EjectionStatus {
+        until: until.map(|until| office.wall(until)),
+        seconds_left: left.map(|left| rounded(left, 10.0)),
+        count: ejection.count,
+        cause: ejection.cause.map(|cause| cause.name().to_owned()),
+        refused: ejection.refused.map(|why| why.to_string()),
+        evidence: ejection.seen.map(|(seen, recent)| EvidenceStatus {
+            failures: seen.own.failures,
+            requests: seen.own.requests,
+            peers_failures: seen.peers.failures,
+            peers_requests: seen.peers.requests,
+            since: office.wall(seen.since),
+            last: names(&recent),
+        }),
     }
 }
 

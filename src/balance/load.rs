@@ -157,12 +157,17 @@ impl Phantom {
         self.consecutive = 0;
     }
 
+    /// A residue below this is none: among idle replicas any other load at all would lose every pick, and one failure
+    /// keep a replica out for as long as a float can tell it from nothing, 16 `t`.
+    const NOTHING: f32 = 0.05;
+
     /// Requests' worth of phantom load at `now`, decaying with time constant `t`.
     pub fn level(&self, now: Moment, t: Duration) -> f32 {
         if self.level == 0.0 {
             return 0.0; // nearly always: spare the exponential
         }
-        self.level * (-now.since(self.at).as_secs_f32() / t.as_secs_f32()).exp()
+        let left = self.level * (-now.since(self.at).as_secs_f32() / t.as_secs_f32()).exp();
+        if left < Self::NOTHING { 0.0 } else { left }
     }
 }
 

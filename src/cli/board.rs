@@ -115,8 +115,27 @@ fn cells(replica: &ReplicaStatus) -> [(String, Tone); 7] {
         (format!("{:.2}x", replica.slowness), Tone::Plain),
         (replica.requests_total.to_string(), Tone::Plain),
         (replica.failures_total.to_string(), failed),
-        (clean(replica.reason.as_deref().unwrap_or_default()), Tone::Faint),
+        (clean(&why(replica)), Tone::Faint),
     ]
+}
+
+/// The reason, with the countdown of an ejection or what keeps it from happening.
+fn why(replica: &ReplicaStatus) -> String {
+    let mut why = replica.reason.clone().unwrap_or_default();
+    let Some(ejection) = &replica.ejection else { return why };
+    if replica.state == "ejected" {
+        let left = match ejection.seconds_left {
+            Some(left) if left > 0.0 => format!("{left:.0} s left"),
+            Some(_) => "waits for its health check".to_owned(),
+            None => "until it is restored".to_owned(),
+        };
+        why = format!("{left}; {why}");
+    }
+    if let Some(refused) = &ejection.refused {
+        why.push_str("not ejected: ");
+        why.push_str(refused);
+    }
+    why
 }
 
 /// The same columns for all models, so that the eye can run down.
@@ -216,6 +235,24 @@ chat  also gpt
     REPLICA               STATE      IN-FLIGHT  SLOWNESS  REQUESTS  FAILURES  REASON
 ";
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn an_ejection_shows_how_long_it_lasts_or_why_it_is_refused() {
+        let mut replica = status().models.remove(0).versions.remove(0).replicas.remove(0);
+        let ejection = json!({"until": null, "seconds_left": 7.6, "count": 1, "cause": "reset",
+            "refused": null, "evidence": null});
+        replica.state = "ejected".to_owned();
+        replica.reason = Some("failed".to_owned());
+        replica.ejection = serde_json::from_value(ejection).unwrap();
+        assert_eq!(why(&replica), "8 s left; failed");
+        let ejection = replica.ejection.as_mut().unwrap();
+        ejection.seconds_left = None;
+        assert_eq!(why(&replica), "until it is restored; failed");
+        let ejection = replica.ejection.as_mut().unwrap();
+        ejection.refused = Some("2 are out".to_owned());
+        (replica.state, replica.reason) = ("healthy".to_owned(), None);
+        assert_eq!(why(&replica), "not ejected: 2 are out");
     }
 
     #[test]

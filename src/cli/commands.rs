@@ -1,8 +1,9 @@
 //! The command line as a whole: which commands there are, and where each is.
 #![expect(clippy::print_stderr, reason = "the command line speaks to people")]
 use super::{
-    CheckArgs, CompletionsArgs, DrainArgs, ReloadArgs, RunArgs, StatusArgs, StopArgs, check,
-    completions, demo, drain, mock, reload, run, schema, status, stop, undrain,
+    CheckArgs, CompletionsArgs, HoldArgs, ReloadArgs, ReplicaArgs, RunArgs, StatusArgs, StopArgs,
+    check, completions, demo, drain, eject, mock, reload, restore, run, schema, status, stop,
+    undrain,
 };
 use crate::control::verify;
 use clap::{CommandFactory as _, Parser, Subcommand};
@@ -36,9 +37,13 @@ enum Command {
     Reload(ReloadArgs),
     Stop(StopArgs),
     /// Send no new requests to a replica or a version; those that run finish
-    Drain(DrainArgs),
+    Drain(HoldArgs),
     /// Send requests again to what was drained
-    Undrain(DrainArgs),
+    Undrain(ReplicaArgs),
+    /// Take a replica or a version out as if it had failed: it must prove itself before it serves again
+    Eject(HoldArgs),
+    /// End any ejection at once: what was ejected serves again, slowly at first
+    Restore(ReplicaArgs),
     Mock(mock::MockArgs),
     Demo(demo::DemoArgs),
     Completions(CompletionsArgs),
@@ -61,6 +66,8 @@ pub fn main() -> ExitCode {
         Command::Stop(args) => block_on(stop(args)),
         Command::Drain(args) => block_on(drain(args)),
         Command::Undrain(args) => block_on(undrain(args)),
+        Command::Eject(args) => block_on(eject(args)),
+        Command::Restore(args) => block_on(restore(args)),
     };
     done.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

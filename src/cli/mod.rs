@@ -15,7 +15,9 @@ mod terminal;
 pub use check::{CheckArgs, Format, check};
 pub use commands::main;
 pub use completions::{CompletionsArgs, completions};
-pub use orders::{DrainArgs, ReloadArgs, StopArgs, drain, reload, stop, undrain};
+pub use orders::{
+    HoldArgs, ReloadArgs, ReplicaArgs, StopArgs, drain, eject, reload, restore, stop, undrain,
+};
 pub use remote::{AdminArgs, Failure, Remote, Reply};
 pub use run::{RunArgs, run};
 pub use schema::schema;

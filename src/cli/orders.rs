@@ -1,8 +1,8 @@
-//! `evener reload`, `stop`, `drain` and `undrain`: orders to an Evener that runs.
+//! `evener reload`, `stop`, `drain`, `undrain`, `eject` and `restore`: orders to an Evener that runs.
 use super::remote::{AdminArgs, Failure, Remote, finish, segment};
 use super::terminal::{clean, clean_lines};
 use crate::admin::{ModelStatus, ReplicaStatus};
-use crate::control::Target;
+use crate::control::{Act, Target};
 use clap::Args;
 use serde_json::{Value, json};
 use std::process::ExitCode;
@@ -34,13 +34,23 @@ pub struct StopArgs {
     pub remote: AdminArgs,
 }
 
-/// What `drain` and `undrain` take.
+/// What `drain` and `eject` take.
 #[derive(Args, Clone, Debug)]
-pub struct DrainArgs {
+pub struct HoldArgs {
+    /// It ends by itself after this long [default: not before it is taken back]
+    #[arg(long = "for", value_name = "DURATION")]
+    pub lasts: Option<String>,
+    #[command(flatten)]
+    pub which: ReplicaArgs,
+}
+
+/// What all orders about replicas take.
+#[derive(Args, Clone, Debug)]
+pub struct ReplicaArgs {
     /// A version, or one of its replicas
     #[arg(value_name = "MODEL/VERSION[/URL]", value_parser = target)]
     pub target: Target,
-    /// Return when it is done: drained replicas run nothing any more, undrained ones are healthy
+    /// Return when it is done: those taken out run nothing any more, those put back are healthy
     #[arg(long)]
     pub wait: bool,
     /// Why, for the timeline
@@ -59,13 +69,23 @@ pub async fn stop(args: StopArgs) -> ExitCode {
 }
 
 /// Give replicas no new requests; those that run finish
-pub async fn drain(args: DrainArgs) -> ExitCode {
-    finish(give_drain(&args, true).await)
+pub async fn drain(args: HoldArgs) -> ExitCode {
+    finish(give_act(&args.which, Act::Drain, args.lasts.as_deref()).await)
 }
 
 /// Give drained replicas requests again
-pub async fn undrain(args: DrainArgs) -> ExitCode {
-    finish(give_drain(&args, false).await)
+pub async fn undrain(args: ReplicaArgs) -> ExitCode {
+    finish(give_act(&args, Act::Undrain, None).await)
+}
+
+/// Take replicas out as if they had failed
+pub async fn eject(args: HoldArgs) -> ExitCode {
+    finish(give_act(&args.which, Act::Eject, args.lasts.as_deref()).await)
+}
+
+/// End any ejection at once
+pub async fn restore(args: ReplicaArgs) -> ExitCode {
+    finish(give_act(&args, Act::Restore, None).await)
 }
 
 async fn give_reload(args: &ReloadArgs) -> Result<String, Failure> {
@@ -97,16 +117,23 @@ async fn give_stop(args: &StopArgs) -> Result<String, Failure> {
     Ok("stopping: running requests finish first\n".to_owned())
 }
 
-async fn give_drain(args: &DrainArgs, drained: bool) -> Result<String, Failure> {
+async fn give_act(args: &ReplicaArgs, act: Act, lasts: Option<&str>) -> Result<String, Failure> {
     let remote = Remote::new(&args.remote)?;
     let Target { model, version, replica } = &args.target;
-    let path = if drained { "/api/v1/replicas/drain" } else { "/api/v1/replicas/undrain" };
-    let body =
+    let path = format!("/api/v1/replicas/{}", act.name());
+    let mut body =
         json!({"model": model, "version": version, "replica": replica, "reason": args.reason});
-    let answer = remote.post(path, &body).await?.good()?;
+    if let Some(lasts) = lasts {
+        body["for"] = json!(lasts);
+    }
+    let reply = remote.post(&path, &body).await?;
+    let usage = reply.status == 400;
+    let answer = reply
+        .good()
+        .map_err(|failure| if usage { Failure { code: 2, ..failure } } else { failure })?;
     let replicas: Vec<ReplicaStatus> = serde_json::from_value(answer["replicas"].clone())
         .map_err(|error| Failure::new(format!("the answer is not understood: {error}")))?;
-    let replicas = if args.wait { wait(&remote, &args.target, drained).await? } else { replicas };
+    let replicas = if args.wait { wait(&remote, &args.target, act).await? } else { replicas };
     Ok(replicas.iter().map(describe).collect())
 }
 
@@ -116,11 +143,7 @@ fn describe(replica: &ReplicaStatus) -> String {
 }
 
 /// Looks again and again until every target is where it was sent; one that left the file is there.
-async fn wait(
-    remote: &Remote,
-    target: &Target,
-    drained: bool,
-) -> Result<Vec<ReplicaStatus>, Failure> {
+async fn wait(remote: &Remote, target: &Target, act: Act) -> Result<Vec<ReplicaStatus>, Failure> {
     loop {
         let path = format!("/api/v1/models/{}", segment(&target.model));
         let body = remote.get(&path).await?.good()?;
@@ -130,17 +153,23 @@ async fn wait(
         let replicas = version.map(|version| version.replicas).unwrap_or_default();
         let wanted = |r: &ReplicaStatus| target.replica.as_ref().is_none_or(|url| *url == r.url);
         let targets: Vec<_> = replicas.into_iter().filter(wanted).collect();
-        let there = |r: &ReplicaStatus| {
-            if drained { r.state == "draining" && r.in_flight == 0 } else { r.state == "healthy" }
+        // What stands first hides the rest: one that fails its check, or that is drained, may be ejected as well.
+        let out: &[&str] = match act {
+            Act::Drain => &["draining"],
+            Act::Eject => &["ejected", "unhealthy", "draining"],
+            Act::Undrain | Act::Restore | Act::Probe => &[],
+        };
+        let there = |r: &ReplicaStatus| match out {
+            [] => r.state == "healthy",
+            out => out.contains(&r.state.as_str()) && r.in_flight == 0,
         };
         if targets.iter().all(there) {
             return Ok(targets);
         }
-        if let Some(back) = targets.iter().find(|r| drained && r.state != "draining") {
-            let url = &back.url;
-            return Err(Failure::new(format!(
-                "{url} is no longer draining: somebody undrained it"
-            )));
+        let back = |r: &&ReplicaStatus| !out.is_empty() && !out.contains(&r.state.as_str());
+        if let Some(back) = targets.iter().find(back) {
+            let (url, state, verb) = (&back.url, &back.state, act.name());
+            return Err(Failure::new(format!("{url} is {state} again before the {verb} was done")));
         }
         tokio::time::sleep(POLL).await;
     }

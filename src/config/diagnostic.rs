@@ -39,6 +39,7 @@ pub const CODES: &[&str] = &[
     "bad-variable",
     "cannot-listen",
     "conflicting-keys",
+    "contradicting-times",
     "contradicting-timeouts",
     "duplicate-address",
     "duplicate-alias",

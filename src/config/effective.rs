@@ -2,7 +2,9 @@
 use super::render::MASK;
 use super::scalar::{show_duration, show_size};
 use crate::balance::Policy;
-use crate::health::{HedgeAfter, HedgePlan, ProbeKind, ProbePlan, RetryPlan};
+use crate::health::{
+    EjectionPlan, FailureCodes, HedgeAfter, HedgePlan, ProbeKind, ProbePlan, RetryPlan,
+};
 use crate::table::{
     AccessLogPlan, KeySource, Kind, ListenAddress, ListenerPlan, LogTarget, ModelPlan, NameSource,
     PathPattern, Plan, RoutePlan, RouteTarget, TestPlan, VersionPlan,
@@ -142,6 +144,10 @@ fn model(out: &mut Page, plan: &ModelPlan) {
         Some(probe) => health(out, probe),
         None => out.line("health", false),
     }
+    match &plan.ejection {
+        Some(plan) => ejection(out, plan),
+        None => out.line("ejection", false),
+    }
     out.line("fail_open", plan.fail_open);
     out.line("slow_start", show_duration(plan.slow_start));
     out.open("timeouts");
@@ -226,6 +232,26 @@ fn hedge(out: &mut Page, plan: &HedgePlan) {
         },
     );
     out.line("budget", plan.budget * 100.0);
+    out.close();
+}
+
+fn ejection(out: &mut Page, plan: &EjectionPlan) {
+    out.open("ejection");
+    out.line("for", show_duration(plan.first));
+    out.line("at_most", show_duration(plan.at_most));
+    out.line("max_percent", plan.max_percent);
+    let range = |range: &std::ops::RangeInclusive<u16>| {
+        let (start, end) = (range.start(), range.end());
+        quoted(&if start == end { start.to_string() } else { format!("{start}-{end}") })
+    };
+    out.line(
+        "failure_codes",
+        if plan.failure_codes == FailureCodes::ALL {
+            "[5xx]".to_owned()
+        } else {
+            list(plan.failure_codes.ranges().iter().map(range))
+        },
+    );
     out.close();
 }
 

@@ -153,6 +153,33 @@ const WORDS: &[(&[&str], &str, &str)] = &[
         "hash_on",
         "called `hash_on` here: for example `hash_on: [\"header:x-user-id\"]`",
     ),
+    (
+        &[
+            "outlier_detection",
+            "outlier_ejection",
+            "circuit_breaker",
+            "circuit_breakers",
+            "breaker",
+        ],
+        "ejection",
+        "called `ejection` here",
+    ),
+    (
+        &["base_ejection_time", "ejection_time", "fail_timeout", "duration"],
+        "for",
+        "called `for` here: the first ejection; each further one lasts twice as long",
+    ),
+    (&["max_ejection_time"], "at_most", "called `at_most` here"),
+    (
+        &["max_ejection_percent", "max_ejected", "max_ejection"],
+        "max_percent",
+        "called `max_percent` here",
+    ),
+    (
+        &["consecutive_5xx", "consecutive_errors", "consecutive_gateway_failure", "errors"],
+        "failure_codes",
+        "there is no count to set: replicas are compared with their peers. `failure_codes` says what a failure is",
+    ),
     (&["interval", "period", "period_seconds", "inter"], "every", "called `every` here"),
     (&["unhealthy_threshold", "failure_threshold", "max_fails"], "fall", "called `fall` here"),
     (&["healthy_threshold", "success_threshold"], "rise", "called `rise` here"),

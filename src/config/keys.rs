@@ -149,6 +149,8 @@ pub(super) static MODEL: &[Key] = &[
         "How a replica is chosen."),
     key("health", Shape::OneOf(&[Shape::Section(HEALTH), Shape::Off]), "{tcp: true}",
         "How replicas are probed; `false`: not at all."),
+    key("ejection", Shape::OneOf(&[Shape::Section(EJECTION), Shape::Off]), "",
+        "Taking out replicas that fail more than their peers; `false`: never."),
     key("fail_open", Shape::Flag, "true",
         "With nothing usable, serve by all that are not draining, and say so; `false`: 503 `no_replicas`."),
     key("slow_start", SPAN_OR_ZERO, "30s", "A replica that came back gets its full load only after so long; `0s`: at once."),
@@ -200,6 +202,15 @@ pub(super) static HEALTH: &[Key] = &[
     key("timeout", SPAN, "2s", "For one probe; shorter than `every`. The default is at most half of `every`."),
     key("fall", Shape::Count { least: 1, most: 1000 }, "3", "Failures in a row that take a replica out."),
     key("rise", Shape::Count { least: 1, most: 1000 }, "2", "Successes in a row that bring it back."),
+];
+
+#[rustfmt::skip]
+pub(super) static EJECTION: &[Key] = &[
+    key("for", SPAN, "10s", "The first ejection of a replica; each further one lasts twice as long, spread by ±20 %."),
+    key("at_most", SPAN, "5m", "No ejection is longer. The default is never shorter than `for`."),
+    key("max_percent", Shape::Percent, "50", "Of a version's replicas, rounded down; and never the last usable one."),
+    key("failure_codes", Shape::List(&Shape::Text), "[5xx]",
+        "Answers that count as failures: codes and ranges from 500 to 599; `5xx`: all but 501."),
 ];
 
 #[rustfmt::skip]

@@ -2,6 +2,7 @@
 mod address;
 mod diagnostic;
 mod effective;
+mod ejection;
 mod header;
 mod hints;
 mod inherit;

@@ -7,7 +7,7 @@ use super::scalar::{Complaint, Read};
 use super::server::name_of;
 use super::tree::{Entry, Node, Value};
 use crate::balance::Policy;
-use crate::health::{HedgePlan, ProbePlan, RetryPlan};
+use crate::health::{EjectionPlan, HedgePlan, ProbePlan, RetryPlan};
 use crate::table::{KeySource, Kind, ModelPlan, Timeouts};
 use std::collections::HashMap;
 use std::ops::Range;
@@ -20,6 +20,7 @@ struct Settings {
     allow_pin: bool,
     balance: Policy,
     health: Option<ProbePlan>,
+    ejection: Option<EjectionPlan>,
     fail_open: bool,
     slow_start: Duration,
     timeouts: Timeouts,
@@ -98,6 +99,7 @@ impl Reader<'_> {
             allow_pin: settings.allow_pin,
             balance: settings.balance,
             health: settings.health,
+            ejection: settings.ejection,
             fail_open: settings.fail_open,
             slow_start: settings.slow_start,
             timeouts: settings.timeouts,
@@ -128,6 +130,7 @@ impl Reader<'_> {
                 _ => Policy::LeastLoad,
             },
             health: self.health(section),
+            ejection: self.ejection(section),
             fail_open: self.flag(section, "fail_open"),
             slow_start: self.duration(section, "slow_start"),
             timeouts: self.timeouts(section),

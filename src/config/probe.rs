@@ -11,18 +11,7 @@ type Statuses = Vec<RangeInclusive<u16>>;
 
 impl Reader<'_> {
     pub(super) fn health(&mut self, model: &Section<'_>) -> Option<ProbePlan> {
-        if let Some(entry) = model.get("health")
-            && let Value::Scalar(scalar) = &entry.value.value
-            && !entry.value.is_null()
-        {
-            if scalar.text == "false" {
-                return None;
-            }
-            if !scalar.broken {
-                let path = model.path_of("health");
-                let wanted = "a mapping of keys, or `false`";
-                self.wrong_type(&path, entry.place(), &entry.value, wanted);
-            }
+        if self.switched_off(model, "health") {
             return None;
         }
         let section = self.inner(model, "health", keys::HEALTH);
@@ -44,6 +33,19 @@ impl Reader<'_> {
         let fall = self.count(&section, "fall") as u32;
         let rise = self.count(&section, "rise") as u32;
         Some(ProbePlan { ask, every, timeout, fall, rise })
+    }
+
+    /// Is the section `false`, or something else that is no section?
+    pub(super) fn switched_off(&mut self, model: &Section<'_>, name: &str) -> bool {
+        let Some(entry) = model.get(name).filter(|entry| !entry.value.is_null()) else {
+            return false;
+        };
+        let Value::Scalar(scalar) = &entry.value.value else { return false };
+        if scalar.text != "false" && !scalar.broken {
+            let path = model.path_of(name);
+            self.wrong_type(&path, entry.place(), &entry.value, "a mapping of keys, or `false`");
+        }
+        true
     }
 
     fn question(&mut self, section: &Section<'_>) -> ProbeKind {

@@ -1,9 +1,8 @@
 //! The decisions of the control path, without files, sockets or clocks: simulations drive it too.
-use super::order::Target;
-use crate::dialect::nearest;
-use crate::fleet::{Fleet, Replica};
+use super::ejections::{Ruling, count_probation};
+use crate::fleet::{Fleet, Replica, Suspects};
 use crate::stats::Moment;
-use crate::table::{Built, Changes, Member, Overrides, Plan, Table, Version};
+use crate::table::{Built, Changes, Overrides, Plan, Table};
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
 use std::sync::Arc;
@@ -20,6 +19,7 @@ pub struct Core {
     table: Arc<Table>,
     chance: SmallRng,
     swept: Moment,
+    ticked: Moment,
 }
 
 /// A new table to swap in, and what follows from it.
@@ -44,8 +44,9 @@ impl Core {
         let mut offset = || chance.next_u64();
         let built = Table::build(1, plan, &overrides, &mut fleet, None, &mut offset, now);
         let table = Arc::new(built.table);
-        let mut core = Self { fleet, overrides, table: Arc::clone(&table), chance, swept: now };
-        core.keep_segments();
+        let (swept, ticked) = (now, now);
+        let mut core = Self { fleet, overrides, table: Arc::clone(&table), chance, swept, ticked };
+        core.settle();
         let (joined, left) = (built.joined, built.left);
         (core, Applied { table, joined, left, changes: Changes::default() })
     }
@@ -53,14 +54,15 @@ impl Core {
     /// Builds the next generation from an accepted plan.
     pub fn apply(&mut self, plan: &Arc<Plan>, now: Moment) -> Applied {
         let changes = Changes::between(&self.table.plan, plan);
-        self.forget_drains(plan);
+        self.overrides.drained.forget_gone(plan);
+        self.overrides.ejected.forget_gone(plan);
         let Self { fleet, overrides, table, chance, .. } = self;
         let mut offset = || chance.next_u64();
         let generation = table.generation + 1;
         let Built { table: next, joined, left } =
             Table::build(generation, plan, overrides, fleet, Some(table), &mut offset, now);
         self.table = Arc::new(next);
-        self.keep_segments();
+        self.settle();
         Applied { table: Arc::clone(&self.table), joined, left, changes }
     }
 
@@ -73,126 +75,54 @@ impl Core {
         &self.overrides
     }
 
-    /// Drains replicas or puts them back, in place. `Err` says what does not exist.
-    pub fn drain(
-        &mut self,
-        target: &Target,
-        drained: bool,
-        reason: Option<&str>,
-        now: Moment,
-    ) -> Result<usize, String> {
-        let table = Arc::clone(&self.table);
-        let members = find(&table, target)?;
-        let why = reason.unwrap_or("drained by an operator");
-        let changed = members
-            .iter()
-            .filter(|member| member.replica.drain(drained, drained.then_some(why), now))
-            .count();
-        let target = resolved(&table, target, &members);
-        if drained {
-            let Target { model, version, replica } = target;
-            self.overrides.drained.insert((model, version, replica));
-        } else {
-            self.undrain(&table, &target);
-        }
-        Ok(changed)
-    }
-
-    /// Undraining one replica of a drained version leaves the others drained.
-    fn undrain(&mut self, table: &Table, target: &Target) {
-        let Target { model, version, replica } = target;
-        let drained = &mut self.overrides.drained;
-        match replica {
-            None => drained.retain(|(m, v, _)| m != model || v != version),
-            Some(url) => {
-                drained.remove(&(model.clone(), version.clone(), Some(url.clone())));
-                if drained.remove(&(model.clone(), version.clone(), None)) {
-                    let whole = Target { replica: None, ..target.clone() };
-                    let others = find(table, &whole).unwrap_or_default();
-                    let others = others.iter().map(|m| m.replica.id.url.to_string());
-                    drained.extend(
-                        others
-                            .filter(|other| other != url)
-                            .map(|other| (model.clone(), version.clone(), Some(other))),
-                    );
-                }
-            }
-        }
-    }
-
-    /// What passes with time: learned slowness fades, idle connections close, the long gone are forgotten.
-    pub fn tick(&mut self, now: Moment) {
+    /// What passes with time: what was learned fades, holds and ejections end, idle connections close, the long gone
+    /// are forgotten. Called by the second.
+    pub fn tick(&mut self, now: Moment) -> Vec<Ruling> {
+        let passed = now.since(std::mem::replace(&mut self.ticked, now));
+        let undrained = self.end_holds(now).into_iter().map(|held| Ruling::Undrained { held });
+        let mut rulings: Vec<Ruling> = undrained.collect();
+        rulings.extend(self.pass_time(passed, now));
         for model in &self.table.models {
             let hedge = model.plan.hedge.as_ref();
             model.state.tick(&model.plan.retries, hedge);
             for version in &model.versions {
-                version.state.tick(version.in_flight(), hedge);
-                let speed = version.state.speed();
-                for member in &version.members {
-                    member.replica.fade(&speed, now);
-                    member.replica.upstream.close_parked(Some(now - Duration::from_secs(4)));
-                }
+                version.state.pace.tick(version.in_flight(), hedge);
+            }
+        }
+        for version in self.table.models.iter().flat_map(|model| &model.versions) {
+            for member in &version.members {
+                member.replica.upstream.close_parked(Some(now - Duration::from_secs(4)));
             }
         }
         if now.since(self.swept) >= SWEEP {
             self.swept = now;
             self.fleet.sweep(now);
         }
+        rulings
     }
 
-    /// A drain ends with what it names: a version that returns under the same name serves.
-    fn forget_drains(&mut self, plan: &Plan) {
-        self.overrides.drained.retain(|(model, version, url)| {
-            let model = plan.models.iter().find(|m| m.name == *model);
-            let version = model.and_then(|m| m.versions.iter().find(|v| v.name == *version));
-            version.is_some_and(|version| {
-                let mut urls = version.replicas.iter().map(|replica| &replica.url.text);
-                url.as_ref().is_none_or(|url| urls.any(|known| known == url))
-            })
-        });
+    /// Who waits for a ruling: see [`Self::judge_suspects`].
+    pub fn suspects(&self) -> &Arc<Suspects> {
+        self.fleet.suspects()
+    }
+
+    pub(super) fn chance(&mut self) -> &mut SmallRng {
+        &mut self.chance
+    }
+
+    pub(super) fn overrides_mut(&mut self) -> &mut Overrides {
+        &mut self.overrides
+    }
+
+    /// What every new table needs.
+    fn settle(&mut self) {
+        self.keep_segments();
+        self.table.models.iter().flat_map(|model| &model.versions).for_each(count_probation);
     }
 
     fn keep_segments(&mut self) {
         let models = self.table.models.iter();
         self.overrides.segments =
             models.map(|model| (model.name.to_string(), model.segments.clone())).collect();
-    }
-}
-
-/// A target by the names that last: an alias or a trailing slash may come and go.
-fn resolved(table: &Table, target: &Target, members: &[&Member]) -> Target {
-    let model = table.model(&target.model).map_or(&*target.model, |model| &*model.name);
-    let url = members.first().map(|member| member.replica.id.url.to_string());
-    Target {
-        model: model.to_owned(),
-        version: target.version.clone(),
-        replica: target.replica.as_ref().and(url),
-    }
-}
-
-/// The members that a target names.
-fn find<'a>(table: &'a Table, target: &Target) -> Result<Vec<&'a Member>, String> {
-    let model = table.model(&target.model).ok_or_else(|| {
-        unknown("model", &target.model, table.models.iter().map(|model| &*model.name))
-    })?;
-    let mut versions = model.versions.iter();
-    let version: &Version = versions.find(|v| *v.name == *target.version).ok_or_else(|| {
-        unknown("version", &target.version, model.versions.iter().map(|version| &*version.name))
-    })?;
-    let Some(url) = &target.replica else { return Ok(version.members.iter().collect()) };
-    let wanted = url.trim_end_matches('/');
-    let found = version.members.iter().find(|member| *member.replica.id.url == *wanted);
-    found.map(|member| vec![member]).ok_or_else(|| {
-        unknown("replica", url, version.members.iter().map(|member| &*member.replica.id.url))
-    })
-}
-
-fn unknown<'a>(what: &str, name: &str, names: impl Iterator<Item = &'a str> + Clone) -> String {
-    let near = nearest(name, names.clone());
-    if near.is_empty() {
-        let all: Vec<_> = names.take(20).collect();
-        format!("there is no {what} `{name}`; there is `{}`", all.join("`, `"))
-    } else {
-        format!("there is no {what} `{name}`; did you mean `{}`?", near.join("` or `"))
     }
 }

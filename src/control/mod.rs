@@ -1,9 +1,12 @@
 //! Everything that changes the table: the file, operators, probes. One writer, whose inbox this room is.
+mod announce;
 mod core;
 mod desk;
+mod ejections;
 mod listeners;
 mod order;
 mod prober;
+mod replicas;
 mod runner;
 mod state;
 pub mod systemd;
@@ -12,7 +15,9 @@ mod watch;
 
 pub use core::{Applied, Core};
 pub use desk::{Desk, Loaded, Rejected};
-pub use order::{Answer, Order, Orders, Reload, Target};
+pub use ejections::Ruling;
+pub use order::{Act, Answer, Order, Orders, Reload, Target};
+pub use replicas::Unable;
 pub use runner::{Env, Runner, Started};
 pub use state::{StateDir, StateError};
 pub use verify::verify;

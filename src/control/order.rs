@@ -23,12 +23,44 @@ impl std::fmt::Display for Target {
 pub enum Order {
     /// Read the file again. `always`: even when its text is the one that was read last.
     Reload { always: bool },
-    /// No new exchanges for these replicas, or new ones again.
-    Drain { target: Target, drained: bool },
+    /// Do this with these replicas. `lasts`: a drain or an ejection ends by itself after so long.
+    Replicas { target: Target, act: Act, lasts: Option<Duration> },
     /// End: readiness fails first, then what runs finishes, within `drain` or the file's own limit.
     Stop { drain: Option<Duration> },
     /// Open the logs anew.
     ReopenLogs,
+}
+
+/// What can be done with replicas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// No new exchanges; those that run finish.
+    Drain,
+    /// New exchanges again.
+    Undrain,
+    /// Out as if it had failed: it must prove itself before it serves again.
+    Eject,
+    /// The end of any ejection, at once.
+    Restore,
+    /// A health check now.
+    Probe,
+}
+
+impl Act {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Drain => "drain",
+            Self::Undrain => "undrain",
+            Self::Eject => "eject",
+            Self::Restore => "restore",
+            Self::Probe => "probe",
+        }
+    }
+
+    /// May it end by itself?
+    pub const fn may_end(self) -> bool {
+        matches!(self, Self::Drain | Self::Eject)
+    }
 }
 
 /// How a reload ended.

@@ -1,8 +1,8 @@
 //! Active health checks: a task for each replica, which ends with it.
-use crate::fleet::{Replica, ReplicaId};
-use crate::health::{ProbeCount, ProbeKind, ProbePlan, ProbeResult, Standing};
+use crate::fleet::{Replica, ReplicaId, Suspects};
+use crate::health::{ProbeCount, ProbeKind, ProbePlan, ProbeResult};
 use crate::observe::Events;
-use crate::stats::{Clock as _, MonotonicClock};
+use crate::stats::{Clock as _, Moment, MonotonicClock};
 use crate::table::Table;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST, USER_AGENT};
@@ -28,6 +28,8 @@ const STAGGER: Duration = Duration::from_micros(500);
 pub(super) struct Prober {
     tasks: HashMap<ReplicaId, (Arc<ProbePlan>, Probing)>,
     events: Arc<Events>,
+    /// Where replicas are named that only waited for a probe to pass.
+    suspects: Arc<Suspects>,
     clock: MonotonicClock,
     at_once: Arc<Semaphore>,
 }
@@ -43,9 +45,9 @@ impl Drop for Probing {
 }
 
 impl Prober {
-    pub(super) fn new(events: Arc<Events>, clock: MonotonicClock) -> Self {
+    pub(super) fn new(events: Arc<Events>, suspects: Arc<Suspects>, clock: MonotonicClock) -> Self {
         let at_once = Arc::new(Semaphore::new(AT_ONCE));
-        Self { tasks: HashMap::new(), events, clock, at_once }
+        Self { tasks: HashMap::new(), events, suspects, clock, at_once }
     }
 
     /// Follows a new table: probes begin, change and end with their replicas.
@@ -72,6 +74,7 @@ impl Prober {
             replica: Arc::clone(replica),
             plan: Arc::clone(plan),
             events: Arc::clone(&self.events),
+            suspects: Arc::clone(&self.suspects),
             clock: self.clock,
             at_once: Arc::clone(&self.at_once),
             chance: SmallRng::seed_from_u64(replica.identity),
@@ -84,6 +87,7 @@ struct Probe {
     replica: Arc<Replica>,
     plan: Arc<ProbePlan>,
     events: Arc<Events>,
+    suspects: Arc<Suspects>,
     clock: MonotonicClock,
     at_once: Arc<Semaphore>,
     chance: SmallRng,
@@ -96,7 +100,9 @@ impl Probe {
         loop {
             let result = self.ask().await;
             self.judge(&mut count, result);
-            sleep(self.plan.every.mul_f64(self.chance.random_range(0.9..1.1))).await;
+            let pause = self.plan.every.mul_f64(self.chance.random_range(0.9..1.1));
+            // Poked: somebody wants to know now.
+            timeout(pause, self.replica.poked()).await.ok();
         }
     }
 
@@ -113,17 +119,26 @@ impl Probe {
     }
 
     fn judge(&self, count: &mut ProbeCount, result: ProbeResult) {
-        let fresh = self.replica.standing() == Standing::Starting;
+        let fresh = self.replica.never_probed();
         let (passed, why) = match result {
             ProbeResult::Passed => (true, None),
             ProbeResult::Failed(why) => (false, Some(why)),
         };
-        let Some(healthy) = count.count(passed, fresh, &self.plan) else { return };
-        let changed = self.replica.probed(healthy, why.as_deref(), self.clock.now());
+        let now = self.clock.now();
+        if let Some(healthy) = count.count(passed, fresh, &self.plan) {
+            self.decide(healthy, fresh, why.as_deref(), now);
+        }
+        if passed && self.replica.passes(now) {
+            self.suspects.add(&self.replica);
+        }
+    }
+
+    fn decide(&self, healthy: bool, fresh: bool, why: Option<&str>, now: Moment) {
+        let changed = self.replica.probed(healthy, why, now);
         // That a replica starts healthy is no news.
         if changed && !(healthy && fresh) {
             let id = &self.replica.id;
-            let message = match (healthy, &why) {
+            let message = match (healthy, why) {
                 (true, _) => format!("{id} passes its health check again"),
                 (false, Some(why)) => format!("{id} fails its health check: {why}"),
                 (false, None) => format!("{id} fails its health check"),

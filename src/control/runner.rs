@@ -37,13 +37,13 @@ pub struct Started {
 #[derive(Debug)]
 pub struct Runner {
     env: Env,
-    core: Core,
-    state: StateDir,
+    pub(super) core: Core,
+    pub(super) state: StateDir,
     listeners: Listeners,
     prober: Prober,
-    started: Started,
+    pub(super) started: Started,
     letters: mpsc::Receiver<Letter>,
-    clock: MonotonicClock,
+    pub(super) clock: MonotonicClock,
     /// The hash of the text that was read last, whatever became of it.
     seen: String,
 }
@@ -55,7 +55,7 @@ impl Runner {
         let Checked { plan, text_hash, .. } = checked;
         let plan = Arc::new(plan);
         let mut state = StateDir::open(&plan.state_dir)?;
-        let overrides = state.load()?;
+        let overrides = state.load(clock.now(), stamp())?;
         let (core, Applied { table, .. }) = Core::start(&plan, overrides, seed(), clock.now());
         let meters = Arc::new(Meters::default());
         let access_log = Arc::new(AccessLog::default());
@@ -69,7 +69,8 @@ impl Runner {
             anyhow::anyhow!(texts.join("; "))
         })?;
         listeners.commit(&proxy, prepared).context("cannot serve a bound socket")?;
-        let mut prober = Prober::new(Arc::clone(&events), clock);
+        let suspects = Arc::clone(core.suspects());
+        let mut prober = Prober::new(Arc::clone(&events), suspects, clock);
         prober.follow(&table);
         state.save(core.overrides()).context("cannot write the state")?;
         let at = stamp();
@@ -100,11 +101,18 @@ impl Runner {
             tokio::spawn(watch(self.started.desk.file.clone(), self.started.orders.clone()));
         let mut second = interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let suspects = Arc::clone(self.core.suspects());
         let drain = loop {
             let letter = tokio::select! {
                 letter = self.letters.recv() => letter,
+                () = suspects.wait() => {
+                    let rulings = self.core.judge_suspects(self.clock.now());
+                    self.announce(&rulings);
+                    continue;
+                }
                 _ = second.tick() => {
-                    self.core.tick(self.clock.now());
+                    let rulings = self.core.tick(self.clock.now());
+                    self.announce(&rulings);
                     super::systemd::alive();
                     continue;
                 }
@@ -120,8 +128,8 @@ impl Runner {
                     Some(reload) => Answer::Reloaded(reload),
                     None => Answer::Done,
                 },
-                Order::Drain { target, drained } => {
-                    self.drain(&target, drained, &who, reason.as_deref())
+                Order::Replicas { target, act, lasts } => {
+                    self.act(&target, act, lasts, &who, reason.as_deref())
                 }
                 Order::ReopenLogs => {
                     self.started.proxy.access_log.reopen();
@@ -169,30 +177,6 @@ impl Runner {
             }
         }
         proxy.access_log.close();
-    }
-
-    fn drain(
-        &mut self,
-        target: &super::order::Target,
-        drained: bool,
-        who: &str,
-        reason: Option<&str>,
-    ) -> Answer {
-        match self.core.drain(target, drained, reason, self.clock.now()) {
-            Err(unknown) => Answer::Unknown(unknown),
-            Ok(changed) => {
-                if changed > 0 {
-                    let verb = if drained { "drains" } else { "serves again" };
-                    self.started.events.announce("drain", format!("{target} {verb}"), who, reason);
-                }
-                match self.state.save(self.core.overrides()) {
-                    Ok(()) => Answer::Done,
-                    Err(error) => Answer::Failed(format!(
-                        "it is done, but would be forgotten by a restart: cannot write the state: {error}"
-                    )),
-                }
-            }
-        }
     }
 
     /// Reads the file again. `None`: nobody asked for this look, and the text is the one already seen.
@@ -354,7 +338,9 @@ fn while_ending(order: &Order, log: &AccessLog) -> Answer {
             Answer::Done
         }
         Order::Stop { .. } => Answer::Done,
-        Order::Reload { .. } | Order::Drain { .. } => Answer::Failed("Evener is ending".to_owned()),
+        Order::Reload { .. } | Order::Replicas { .. } => {
+            Answer::Failed("Evener is ending".to_owned())
+        }
     }
 }
 

@@ -1,6 +1,7 @@
-//! What survives a restart: who is on which side of each split, and who is drained.
+//! What survives a restart: who is on which side of each split, and who is out by an operator's hand.
 use crate::balance::Segments;
-use crate::table::Overrides;
+use crate::stats::Moment;
+use crate::table::{Ends, Hold, Holds, Overrides};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -9,8 +10,8 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 const FILE: &str = "state.json";
-/// The layout of [`FILE`]; a newer one is not read.
-const LAYOUT: u32 = 1;
+/// The layout of [`FILE`]; a newer one is not read. 1: drains had neither end nor reason, and ejections were not kept.
+const LAYOUT: u32 = 2;
 
 /// The directory of the state, held by this process alone.
 #[derive(Debug)]
@@ -27,8 +28,51 @@ pub struct StateDir {
 struct State {
     layout: u32,
     segments: BTreeMap<String, Segments>,
-    /// Model, version, replica.
-    drained: Vec<(String, String, Option<String>)>,
+    #[serde(default)]
+    drained: Vec<Kept>,
+    #[serde(default)]
+    ejected: Vec<Kept>,
+}
+
+/// One hold.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Kept {
+    Layout1(String, String, Option<String>),
+    Layout2 {
+        model: String,
+        version: String,
+        replica: Option<String>,
+        until: Option<jiff::Timestamp>,
+        reason: Option<String>,
+    },
+}
+
+fn kept(holds: &Holds) -> Vec<Kept> {
+    let each = |((model, version, replica), hold): (&crate::table::Held, &Hold)| Kept::Layout2 {
+        model: model.clone(),
+        version: version.clone(),
+        replica: replica.clone(),
+        until: hold.ends.map(|ends| ends.wall),
+        reason: hold.reason.clone(),
+    };
+    holds.0.iter().map(each).collect()
+}
+
+/// `now` and `wall` are the same moment.
+fn held(kept: Vec<Kept>, now: Moment, wall: jiff::Timestamp) -> Holds {
+    let each = |kept| match kept {
+        Kept::Layout1(model, version, replica) => ((model, version, replica), Hold::default()),
+        Kept::Layout2 { model, version, replica, until, reason } => {
+            let ends = until.map(|until| {
+                // What ended while no process ran ends now.
+                let left = std::time::Duration::try_from(until.duration_since(wall));
+                Ends { at: now + left.unwrap_or_default(), wall: until }
+            });
+            ((model, version, replica), Hold { ends, reason })
+        }
+    };
+    Holds(kept.into_iter().map(each).collect())
 }
 
 /// Why the state cannot be used. Each says what to do.
@@ -61,7 +105,7 @@ impl StateDir {
     }
 
     /// What the last process left.
-    pub fn load(&mut self) -> Result<Overrides, StateError> {
+    pub fn load(&mut self, now: Moment, wall: jiff::Timestamp) -> Result<Overrides, StateError> {
         let file = self.path.join(FILE);
         let broken = |why: String| StateError::Broken(file.clone(), why);
         let text = match fs::read(&file) {
@@ -72,21 +116,28 @@ impl StateDir {
             Err(error) => return Err(broken(error.to_string())),
         };
         let state: State = serde_json::from_slice(&text).map_err(|e| broken(e.to_string()))?;
-        if state.layout != LAYOUT {
+        if !(1..=LAYOUT).contains(&state.layout) {
             return Err(broken(format!(
-                "its layout is {}, this Evener knows {LAYOUT}",
+                "its layout is {}, this Evener knows 1 to {LAYOUT}",
                 state.layout
             )));
         }
         self.written = text;
-        Ok(Overrides { segments: state.segments, drained: state.drained.into_iter().collect() })
+        Ok(Overrides {
+            segments: state.segments,
+            drained: held(state.drained, now, wall),
+            ejected: held(state.ejected, now, wall),
+        })
     }
 
     /// Writes what changed, so that a crash leaves either the old text or the new.
     pub fn save(&mut self, overrides: &Overrides) -> io::Result<()> {
-        let mut drained: Vec<_> = overrides.drained.iter().cloned().collect();
-        drained.sort();
-        let state = State { layout: LAYOUT, segments: overrides.segments.clone(), drained };
+        let state = State {
+            layout: LAYOUT,
+            segments: overrides.segments.clone(),
+            drained: kept(&overrides.drained),
+            ejected: kept(&overrides.ejected),
+        };
         let text = serde_json::to_vec(&state)?;
         if text == self.written {
             return Ok(());
@@ -113,11 +164,35 @@ mod tests {
         let path = dir.path().join("a/b");
         let mut overrides = Overrides::default();
         overrides.segments.insert("chat".into(), Segments::new(&[("v1", 0.9), ("v2", 0.1)]));
-        overrides.drained.insert(("chat".into(), "v1".into(), None));
+        let wall: jiff::Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let (now, later) = (Moment::from_millis(9_000), wall + jiff::SignedDuration::from_secs(60));
+        let ends = Some(Ends { at: Moment::from_millis(69_000), wall: later });
+        let reason = Some("upgrade".to_owned());
+        overrides.drained.0.insert(("chat".into(), "v1".into(), None), Hold::default());
+        let held = ("chat".into(), "v1".into(), Some("http://a:1".into()));
+        overrides.ejected.0.insert(held.clone(), Hold { ends, reason });
         StateDir::open(&path).unwrap().save(&overrides).unwrap();
-        let loaded = StateDir::open(&path).unwrap().load().unwrap();
+        let loaded = StateDir::open(&path).unwrap().load(now, wall).unwrap();
         assert_eq!(loaded.segments, overrides.segments);
         assert_eq!(loaded.drained, overrides.drained);
+        assert_eq!(loaded.ejected, overrides.ejected);
+        let late = wall + jiff::SignedDuration::from_hours(1);
+        let loaded = StateDir::open(&path).unwrap().load(now, late).unwrap();
+        assert_eq!(loaded.ejected.0[&held].ends.unwrap().at, now, "it ended while nothing ran");
+    }
+
+    #[test]
+    fn a_file_of_the_first_layout_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let text =
+            r#"{"layout":1,"segments":{},"drained":[["chat","v1",null],["m","v","http://a:1"]]}"#;
+        fs::write(dir.path().join(FILE), text).unwrap();
+        let mut state = StateDir::open(dir.path()).unwrap();
+        let loaded = state.load(Moment::ZERO, jiff::Timestamp::UNIX_EPOCH).unwrap();
+        assert_eq!(loaded.drained.0.len(), 2);
+        assert!(loaded.drained.on("m", "v", "http://a:1").is_some());
+        state.save(&loaded).unwrap();
+        assert!(fs::read_to_string(dir.path().join(FILE)).unwrap().contains("\"layout\":2"));
     }
 
     #[test]
@@ -133,7 +208,10 @@ mod tests {
     fn a_broken_state_file_is_named() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join(FILE), "{").unwrap();
-        let error = StateDir::open(dir.path()).unwrap().load().unwrap_err();
+        let error = StateDir::open(dir.path())
+            .unwrap()
+            .load(Moment::ZERO, jiff::Timestamp::UNIX_EPOCH)
+            .unwrap_err();
         assert!(error.to_string().contains("state.json"), "{error}");
     }
 }

@@ -1,7 +1,9 @@
 //! A request at a replica: counted while this value lives, whatever happens to the exchange.
-use super::replica::Replica;
+use super::ejection::Fate;
+use super::replica::{Learned, Replica};
+use super::trial::Token;
 use super::version_state::VersionState;
-use crate::health::{Class, Outcome};
+use crate::health::{Cause, Class, EjectionPlan, Outcome};
 use crate::stats::Moment;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -12,6 +14,10 @@ pub struct InFlight {
     replica: Arc<Replica>,
     version: Arc<VersionState>,
     began: Moment,
+    /// It is the trial of a replica on probation.
+    trial: Option<Token>,
+    /// The shared connection that carries it.
+    connection: Option<u64>,
     recorded: bool,
     /// No first byte came yet.
     waits: bool,
@@ -22,10 +28,13 @@ impl Replica {
     pub fn begin(self: &Arc<Self>, version: &Arc<VersionState>, now: Moment) -> InFlight {
         self.in_flight.fetch_add(1, Relaxed);
         self.waits(now);
+        let on_probation = self.fate() == Fate::Probation;
         InFlight {
             replica: Arc::clone(self),
             version: Arc::clone(version),
             began: now,
+            trial: on_probation.then(|| self.custody.slot.begin()).flatten(),
+            connection: None,
             recorded: false,
             waits: true,
         }
@@ -48,44 +57,91 @@ impl InFlight {
         }
     }
 
+    /// Notes which shared connection carries it: when that breaks, all its streams are one failure.
+    pub fn on_connection(&mut self, connection: Option<u64>) {
+        self.connection = connection;
+    }
+
     /// Records the ending, by the `status` that was logged, and frees the slot.
     pub fn finish(mut self, status: u16, outcome: &Outcome, now: Moment) {
         self.recorded = true;
         self.replica.outcomes.add(status, outcome.class);
-        if outcome.tunnel {
-            return;
-        }
-        match outcome.class {
-            Class::Success => self.succeeded(outcome, now),
-            Class::ServerError | Class::Timeout | Class::ConnectFailure | Class::Reset => {
-                self.failed(now);
+        let said = self.reads(status, outcome);
+        let convicted = {
+            let mut learned = self.replica.learned.lock();
+            let told = outcome.class == Class::Reset
+                && self.connection.is_some_and(|connection| learned.breaks(connection));
+            !told && self.learn(&mut learned, said, outcome, now)
+        };
+        let decided = self.trial.take().is_some_and(|trial| {
+            let decided = said.is_some_and(|ending| self.replica.tried(ending));
+            if !decided {
+                self.replica.custody.slot.free(trial, now);
             }
-            Class::Cancelled => self.censored(outcome, now),
-            Class::ClientError | Class::Overloaded | Class::Refused => {}
+            decided
+        });
+        if decided || (convicted && !self.replica.refused()) {
+            self.version.suspects.add(&self.replica);
         }
     }
 
-    fn succeeded(&self, outcome: &Outcome, now: Moment) {
+    /// What the ending says of the replica, by its version's rules.
+    fn reads(&self, status: u16, outcome: &Outcome) -> Option<Result<(), Cause>> {
+        match &*self.version.rules() {
+            Some(rules) => rules.reads(status, outcome),
+            None => EjectionPlan::default().reads(status, outcome),
+        }
+    }
+
+    /// Learns from an ending. Returns whether the replica stands convicted.
+    fn learn(
+        &self,
+        learned: &mut Learned,
+        said: Option<Result<(), Cause>>,
+        outcome: &Outcome,
+        now: Moment,
+    ) -> bool {
+        learned.recent.note(outcome.class);
+        if !outcome.tunnel {
+            match outcome.class {
+                Class::Success => self.succeeded(learned, outcome, now),
+                Class::ServerError
+                | Class::Timeout
+                | Class::ConnectFailure
+                | Class::Reset
+                | Class::Overloaded => self.failed(learned, now),
+                Class::Cancelled => self.censored(learned, outcome, now),
+                Class::ClientError | Class::Refused => {}
+            }
+        }
+        let Some(said) = said else { return false };
+        if self.replica.fate() != Fate::Free || !self.version.watched() {
+            return false;
+        }
+        self.version.add(said.is_err());
+        let pool = self.version.pool();
+        learned.detector.observe(said.err(), &pool, now);
+        learned.detector.conviction(&pool).is_some()
+    }
+
+    fn succeeded(&self, learned: &mut Learned, outcome: &Outcome, now: Moment) {
         let speed = self.version.observe_speed(outcome.latency);
-        self.version.first_bytes.observe(outcome.first_byte.unwrap_or(outcome.latency));
-        let mut learned = self.replica.learned.lock();
+        self.version.pace.observe(outcome.first_byte.unwrap_or(outcome.latency));
         learned.slowness.sample(outcome.latency, &speed, now);
         learned.phantom.succeed();
         let factor = learned.slowness.factor(&speed, now);
         self.replica.slow.store(factor.to_bits(), Relaxed);
     }
 
-    fn failed(&self, now: Moment) {
-        let lasts = self.version.speed().phantom_time();
-        let mut learned = self.replica.learned.lock();
-        learned.phantom.fail(now, lasts);
+    /// It failed, or was too full: both would attract further requests by being quick about it.
+    fn failed(&self, learned: &mut Learned, now: Moment) {
+        learned.phantom.fail(now, self.version.speed().phantom_time());
         self.replica.phantom.store(learned.phantom.level.to_bits(), Relaxed);
     }
 
     /// A client that left tells of slowness only once the replica was slower than the pool.
-    fn censored(&self, outcome: &Outcome, now: Moment) {
+    fn censored(&self, learned: &mut Learned, outcome: &Outcome, now: Moment) {
         let speed = self.version.speed();
-        let mut learned = self.replica.learned.lock();
         learned.slowness.censored(outcome.latency, &speed, now);
         let factor = learned.slowness.factor(&speed, now);
         self.replica.slow.store(factor.to_bits(), Relaxed);
@@ -98,6 +154,9 @@ impl Drop for InFlight {
         if self.waits {
             self.replica.heard(None);
         }
+        if let Some(trial) = self.trial.take() {
+            self.replica.custody.slot.free(trial, self.began);
+        }
         if !self.recorded {
             self.replica.outcomes.add(499, Class::Cancelled);
         }
@@ -108,6 +167,7 @@ impl Drop for InFlight {
 mod tests {
     use super::*;
     use crate::fleet::{Fleet, ReplicaId};
+    use crate::health::{Stage, Standing};
     use crate::wire::Dialed;
     use proptest::prelude::*;
     use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -194,6 +254,106 @@ mod tests {
             (replica.phantom(now, lasts) - level).abs() < 1e-4,
             "a client's fault weighs nothing"
         );
+    }
+
+    #[test]
+    fn being_full_weighs_like_a_failure_and_a_success_ends_it() {
+        let (replica, version) = replica();
+        let now = Moment::from_millis(1000);
+        let lasts = version.speed().phantom_time();
+        replica.begin(&version, now).finish(429, &outcome(Class::Overloaded, 1), now);
+        assert!((replica.phantom(now, lasts) - 1.0).abs() < 1e-4);
+        assert_eq!(version.pool().ever.requests, 0, "it is no event for the detector");
+    }
+
+    #[test]
+    fn streams_of_one_broken_connection_are_one_failure() {
+        let (replica, version) = replica();
+        version.watch(Some(&EjectionPlan::default()), 2);
+        let now = Moment::from_millis(1000);
+        let reset = |connection: Option<u64>| {
+            let mut one = replica.begin(&version, now);
+            one.on_connection(connection);
+            one.finish(502, &outcome(Class::Reset, 1), now);
+        };
+        for _ in 0..50 {
+            reset(Some(0));
+            reset(Some(1));
+        }
+        assert_eq!(version.pool().ever.failures, 2);
+        assert_eq!(replica.outcomes.of_class(Class::Reset), 100, "all of them are counted");
+        reset(None);
+        reset(None);
+        assert_eq!(version.pool().ever.failures, 4);
+    }
+
+    fn on_probation(replica: &Arc<Replica>, version: &VersionState, now: Moment) {
+        replica.trust(now);
+        replica.hold(version, Some(now), "by hand".into(), now);
+        assert!(replica.try_out(false, now));
+        assert_eq!(replica.standing(), Standing::Probation);
+    }
+
+    #[test]
+    fn a_trial_is_freed_on_every_way_out() {
+        let (replica, version) = replica();
+        let now = Moment::from_millis(1000);
+        on_probation(&replica, &version, now);
+        let claim = || replica.try_trial(Duration::ZERO, now);
+        for class in [Class::ClientError, Class::Overloaded, Class::Cancelled] {
+            assert!(claim(), "before {class:?}");
+            assert!(!claim());
+            replica.begin(&version, now).finish(400, &outcome(class, 1), now);
+        }
+        assert!(claim());
+        drop(replica.begin(&version, now));
+        assert!(claim());
+        replica.begin(&version, now).finish(200, &outcome(Class::Success, 1), now);
+        assert_eq!(replica.stage(), Stage::Probation { passed: 1 });
+        assert!(claim(), "three are needed");
+    }
+
+    #[test]
+    fn a_failed_trial_admits_no_other_until_it_is_ruled_on() {
+        let (replica, version) = replica();
+        let now = Moment::from_millis(1000);
+        on_probation(&replica, &version, now);
+        assert!(replica.try_trial(Duration::ZERO, now));
+        replica.begin(&version, now).finish(504, &outcome(Class::Timeout, 1), now);
+        assert!(!replica.try_trial(Duration::ZERO, now + Duration::from_mins(1)));
+        assert_eq!(version.suspects.take().len(), 1);
+        let plan = EjectionPlan::default();
+        let (cause, lasts) = replica.fail_probation(&plan, 0.5, now).unwrap();
+        assert_eq!((cause, lasts), (Cause::Timeout, Duration::from_secs(10)));
+        assert_eq!(replica.standing(), Standing::Ejected);
+    }
+
+    #[test]
+    fn a_drain_and_a_failing_check_stand_before_an_ejection() {
+        let (replica, version) = replica();
+        let now = Moment::from_millis(1000);
+        replica.trust(now);
+        replica.hold(&version, None, "by hand".into(), now);
+        assert_eq!(
+            (replica.standing(), replica.reason().as_deref()),
+            (Standing::Ejected, Some("by hand"))
+        );
+        replica.probed(false, Some("refused"), now);
+        assert_eq!(
+            (replica.standing(), replica.reason().as_deref()),
+            (Standing::Unhealthy, Some("refused"))
+        );
+        replica.drain(true, Some("upgrade"), now);
+        assert_eq!(
+            (replica.standing(), replica.reason().as_deref()),
+            (Standing::Draining, Some("upgrade"))
+        );
+        replica.drain(false, None, now);
+        replica.probed(true, None, now);
+        let later = Moment::from_millis(5000);
+        assert!(replica.restore(&version, later));
+        assert_eq!((replica.standing(), replica.reason()), (Standing::Healthy, None));
+        assert_eq!((replica.since(), replica.ready_at()), (later, Some(later)));
     }
 
     #[test]

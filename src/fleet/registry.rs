@@ -1,6 +1,7 @@
 //! The fleet: every replica, version and model alive in memory, by identity.
 use super::model_state::ModelState;
 use super::replica::{Replica, ReplicaId};
+use super::suspects::Suspects;
 use super::version_state::VersionState;
 use crate::stats::Moment;
 use crate::wire::{Dialed, Upstream};
@@ -24,6 +25,7 @@ pub struct Fleet {
     replicas: HashMap<ReplicaId, Enlisted>,
     versions: HashMap<(Arc<str>, Arc<str>), Arc<VersionState>>,
     models: HashMap<Arc<str>, Arc<ModelState>>,
+    suspects: Arc<Suspects>,
 }
 
 impl Fleet {
@@ -47,7 +49,14 @@ impl Fleet {
 
     pub fn version(&mut self, model: &Arc<str>, version: &Arc<str>) -> Arc<VersionState> {
         let key = (Arc::clone(model), Arc::clone(version));
-        Arc::clone(self.versions.entry(key).or_default())
+        let state = self.versions.entry(key);
+        let suspects = &self.suspects;
+        Arc::clone(state.or_insert_with(|| VersionState::new(Arc::clone(suspects)).into()))
+    }
+
+    /// The replicas that wait for a ruling.
+    pub fn suspects(&self) -> &Arc<Suspects> {
+        &self.suspects
     }
 
     /// The model of this name; `offset` starts the sequence of a new one.

@@ -1,7 +1,8 @@
 //! One replica as it lives: who it is, how busy, how fast, and whether it may serve.
+use super::ejection::{Custody, Fate};
 use super::tally::Tally;
 use crate::balance::{Phantom, Slowness};
-use crate::health::Standing;
+use crate::health::{Detector, Faded, Recent, Standing};
 use crate::stats::Moment;
 use crate::wire::Upstream;
 use parking_lot::Mutex;
@@ -55,6 +56,29 @@ impl Probed {
 pub(super) struct Learned {
     pub(super) slowness: Slowness,
     pub(super) phantom: Phantom,
+    pub(super) detector: Detector,
+    pub(super) recent: Recent,
+    /// The HTTP/2 connections that broke last.
+    pub(super) broken: [Option<u64>; 4],
+}
+
+impl Learned {
+    /// Notes that a connection broke. Returns whether that was known.
+    pub(super) fn breaks(&mut self, connection: u64) -> bool {
+        let known = self.broken.contains(&Some(connection));
+        if !known {
+            self.broken.rotate_right(1);
+            self.broken[0] = Some(connection);
+        }
+        known
+    }
+}
+
+/// Why it stands as it does.
+#[derive(Debug, Default)]
+struct Reasons {
+    drain: Option<Arc<str>>,
+    probe: Option<Arc<str>>,
 }
 
 /// A replica alive in memory. Shared by every table that lists it.
@@ -83,7 +107,10 @@ pub struct Replica {
     since: AtomicU64,
     /// When slow start began; zero: no ramp.
     ready_at: AtomicU64,
-    reason: Mutex<Option<Arc<str>>>,
+    reasons: Mutex<Reasons>,
+    pub(super) custody: Custody,
+    /// Waits for a ruling.
+    pub(super) suspected: AtomicBool,
     /// The last generation that listed it.
     listed: AtomicU64,
 }
@@ -112,7 +139,9 @@ impl Replica {
             drained: AtomicBool::default(),
             since: AtomicU64::new(now.as_nanos()),
             ready_at: AtomicU64::default(),
-            reason: Mutex::default(),
+            reasons: Mutex::default(),
+            custody: Custody::default(),
+            suspected: AtomicBool::default(),
             listed: AtomicU64::default(),
         }
     }
@@ -171,11 +200,33 @@ impl Replica {
         if self.drained.load(Relaxed) {
             return Standing::Draining;
         }
-        match Probed::of(self.probed.load(Relaxed)) {
-            Probed::Never => Standing::Starting,
-            Probed::Passing => Standing::Healthy,
-            Probed::Failing => Standing::Unhealthy,
+        let probed = Probed::of(self.probed.load(Relaxed));
+        match (probed, self.fate()) {
+            (Probed::Failing, _) => Standing::Unhealthy,
+            (_, Fate::Ejected) => Standing::Ejected,
+            (_, Fate::Probation) => Standing::Probation,
+            (Probed::Never, Fate::Free) => Standing::Starting,
+            (Probed::Passing, Fate::Free) => Standing::Healthy,
         }
+    }
+
+    /// Has no probe ended yet?
+    pub fn never_probed(&self) -> bool {
+        Probed::of(self.probed.load(Relaxed)) == Probed::Never
+    }
+
+    /// Makes a change, and notes the time if it moved the standing.
+    pub(super) fn shift<T>(&self, now: Moment, change: impl FnOnce() -> T) -> T {
+        let before = self.standing();
+        let done = change();
+        if self.standing() != before {
+            self.since.store(now.as_nanos(), Relaxed);
+        }
+        done
+    }
+
+    pub(super) fn start_slowly(&self, now: Moment) {
+        self.ready_at.store(now.as_nanos().max(1), Relaxed);
     }
 
     /// May it get traffic in the ordinary way?
@@ -183,7 +234,9 @@ impl Replica {
         match self.standing() {
             Standing::Healthy => true,
             Standing::Starting => self.unprobed_serves.load(Relaxed),
-            Standing::Unhealthy | Standing::Draining => false,
+            Standing::Unhealthy | Standing::Ejected | Standing::Probation | Standing::Draining => {
+                false
+            }
         }
     }
 
@@ -202,29 +255,27 @@ impl Replica {
 
     /// Why it stands as it does, for people.
     pub fn reason(&self) -> Option<Arc<str>> {
-        self.reason.lock().clone()
+        match self.standing() {
+            Standing::Draining => self.reasons.lock().drain.clone(),
+            Standing::Unhealthy => self.reasons.lock().probe.clone(),
+            Standing::Ejected | Standing::Probation => self.ejection_reason(),
+            Standing::Starting | Standing::Healthy => None,
+        }
     }
 
-    /// Takes in what probes decided. Returns whether that changed the standing.
+    /// Takes in what probes decided. Returns whether that changed what is held of it.
     ///
     /// A replica that comes back, or that joined a running fleet, starts slowly.
     pub fn probed(&self, healthy: bool, reason: Option<&str>, now: Moment) -> bool {
         let next = if healthy { Probed::Passing } else { Probed::Failing };
-        let before = Probed::of(self.probed.swap(next as u8, Relaxed));
-        let drained = self.drained.load(Relaxed);
-        if !drained {
-            // Of one that is drained, the operator's reason stands.
-            *self.reason.lock() = reason.map(Arc::from);
-        }
+        let before = self.shift(now, || Probed::of(self.probed.swap(next as u8, Relaxed)));
+        self.reasons.lock().probe = reason.map(Arc::from);
         if before == next {
             return false;
         }
         let joined = before == Probed::Never && !self.unprobed_serves.load(Relaxed);
         if healthy && (joined || before == Probed::Failing) {
-            self.ready_at.store(now.as_nanos().max(1), Relaxed);
-        }
-        if !drained {
-            self.since.store(now.as_nanos(), Relaxed);
+            self.start_slowly(now);
         }
         true
     }
@@ -238,19 +289,19 @@ impl Replica {
 
     /// Takes it out or puts it back, as an operator says. Returns whether that changed anything.
     pub fn drain(&self, drained: bool, reason: Option<&str>, now: Moment) -> bool {
-        let changed = self.drained.swap(drained, Relaxed) != drained;
+        let changed = self.shift(now, || self.drained.swap(drained, Relaxed)) != drained;
         if changed {
-            self.since.store(now.as_nanos(), Relaxed);
-            *self.reason.lock() = reason.map(Arc::from);
+            self.reasons.lock().drain = reason.map(Arc::from);
             if !drained {
-                self.ready_at.store(now.as_nanos().max(1), Relaxed);
+                self.start_slowly(now);
             }
         }
         changed
     }
 
     /// Recomputes what fades with time. Called by the second.
-    pub fn fade(&self, speed: &crate::balance::PoolSpeed, now: Moment) {
+    /// Returns what its version should still count of it, when what is counted keeps so much.
+    pub fn fade(&self, speed: &crate::balance::PoolSpeed, keeps: f64, now: Moment) -> Faded {
         let mut learned = self.learned.lock();
         self.slow.store(learned.slowness.factor(speed, now).to_bits(), Relaxed);
         let level = learned.phantom.level(now, speed.phantom_time());
@@ -258,5 +309,6 @@ impl Replica {
             learned.phantom.level = 0.0;
             self.phantom.store(0, Relaxed);
         }
+        learned.detector.fade(keeps)
     }
 }

@@ -1,12 +1,26 @@
 //! What is known of a version while replicas and generations come and go.
-use super::sketch::Sketch;
+use super::pace::Pace;
+use super::suspects::Suspects;
 use super::tally::{Histogram, INTER_CHUNK_BOUNDS, LATENCY_BOUNDS, Tally};
 use crate::balance::PoolSpeed;
-use crate::health::{HedgeAfter, HedgePlan};
-use parking_lot::Mutex;
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use crate::health::{Count, EjectionPlan, Faded, PoolCounts};
+use arc_swap::ArcSwapOption;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
+
+/// So fine are the sums that fade: whole numbers can be added to without a loop.
+const GRAIN: f64 = 1024.0;
+
+/// Requests and failures of all replicas. Sums that many threads add to may differ from their parts by one or two.
+#[derive(Debug, Default)]
+struct Sums {
+    /// In [`GRAIN`]s; recomputed from the replicas by the second.
+    recent_requests: AtomicU64,
+    recent_failures: AtomicU64,
+    requests: AtomicU64,
+    failures: AtomicU64,
+}
 
 /// The living side of one version.
 #[derive(Debug)]
@@ -23,30 +37,27 @@ pub struct VersionState {
     pub fail_open: AtomicU64,
     /// For policies that take turns.
     pub turn: AtomicU64,
+    /// Replicas that should have been ejected and were not.
+    pub ejections_refused: AtomicU64,
+    /// Who waits for a ruling, in the whole fleet.
+    pub suspects: Arc<Suspects>,
+    sums: Sums,
+    /// How failures are read; `None`: nobody is ejected for cause.
+    rules: ArcSwapOption<EjectionPlan>,
+    /// There are rules, and peers to compare with.
+    watched: AtomicBool,
+    /// Replicas on probation.
+    on_probation: AtomicU32,
     ref_ln: AtomicU32,
     count: AtomicU32,
     /// `f32`, seconds.
     mean: AtomicU32,
-    /// Times to the first byte, of successes.
-    pub first_bytes: Sketch,
-    /// Nanoseconds: their median; zero while unknown.
-    usual_first_byte: AtomicU64,
-    /// Nanoseconds: when a first attempt is slow; zero: never.
-    hedge_after: AtomicU64,
-    /// Requests in flight as they usually are.
-    usual_load: AtomicU32,
-    loads: Mutex<Loads>,
+    /// How soon its replicas answer, and how many requests they usually run.
+    pub pace: Pace,
 }
 
-/// Requests in flight, looked at each second in which there were any, for five minutes.
-#[derive(Debug, Default)]
-struct Loads {
-    seen: VecDeque<u32>,
-    seconds: u64,
-}
-
-impl Default for VersionState {
-    fn default() -> Self {
+impl VersionState {
+    pub fn new(suspects: Arc<Suspects>) -> Self {
         Self {
             requests: Tally::default(),
             duration: Histogram::new(&LATENCY_BOUNDS),
@@ -56,67 +67,82 @@ impl Default for VersionState {
             missed: AtomicU64::default(),
             fail_open: AtomicU64::default(),
             turn: AtomicU64::default(),
+            ejections_refused: AtomicU64::default(),
+            suspects,
+            sums: Sums::default(),
+            rules: ArcSwapOption::default(),
+            watched: AtomicBool::default(),
+            on_probation: AtomicU32::default(),
             ref_ln: AtomicU32::default(),
             count: AtomicU32::default(),
             mean: AtomicU32::default(),
-            first_bytes: Sketch::default(),
-            usual_first_byte: AtomicU64::default(),
-            hedge_after: AtomicU64::default(),
-            usual_load: AtomicU32::default(),
-            loads: Mutex::default(),
+            pace: Pace::default(),
         }
     }
-}
 
-/// For so many seconds the usual load is looked back at.
-const LOOK_BACK: usize = 300;
-/// So often what is known of first bytes is let fade by half, in seconds.
-const FADE: u64 = 60;
+    /// Sets how failures are read from now on, in a version of `n` replicas. A single one has no peers.
+    pub fn watch(&self, rules: Option<&EjectionPlan>, n: usize) {
+        self.watched.store(rules.is_some() && n > 1, Relaxed);
+        if self.rules.load().as_deref() != rules {
+            self.rules.store(rules.cloned().map(Arc::new));
+        }
+    }
 
-impl VersionState {
-    /// A second has passed, and `in_flight` requests run.
-    pub fn tick(&self, in_flight: u32, hedge: Option<&HedgePlan>) {
-        let nanos = |d: Duration| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX).max(1);
-        let usual = self.first_bytes.quantile(0.5).map_or(0, nanos);
-        self.usual_first_byte.store(usual, Relaxed);
-        let after = match hedge.map(|plan| plan.after) {
-            Some(HedgeAfter::Fixed(after)) => nanos(after),
-            Some(HedgeAfter::Quantile(q)) => self.first_bytes.quantile(q).map_or(0, nanos),
-            None => 0,
+    pub(super) fn watched(&self) -> bool {
+        self.watched.load(Relaxed)
+    }
+
+    pub(super) fn rules(&self) -> arc_swap::Guard<Option<Arc<EjectionPlan>>> {
+        self.rules.load()
+    }
+
+    pub fn on_probation(&self) -> bool {
+        self.on_probation.load(Relaxed) > 0
+    }
+
+    pub fn set_on_probation(&self, n: usize) {
+        self.on_probation.store(u32::try_from(n).unwrap_or(u32::MAX), Relaxed);
+    }
+
+    /// Counts one request.
+    pub(super) fn add(&self, failed: bool) {
+        let sums = &self.sums;
+        sums.recent_requests.fetch_add(GRAIN as u64, Relaxed);
+        sums.requests.fetch_add(1, Relaxed);
+        if failed {
+            sums.recent_failures.fetch_add(GRAIN as u64, Relaxed);
+            sums.failures.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// What its replicas did.
+    pub fn pool(&self) -> PoolCounts {
+        let Sums { recent_requests, recent_failures, requests, failures } = &self.sums;
+        PoolCounts {
+            recent: Faded {
+                requests: recent_requests.load(Relaxed) as f64 / GRAIN,
+                failures: recent_failures.load(Relaxed) as f64 / GRAIN,
+            },
+            ever: Count { requests: requests.load(Relaxed), failures: failures.load(Relaxed) },
+        }
+    }
+
+    /// Takes out what a replica had added.
+    pub(super) fn withdraw(&self, part: PoolCounts) {
+        let less = |sum: &AtomicU64, by: u64| {
+            let _ = sum.fetch_update(Relaxed, Relaxed, |sum| Some(sum.saturating_sub(by)));
         };
-        self.hedge_after.store(after, Relaxed);
-        let mut loads = self.loads.lock();
-        loads.seconds += 1;
-        if loads.seconds.is_multiple_of(FADE) {
-            self.first_bytes.halve();
-        }
-        if in_flight == 0 {
-            return;
-        }
-        if loads.seen.len() == LOOK_BACK {
-            loads.seen.pop_front();
-        }
-        loads.seen.push_back(in_flight);
-        let mut sorted: Vec<u32> = loads.seen.iter().copied().collect();
-        sorted.sort_unstable();
-        self.usual_load.store(sorted[sorted.len() / 2], Relaxed);
+        let sums = &self.sums;
+        less(&sums.recent_requests, (part.recent.requests * GRAIN) as u64);
+        less(&sums.recent_failures, (part.recent.failures * GRAIN) as u64);
+        less(&sums.requests, part.ever.requests);
+        less(&sums.failures, part.ever.failures);
     }
 
-    /// The usual time to the first byte; `None` while too little is known.
-    pub fn usual_first_byte(&self) -> Option<Duration> {
-        Some(self.usual_first_byte.load(Relaxed)).filter(|n| *n > 0).map(Duration::from_nanos)
-    }
-
-    /// When a first attempt is slow; `None`: not hedged, or too little is known yet.
-    pub fn hedge_after(&self) -> Option<Duration> {
-        Some(self.hedge_after.load(Relaxed)).filter(|n| *n > 0).map(Duration::from_nanos)
-    }
-
-    /// Does no more run than twice the usual, or two requests a replica? Where all are slow, a second attempt only
-    /// makes it worse.
-    pub fn is_calm(&self, in_flight: u32, replicas: usize) -> bool {
-        let replicas = u32::try_from(replicas).unwrap_or(u32::MAX);
-        in_flight < self.usual_load.load(Relaxed).max(replicas).saturating_mul(2)
+    /// Sets the sums that fade to what is left of their parts. What was added meanwhile is lost until the next time.
+    pub fn fade(&self, left: Faded) {
+        self.sums.recent_requests.store((left.requests * GRAIN) as u64, Relaxed);
+        self.sums.recent_failures.store((left.failures * GRAIN) as u64, Relaxed);
     }
 
     /// How fast the pool is as a whole.

@@ -13,11 +13,11 @@ pub struct Event {
     /// Counts from 1 in this process.
     pub id: u64,
     pub at: jiff::Timestamp,
-    /// Kebab-case: `reload`, `standing`, `drain`, `listener`, `shutdown`.
+    /// Kebab-case: `reload`, `standing`, `ejection`, `drain`, `listener`, `shutdown`.
     pub kind: &'static str,
     /// One English sentence.
     pub message: String,
-    /// `file`, `signal`, `api`, `probe`.
+    /// `file`, `signal`, `api`, `probe`, `evener`.
     pub who: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,

@@ -3,7 +3,7 @@ use super::exposition::Page;
 use super::meters::{Meters, ReloadResult};
 use super::shares::{fails_open, observed_shares};
 use crate::fleet::{ModelState, Tally};
-use crate::health::{Class, Standing};
+use crate::health::{Cause, Class, Standing};
 use crate::table::{Member, Model, Table, Version};
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -55,6 +55,10 @@ metrics! {
         "Attempts at a replica, by how they ended.";
     REPLICA_STATE = Gauge "evener_replica_state" ["model", "version", "replica", "state"]
         "1 for the present state of a replica, 0 for the others.";
+    EJECTIONS = Counter "evener_ejections_total" ["model", "version", "replica", "cause"]
+        "Ejections of a replica, by what it was ejected for.";
+    EJECTIONS_REFUSED = Counter "evener_ejections_refused_total" ["model", "version"]
+        "Replicas that failed enough to be ejected and stayed, because too many were out.";
     FAIL_OPEN = Gauge "evener_fail_open" ["model", "version"]
         "1 while a version serves although none of its replicas is usable.";
     REFUSALS = Counter "evener_refusals_total" ["model", "code"]
@@ -93,6 +97,7 @@ pub fn expose(table: &Table, meters: &Meters) -> String {
     requests(&mut page, table, meters);
     attempts(&mut page, table);
     replicas(&mut page, table);
+    ejections(&mut page, table);
     splits(&mut page, table);
     process(&mut page, table, meters);
     page.render()
@@ -197,6 +202,23 @@ fn replicas(page: &mut Page, table: &Table) {
     }
 }
 
+fn ejections(page: &mut Page, table: &Table) {
+    let family = page.family(&EJECTIONS);
+    for (model, version, Member { replica, .. }) in members(table) {
+        for cause in Cause::ALL {
+            let n = replica.ejections(cause);
+            if n > 0 {
+                family.count(&[&model.name, &version.name, &replica.id.url, cause.name()], n);
+            }
+        }
+    }
+    let family = page.family(&EJECTIONS_REFUSED);
+    for (model, version) in versions(table) {
+        let n = version.state.ejections_refused.load(Relaxed);
+        family.count(&[&model.name, &version.name], n);
+    }
+}
+
 fn splits(page: &mut Page, table: &Table) {
     let family = page.family(&FAIL_OPEN);
     for (model, version) in versions(table) {
@@ -273,6 +295,8 @@ mod tests {
         model.versions[0].state.requests.add(200, Class::Success);
         model.versions[0].state.served.fetch_add(1, Relaxed);
         model.state.refusals.add(RefusalCode::NoReplicas);
+        let replica = &model.versions[0].members[0].replica;
+        replica.hold(&model.versions[0].state, None, "by hand".into(), Moment::ZERO);
         let page = expose(&table, &meters);
         for metric in METRICS {
             assert!(page.contains(&format!("# TYPE {} ", metric.name)), "{}", metric.name);

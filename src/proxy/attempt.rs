@@ -62,11 +62,14 @@ impl Exchange<'_> {
         loop {
             let now = self.proxy.now();
             let checkout = replica.upstream.checkout(timeouts.connect, fresh, now);
-            let Checkout { mut session, reins, reused } = match placed.body {
+            let Checkout { mut session, reins, reused, connection } = match placed.body {
                 Body::Whole(..) => self.or_gone(checkout).await?,
                 Body::Stream(..) => checkout.await,
             }
             .map_err(|error| Trouble::Connect(error.to_string()))?;
+            if let Some(in_flight) = &mut self.in_flight {
+                in_flight.on_connection(connection);
+            }
             let to = upstream(placed.model.plan_of(choice.version), replica);
             let head = self
                 .request_head(placed, &to)

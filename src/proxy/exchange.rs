@@ -12,6 +12,7 @@ use super::shared::Proxy;
 use crate::balance::hash_point;
 use crate::dialect::{BodyRead, Dialect, Facts, PathFacts, RefusalCode, nearest, read_path};
 use crate::fleet::InFlight;
+use crate::health::Repeatable;
 use crate::stats::Moment;
 use crate::table::{KeySource, ListenerPlan, Model, RoutePlan, Routed, Table, Unrouted};
 use crate::wire::Reins;
@@ -218,7 +219,8 @@ impl Exchange<'_> {
         let model = placed.model;
         let pinned = self.pinned(model)?;
         let key = self.sticky_key(model, &placed.facts);
-        let wish = Wish::new(model, key, pinned);
+        let repeatable = self.attempts.repeatable == Repeatable::Always;
+        let wish = Wish { repeatable, ..Wish::new(model, key, pinned) };
         let choice = choose(model, wish, self.proxy.now());
         let version = choice.as_ref().map_or_else(|owner| *owner, |choice| choice.version);
         self.record.version = Some((Arc::clone(&version.name), Arc::clone(&version.state)));

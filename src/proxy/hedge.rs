@@ -15,6 +15,7 @@ use crate::health::{Class, Outcome, Repeatable, RetryOn};
 use crate::table::{Model, Timeouts};
 use crate::wire::{Checkout, Reins};
 use bytes::Bytes;
+use parking_lot::Mutex;
 use pingora_core::protocols::http::client::HttpSession;
 use pingora_http::RequestHeader;
 use std::pin::Pin;
@@ -45,6 +46,8 @@ type Opening<'a> = Pin<Box<dyn Future<Output = Result<Begun, Trouble>> + Send + 
 struct Leg<'a> {
     choice: Choice<'a>,
     in_flight: InFlight,
+    /// The shared connection that carries it.
+    connection: Arc<Mutex<Option<u64>>>,
     opening: Opening<'a>,
 }
 
@@ -55,7 +58,7 @@ impl Exchange<'_> {
         let whole = matches!(placed.body, Body::Whole(..)) && !placed.upgrading;
         let repeatable = self.attempts.repeatable == Repeatable::Always;
         let first = self.attempts.tried.is_empty() && !choice.fail_open;
-        choice.version.state.hedge_after().filter(|_| whole && repeatable && first)
+        choice.version.state.pace.hedge_after().filter(|_| whole && repeatable && first)
     }
 
     /// Asks a replica, and after a while a second one.
@@ -104,7 +107,7 @@ impl Exchange<'_> {
         let version = first.choice.version;
         let tried = [Arc::clone(&first.choice.member.replica)];
         let wish = Wish { pinned: Some(version.index), tried: &tried, ..wish };
-        let calm = version.state.is_calm(version.in_flight(), version.members.len());
+        let calm = version.state.pace.is_calm(version.in_flight(), version.members.len());
         let choice = calm.then(|| choose(model, wish, self.proxy.now()).ok()).flatten()?;
         let other = !Arc::ptr_eq(&choice.member.replica, &tried[0]) && !choice.fail_open;
         if !other || !model.state.hedge_budget.take() {
@@ -121,8 +124,10 @@ impl Exchange<'_> {
             .map_err(|error| Trouble::BadRequest(error.to_string()))?;
         let in_flight = self.begin(choice);
         let (proxy, body) = (Arc::clone(self.proxy), placed.outgoing().clone());
-        let opening = Box::pin(open(proxy, replica, head, body, &model.plan.timeouts));
-        Ok(Leg { choice, in_flight, opening })
+        let connection = Arc::<Mutex<Option<u64>>>::default();
+        let carried = Arc::clone(&connection);
+        let opening = Box::pin(open(proxy, replica, head, body, &model.plan.timeouts, carried));
+        Ok(Leg { choice, in_flight, connection, opening })
     }
 
     /// The leg that answers first, and the other. An answer that would be asked again elsewhere does not win while
@@ -165,8 +170,9 @@ impl Exchange<'_> {
         leg: Leg<'_>,
         opened: Result<Begun, Trouble>,
     ) -> Result<Relayed, Trouble> {
-        let Leg { choice, in_flight, opening } = leg;
+        let Leg { choice, mut in_flight, connection, opening } = leg;
         drop(opening);
+        in_flight.on_connection(*connection.lock());
         self.record.replica = Some(Arc::clone(&choice.member.replica));
         self.record.asked_at = Some(in_flight.began());
         self.in_flight = Some(in_flight);
@@ -189,7 +195,7 @@ impl Exchange<'_> {
 
     /// Cancels the attempt that lost.
     fn give_way(&mut self, loser: Leg<'_>) {
-        let Leg { choice, in_flight, opening } = loser;
+        let Leg { choice, in_flight, opening, .. } = loser;
         // The connection closes first: then the replica runs nothing for us.
         drop(opening);
         let now = self.proxy.now();
@@ -224,12 +230,14 @@ async fn open(
     head: Box<RequestHeader>,
     body: Bytes,
     timeouts: &Timeouts,
+    carried: Arc<Mutex<Option<u64>>>,
 ) -> Result<Begun, Trouble> {
     let mut fresh = false;
     loop {
         let checkout = replica.upstream.checkout(timeouts.connect, fresh, proxy.now()).await;
-        let Checkout { mut session, reins, reused } =
+        let Checkout { mut session, reins, reused, connection } =
             checkout.map_err(|error| Trouble::Connect(error.to_string()))?;
+        *carried.lock() = connection;
         session.set_write_timeout(Some(timeouts.between_chunks));
         let sent =
             send_whole(&mut session, reins.as_ref(), head.clone(), body.clone(), false).await;

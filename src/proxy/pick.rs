@@ -9,6 +9,7 @@ use rand::rngs::SmallRng;
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 thread_local! {
     /// One generator a thread: drawing takes no lock.
@@ -30,6 +31,9 @@ pub(super) fn draw() -> u64 {
     CHANCE.with_borrow_mut(rand::Rng::next_u64)
 }
 
+/// A request that cannot be repeated tries a replica out only after nobody else did for so long.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// What a request brings to the choice.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wish<'a> {
@@ -41,6 +45,8 @@ pub(super) struct Wish<'a> {
     pub(super) pinned: Option<usize>,
     /// Those that failed it: asked again only when nobody else is usable.
     pub(super) tried: &'a [Arc<Replica>],
+    /// It can be sent again when its replica fails: it may try out one on probation.
+    pub(super) repeatable: bool,
 }
 
 impl Wish<'_> {
@@ -48,7 +54,7 @@ impl Wish<'_> {
         let point = key.unwrap_or_else(|| {
             spread::point(model.state.turn.fetch_add(1, Relaxed), model.state.offset)
         });
-        Self { point, key, pinned, tried: &[] }
+        Self { point, key, pinned, tried: &[], repeatable: true }
     }
 }
 
@@ -69,12 +75,19 @@ pub(super) fn choose<'m>(
 ) -> Result<Choice<'m>, &'m Version> {
     let owner = wish.pinned.unwrap_or_else(|| model.segments.version(wish.point));
     let owner = &model.versions[owner];
-    let pick = |version, tier| pick_in(model, version, tier, &[], wish.key, now);
-    let untried = |version| pick_in(model, version, Tier::Usable, wish.tried, wish.key, now);
-    if let Some(choice) = untried(owner) {
+    let untried = |version, tier| pick_in(model, version, tier, wish.tried, wish.key, now);
+    let any = |version, tier| {
+        untried(version, tier).or_else(|| pick_in(model, version, tier, &[], wish.key, now))
+    };
+    let again = !wish.tried.is_empty();
+    // By its load alone, a replica on probation might never be asked. A second attempt is no time for trials.
+    let trial = |patience| (!again).then(|| try_out(owner, patience, now)).flatten();
+    let patience = if wish.repeatable { Duration::ZERO } else { PATIENCE };
+    let served = trial(patience).or_else(|| untried(owner, Tier::Usable));
+    // With nothing else usable, whatever comes tries it out.
+    if let Some(choice) = served.or_else(|| trial(Duration::ZERO)) {
         return Ok(choice);
     }
-    let again = !wish.tried.is_empty();
     if !again {
         owner.state.missed.fetch_add(1, Relaxed);
     }
@@ -83,15 +96,21 @@ pub(super) fn choose<'m>(
         let able = |i: usize| free && able(&model.versions[i]);
         model.segments.without(wish.point, able).map(|i| &model.versions[i])
     };
-    let elsewhere = other(&|version| version.any_usable(wish.tried)).and_then(untried);
-    let same = || pick(owner, Tier::Usable).filter(|_| again);
-    let unprobed = || pick(owner, Tier::Unprobed);
+    let elsewhere =
+        other(&|version| version.any_usable(wish.tried)).and_then(|v| untried(v, Tier::Usable));
+    let same = || any(owner, Tier::Usable).filter(|_| again);
+    let unprobed = || any(owner, Tier::Unprobed);
     let open = || {
         let stands = |v: &Version| !v.drained() && v.share > 0.0;
         let version = if owner.drained() { other(&stands)? } else { owner };
-        model.plan.fail_open.then(|| pick(version, Tier::FailOpen))?
+        model.plan.fail_open.then(|| any(version, Tier::FailOpen))?
     };
     elsewhere.or_else(same).or_else(unprobed).or_else(open).ok_or(owner)
+}
+
+fn try_out(version: &Version, patience: Duration, now: Moment) -> Option<Choice<'_>> {
+    let member = version.trial(patience, now)?;
+    Some(Choice { version, member, fail_open: false })
 }
 
 fn pick_in<'a>(
@@ -112,13 +131,18 @@ fn pick_in<'a>(
     Some(Choice { version, member: &version.members[picked], fail_open })
 }
 
-/// "4 replicas: 2 draining, 1 failing its health check".
+/// "4 replicas: 2 ejected, 1 draining, 1 failing its health check".
 pub(super) fn why_none(version: &Version) -> String {
     let count =
         |standing| version.members.iter().filter(|m| m.replica.standing() == standing).count();
+    let unhealthy = count(Standing::Unhealthy);
+    let check =
+        if unhealthy == 1 { "failing its health check" } else { "failing their health check" };
     let reasons = [
+        (count(Standing::Ejected), "ejected"),
+        (count(Standing::Probation), "on probation"),
         (count(Standing::Draining), "draining"),
-        (count(Standing::Unhealthy), "failing their health check"),
+        (unhealthy, check),
         (count(Standing::Starting), "not probed yet"),
     ];
     let reasons: Vec<String> =
@@ -201,6 +225,47 @@ mod tests {
             member.replica.drain(true, None, Moment::ZERO);
         }
         assert_eq!(served(&model), Some((1000, 0)));
+    }
+
+    /// Takes the first replica of the first version out, and its time is over.
+    fn on_probation(model: &Model) {
+        let version = &model.versions[0];
+        let replica = &version.members[0].replica;
+        replica.hold(&version.state, Some(NOW), "by hand".into(), NOW);
+        assert!(replica.try_out(false, NOW));
+        version.state.set_on_probation(1);
+    }
+
+    #[test]
+    fn a_replica_on_probation_gets_the_next_request_and_only_one() {
+        let model = model("");
+        all(&model, 0, true);
+        on_probation(&model);
+        let first = &model.versions[0].members[0].replica;
+        let picked = |repeatable, now| {
+            let wish = Wish { repeatable, ..Wish::new(&model, None, Some(0)) };
+            Arc::ptr_eq(&choose(&model, wish, now).unwrap().member.replica, first)
+        };
+        assert!(!picked(false, NOW), "one that can be repeated may come yet");
+        assert!(picked(true, NOW));
+        let trial = first.begin(&model.versions[0].state, NOW);
+        for _ in 0..100 {
+            assert!(!picked(true, NOW + Duration::from_mins(1)));
+        }
+        drop(trial);
+        assert!(picked(false, NOW + Duration::from_secs(1)), "none came");
+    }
+
+    #[test]
+    fn with_nothing_else_usable_whatever_comes_is_the_trial() {
+        let model = model("");
+        all(&model, 0, true);
+        on_probation(&model);
+        model.versions[0].members[1].replica.drain(true, None, NOW);
+        let wish = Wish { repeatable: false, ..Wish::new(&model, None, Some(0)) };
+        let choice = choose(&model, wish, NOW).unwrap();
+        assert!(!choice.fail_open && &*choice.version.name == "v1");
+        assert_eq!(why_none(choice.version), "2 replicas: 1 on probation, 1 draining");
     }
 
     #[test]

@@ -1,31 +1,24 @@
 //! Building a generation: plan, overrides and the living fleet in, a table out.
 use super::generation::Table;
+use super::holds::Holds;
 use super::model::{Member, Model, Version};
 use super::plan::{KeySource, ModelPlan, Plan, ReplicaUrl, Scheme};
 use crate::balance::Segments;
-use crate::fleet::{Fleet, Replica, ReplicaId};
+use crate::fleet::{Fleet, Replica, ReplicaId, VersionState};
+use crate::health::Stage;
 use crate::stats::Moment;
 use crate::wire::Dialed;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// What is laid over the file: who owns which points, and who is drained.
+/// What is laid over the file: who owns which points, and who is out by an operator's hand.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
     /// Segments of the last generation, or of the state file, by model.
     pub segments: BTreeMap<String, Segments>,
-    /// Model, version, and the replica's URL or `None` for the whole version.
-    pub drained: HashSet<(String, String, Option<String>)>,
-}
-
-impl Overrides {
-    pub fn drains(&self, model: &str, version: &str, url: &str) -> bool {
-        // Few are ever drained: looking through them allocates nothing.
-        self.drained
-            .iter()
-            .any(|(m, v, u)| m == model && v == version && u.as_deref().is_none_or(|u| u == url))
-    }
+    pub drained: Holds,
+    pub ejected: Holds,
 }
 
 /// A new table, and what its making brought to light.
@@ -135,6 +128,8 @@ impl Builder<'_> {
         let name: Arc<str> =
             before.map_or_else(|| version.name.as_str().into(), |before| Arc::clone(&before.name));
         let old = before.map_or(&[][..], |before| &before.members);
+        let state = self.fleet.version(model, &name);
+        state.watch(plan.ejection.as_ref(), version.replicas.len());
         let members = version
             .replicas
             .iter()
@@ -150,12 +145,10 @@ impl Builder<'_> {
                 if plan.health.is_none() {
                     enlisted.trust(self.now);
                 }
-                let drained = self.overrides.drains(model, &name, &replica.url.text);
-                enlisted.drain(drained, drained.then_some("drained by an operator"), self.now);
+                self.hold(&enlisted, &state);
                 Member { replica: enlisted, weight: replica.weight, slots: replica.slots }
             })
             .collect();
-        let state = self.fleet.version(model, &name);
         Version { name, index, state, share, members }
     }
 
@@ -163,6 +156,30 @@ impl Builder<'_> {
         let (model, version) = (Arc::clone(model), Arc::clone(version));
         let id = ReplicaId { model, version, url: url.text.as_str().into() };
         self.fleet.enlist(id, || dialed(url), self.at_start, self.now)
+    }
+
+    /// What operators said of it holds in every generation, and ends with what it names.
+    fn hold(&self, replica: &Replica, version: &VersionState) {
+        let ReplicaId { model, version: name, url } = &replica.id;
+        let drained = self.overrides.drained.on(model, name, url);
+        let why = drained.map(|hold| hold.why("drained"));
+        replica.drain(drained.is_some(), why.as_deref(), self.now);
+        let by_hand = match replica.stage() {
+            Stage::Ejected { by_hand, until } => {
+                by_hand && until.is_none_or(|until| until > self.now)
+            }
+            Stage::Free | Stage::Probation { .. } => false,
+        };
+        match self.overrides.ejected.on(model, name, url) {
+            Some(hold) if !by_hand => {
+                let until = hold.ends.map(|ends| ends.at);
+                replica.hold(version, until, hold.why("ejected").into(), self.now);
+            }
+            None if by_hand => {
+                replica.restore(version, self.now);
+            }
+            Some(_) | None => {}
+        }
     }
 
     fn list(&mut self, replica: &Arc<Replica>) {

@@ -103,6 +103,7 @@ fn same_options(old: &ModelPlan, new: &ModelPlan) -> bool {
         allow_pin,
         balance,
         health,
+        ejection,
         fail_open,
         slow_start,
         timeouts,
@@ -117,6 +118,7 @@ fn same_options(old: &ModelPlan, new: &ModelPlan) -> bool {
         && *allow_pin == new.allow_pin
         && *balance == new.balance
         && *health == new.health
+        && *ejection == new.ejection
         && *fail_open == new.fail_open
         && *slow_start == new.slow_start
         && *timeouts == new.timeouts

@@ -2,6 +2,7 @@
 mod build;
 mod changes;
 mod generation;
+mod holds;
 mod model;
 mod plan;
 mod route;
@@ -9,6 +10,7 @@ mod route;
 pub use build::{Built, Overrides};
 pub use changes::Changes;
 pub use generation::{Current, Table};
+pub use holds::{Ends, Held, Hold, Holds};
 pub use model::{Member, Model, PoolView, Tier, Version};
 pub use plan::*;
 pub use route::{Asked, Routed, Unrouted};

@@ -87,7 +87,7 @@ impl Version {
             slow_start: model.slow_start,
             phantom_time: self.state.speed().phantom_time(),
             learned: model.balance != crate::balance::Policy::LeastRequest,
-            usual: self.state.usual_first_byte(),
+            usual: self.state.pace.usual_first_byte(),
             tried,
             now,
         }
@@ -102,6 +102,15 @@ impl Version {
     pub fn any_usable(&self, tried: &[Arc<Replica>]) -> bool {
         let untried = |member: &&Member| !tried.iter().any(|t| Arc::ptr_eq(t, &member.replica));
         self.members.iter().filter(untried).any(|member| member.replica.usable())
+    }
+
+    /// A replica on probation whose one place is free, claimed for the request that asks.
+    /// `patience`: only if it has been free for so long.
+    pub fn trial(&self, patience: Duration, now: Moment) -> Option<&Member> {
+        if !self.state.on_probation() {
+            return None;
+        }
+        self.members.iter().find(|member| member.replica.try_trial(patience, now))
     }
 
     /// Draining by hand, all of it?

@@ -1,6 +1,6 @@
 //! The checked configuration as plain data: what `config` makes and everything else trusts.
 use crate::balance::Policy;
-use crate::health::{HedgePlan, ProbePlan, RetryPlan};
+use crate::health::{EjectionPlan, HedgePlan, ProbePlan, RetryPlan};
 use ipnet::IpNet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -151,6 +151,8 @@ pub struct ModelPlan {
     pub allow_pin: bool,
     pub balance: Policy,
     pub health: Option<ProbePlan>,
+    /// `None`: nobody is ejected for cause.
+    pub ejection: Option<EjectionPlan>,
     pub fail_open: bool,
     /// Zero: off.
     pub slow_start: Duration,

@@ -10,6 +10,7 @@ use pingora_core::protocols::http::v1::client::HttpSession as Http1;
 use pingora_error::ErrorType::{ConnectError, ConnectTimedout, SocketError};
 use pingora_error::{Error, OrErr as _, Result};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::net::{TcpStream, UnixStream};
 
@@ -42,7 +43,16 @@ struct Parked {
 pub struct Upstream {
     dialed: Dialed,
     parked: Mutex<Vec<Parked>>,
-    shared: Mutex<Vec<ConnectionRef>>,
+    shared: Mutex<Vec<Shared>>,
+    /// HTTP/2 connections opened so far.
+    opened: AtomicU64,
+}
+
+/// An HTTP/2 connection, told from the others of this replica by its number.
+#[derive(Clone)]
+struct Shared {
+    conn: ConnectionRef,
+    number: u64,
 }
 
 impl std::fmt::Debug for Upstream {
@@ -58,6 +68,8 @@ pub struct Checkout {
     pub reins: Option<Arc<Reins>>,
     /// The connection served before: it may have died unnoticed.
     pub reused: bool,
+    /// The number of the connection that other streams share; `None` for HTTP/1.
+    pub connection: Option<u64>,
 }
 
 impl std::fmt::Debug for Checkout {
@@ -68,7 +80,8 @@ impl std::fmt::Debug for Checkout {
 
 impl Upstream {
     pub fn new(dialed: Dialed) -> Self {
-        Self { dialed, parked: Mutex::default(), shared: Mutex::default() }
+        let (parked, shared) = (Mutex::default(), Mutex::default());
+        Self { dialed, parked, shared, opened: AtomicU64::default() }
     }
 
     pub fn http2(&self) -> bool {
@@ -90,12 +103,13 @@ impl Upstream {
         }
         if !fresh && let Some(parked) = self.unpark_alive(now) {
             let session = HttpSession::H1(Http1::new(parked.stream));
-            return Ok(Checkout { session, reins: Some(parked.reins), reused: true });
+            let reins = Some(parked.reins);
+            return Ok(Checkout { session, reins, reused: true, connection: None });
         }
         let conn = self.dial(connect, false).await?;
         let reins = conn.reins();
         let session = HttpSession::H1(Http1::new(Box::new(conn)));
-        Ok(Checkout { session, reins: Some(reins), reused: false })
+        Ok(Checkout { session, reins: Some(reins), reused: false, connection: None })
     }
 
     /// The connection parked last that its peer did not close.
@@ -120,13 +134,10 @@ impl Upstream {
 
     async fn checkout_http2(&self, connect: Duration, fresh: bool) -> Result<Checkout> {
         let kept = if fresh { Vec::new() } else { self.open_http2() };
-        for conn in kept {
+        for Shared { conn, number } in kept {
             if let Ok(Some(stream)) = conn.spawn_stream().await {
-                return Ok(Checkout {
-                    session: HttpSession::H2(stream),
-                    reins: None,
-                    reused: true,
-                });
+                let (session, connection) = (HttpSession::H2(stream), Some(number));
+                return Ok(Checkout { session, reins: None, reused: true, connection });
             }
         }
         let stream: Stream = Box::new(self.dial(connect, true).await?);
@@ -137,15 +148,17 @@ impl Upstream {
         let conn = greeted.map_err(|_| Error::explain(ConnectTimedout, "HTTP/2 handshake"))??;
         let stream = conn.spawn_stream().await?;
         let stream = stream.ok_or_else(|| Error::explain(ConnectError, "no HTTP/2 stream"))?;
-        self.shared.lock().push(conn);
-        Ok(Checkout { session: HttpSession::H2(stream), reins: None, reused: false })
+        let number = self.opened.fetch_add(1, Relaxed);
+        self.shared.lock().push(Shared { conn, number });
+        let (session, connection) = (HttpSession::H2(stream), Some(number));
+        Ok(Checkout { session, reins: None, reused: false, connection })
     }
 
     /// The HTTP/2 connections with room, forgetting the closed ones.
-    fn open_http2(&self) -> Vec<ConnectionRef> {
+    fn open_http2(&self) -> Vec<Shared> {
         let mut shared = self.shared.lock();
-        shared.retain(|conn| !conn.is_closed() && !conn.is_shutting_down());
-        shared.iter().filter(|conn| conn.more_streams_allowed()).cloned().collect()
+        shared.retain(|Shared { conn, .. }| !conn.is_closed() && !conn.is_shutting_down());
+        shared.iter().filter(|shared| shared.conn.more_streams_allowed()).cloned().collect()
     }
 
     /// Opens a connection, within `limit`.
@@ -192,7 +205,7 @@ impl Upstream {
         drop(old);
         // Of the HTTP/2 connections that run nothing, one is enough to begin with.
         let mut idle = 0;
-        self.shared.lock().retain(|conn| {
+        self.shared.lock().retain(|Shared { conn, .. }| {
             idle += usize::from(conn.is_idle());
             older_than.is_some() && !conn.is_closed() && !(conn.is_idle() && idle > 1)
         });

@@ -9,6 +9,7 @@ mod bodies;
 mod chaos;
 mod client;
 mod deadlines;
+mod ejection;
 mod h2c;
 mod health;
 mod hedging;

@@ -15,7 +15,9 @@ function element(name, text, kind) {
 const plural = (n, word) => n + " " + word + (n === 1 ? "" : "s");
 const percent = (share) => (share === null ? "–" : Number(share.toFixed(2)) + "%");
 const count = (n) => n.toLocaleString("en");
-const mood = { healthy: "good", starting: "warn", draining: "warn", unhealthy: "bad" };
+const mood = {
+  healthy: "good", starting: "warn", draining: "warn", probation: "warn", ejected: "bad", unhealthy: "bad",
+};
 
 // What is wrong, worst first; empty when nothing is.
 function complaints(status) {
@@ -25,12 +27,22 @@ function complaints(status) {
       const of = (state) => version.replicas.filter((replica) => replica.state === state).length;
       const name = model.name + "/" + version.name;
       const out = of("unhealthy");
+      const ejected = of("ejected");
+      const refused = version.replicas.filter((replica) => replica.ejection && replica.ejection.refused).length;
       const all = version.replicas.length;
-      const serving = of("healthy") + of("starting");
+      const serving = of("healthy") + of("starting") + of("probation");
       if (version.share > 0 && serving === 0 && all > 0) {
         found.push(["bad", name + " has no usable replica."]);
-      } else if (out > 0) {
-        found.push(["warn", out + " of " + plural(all, "replica") + " of " + name + " fail" +
+      } else {
+        if (ejected > 0) {
+          found.push(["warn", ejected + " of " + plural(all, "replica") + " of " + name +
+            (ejected === 1 ? " is" : " are") + " ejected."]);
+        }
+        if (refused > 0) {
+          found.push(["warn", plural(refused, "failing replica") + " of " + name +
+            (refused === 1 ? " stays" : " stay") + ", because too many are out."]);
+        }
+        if (out > 0) found.push(["warn", out + " of " + plural(all, "replica") + " of " + name + " fail" +
           (out === 1 ? "s its" : " their") + " health check."]);
       }
     }
@@ -50,6 +62,18 @@ function say(kind, text) {
   sentence.className = kind;
 }
 
+// The reason, with the countdown of an ejection or what keeps it from happening.
+function why(replica) {
+  const ejection = replica.ejection;
+  if (!ejection) return replica.reason || "";
+  if (ejection.refused) return "not ejected: " + ejection.refused;
+  if (replica.state !== "ejected") return replica.reason || "";
+  const left = ejection.seconds_left;
+  const until = left === null ? "until it is restored"
+    : left > 0 ? Math.ceil(left) + " s left" : "waits for its health check";
+  return until + "; " + (replica.reason || "");
+}
+
 function replicas(version) {
   const table = element("table");
   const head = table.createTHead().insertRow();
@@ -64,7 +88,7 @@ function replicas(version) {
     state.title = "since " + replica.since;
     const busy = replica.slots === null ? replica.in_flight : replica.in_flight + " / " + replica.slots;
     row.append(
-      element("td", replica.url, "url"), state, element("td", replica.reason || "", "faint"),
+      element("td", replica.url, "url"), state, element("td", why(replica), "faint"),
       element("td", busy, "number"), element("td", replica.slowness.toFixed(2) + "×", "number"),
       element("td", count(replica.requests_total), "number"),
       element("td", count(replica.failures_total), replica.failures_total > 0 ? "number warn" : "number"),

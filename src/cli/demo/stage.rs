@@ -176,6 +176,7 @@ models:
       v2: [{}]
     split: {{v1: {v1}, v2: {v2}}}
     health: {{path: /health, every: 1s, timeout: 500ms, fall: 2, rise: 1}}
+    ejection: {{for: 1s}}
     slow_start: 2s
 telemetry: {{access_log: null}}
 state: {{dir: {:?}}}

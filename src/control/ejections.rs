@@ -1,0 +1,223 @@
+//! Rulings on replicas: who is ejected for cause, who is tried out, who serves again. Decided here, set in place.
+use super::core::Core;
+use crate::fleet::Replica;
+use crate::health::{Cause, EjectionPlan, Faded, Stage};
+use crate::stats::Moment;
+use crate::table::{Held, ModelPlan, Table, Version};
+use rand::Rng as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What was decided about a replica.
+#[derive(Clone, Debug)]
+pub enum Ruling {
+    Ejected {
+        replica: Arc<Replica>,
+        lasts: Duration,
+        evidence: String,
+    },
+    /// It deserves it, but too many are out already.
+    Refused {
+        replica: Arc<Replica>,
+        why: String,
+        evidence: String,
+    },
+    OnProbation {
+        replica: Arc<Replica>,
+    },
+    FailedProbation {
+        replica: Arc<Replica>,
+        lasts: Duration,
+        cause: Cause,
+    },
+    /// It passed its probation.
+    Reinstated {
+        replica: Arc<Replica>,
+    },
+    /// The file says `ejection: false` now.
+    Pardoned {
+        replica: Arc<Replica>,
+    },
+    /// A drain for a while is over.
+    Undrained {
+        held: Held,
+    },
+}
+
+impl Ruling {
+    /// The kind of its event.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Undrained { .. } => "drain",
+            Self::Ejected { .. }
+            | Self::Refused { .. }
+            | Self::OnProbation { .. }
+            | Self::FailedProbation { .. }
+            | Self::Reinstated { .. }
+            | Self::Pardoned { .. } => "ejection",
+        }
+    }
+}
+
+impl std::fmt::Display for Ruling {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Ejected { replica, lasts, evidence } => {
+                write!(f, "{} is ejected for {lasts:.1?}: it {evidence}", replica.id)
+            }
+            Self::Refused { replica, why, evidence } => {
+                write!(f, "{} is not ejected, {why}: it {evidence}", replica.id)
+            }
+            Self::OnProbation { replica } => write!(f, "{} is on probation", replica.id),
+            Self::FailedProbation { replica, lasts, cause } => {
+                let (id, cause) = (&replica.id, cause.name());
+                write!(f, "{id} failed on probation ({cause}), and is ejected for {lasts:.1?}")
+            }
+            Self::Reinstated { replica } => {
+                write!(f, "{} passed its probation and serves again", replica.id)
+            }
+            Self::Pardoned { replica } => {
+                write!(f, "{} serves again: ejection is switched off", replica.id)
+            }
+            Self::Undrained { held: (model, version, url) } => {
+                write!(f, "{model}/{version}")?;
+                url.iter().try_for_each(|url| write!(f, "/{url}"))?;
+                f.write_str(" serves again: its drain is over")
+            }
+        }
+    }
+}
+
+impl Core {
+    /// Rules on all that wait for it.
+    pub fn judge_suspects(&mut self, now: Moment) -> Vec<Ruling> {
+        let table = Arc::clone(self.table());
+        let waiting = self.suspects().take();
+        let mut rulings = Vec::new();
+        for replica in waiting {
+            // One that left the table is nobody's any more.
+            let Some((plan, version)) = whose(&table, &replica) else { continue };
+            rulings.extend(self.rule(plan, version, &replica, now));
+        }
+        rulings
+    }
+
+    /// What passes with time: counts fade, ejections end, refused ones are looked at again.
+    pub(super) fn pass_time(&mut self, passed: Duration, now: Moment) -> Vec<Ruling> {
+        let table = Arc::clone(self.table());
+        let keeps = Faded::keeps(passed);
+        let mut rulings = Vec::new();
+        for model in &table.models {
+            for version in &model.versions {
+                let speed = version.state.speed();
+                let mut left = Faded::default();
+                for member in &version.members {
+                    let of_one = member.replica.fade(&speed, keeps, now);
+                    left.requests += of_one.requests;
+                    left.failures += of_one.failures;
+                }
+                version.state.fade(left);
+                for member in &version.members {
+                    let replica = &member.replica;
+                    replica.forgive(now);
+                    if replica.stage() != Stage::Free || replica.refused() {
+                        rulings.extend(self.rule(&model.plan, version, replica, now));
+                    }
+                }
+            }
+        }
+        rulings
+    }
+
+    /// Moves one replica on as far as what it did and the time allow.
+    fn rule(
+        &mut self,
+        plan: &ModelPlan,
+        version: &Version,
+        replica: &Arc<Replica>,
+        now: Moment,
+    ) -> Option<Ruling> {
+        let draw = (self.chance().next_u64() >> 11) as f64 / (1_u64 << 53) as f64;
+        let (state, again) = (&version.state, Arc::clone(replica));
+        let ruling = match (replica.stage(), &plan.ejection) {
+            (Stage::Free, None) => None,
+            (Stage::Free, Some(rules)) => convict(rules, version, replica, draw, now),
+            (Stage::Ejected { by_hand: false, .. }, None) => {
+                replica.restore(state, now).then_some(Ruling::Pardoned { replica: again })
+            }
+            (Stage::Ejected { .. }, _) => replica
+                .try_out(plan.health.is_some(), now)
+                .then_some(Ruling::OnProbation { replica: again }),
+            (Stage::Probation { .. }, rules) => {
+                let rules = rules.clone().unwrap_or_default();
+                match replica.fail_probation(&rules, draw, now) {
+                    Some((cause, lasts)) => {
+                        Some(Ruling::FailedProbation { replica: again, lasts, cause })
+                    }
+                    None => replica
+                        .reinstate(state, now)
+                        .then_some(Ruling::Reinstated { replica: again }),
+                }
+            }
+        };
+        if ruling.is_some() {
+            count_probation(version);
+        }
+        ruling
+    }
+}
+
+/// Tells picks whether anybody is on probation.
+pub(super) fn count_probation(version: &Version) {
+    let on_probation = |stage| matches!(stage, Stage::Probation { .. });
+    let members = version.members.iter();
+    version.state.set_on_probation(members.filter(|m| on_probation(m.replica.stage())).count());
+}
+
+fn convict(
+    rules: &EjectionPlan,
+    version: &Version,
+    replica: &Arc<Replica>,
+    draw: f64,
+    now: Moment,
+) -> Option<Ruling> {
+    let state = &version.state;
+    let Some(evidence) = replica.conviction(state) else {
+        replica.acquit();
+        return None;
+    };
+    let (again, sentence) = (Arc::clone(replica), evidence.sentence(now));
+    if let Some(why) = why_not(rules, version, replica) {
+        return replica.refuse(evidence, &why, now).then(|| {
+            state.ejections_refused.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            Ruling::Refused { replica: again, why, evidence: sentence }
+        });
+    }
+    let lasts = replica.eject(state, rules, evidence, draw, now);
+    Some(Ruling::Ejected { replica: again, lasts, evidence: sentence })
+}
+
+/// Why this one must stay, if it must. Those on probation count as out: each may be back out at once.
+fn why_not(rules: &EjectionPlan, version: &Version, replica: &Arc<Replica>) -> Option<String> {
+    let out = |stage| match stage {
+        Stage::Ejected { by_hand, .. } => !by_hand,
+        Stage::Probation { .. } => true,
+        Stage::Free => false,
+    };
+    let (n, cap) = (version.members.len(), rules.cap(version.members.len()));
+    let already = version.members.iter().filter(|m| out(m.replica.stage())).count();
+    if already >= cap {
+        return Some(format!("`max_percent` allows {cap} of {n} and {already} are out"));
+    }
+    let other = |m: &crate::table::Member| !Arc::ptr_eq(&m.replica, replica) && m.replica.usable();
+    (!version.members.iter().any(other)).then(|| "no other replica is usable".to_owned())
+}
+
+/// The version that lists a replica.
+fn whose<'a>(table: &'a Table, replica: &Arc<Replica>) -> Option<(&'a ModelPlan, &'a Version)> {
+    let id = &replica.id;
+    let model = table.models.iter().find(|model| model.name == id.model)?;
+    let version = model.versions.iter().find(|version| version.name == id.version)?;
+    let listed = version.members.iter().any(|member| Arc::ptr_eq(&member.replica, replica));
+    listed.then_some((&*model.plan, version))
+}

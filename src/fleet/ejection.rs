@@ -1,0 +1,315 @@
+//! What becomes of a replica that fails: set in place by the control path, read by picks.
+use super::replica::Replica;
+use super::trial::Slot;
+use super::version_state::VersionState;
+use crate::health::{Cause, EjectionPlan, Evidence, Life, Recent, SUSPECT, Stage, Standing, Trial};
+use crate::stats::Moment;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// What a pick needs to know of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Fate {
+    Free,
+    Ejected,
+    Probation,
+}
+
+impl Fate {
+    const fn of(bits: u8) -> Self {
+        match bits {
+            0 => Self::Free,
+            1 => Self::Ejected,
+            _ => Self::Probation,
+        }
+    }
+}
+
+/// A replica's ejections: what picks read, and the rest behind a lock that is seldom taken.
+#[derive(Debug, Default)]
+pub(super) struct Custody {
+    fate: AtomicU8,
+    pub(super) slot: Slot,
+    /// Convicted, but not ejected. Requests need not ask for a ruling again.
+    refused: AtomicBool,
+    /// When a probe last passed.
+    probe_passed: AtomicU64,
+    /// Wakes its prober.
+    poke: Notify,
+    /// By cause, in the order of [`Cause::ALL`].
+    counts: [AtomicU64; Cause::ALL.len()],
+    file: Mutex<File>,
+}
+
+#[derive(Debug, Default)]
+struct File {
+    life: Life,
+    /// Of the last ejection or refusal, with what was seen.
+    cause: Option<Cause>,
+    seen: Option<(Evidence, Recent)>,
+    reason: Option<Arc<str>>,
+    /// Why it is not ejected.
+    refused: Option<Arc<str>>,
+    /// What its last trial failed with.
+    failed: Option<Cause>,
+    /// Its time is over, and its prober knows.
+    poked: bool,
+}
+
+/// A replica's ejection as people see it.
+#[derive(Clone, Debug)]
+pub struct Ejection {
+    pub stage: Stage,
+    pub count: u32,
+    pub cause: Option<Cause>,
+    pub reason: Option<Arc<str>>,
+    pub refused: Option<Arc<str>>,
+    pub seen: Option<(Evidence, Recent)>,
+}
+
+impl Replica {
+    pub(super) fn fate(&self) -> Fate {
+        Fate::of(self.custody.fate.load(Relaxed))
+    }
+
+    fn set_fate(&self, fate: Fate) {
+        self.custody.fate.store(fate as u8, Relaxed);
+    }
+
+    pub fn stage(&self) -> Stage {
+        self.custody.file.lock().life.stage()
+    }
+
+    /// `None`: it was never ejected, nor refused to be.
+    pub fn ejection(&self) -> Option<Ejection> {
+        let file = self.custody.file.lock();
+        file.cause.map(|_| Ejection {
+            stage: file.life.stage(),
+            count: file.life.count(),
+            cause: file.cause,
+            reason: file.reason.clone(),
+            refused: file.refused.clone(),
+            seen: file.seen,
+        })
+    }
+
+    pub fn ejections(&self, cause: Cause) -> u64 {
+        self.custody.counts[cause as usize].load(Relaxed)
+    }
+
+    /// The last endings of its requests.
+    pub fn last_outcomes(&self) -> Recent {
+        self.learned.lock().recent
+    }
+
+    /// Claims the one place of a replica on probation, if it has been free for `patience`.
+    pub fn try_trial(&self, patience: Duration, now: Moment) -> bool {
+        self.fate() == Fate::Probation
+            && self.standing() == Standing::Probation
+            && self.custody.slot.claim(patience, now)
+    }
+
+    /// Is it convicted, and stays all the same?
+    pub fn refused(&self) -> bool {
+        self.custody.refused.load(Relaxed)
+    }
+
+    /// What convicts it, if anything does.
+    pub fn conviction(&self, version: &VersionState) -> Option<Evidence> {
+        self.learned.lock().detector.conviction(&version.pool())
+    }
+
+    /// Takes it out for cause. Returns for how long.
+    pub fn eject(
+        &self,
+        version: &VersionState,
+        plan: &EjectionPlan,
+        evidence: Evidence,
+        draw: f64,
+        now: Moment,
+    ) -> Duration {
+        let cause = evidence.cause();
+        let recent = self.last_outcomes();
+        let reason: Arc<str> = evidence.sentence(now).into();
+        let lasts = self.shift(now, || {
+            let mut file = self.custody.file.lock();
+            file.seen = Some((evidence, recent));
+            self.enter(&mut file, cause, reason);
+            file.life.eject(plan, draw, now)
+        });
+        self.forget(version);
+        lasts
+    }
+
+    /// Takes it out again: a request on its probation failed. Returns for how long; `None`: none did.
+    pub fn fail_probation(
+        &self,
+        plan: &EjectionPlan,
+        draw: f64,
+        now: Moment,
+    ) -> Option<(Cause, Duration)> {
+        self.shift(now, || {
+            let mut file = self.custody.file.lock();
+            let cause = file.failed.take()?;
+            let reason = format!("failed on probation: {}", cause.name());
+            self.enter(&mut file, cause, reason.into());
+            Some((cause, file.life.eject(plan, draw, now)))
+        })
+    }
+
+    /// Takes it out by hand, until then or until it is restored.
+    pub fn hold(
+        &self,
+        version: &VersionState,
+        until: Option<Moment>,
+        reason: Arc<str>,
+        now: Moment,
+    ) {
+        self.shift(now, || {
+            let mut file = self.custody.file.lock();
+            file.seen = None;
+            self.enter(&mut file, Cause::Operator, reason);
+            file.life.hold(until);
+        });
+        self.forget(version);
+    }
+
+    fn enter(&self, file: &mut File, cause: Cause, reason: Arc<str>) {
+        file.cause = Some(cause);
+        file.reason = Some(reason);
+        file.refused = None;
+        file.failed = None;
+        file.poked = false;
+        self.custody.refused.store(false, Relaxed);
+        self.custody.counts[cause as usize].fetch_add(1, Relaxed);
+        self.custody.slot.close();
+        self.set_fate(Fate::Ejected);
+    }
+
+    /// Its peers are no longer judged against it, nor it by what was.
+    fn forget(&self, version: &VersionState) {
+        version.withdraw(self.learned.lock().detector.forget());
+    }
+
+    /// Notes that it is convicted and stays, and why. Returns whether that is news.
+    pub fn refuse(&self, evidence: Evidence, why: &str, now: Moment) -> bool {
+        let recent = self.last_outcomes();
+        let mut file = self.custody.file.lock();
+        file.cause = Some(evidence.cause());
+        file.seen = Some((evidence, recent));
+        file.refused = Some(format!("{why}: it {}", evidence.sentence(now)).into());
+        !self.custody.refused.swap(true, Relaxed)
+    }
+
+    /// The refused one behaves again. A score that only wavers is no end of it.
+    pub fn acquit(&self) {
+        if self.refused() && self.learned.lock().detector.score() < SUSPECT / 2.0 {
+            self.custody.file.lock().refused = None;
+            self.custody.refused.store(false, Relaxed);
+        }
+    }
+
+    /// Is its time over, and if `probed`, has a health check passed since? If only the check is missing, its prober
+    /// is woken. Returns whether it is on probation now.
+    pub fn try_out(&self, probed: bool, now: Moment) -> bool {
+        let passed = Moment::from_nanos(self.custody.probe_passed.load(Relaxed));
+        self.shift(now, || {
+            let mut file = self.custody.file.lock();
+            let Stage::Ejected { until: Some(until), .. } = file.life.stage() else { return false };
+            if probed && file.life.over(now) && passed <= until {
+                if !std::mem::replace(&mut file.poked, true) {
+                    self.poke();
+                }
+                return false;
+            }
+            let tried = file.life.try_out(now);
+            if tried {
+                self.set_fate(Fate::Probation);
+                self.custody.slot.open(now);
+            }
+            tried
+        })
+    }
+
+    /// Ends a probation that was passed: it serves again, slowly at first. Returns whether it was.
+    pub fn reinstate(&self, version: &VersionState, now: Moment) -> bool {
+        let proved = self.shift(now, || {
+            let proved = self.custody.file.lock().life.reinstate(now);
+            if proved {
+                self.go_free(now);
+            }
+            proved
+        });
+        if proved {
+            self.forget(version);
+        }
+        proved
+    }
+
+    /// Ends any ejection at once. Returns whether there was one.
+    pub fn restore(&self, version: &VersionState, now: Moment) -> bool {
+        let restored = self.shift(now, || {
+            let mut file = self.custody.file.lock();
+            let out = file.life.stage() != Stage::Free;
+            if out {
+                file.life.restore(now);
+                self.go_free(now);
+            }
+            out
+        });
+        if restored {
+            self.forget(version);
+        }
+        restored
+    }
+
+    fn go_free(&self, now: Moment) {
+        self.custody.slot.close();
+        self.set_fate(Fate::Free);
+        self.start_slowly(now);
+    }
+
+    /// Forgives old ejections.
+    pub fn forgive(&self, now: Moment) {
+        let calm = self.learned.lock().detector.score() < SUSPECT / 2.0;
+        self.custody.file.lock().life.forgive(calm, now);
+    }
+
+    /// A request on probation ended so. Returns whether that decides it.
+    pub(super) fn tried(&self, ending: Result<(), Cause>) -> bool {
+        let mut file = self.custody.file.lock();
+        match file.life.trial(ending.is_ok()) {
+            Some(Trial::Failed) => {
+                file.failed = ending.err();
+                true
+            }
+            Some(Trial::Proved) => true,
+            Some(Trial::Passed) | None => false,
+        }
+    }
+
+    /// Asks its prober for a probe now.
+    pub fn poke(&self) {
+        self.custody.poke.notify_one();
+    }
+
+    /// Waits until somebody asks for a probe.
+    pub async fn poked(&self) {
+        self.custody.poke.notified().await;
+    }
+
+    /// A probe passed. Returns whether the control path waits for that.
+    pub fn passes(&self, now: Moment) -> bool {
+        self.custody.probe_passed.store(now.as_nanos(), Relaxed);
+        self.fate() == Fate::Ejected && self.custody.file.lock().poked
+    }
+
+    /// Why it is out, or on probation.
+    pub(super) fn ejection_reason(&self) -> Option<Arc<str>> {
+        self.custody.file.lock().reason.clone()
+    }
+}

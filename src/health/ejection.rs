@@ -1,0 +1,180 @@
+//! What counts as a failure of a replica, and how long one is out for failing (key `ejection`).
+use super::outcome::{Class, Outcome};
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+/// How replicas are taken out (key `ejection`).
+#[derive(Clone, Debug, PartialEq)]
+pub struct EjectionPlan {
+    /// The first time (key `for`); it doubles with each further one.
+    pub first: Duration,
+    pub at_most: Duration,
+    /// Of a version's replicas, ejected at once; 0 to 100.
+    pub max_percent: f64,
+    pub failure_codes: FailureCodes,
+}
+
+impl Default for EjectionPlan {
+    fn default() -> Self {
+        Self {
+            first: Duration::from_secs(10),
+            at_most: Duration::from_mins(5),
+            max_percent: 50.0,
+            failure_codes: FailureCodes::ALL,
+        }
+    }
+}
+
+impl EjectionPlan {
+    /// How many of `n` replicas may be ejected at once.
+    pub fn cap(&self, n: usize) -> usize {
+        (self.max_percent * n as f64 / 100.0).floor() as usize
+    }
+
+    /// What an ending says: a failure with its cause, a success, or (`None`) nothing.
+    ///
+    /// Below 500 a server error is one that came inside a good answer: a gRPC status, an event of a stream.
+    pub fn reads(&self, status: u16, outcome: &Outcome) -> Option<Result<(), Cause>> {
+        if outcome.tunnel {
+            return None;
+        }
+        match outcome.class {
+            Class::Success => Some(Ok(())),
+            Class::ServerError => (status < 500 || self.failure_codes.contains(status))
+                .then_some(Err(Cause::ServerError)),
+            Class::Timeout => Some(Err(Cause::Timeout)),
+            Class::ConnectFailure => Some(Err(Cause::ConnectFailure)),
+            Class::Reset => Some(Err(Cause::Reset)),
+            Class::ClientError | Class::Overloaded | Class::Cancelled | Class::Refused => None,
+        }
+    }
+
+    /// How long the `count`th ejection lasts; `draw` in [0, 1) spreads it by ±20 %.
+    pub fn lasts(&self, count: u32, draw: f64) -> Duration {
+        let doubled = self.first.saturating_mul(1 << count.saturating_sub(1).min(30));
+        doubled.min(self.at_most).mul_f64(0.8 + 0.4 * draw)
+    }
+}
+
+/// The statuses from 500 to 599 that count as failures of a replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FailureCodes(u128);
+
+impl FailureCodes {
+    pub const NONE: Self = Self(0);
+    /// `5xx`: all but 501, which says that the client asked for something that does not exist.
+    pub const ALL: Self = Self(((1 << 100) - 1) & !(1 << 1));
+
+    /// With these statuses too; those outside 500–599 are ignored.
+    #[must_use]
+    pub fn with(self, codes: RangeInclusive<u16>) -> Self {
+        let bits = codes.filter(|code| (500..600).contains(code)).map(|code| 1 << (code - 500));
+        Self(bits.fold(self.0, |all, bit: u128| all | bit))
+    }
+
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    pub const fn contains(self, code: u16) -> bool {
+        code >= 500 && code < 600 && self.0 & (1 << (code - 500)) != 0
+    }
+
+    /// As few ranges as possible, in order.
+    pub fn ranges(self) -> Vec<RangeInclusive<u16>> {
+        let mut ranges: Vec<RangeInclusive<u16>> = Vec::new();
+        for code in (500..600).filter(|code| self.contains(*code)) {
+            match ranges.last_mut() {
+                Some(last) if *last.end() + 1 == code => *last = *last.start()..=code,
+                _ => ranges.push(code..=code),
+            }
+        }
+        ranges
+    }
+}
+
+/// What a replica was ejected for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cause {
+    ServerError,
+    Timeout,
+    ConnectFailure,
+    Reset,
+    Operator,
+}
+
+impl Cause {
+    pub const ALL: [Self; 5] =
+        [Self::ServerError, Self::Timeout, Self::ConnectFailure, Self::Reset, Self::Operator];
+    /// Those that a request can show.
+    pub const FAILURES: [Self; 4] =
+        [Self::ServerError, Self::Timeout, Self::ConnectFailure, Self::Reset];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ServerError => "server_error",
+            Self::Timeout => "timeout",
+            Self::ConnectFailure => "connect_failure",
+            Self::Reset => "reset",
+            Self::Operator => "operator",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn ending(class: Class) -> Outcome {
+        Outcome { class, latency: Duration::ZERO, first_byte: None, bytes: 0, tunnel: false }
+    }
+
+    #[test]
+    fn only_upstream_faults_are_read_as_failures() {
+        let plan = EjectionPlan::default();
+        let read = |status, class| plan.reads(status, &ending(class));
+        assert_eq!(read(200, Class::Success), Some(Ok(())));
+        assert_eq!(read(500, Class::ServerError), Some(Err(Cause::ServerError)));
+        assert_eq!(read(501, Class::ServerError), None);
+        assert_eq!(
+            read(200, Class::ServerError),
+            Some(Err(Cause::ServerError)),
+            "inside an answer"
+        );
+        assert_eq!(read(504, Class::Timeout), Some(Err(Cause::Timeout)));
+        assert_eq!(read(502, Class::Reset), Some(Err(Cause::Reset)));
+        for class in [Class::ClientError, Class::Overloaded, Class::Cancelled, Class::Refused] {
+            assert_eq!(read(429, class), None, "{class:?}");
+        }
+        let tunnel = Outcome { tunnel: true, ..ending(Class::Reset) };
+        assert_eq!(plan.reads(101, &tunnel), None);
+    }
+
+    #[test]
+    fn failure_codes_are_kept_as_ranges() {
+        assert_eq!(FailureCodes::ALL.ranges(), [500..=500, 502..=599]);
+        let some = FailureCodes::NONE.with(502..=504).with(500..=500).with(200..=300);
+        assert_eq!(some.ranges(), [500..=500, 502..=504]);
+        assert!(some.contains(503) && !some.contains(501) && !some.contains(499));
+        assert_eq!(some.and(FailureCodes::ALL), FailureCodes::ALL);
+    }
+
+    #[test]
+    fn the_cap_rounds_down() {
+        let cap =
+            |percent, n| EjectionPlan { max_percent: percent, ..EjectionPlan::default() }.cap(n);
+        assert_eq!([2, 3, 4, 10].map(|n| cap(50.0, n)), [1, 1, 2, 5]);
+        assert_eq!((cap(29.0, 100), cap(0.0, 9), cap(100.0, 3)), (29, 0, 3));
+    }
+
+    proptest! {
+        #[test]
+        fn every_ejection_lasts_within_its_bounds(count in 1_u32..2_000, draw in 0.0_f64..1.0) {
+            let lasts = EjectionPlan::default().lasts(count, draw).as_secs_f64();
+            let middle = (10.0 * 2_f64.powf(f64::from(count.min(100)) - 1.0)).min(300.0);
+            prop_assert!((0.8 * middle - 1e-6..=1.2 * middle).contains(&lasts), "{lasts}");
+        }
+    }
+}
