@@ -6,7 +6,9 @@
 use super::{config_file, env};
 use crate::admin::{self, Office, Readiness};
 use crate::config;
-use crate::control::{Order, Orders, Runner, Started, systemd, verify};
+use crate::control::{
+    Heritage, Inherited, Order, Orders, Runner, Started, activated, systemd, verify,
+};
 use crate::proxy::Phase;
 use crate::table::ListenAddress;
 use anyhow::Context as _;
@@ -14,6 +16,7 @@ use clap::Args;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use std::io::{IsTerminal as _, Write as _};
 use std::net::SocketAddr;
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -26,14 +29,24 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 SIGHUP reloads the file, SIGUSR1 reopens the logs, SIGTERM ends in good order: readiness fails, what runs
 finishes, and a second SIGTERM ends at once. The file is also reloaded whenever it changes.
 
+With --takeover, a new binary replaces the one that runs: it takes its sockets, so that no connection is refused, and
+its state; the old one finishes what it runs, for `shutdown.drain` at most, and ends. Before the new one serves, any
+error of it ends it and the old one serves on. When none runs, it starts as usual. Sockets that systemd passes are
+served too (systemd/README.md).
+
 Examples:
   evener run                      ./evener.yaml, else /etc/evener/evener.yaml
   evener run -c conf/canary.yaml
+  evener run --takeover           replaces the one that runs, losing nothing
   EVENER_LOG=debug evener run     more on stderr")]
 pub struct RunArgs {
     /// The file; default: `$EVENER_CONFIG`, ./evener.yaml or /etc/evener/evener.yaml
     #[arg(short, long = "config", value_name = "FILE")]
     pub config: Option<PathBuf>,
+
+    /// Take the sockets and the state of the Evener that runs on the same state directory, which then drains and ends
+    #[arg(long)]
+    pub takeover: bool,
 }
 
 /// Serves until the end. An error of the file or a port in use ends it at once.
@@ -53,27 +66,40 @@ pub fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     }
     raise_file_limit();
+    let activated = sockets_of_systemd();
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     if let Some(threads) = checked.plan.threads {
         runtime.worker_threads(threads);
     }
     let runtime = runtime.enable_all().build().context("cannot start threads")?;
-    let ended = runtime.block_on(serve(file, checked));
+    let ended = runtime.block_on(serve(file, checked, args.takeover, activated));
     // What still runs after the drain is cut: a blocking task must not hold the end up.
     runtime.shutdown_background();
     ended
 }
 
-async fn serve(file: PathBuf, checked: config::Checked) -> anyhow::Result<ExitCode> {
+/// Without a process id they are not meant for us, whatever else the environment says.
+fn sockets_of_systemd() -> Vec<Inherited> {
+    env("LISTEN_PID").map_or_else(Vec::new, |_| activated(env("LISTEN_FDNAMES").as_deref()))
+}
+
+async fn serve(
+    file: PathBuf,
+    checked: config::Checked,
+    takeover: bool,
+    activated: Vec<Inherited>,
+) -> anyhow::Result<ExitCode> {
     // Asked for before anything can be told to end.
     let signals = Signals::new()?;
-    let Opened { runner, started, admin } = open(file, checked).await?;
+    let heritage = Heritage::claim(&checked.plan.state_dir, takeover, activated).await?;
+    let Opened { runner, started, admin, heritage } = open(file, checked, heritage).await?;
     for (name, address) in started.addresses.load().iter() {
         println!("listening {name} {}", url(address));
     }
     println!("listening admin http://{admin}");
     println!("ready");
     std::io::stdout().flush().ok();
+    heritage.serves().await?;
     systemd::ready();
     tokio::select! {
         () = runner.run() => Ok(ExitCode::SUCCESS),
@@ -86,19 +112,31 @@ pub(super) struct Opened {
     pub(super) runner: Runner,
     pub(super) started: Started,
     pub(super) admin: SocketAddr,
+    /// Whoever served before waits to hear that we do.
+    pub(super) heritage: Heritage,
 }
 
-/// Binds everything that a checked file names, and serves it.
-pub(super) async fn open(file: PathBuf, checked: config::Checked) -> anyhow::Result<Opened> {
+/// Binds everything that a checked file names and nobody has bound yet, and serves it.
+pub(super) async fn open(
+    file: PathBuf,
+    checked: config::Checked,
+    mut heritage: Heritage,
+) -> anyhow::Result<Opened> {
     let address = checked.plan.admin.address;
-    let listener = TcpListener::bind(address)
-        .await
-        .with_context(|| format!("cannot listen on {address} (admin)"))?;
+    let listener = match heritage.admin(address)? {
+        Some(listener) => TcpListener::from_std(listener)?,
+        None => TcpListener::bind(address)
+            .await
+            .with_context(|| format!("cannot listen on {address} (admin)"))?,
+    };
     let admin = listener.local_addr()?;
-    let runner = Runner::start(file, checked, env)?;
+    let lent = listener.as_fd().try_clone_to_owned()?;
+    let runner = Runner::start(file, checked, env, &mut heritage, lent).await?;
     let started = runner.started();
-    tokio::spawn(admin::serve(listener, office(&started), std::future::pending()));
-    Ok(Opened { runner, started, admin })
+    let proxy = Arc::clone(&started.proxy);
+    let succeeded = async move { proxy.until_succeeded().await };
+    tokio::spawn(admin::serve(listener, office(&started), succeeded));
+    Ok(Opened { runner, started, admin, heritage })
 }
 
 fn office(started: &Started) -> Arc<Office> {
@@ -118,7 +156,7 @@ fn office(started: &Started) -> Arc<Office> {
         readiness: Box::new(move || match proxy.phase() {
             Phase::Serving => Readiness::Serving,
             Phase::Notice => Readiness::Notice,
-            Phase::Draining => Readiness::Draining,
+            Phase::Draining | Phase::Parting => Readiness::Draining,
         }),
     })
 }

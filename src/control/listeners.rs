@@ -1,4 +1,6 @@
 //! The listeners of a plan: new ones bind first, then the old ones close.
+use super::handover::Bequest;
+use super::inherited::{Inherited, Sockets};
 use crate::proxy::{Listener, Proxy, bind, inherit};
 use crate::table::{ListenAddress, ListenerPlan};
 use std::io;
@@ -21,10 +23,30 @@ pub(super) struct Prepared {
 #[derive(Debug)]
 enum Place {
     Fresh(OwnedFd),
+    Inherited(Inherited),
     Kept(usize),
 }
 
 impl Listeners {
+    /// Binds at the start what does not exist yet. All errors at once.
+    pub(super) fn begin(
+        plans: &[ListenerPlan],
+        sockets: &mut Sockets,
+    ) -> Result<Prepared, Vec<io::Error>> {
+        let (mut places, mut errors) = (Vec::new(), Vec::new());
+        for (plan, inherited) in plans.iter().zip(sockets.share_out(plans)) {
+            let place = inherited.map_or_else(
+                || bind(&plan.address).map(Place::Fresh),
+                |inherited| Ok(Place::Inherited(inherited)),
+            );
+            match place {
+                Ok(place) => places.push((plan.clone(), place)),
+                Err(error) => errors.push(error),
+            }
+        }
+        if errors.is_empty() { Ok(Prepared { places }) } else { Err(errors) }
+    }
+
     /// Binds what is new. All errors at once, each with its place in the plan.
     pub(super) fn prepare(
         &self,
@@ -60,7 +82,10 @@ impl Listeners {
         let mut old: Vec<_> = std::mem::take(&mut self.bound).into_iter().map(Some).collect();
         for (plan, place) in prepared.places {
             let listener = match place {
-                Place::Fresh(socket) => inherit(proxy, &plan, socket)?,
+                Place::Fresh(socket) => inherit(proxy, &plan, socket, true)?,
+                Place::Inherited(Inherited { socket, owns_file, .. }) => {
+                    inherit(proxy, &plan, socket, owns_file)?
+                }
                 Place::Kept(i) => {
                     let kept = old.get_mut(i).and_then(Option::take);
                     let (_, listener) = kept.expect("each listener is kept at most once");
@@ -77,6 +102,24 @@ impl Listeners {
     /// Name and address of each, as bound.
     pub(super) fn addresses(&self) -> Vec<(String, ListenAddress)> {
         self.bound.iter().map(|(plan, l)| (plan.name.clone(), l.address.clone())).collect()
+    }
+
+    /// What a successor is offered.
+    pub(super) fn bequests(&self) -> Vec<Bequest<'_>> {
+        let listeners = self.bound.iter().map(|(plan, listener)| Bequest {
+            name: plan.name.clone(),
+            configured: plan.address.to_string(),
+            owns_file: listener.owns_file(),
+            socket: listener.socket(),
+        });
+        listeners.collect()
+    }
+
+    /// The files of unix sockets are a successor's now.
+    pub(super) fn leave_files(&self) {
+        for (_, listener) in &self.bound {
+            listener.leave_file();
+        }
     }
 
     /// Stops accepting.

@@ -1,6 +1,11 @@
 //! The one writer: takes orders in turn, and is alone in storing a table.
+mod leaving;
+
+use self::leaving::Leave;
 use super::core::{Applied, Core};
 use super::desk::{Desk, Loaded, Rejected};
+use super::handover::Gate;
+use super::heritage::{Heritage, told_if_shut};
 use super::listeners::{Listeners, Prepared};
 use super::order::{Answer, Letter, Order, Orders, Reload};
 use super::prober::Prober;
@@ -9,16 +14,17 @@ use super::verify::verify;
 use super::watch::watch;
 use crate::config::{self, Checked, Diagnostic, Diagnostics};
 use crate::observe::{AccessLog, Events, Meters, ReloadResult, stamp};
-use crate::proxy::{Phase, Proxy};
+use crate::proxy::Proxy;
 use crate::stats::{Clock as _, MonotonicClock};
 use crate::table::{Changes, ListenAddress};
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::{Interval, MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval};
 
 /// How the environment is asked; only `cli` may read it.
 pub type Env = fn(&str) -> Option<String>;
@@ -39,6 +45,8 @@ pub struct Runner {
     env: Env,
     pub(super) core: Core,
     pub(super) state: StateDir,
+    gate: Option<Gate>,
+    admin: OwnedFd,
     listeners: Listeners,
     prober: Prober,
     pub(super) started: Started,
@@ -50,24 +58,33 @@ pub struct Runner {
 
 impl Runner {
     /// Starts from a checked file: binds, builds, serves. An error leaves nothing behind.
-    pub fn start(file: PathBuf, checked: Checked, env: Env) -> anyhow::Result<Self> {
+    /// `heritage` is what exists already, `admin` the socket of the admin listener.
+    pub async fn start(
+        file: PathBuf,
+        checked: Checked,
+        env: Env,
+        heritage: &mut Heritage,
+        admin: OwnedFd,
+    ) -> anyhow::Result<Self> {
         let clock = MonotonicClock::new();
         let Checked { plan, text_hash, .. } = checked;
         let plan = Arc::new(plan);
-        let mut state = StateDir::open(&plan.state_dir)?;
+        let prepared =
+            Listeners::begin(&plan.listeners, &mut heritage.sockets).map_err(|errors| {
+                let texts: Vec<_> = errors.iter().map(ToString::to_string).collect();
+                anyhow::anyhow!(texts.join("; "))
+            })?;
+        let access_log = Arc::new(AccessLog::default());
+        access_log.configure(plan.access_log.as_ref())?;
+        // The last step: an Evener that hands over serves on until here.
+        let (mut state, gate) = heritage.state().await?;
         let overrides = state.load(clock.now(), stamp())?;
         let (core, Applied { table, .. }) = Core::start(&plan, overrides, seed(), clock.now());
         let meters = Arc::new(Meters::default());
-        let access_log = Arc::new(AccessLog::default());
-        access_log.configure(plan.access_log.as_ref())?;
         let events = Arc::new(Events::default());
         let current = Arc::new(ArcSwap::new(Arc::clone(&table)));
         let proxy = Arc::new(Proxy::new(current, clock, Arc::clone(&meters), access_log));
         let mut listeners = Listeners::default();
-        let prepared = listeners.prepare(&plan.listeners).map_err(|errors| {
-            let texts: Vec<_> = errors.iter().map(|(_, error)| error.to_string()).collect();
-            anyhow::anyhow!(texts.join("; "))
-        })?;
         listeners.commit(&proxy, prepared).context("cannot serve a bound socket")?;
         let suspects = Arc::clone(core.suspects());
         let mut prober = Prober::new(Arc::clone(&events), suspects, clock);
@@ -88,7 +105,8 @@ impl Runner {
         let (orders, letters) = Orders::new();
         let addresses = Arc::new(ArcSwap::from_pointee(listeners.addresses()));
         let started = Started { proxy, orders, desk, events, addresses };
-        Ok(Self { env, core, state, listeners, prober, started, letters, clock, seen: text_hash })
+        let seen = text_hash;
+        Ok(Self { env, core, state, gate, admin, listeners, prober, started, letters, clock, seen })
     }
 
     pub fn started(&self) -> Started {
@@ -102,12 +120,18 @@ impl Runner {
         let mut second = interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let suspects = Arc::clone(self.core.suspects());
-        let drain = loop {
+        let leave = loop {
             let letter = tokio::select! {
                 letter = self.letters.recv() => letter,
                 () = suspects.wait() => {
                     let rulings = self.core.judge_suspects(self.clock.now());
                     self.announce(&rulings);
+                    continue;
+                }
+                Some(heir) = leaving::knocked(&mut self.gate) => {
+                    if self.hand_over(heir, &mut second).await {
+                        break Leave::HandedOver;
+                    }
                     continue;
                 }
                 _ = second.tick() => {
@@ -117,12 +141,14 @@ impl Runner {
                     continue;
                 }
             };
-            let Some(Letter { order, who, reason, reply }) = letter else { break None };
+            let Some(Letter { order, who, reason, reply }) = letter else {
+                break Leave::Told(None);
+            };
             let answer = match order {
                 Order::Stop { drain } => {
                     self.announce_end(&who, reason.as_deref());
                     reply.send(Answer::Done).ok();
-                    break drain;
+                    break Leave::Told(drain);
                 }
                 Order::Reload { always } => match self.reload(always, &who).await {
                     Some(reload) => Answer::Reloaded(reload),
@@ -140,43 +166,7 @@ impl Runner {
             reply.send(answer).ok();
         };
         watching.abort();
-        self.end(drain, second).await;
-    }
-
-    fn announce_end(&self, who: &str, reason: Option<&str>) {
-        super::systemd::stopping();
-        self.started.events.announce("shutdown", "Evener is ending".to_owned(), who, reason);
-    }
-
-    /// Readiness fails; then nothing new is accepted; then what runs finishes, or its time is over.
-    async fn end(mut self, drain: Option<Duration>, mut second: Interval) {
-        let proxy = Arc::clone(&self.started.proxy);
-        let shutdown = self.core.table().plan.shutdown;
-        let limit = drain.unwrap_or(shutdown.drain);
-        let log = Arc::clone(&proxy.access_log);
-        let listeners = &mut self.listeners;
-        let draining = async {
-            proxy.enter(Phase::Notice);
-            sleep(shutdown.notice).await;
-            proxy.enter(Phase::Draining);
-            listeners.close();
-            if timeout(limit, proxy.idle()).await.is_err() {
-                let connections = proxy.connections();
-                tracing::warn!(connections, "the drain is over; cutting what runs");
-            }
-        };
-        tokio::pin!(draining);
-        loop {
-            // A drain may be long: the watchdog must not bite, and logs are still rotated.
-            tokio::select! {
-                () = &mut draining => break,
-                _ = second.tick() => super::systemd::alive(),
-                Some(letter) = self.letters.recv() => {
-                    letter.reply.send(while_ending(&letter.order, &log)).ok();
-                }
-            }
-        }
-        proxy.access_log.close();
+        self.end(leave, second).await;
     }
 
     /// Reads the file again. `None`: nobody asked for this look, and the text is the one already seen.
@@ -253,6 +243,7 @@ impl Runner {
             return Some(self.reject(&diagnostics, who));
         }
         if let Some(state) = state {
+            self.gate = told_if_shut(Gate::open(&checked.plan.state_dir));
             self.state = state;
         }
         Some(self.apply(checked, prepared, who))
@@ -328,20 +319,6 @@ impl Runner {
 fn seed() -> u64 {
     use std::hash::{BuildHasher as _, RandomState};
     RandomState::new().hash_one(std::process::id())
-}
-
-/// What can still be done on the way out.
-fn while_ending(order: &Order, log: &AccessLog) -> Answer {
-    match order {
-        Order::ReopenLogs => {
-            log.reopen();
-            Answer::Done
-        }
-        Order::Stop { .. } => Answer::Done,
-        Order::Reload { .. } | Order::Replicas { .. } => {
-            Answer::Failed("Evener is ending".to_owned())
-        }
-    }
 }
 
 fn same_folder(a: &Path, b: &Path) -> bool {

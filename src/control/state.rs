@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -18,7 +19,7 @@ const LAYOUT: u32 = 2;
 pub struct StateDir {
     path: PathBuf,
     /// Locked while this lives.
-    _lock: File,
+    lock: File,
     /// What was written last, to write only what changed.
     written: Vec<u8>,
 }
@@ -101,7 +102,22 @@ impl StateDir {
             Err(fs::TryLockError::WouldBlock) => return Err(StateError::Locked(path.to_owned())),
             Err(fs::TryLockError::Error(error)) => return Err(unusable(error)),
         }
-        Ok(Self { path: path.to_owned(), _lock: lock, written: Vec::new() })
+        Ok(Self::adopt(path, lock))
+    }
+
+    /// With the lock of the process that had it before: the lock belongs to the open file, so it is never free.
+    pub(super) fn adopt(path: &Path, lock: File) -> Self {
+        Self { path: path.to_owned(), lock, written: Vec::new() }
+    }
+
+    /// For whoever takes it over.
+    pub(super) fn lock(&self) -> BorrowedFd<'_> {
+        self.lock.as_fd()
+    }
+
+    /// Somebody else may have written: the next save writes whatever is there.
+    pub(super) fn forget_written(&mut self) {
+        self.written.clear();
     }
 
     /// What the last process left.
@@ -202,6 +218,29 @@ mod tests {
         assert!(matches!(StateDir::open(dir.path()), Err(StateError::Locked(_))));
         drop(held);
         assert!(StateDir::open(dir.path()).is_ok());
+    }
+
+    #[test]
+    fn a_lock_that_was_passed_on_is_never_free() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = StateDir::open(dir.path()).unwrap();
+        let passed = File::from(first.lock().try_clone_to_owned().unwrap());
+        let second = StateDir::adopt(dir.path(), passed);
+        drop(first);
+        assert!(matches!(StateDir::open(dir.path()), Err(StateError::Locked(_))));
+        drop(second);
+        assert!(StateDir::open(dir.path()).is_ok());
+    }
+
+    #[test]
+    fn what_another_one_wrote_is_written_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut state = StateDir::open(dir.path()).unwrap();
+        state.save(&Overrides::default()).unwrap();
+        fs::write(dir.path().join(FILE), "{").unwrap();
+        state.forget_written();
+        state.save(&Overrides::default()).unwrap();
+        assert!(state.load(Moment::ZERO, crate::observe::stamp()).is_ok());
     }
 
     #[test]

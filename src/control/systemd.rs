@@ -11,6 +11,11 @@ pub fn ready() {
     tell(&[NotifyState::Ready]);
 }
 
+/// Another process of this unit is the main one from now on; the present main one must say so.
+pub(super) fn succeeded_by(pid: u32) {
+    tell(&[NotifyState::MainPid(pid)]);
+}
+
 pub(super) fn stopping() {
     tell(&[NotifyState::Stopping]);
 }

@@ -2,7 +2,7 @@
 use super::http1::serve_http1;
 use super::http2::serve_http2;
 use super::listener::Door;
-use super::shared::{Proxy, draining};
+use super::shared::{Proxy, parting};
 use crate::wire::{Conn, Raw};
 use bytes::BytesMut;
 use std::io;
@@ -33,7 +33,7 @@ pub(super) async fn serve(proxy: &Arc<Proxy>, door: &Arc<Door>, mut raw: Raw, pe
     // Reading, not peeking: a request shorter than the preface is answered at once.
     let told = tokio::select! {
         told = timeout(limits.idle_timeout, first_bytes(&mut raw, &mut first)) => told,
-        () = draining(&mut phase) => return,
+        () = parting(&mut phase) => return,
     };
     if !matches!(told, Ok(Ok(true))) {
         return;

@@ -72,7 +72,7 @@ impl Exchange<'_> {
 
     /// Answers what the data port answers itself.
     pub(super) async fn answer_local(&mut self, local: Local, table: &Table) -> End {
-        let serving = self.proxy.phase() == super::shared::Phase::Serving;
+        let serving = self.proxy.ready();
         let (status, body) = match local {
             Local::OpenAiModels => {
                 let created = u64::try_from(self.proxy.started.as_second()).unwrap_or(0);

@@ -3,7 +3,7 @@ use super::accept::{Client, FIRST_READ};
 use super::answer::refuse_raw;
 use super::exchange::{End, exchange};
 use super::record::Record;
-use super::shared::{Phase, Proxy, draining};
+use super::shared::{Phase, Proxy, parting};
 use crate::dialect::RefusalCode;
 use crate::wire::{Conn, Reins};
 use bytes::BytesMut;
@@ -106,7 +106,7 @@ fn reset(reins: &Reins) {
     reins.duplex(false);
 }
 
-/// The idle time between two requests, which a drain ends at once.
+/// The idle time between two requests, which the end of the process ends too.
 async fn wait_for_bytes(
     proxy: &Proxy,
     stream: &mut Stream,
@@ -117,7 +117,7 @@ async fn wait_for_bytes(
     let mut buf = BytesMut::with_capacity(FIRST_READ);
     let read = tokio::select! { biased;
         read = timeout(limit, stream.read_buf(&mut buf)) => read,
-        () = draining(&mut phase) => return false,
+        () = parting(&mut phase) => return false,
     };
     *first = buf;
     matches!(read, Ok(Ok(n)) if n > 0)

@@ -9,10 +9,10 @@ use arc_swap::ArcSwap;
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
@@ -28,6 +28,7 @@ pub struct Listener {
     /// As bound: a port 0 is resolved.
     pub address: ListenAddress,
     settings: Arc<ArcSwap<ListenerPlan>>,
+    bound: Arc<Bound>,
     /// Dropped with the listener: ends the accept loop.
     _stop: watch::Sender<()>,
 }
@@ -39,19 +40,26 @@ pub(super) struct Door {
     pub(super) meter: Arc<ListenerMeter>,
 }
 
+#[derive(Debug)]
 enum Bound {
     Tcp(TcpListener),
-    /// With the path, to unlink it at the end.
-    #[expect(dead_code, reason = "held for its drop")]
-    Unix(UnixListener, Unlink),
+    /// With its file, to remove it at the end.
+    Unix(UnixListener, SocketFile),
 }
 
 /// A socket's file, removed when nobody listens on it any more.
-struct Unlink(PathBuf);
+#[derive(Debug)]
+struct SocketFile {
+    path: PathBuf,
+    /// Not systemd's, nor that of a process that serves on.
+    ours: AtomicBool,
+}
 
-impl Drop for Unlink {
+impl Drop for SocketFile {
     fn drop(&mut self) {
-        std::fs::remove_file(&self.0).ok();
+        if self.ours.load(Relaxed) {
+            std::fs::remove_file(&self.path).ok();
+        }
     }
 }
 
@@ -92,26 +100,35 @@ fn bind_unix(path: &Path) -> io::Result<OwnedFd> {
     Ok(socket.into())
 }
 
-/// Begins accepting on a bound socket.
-pub fn inherit(proxy: &Arc<Proxy>, plan: &ListenerPlan, socket: OwnedFd) -> io::Result<Listener> {
+/// Begins accepting on a bound socket, wherever it comes from. A unix socket's file is removed at the end if we own it.
+pub fn inherit(
+    proxy: &Arc<Proxy>,
+    plan: &ListenerPlan,
+    socket: OwnedFd,
+    owns_file: bool,
+) -> io::Result<Listener> {
     let socket = Socket::from(socket);
-    let (bound, address) = match &plan.address {
-        ListenAddress::Tcp(_) => {
+    socket.set_nonblocking(true)?;
+    // The socket itself knows best: systemd's need not be of the address that the plan says.
+    let (bound, address) = match socket.local_addr()?.as_pathname() {
+        None => {
             let tcp = TcpListener::from_std(socket.into())?;
             let address = ListenAddress::Tcp(tcp.local_addr()?);
             (Bound::Tcp(tcp), address)
         }
-        ListenAddress::Unix(path) => {
-            let unix = UnixListener::from_std(socket.into())?;
-            (Bound::Unix(unix, Unlink(path.clone())), plan.address.clone())
+        Some(path) => {
+            let file = SocketFile { path: path.to_owned(), ours: AtomicBool::new(owns_file) };
+            let address = ListenAddress::Unix(path.to_owned());
+            (Bound::Unix(UnixListener::from_std(socket.into())?, file), address)
         }
     };
     let settings = Arc::new(ArcSwap::from_pointee(plan.clone()));
     let (stop, stopped) = watch::channel(());
     let meter = proxy.meters.listener(&plan.name);
     let door = Arc::new(Door { settings: Arc::clone(&settings), meter });
-    tokio::spawn(accept_loop(Arc::clone(proxy), bound, door, stopped));
-    Ok(Listener { address, settings, _stop: stop })
+    let bound = Arc::new(bound);
+    tokio::spawn(accept_loop(Arc::clone(proxy), Arc::clone(&bound), door, stopped));
+    Ok(Listener { address, settings, bound, _stop: stop })
 }
 
 impl Listener {
@@ -119,11 +136,31 @@ impl Listener {
     pub fn configure(&self, plan: &ListenerPlan) {
         self.settings.store(Arc::new(plan.clone()));
     }
+
+    /// The socket, for a process that will serve on it too.
+    pub fn socket(&self) -> BorrowedFd<'_> {
+        match &*self.bound {
+            Bound::Tcp(tcp) => tcp.as_fd(),
+            Bound::Unix(unix, _) => unix.as_fd(),
+        }
+    }
+
+    /// Will a unix socket's file be removed at the end?
+    pub fn owns_file(&self) -> bool {
+        matches!(&*self.bound, Bound::Unix(_, file) if file.ours.load(Relaxed))
+    }
+
+    /// Leaves a unix socket's file to the process that serves on.
+    pub fn leave_file(&self) {
+        if let Bound::Unix(_, file) = &*self.bound {
+            file.ours.store(false, Relaxed);
+        }
+    }
 }
 
 async fn accept_loop(
     proxy: Arc<Proxy>,
-    bound: Bound,
+    bound: Arc<Bound>,
     door: Arc<Door>,
     mut stopped: watch::Receiver<()>,
 ) {

@@ -13,8 +13,10 @@ pub enum Phase {
     Serving,
     /// Readiness fails; connections are still accepted.
     Notice,
-    /// Nothing new is accepted; what runs finishes.
+    /// Nothing new is accepted; what runs finishes, and connections end with their next answer.
     Draining,
+    /// Connections at rest are closed too.
+    Parting,
 }
 
 /// The data path's context: one for the process.
@@ -28,6 +30,7 @@ pub struct Proxy {
     /// Seconds since 1970 when the process began.
     pub started: jiff::Timestamp,
     phase: watch::Sender<Phase>,
+    succeeded: watch::Sender<bool>,
     connections: AtomicUsize,
     none_left: Notify,
 }
@@ -48,6 +51,7 @@ impl Proxy {
             access_log,
             started: crate::observe::stamp(),
             phase: watch::channel(Phase::Serving).0,
+            succeeded: watch::channel(false).0,
             connections: AtomicUsize::default(),
             none_left: Notify::new(),
         }
@@ -63,6 +67,22 @@ impl Proxy {
 
     pub fn enter(&self, phase: Phase) {
         self.phase.send_replace(phase);
+    }
+
+    /// Another process serves on the same sockets from now on.
+    pub fn succeed(&self) {
+        self.succeeded.send_replace(true);
+    }
+
+    /// Returns when another process serves on the same sockets.
+    pub async fn until_succeeded(&self) {
+        // The sender lives in `self`: it cannot be gone.
+        self.succeeded.subscribe().wait_for(|succeeded| *succeeded).await.ok();
+    }
+
+    /// May clients be sent here? Also when it is another process that will serve them.
+    pub(super) fn ready(&self) -> bool {
+        self.phase() == Phase::Serving || *self.succeeded.borrow()
     }
 
     pub(super) fn watch_phase(&self) -> watch::Receiver<Phase> {
@@ -94,6 +114,11 @@ impl Proxy {
 pub(super) async fn draining(phase: &mut watch::Receiver<Phase>) {
     // An error means that the proxy is gone: then nothing may begin either.
     phase.wait_for(|phase| *phase >= Phase::Draining).await.ok();
+}
+
+/// Returns when connections at rest are to be closed.
+pub(super) async fn parting(phase: &mut watch::Receiver<Phase>) {
+    phase.wait_for(|phase| *phase >= Phase::Parting).await.ok();
 }
 
 /// A connection, counted while this lives.

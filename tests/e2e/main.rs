@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "what starts and asks a proxy is test code too")]
 #![expect(clippy::panic, reason = "a condition that never comes ends its test")]
 
+mod activation;
 mod admin;
 mod adversity;
 mod backpressure;
@@ -24,4 +25,5 @@ mod site;
 mod split;
 mod start;
 mod streaming;
+mod takeover;
 mod upstream;

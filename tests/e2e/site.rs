@@ -86,7 +86,7 @@ impl Setup {
 
 /// A process, and what it said.
 #[derive(Debug)]
-struct Process {
+pub(crate) struct Process {
     child: Child,
     stdout: Arc<Mutex<Vec<String>>>,
     stderr: Arc<Mutex<Vec<String>>>,
@@ -106,13 +106,17 @@ impl Drop for Process {
 }
 
 impl Process {
-    fn spawn(file: &Path, cwd: &Path) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_evener"))
-            .args(["run", "-c"])
-            .arg(file)
+    fn spawn(file: &Path, cwd: &Path, flags: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_evener"));
+        command.arg("run").args(flags).arg("-c").arg(file).stdin(Stdio::null());
+        Self::begin(command, cwd)
+    }
+
+    /// Starts a command whose input a test may have set.
+    pub(crate) fn begin(mut command: Command, cwd: &Path) -> Self {
+        let mut child = command
             .current_dir(cwd)
             .env_remove("STATE_DIRECTORY")
-            .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -122,8 +126,21 @@ impl Process {
         Self { child, stdout, stderr }
     }
 
-    fn said(&self, word: &str) -> Option<String> {
+    pub(crate) fn said(&self, word: &str) -> Option<String> {
         self.stdout.lock().iter().find(|line| line.starts_with(word)).cloned()
+    }
+
+    pub(crate) fn warned(&self, word: &str) -> bool {
+        self.stderr.lock().iter().any(|line| line.contains(word))
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        let child = &mut self.child;
+        eventually("the process ends", async || child.try_wait().unwrap()).await
     }
 }
 
@@ -156,10 +173,14 @@ impl Site {
     }
 
     pub(crate) async fn with(setup: Setup) -> Self {
+        Self::flagged(setup, &[]).await
+    }
+
+    pub(crate) async fn flagged(setup: Setup, flags: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("conf")).unwrap();
         std::fs::write(file_of(&dir), setup.yaml()).unwrap();
-        let (process, address, admin) = begin(&dir).await;
+        let (process, address, admin) = begin(&dir, flags).await;
         Self { dir, process, address, admin }
     }
 
@@ -167,7 +188,21 @@ impl Site {
     pub(crate) async fn restart(&mut self) {
         self.process.child.kill().unwrap();
         self.process.child.wait().unwrap();
-        (self.process, self.address, self.admin) = begin(&self.dir).await;
+        (self.process, self.address, self.admin) = begin(&self.dir, &[]).await;
+    }
+
+    /// Starts another that takes over. Returns the old one.
+    pub(crate) async fn take_over(&mut self) -> Process {
+        let (process, address, admin) = begin(&self.dir, &["--takeover"]).await;
+        (self.address, self.admin) = (address, admin);
+        std::mem::replace(&mut self.process, process)
+    }
+
+    /// Starts another that is to take over and fails. Returns exit code and stderr.
+    pub(crate) async fn fail_to_take_over(&self) -> (Option<i32>, String) {
+        let process =
+            Process::spawn(&file_of(&self.dir), &self.dir.path().join("conf"), &["--takeover"]);
+        refused(process).await
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -208,17 +243,12 @@ impl Site {
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        kill_process(self.pid(), signal).unwrap();
-    }
-
-    fn pid(&self) -> Pid {
-        Pid::from_child(&self.process.child)
+        self.process.signal(signal);
     }
 
     /// Waits for the process to end.
     pub(crate) async fn ended(&mut self) -> ExitStatus {
-        let child = &mut self.process.child;
-        eventually("the process ends", async || child.try_wait().unwrap()).await
+        self.process.ended().await
     }
 
     pub(crate) fn runs(&mut self) -> bool {
@@ -254,8 +284,8 @@ fn file_of(dir: &TempDir) -> PathBuf {
     dir.path().join("conf/evener.yaml")
 }
 
-async fn begin(dir: &TempDir) -> (Process, SocketAddr, SocketAddr) {
-    let mut process = Process::spawn(&file_of(dir), &dir.path().join("conf"));
+async fn begin(dir: &TempDir, flags: &[&str]) -> (Process, SocketAddr, SocketAddr) {
+    let mut process = Process::spawn(&file_of(dir), &dir.path().join("conf"), flags);
     eventually("ready", async || {
         let runs = process.child.try_wait().unwrap().is_none();
         assert!(runs, "it ended at the start: {}", process.stderr.lock().join("\n"));
@@ -272,7 +302,10 @@ async fn begin(dir: &TempDir) -> (Process, SocketAddr, SocketAddr) {
 
 /// Runs `evener run` on a file that must not start. Returns exit code and stderr.
 pub(crate) async fn refused_start(file: &Path, cwd: &Path) -> (Option<i32>, String) {
-    let mut process = Process::spawn(file, cwd);
+    refused(Process::spawn(file, cwd, &[])).await
+}
+
+async fn refused(mut process: Process) -> (Option<i32>, String) {
     let status = eventually("it ends at once", async || process.child.try_wait().unwrap()).await;
     let said = eventually("stderr was read", async || {
         let said = process.stderr.lock().join("\n");

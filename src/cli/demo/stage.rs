@@ -4,7 +4,7 @@ use super::scratch::Scratch;
 use crate::cli::env;
 use crate::cli::run::{self, Opened};
 use crate::config;
-use crate::control::{Order, Started};
+use crate::control::{Heritage, Order, Started};
 use crate::health::Standing;
 use crate::mock::{Knobs, Latency, serve};
 use crate::stats::{Clock as _, Moment};
@@ -56,7 +56,9 @@ impl Stage {
         std::fs::write(&file, yaml(&replicas, &state, 90, 10))?;
         let checked = config::load(&file, &env)
             .map_err(|found| anyhow::anyhow!("{}", found.render_text(false)))?;
-        let Opened { runner, started, admin } = run::open(file.clone(), checked).await?;
+        let heritage = Heritage::claim(&checked.plan.state_dir, false, Vec::new()).await?;
+        let Opened { runner, started, admin, .. } =
+            run::open(file.clone(), checked, heritage).await?;
         let proxy = match started.addresses.load().first() {
             Some((_, ListenAddress::Tcp(address))) => *address,
             Some((_, ListenAddress::Unix(_))) | None => anyhow::bail!("no TCP listener is bound"),

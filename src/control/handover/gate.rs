@@ -1,0 +1,115 @@
+//! Where a running Evener waits for its successor: a socket in its state directory.
+use super::give::Heir;
+use rustix::process::geteuid;
+use socket2::{Domain, SockAddr, Socket, Type};
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+
+/// Its name in the state directory.
+const FILE: &str = "takeover.sock";
+
+/// Open while the process may be taken over from.
+#[derive(Debug)]
+pub(in crate::control) struct Gate {
+    path: PathBuf,
+    socket: Arc<UnixListener>,
+    heirs: mpsc::Receiver<Heir>,
+    task: AbortHandle,
+    /// Somebody else listens there now.
+    left: bool,
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        self.task.abort();
+        if !self.left {
+            fs::remove_file(&self.path).ok();
+        }
+    }
+}
+
+impl Gate {
+    pub(in crate::control) fn path(dir: &Path) -> PathBuf {
+        dir.join(FILE)
+    }
+
+    /// Opens it in a state directory that this process has locked: a file that is there is nobody's.
+    pub(in crate::control) fn open(dir: &Path) -> io::Result<Self> {
+        let path = Self::path(dir);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        socket.bind(&SockAddr::unix(&path)?)?;
+        // Before it listens: nobody gets in by the rights that a lax umask gave it.
+        fs::set_permissions(&path, Permissions::from_mode(0o600))?;
+        socket.listen(8)?;
+        Self::adopt(dir, socket.into())
+    }
+
+    /// Goes on with the socket of the one before.
+    pub(in crate::control) fn adopt(dir: &Path, socket: OwnedFd) -> io::Result<Self> {
+        let socket = std::os::unix::net::UnixListener::from(socket);
+        socket.set_nonblocking(true)?;
+        let socket = Arc::new(UnixListener::from_std(socket)?);
+        let (into, heirs) = mpsc::channel(1);
+        let task = tokio::spawn(welcome(Arc::clone(&socket), into)).abort_handle();
+        Ok(Self { path: Self::path(dir), socket, heirs, task, left: false })
+    }
+
+    pub(in crate::control) fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// The next that wants to take over.
+    pub(in crate::control) async fn knocked(&mut self) -> Option<Heir> {
+        self.heirs.recv().await
+    }
+
+    /// Leaves the file to the successor, who listens there.
+    pub(in crate::control) fn leave(mut self) {
+        self.left = true;
+    }
+}
+
+async fn welcome(socket: Arc<UnixListener>, into: mpsc::Sender<Heir>) {
+    loop {
+        let stream = match socket.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept who wants to take over; trying again");
+                tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+                continue;
+            }
+        };
+        match recognized(&stream) {
+            Ok(pid) => match Heir::greet(stream, pid).await {
+                Ok(heir) => {
+                    if into.send(heir).await.is_err() {
+                        return;
+                    }
+                }
+                Err(error) => tracing::warn!(?pid, %error, "a takeover is refused"),
+            },
+            Err(why) => tracing::warn!(why, "a takeover is refused"),
+        }
+    }
+}
+
+/// Only a process of the same user may take sockets and state.
+fn recognized(stream: &UnixStream) -> Result<Option<u32>, String> {
+    let peer = stream.peer_cred().map_err(|error| error.to_string())?;
+    let ours = geteuid().as_raw();
+    if peer.uid() != ours {
+        return Err(format!("the process is of user {}, this one of {ours}", peer.uid()));
+    }
+    Ok(peer.pid().and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid != 0))
+}

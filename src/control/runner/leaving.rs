@@ -1,0 +1,184 @@
+//! The ways out: told to end, or succeeded by another Evener.
+use super::Runner;
+use crate::control::handover::{Broken, Estate, Gate, Heir};
+use crate::control::order::{Answer, Letter, Order};
+use crate::control::systemd;
+use crate::observe::AccessLog;
+use crate::proxy::{Phase, Proxy};
+use std::io;
+use std::os::fd::AsFd as _;
+use std::time::Duration;
+use tokio::time::{Interval, sleep, timeout};
+
+/// A client that was not told yet that its connection ends may have its next request on the way. So long, connections
+/// at rest stay open for it when another process serves already.
+const LAST_REQUEST: Duration = Duration::from_secs(10);
+/// Seconds between two lines that say how far a drain is.
+const PROGRESS: u32 = 10;
+
+/// Why the process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Leave {
+    /// It was told to. With its own limit for what runs.
+    Told(Option<Duration>),
+    /// Another one serves.
+    HandedOver,
+}
+
+/// What ends a handover before the other one serves.
+#[derive(Debug, thiserror::Error)]
+enum Kept {
+    #[error("{0}")]
+    Broken(#[from] Broken),
+    #[error("the state cannot be written: {0}")]
+    State(#[from] io::Error),
+}
+
+/// The next that wants to take over; never, without a gate.
+pub(super) async fn knocked(gate: &mut Option<Gate>) -> Option<Heir> {
+    match gate {
+        Some(gate) => gate.knocked().await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Runner {
+    pub(super) fn announce_end(&self, who: &str, reason: Option<&str>) {
+        systemd::stopping();
+        self.started.events.announce("shutdown", "Evener is ending".to_owned(), who, reason);
+    }
+
+    /// Hands everything to another process. `false`: it did not work, and this one serves on.
+    pub(super) async fn hand_over(&mut self, heir: Heir, second: &mut Interval) -> bool {
+        let pid = heir.pid;
+        let who = pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
+        let version = heir.version.clone();
+        tracing::info!(pid, version, "another Evener begins to take over");
+        let handed = {
+            let handing = self.hand(heir);
+            tokio::pin!(handing);
+            loop {
+                // Orders wait meanwhile; the watchdog does not.
+                tokio::select! {
+                    handed = &mut handing => break handed,
+                    _ = second.tick() => systemd::alive(),
+                }
+            }
+        };
+        let events = &self.started.events;
+        match handed {
+            Ok(()) => {
+                // Said by the one that is still the unit's main process: nobody else would be believed.
+                pid.into_iter().for_each(systemd::succeeded_by);
+                let left = self.started.proxy.connections();
+                let message = format!(
+                    "Evener {version} ({who}) took over; {left} connections finish in this process"
+                );
+                events.announce("handover", message, "takeover", None);
+                true
+            }
+            Err(kept) => {
+                self.state.forget_written();
+                if let Err(error) = self.state.save(self.core.overrides()) {
+                    tracing::error!(%error, "cannot write the state");
+                }
+                let message =
+                    format!("the takeover by {who} failed, this Evener serves on: {kept}");
+                events.announce("handover", message, "takeover", None);
+                false
+            }
+        }
+    }
+
+    async fn hand(&mut self, heir: Heir) -> Result<(), Kept> {
+        let gate = self.gate.as_ref().ok_or(Broken::Gone)?;
+        let estate = Estate {
+            lock: self.state.lock(),
+            gate: gate.socket(),
+            admin: (self.core.table().plan.admin.address.to_string(), self.admin.as_fd()),
+            listeners: self.listeners.bequests(),
+        };
+        let prepared = heir.offer(estate).await?;
+        self.state.save(self.core.overrides())?;
+        Ok(prepared.yours().await?.farewell().await?)
+    }
+
+    /// Readiness fails; then nothing new is accepted; then what runs finishes, or its time is over.
+    pub(super) async fn end(mut self, leave: Leave, mut second: Interval) {
+        let proxy = &self.started.proxy;
+        let shutdown = self.core.table().plan.shutdown;
+        let handed_over = leave == Leave::HandedOver;
+        let limit = match leave {
+            Leave::Told(drain) => drain.unwrap_or(shutdown.drain),
+            Leave::HandedOver => shutdown.drain,
+        };
+        if handed_over {
+            self.listeners.leave_files();
+            self.gate.take().into_iter().for_each(Gate::leave);
+            proxy.succeed();
+        } else {
+            drop(self.gate.take());
+        }
+        let listeners = &mut self.listeners;
+        let draining = async {
+            if !handed_over {
+                proxy.enter(Phase::Notice);
+                sleep(shutdown.notice).await;
+            }
+            proxy.enter(Phase::Draining);
+            listeners.close();
+            if timeout(limit, finish(proxy, handed_over)).await.is_err() {
+                let connections = proxy.connections();
+                tracing::warn!(connections, "the drain is over; cutting what runs");
+            }
+        };
+        tokio::pin!(draining);
+        let mut ticks = 0;
+        loop {
+            // A drain may be long: the watchdog must not bite, and logs are still rotated.
+            tokio::select! {
+                () = &mut draining => break,
+                _ = second.tick() => {
+                    ticks += 1;
+                    if ticks % PROGRESS == 0 {
+                        tracing::info!(connections = proxy.connections(), "draining");
+                    }
+                    // A successor gives its own signs of life; ours would hide that it gives none.
+                    if !handed_over {
+                        systemd::alive();
+                    }
+                }
+                Some(Letter { order, reply, .. }) = self.letters.recv() => {
+                    reply.send(while_ending(&order, handed_over, &proxy.access_log)).ok();
+                }
+            }
+        }
+        proxy.access_log.close();
+    }
+}
+
+/// Returns when no connection is left.
+async fn finish(proxy: &Proxy, handed_over: bool) {
+    if handed_over && timeout(LAST_REQUEST, proxy.idle()).await.is_ok() {
+        return;
+    }
+    proxy.enter(Phase::Parting);
+    proxy.idle().await;
+}
+
+/// What can still be done on the way out.
+fn while_ending(order: &Order, handed_over: bool, log: &AccessLog) -> Answer {
+    match order {
+        Order::ReopenLogs => {
+            log.reopen();
+            Answer::Done
+        }
+        Order::Stop { .. } => Answer::Done,
+        Order::Reload { .. } | Order::Replicas { .. } if handed_over => {
+            Answer::Failed("another Evener took over; ask again, and it will answer".to_owned())
+        }
+        Order::Reload { .. } | Order::Replicas { .. } => {
+            Answer::Failed("Evener is ending".to_owned())
+        }
+    }
+}
