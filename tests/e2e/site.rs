@@ -107,7 +107,10 @@ impl Drop for Process {
 
 impl Process {
     fn spawn(file: &Path, cwd: &Path, flags: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_evener"));
+        // Another binary may be put to the test: one of a release, an installed one.
+        let binary = std::env::var_os("EVENER_BINARY")
+            .map_or_else(|| env!("CARGO_BIN_EXE_evener").into(), PathBuf::from);
+        let mut command = Command::new(binary.canonicalize().unwrap());
         command.arg("run").args(flags).arg("-c").arg(file).stdin(Stdio::null());
         Self::begin(command, cwd)
     }
@@ -255,10 +258,14 @@ impl Site {
         self.process.child.try_wait().unwrap().is_none()
     }
 
+    /// What the kernel tells of the process.
+    pub(crate) fn proc(&self) -> PathBuf {
+        format!("/proc/{}", self.process.child.id()).into()
+    }
+
     /// The highest resident memory so far, in bytes.
     pub(crate) fn peak_memory(&self) -> u64 {
-        let path = format!("/proc/{}/status", self.process.child.id());
-        let status = std::fs::read_to_string(path).unwrap();
+        let status = std::fs::read_to_string(self.proc().join("status")).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }

@@ -1,0 +1,130 @@
+//! Faults of every kind at once, by the ten thousand: every client sees one honest outcome, and nothing is left.
+//!
+//! `EVENER_FAULT_REQUESTS` sets how many requests (50 000), `EVENER_FAULT_SEED` which; `EVENER_BINARY` names another
+//! `evener` than the one cargo built, one of a release for a million.
+#![expect(clippy::unwrap_used, reason = "what starts and asks a proxy is test code too")]
+#![expect(clippy::panic, reason = "a condition that never comes ends its test")]
+
+mod answers;
+#[expect(dead_code, reason = "shared with the end-to-end tests, which use the rest")]
+#[path = "../e2e/client.rs"]
+mod client;
+mod fault;
+mod http1;
+mod http2;
+mod ledger;
+mod plan;
+mod replica;
+#[expect(dead_code, reason = "shared with the end-to-end tests, which use the rest")]
+#[path = "../e2e/site.rs"]
+mod site;
+mod storm;
+mod streams;
+
+use ledger::Ledger;
+use rustix::process::Signal;
+use site::{Site, until};
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Read as _};
+use storm::{Clients, Replicas, calm, memory, metric, open_files, unrest};
+
+/// How often the process is ended in the storm.
+const TIMES: u64 = 4;
+/// Memory that may come beside half as much again.
+const SLACK: u64 = 64 << 20;
+
+#[expect(clippy::disallowed_methods, reason = "the size of a test is given by whoever starts it")]
+fn parameter(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| text.parse().unwrap())
+}
+
+fn requests() -> u64 {
+    parameter("EVENER_FAULT_REQUESTS", 50_000)
+}
+
+fn seed() -> u64 {
+    parameter("EVENER_FAULT_SEED", 20_261_124)
+}
+
+#[expect(clippy::print_stderr, reason = "what a run of a million came to is worth a line")]
+fn report(ledger: &Ledger, more: &str) {
+    eprintln!("seed {}: {:?} {more}", ledger.seed, ledger.tally);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_a_storm_of_faults_every_client_sees_one_outcome_and_nothing_is_left() {
+    let (requests, seed) = (requests(), seed());
+    let ledger = Ledger::new(seed, requests, false);
+    let replicas = Replicas::start(&ledger).await;
+    let site = Site::with(replicas.setup(0)).await;
+    let files = open_files(&site);
+    let clients = Clients::new(&ledger);
+    let mut sizes = Vec::new();
+    // After a fifth it is warm; the two halves of the rest must take the same.
+    for up_to in [requests / 5, requests * 3 / 5, requests] {
+        tokio::select! {
+            () = clients.go(site.address, up_to) => {}
+            () = unrest(&site, &replicas, seed + up_to) => {}
+        }
+        ledger.assert_right();
+        site.reload(&replicas.setup(1)).await;
+        site.reload(&replicas.setup(0)).await;
+        calm(&site, &ledger).await;
+        sizes.push(memory(&site));
+    }
+    let counted = metric(&site, "evener_requests_total{").await;
+    assert_eq!(metric(&site, "evener_access_log_dropped_total").await, 0);
+    let log = site.path().join("access.jsonl");
+    let (mut lines, mut written) = (BufReader::new(File::open(&log).unwrap()), 0);
+    until("the access log is written", || {
+        written += lines.by_ref().split(b'\n').count() as u64;
+        written >= counted
+    })
+    .await;
+    assert_eq!(ledger.read_log(&log), counted, "lines of the log, requests of the metric");
+    report(&ledger, &format!("{counted} counted, memory {sizes:?}\n{}", ledger.lates()));
+    ledger.assert_right();
+    let [late, stale, noticed, unnoticed] = ledger.tally.rare();
+    // Is the machine this busy?
+    assert!(late <= requests / 100, "{late} good answers came too late:\n{}", ledger.lates());
+    assert!(stale <= requests / 1000 + 2, "{stale} were sent on connections that had died");
+    assert!(unnoticed <= 1 + noticed / 10, "{unnoticed} clients left unnoticed, {noticed} noticed");
+    let [warm, half, all] = sizes[..] else { unreachable!("three measures") };
+    let most = warm.max(half);
+    assert!(all <= most + most / 2 || all <= most + SLACK, "memory grows: {sizes:?}");
+    site.reload(&replicas.farewell()).await;
+    until("files are closed", || open_files(&site) <= files + 2).await;
+    assert_eq!(site.count_said("panicked"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shutdown_in_a_storm_ends_what_began_and_a_restart_goes_on() {
+    let (requests, seed) = (requests() / 25, seed() + 1);
+    let ledger = Ledger::new(seed, requests, true);
+    let replicas = Replicas::start(&ledger).await;
+    let mut site = Site::with(replicas.setup(0)).await;
+    let clients = Clients::new(&ledger);
+    for time in 1..=TIMES {
+        let (up_to, halfway) = (requests * time / TIMES, requests * (2 * time - 1) / (2 * TIMES));
+        let address = site.address;
+        let going = async {
+            clients.go(address, up_to).await;
+        };
+        let ending = async {
+            until("half of them were begun", || clients.begun() >= halfway).await;
+            site.signal(Signal::TERM);
+            until("it drains", || site.count_said("Evener is ending") > 0).await;
+            clients.stop(true);
+        };
+        tokio::join!(going, ending);
+        let status = site.ended().await;
+        assert_eq!(status.code(), Some(0), "{status}");
+        until("replicas work for nobody", || ledger.open() == 0).await;
+        assert_eq!(site.count_said("panicked"), 0);
+        clients.stop(false);
+        site.restart().await;
+    }
+    ledger.read_log(&site.path().join("access.jsonl"));
+    report(&ledger, "");
+    ledger.assert_right();
+}
