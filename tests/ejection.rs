@@ -9,10 +9,12 @@ use evener::fleet::Replica;
 use evener::health::{Class, Outcome, Stage, Standing};
 use evener::stats::Moment;
 use evener::table::{Member, Model, Overrides, Tier};
+use parking_lot::RwLock;
 use proptest::prelude::*;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 /// How a request at a replica ends: by its chance of failing.
@@ -125,11 +127,11 @@ fn never(_: &Simulation) -> bool {
 
 #[test]
 fn equal_replicas_are_never_ejected_in_an_hour_however_often_they_fail() {
-    for (seed, rate) in [(1, 0.001), (2, 0.01), (3, 0.05), (4, 0.2), (5, 0.5)] {
-        let mut simulation = Simulation::of(5, "", seed);
+    for (n, rate) in [(5, 0.001), (3, 0.01), (3, 0.05), (2, 0.2), (2, 0.5), (3, 0.5), (5, 0.5)] {
+        let mut simulation = Simulation::of(n, "", 7);
         simulation.run(20.0, 3_600.0, &|_, _| rate, never);
-        eprintln!("{rate}: {} requests, {} failed", simulation.sent, simulation.failed);
-        assert!(simulation.rulings.is_empty(), "{rate}: {:?}", simulation.rulings);
+        eprintln!("{n} at {rate}: {} requests, {} failed", simulation.sent, simulation.failed);
+        assert!(simulation.rulings.is_empty(), "{n} at {rate}: {:?}", simulation.rulings);
     }
 }
 
@@ -250,6 +252,73 @@ fn a_single_replica_and_one_whose_peers_are_out_are_never_ejected() {
     }
     last.run(50.0, 60.0, &|_, _| 1.0, never);
     assert_eq!(last.replica(0).standing(), Standing::Healthy);
+}
+
+/// Threads as the data path has them, against the one writer: claims, endings and rulings cross in every order.
+#[test]
+fn with_many_threads_the_cap_holds_and_trials_stay_single() {
+    let mut simulation = Simulation::of(6, ", ejection: {for: 1s, at_most: 2s}", 7);
+    let model = simulation.model();
+    let version = &model.versions[0];
+    // Held from a pick to its request's begin: simulated time must not make a slow thread's claim an old one.
+    let (clock, ended) = (RwLock::new(Moment::ZERO), AtomicBool::new(false));
+    let trying: Vec<AtomicU32> = (0..6).map(|_| AtomicU32::new(0)).collect();
+    let trials = AtomicU32::new(0);
+    let serve = |seed: u64| {
+        let mut chance = Xoshiro256PlusPlus::seed_from_u64(seed);
+        while !ended.load(Relaxed) {
+            let time = clock.read();
+            let now = *time;
+            let trial =
+                version.members.iter().position(|m| m.replica.try_trial(Duration::ZERO, now));
+            let view = version.view(&model.plan, Tier::Usable, &[], now);
+            let Some(i) = trial.or_else(|| model.plan.balance.pick(&view, 0, None, &mut chance))
+            else {
+                continue;
+            };
+            let replica = &version.members[i].replica;
+            let in_flight = replica.begin(&version.state, now);
+            drop(time);
+            if trial.is_some() {
+                assert_eq!(trying[i].fetch_add(1, Relaxed), 0, "two at once on probation");
+                std::thread::yield_now();
+                trying[i].fetch_sub(1, Relaxed);
+                trials.fetch_add(1, Relaxed);
+            }
+            let failed = i < 4 && chance.random::<f64>() < 0.6;
+            let class = if failed { Class::Reset } else { Class::Success };
+            let latency = Duration::from_millis(5);
+            let outcome = Outcome { class, latency, first_byte: None, bytes: 0, tunnel: false };
+            in_flight.finish(if failed { 502 } else { 200 }, &outcome, now);
+        }
+    };
+    std::thread::scope(|scope| {
+        for seed in 0..3 {
+            let serve = &serve;
+            scope.spawn(move || serve(seed));
+        }
+        while trials.load(Relaxed) < 100 && simulation.now.as_secs_f64() < 3_600.0 {
+            simulation.now = simulation.now + Duration::from_millis(20);
+            *clock.write() = simulation.now;
+            let rulings = simulation.core.judge_suspects(simulation.now);
+            simulation.note(rulings);
+            if simulation.now.since(simulation.ticked) >= Duration::from_secs(1) {
+                simulation.ticked = simulation.now;
+                let rulings = simulation.core.tick(simulation.now);
+                simulation.note(rulings);
+            }
+            std::thread::yield_now();
+        }
+        ended.store(true, Relaxed);
+    });
+    assert!(trials.load(Relaxed) >= 100, "only {}", trials.load(Relaxed));
+    assert!((1..=3).contains(&simulation.most_out), "{}", simulation.most_out);
+    assert!((0..6).all(|i| simulation.replica(i).in_flight() == 0));
+    let (until, healthy) = (simulation.now.as_secs_f64() + 60.0, |s: &Simulation| {
+        s.standings().iter().all(|s| *s == Standing::Healthy)
+    });
+    simulation.run(50.0, until, &|_, _| 0.0, healthy);
+    assert!(healthy(&simulation), "{:?}", simulation.standings());
 }
 
 #[derive(Clone, Debug)]

@@ -26,13 +26,13 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 /// Serve: the proxy, its health checks and the admin page
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
-SIGHUP reloads the file, SIGUSR1 reopens the logs, SIGTERM ends in good order: readiness fails, what runs
-finishes, and a second SIGTERM ends at once. The file is also reloaded whenever it changes.
+SIGHUP reloads the file, SIGUSR1 reopens the logs, SIGTERM ends in good order: readiness fails,
+what runs finishes, and a second SIGTERM ends at once. The file is reloaded whenever it changes.
 
-With --takeover, a new binary replaces the one that runs: it takes its sockets, so that no connection is refused, and
-its state; the old one finishes what it runs, for `shutdown.drain` at most, and ends. Before the new one serves, any
-error of it ends it and the old one serves on. When none runs, it starts as usual. Sockets that systemd passes are
-served too (systemd/README.md).
+With --takeover, a new process replaces the one that runs: it takes its sockets, so that no
+connection is refused, and its state; the old one finishes what it runs, for `shutdown.drain` at
+most, and ends. Until the new one serves, whatever ends it leaves the old one serving. When none
+runs, it starts as usual. Sockets that systemd passes are served, too (systemd/README.md).
 
 Examples:
   evener run                      ./evener.yaml, else /etc/evener/evener.yaml
@@ -92,14 +92,14 @@ async fn serve(
     // Asked for before anything can be told to end.
     let signals = Signals::new()?;
     let heritage = Heritage::claim(&checked.plan.state_dir, takeover, activated).await?;
-    let Opened { runner, started, admin, heritage } = open(file, checked, heritage).await?;
+    let Opened { mut runner, started, admin, heritage } = open(file, checked, heritage).await?;
     for (name, address) in started.addresses.load().iter() {
         println!("listening {name} {}", url(address));
     }
     println!("listening admin http://{admin}");
     println!("ready");
     std::io::stdout().flush().ok();
-    heritage.serves().await?;
+    runner.succeed(heritage).await?;
     systemd::ready();
     tokio::select! {
         () = runner.run() => Ok(ExitCode::SUCCESS),

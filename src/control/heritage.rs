@@ -107,7 +107,7 @@ impl Heritage {
     }
 
     /// Says that this process serves, and waits until it is alone.
-    pub async fn serves(self) -> Result<(), ClaimError> {
+    pub(super) async fn serves(self) -> Result<(), ClaimError> {
         let Self { dir, whence, .. } = self;
         let Whence::Used(Some(taking)) = whence else { return Ok(()) };
         taking.started().await.map_err(|broken| ClaimError::Broken(dir, broken))

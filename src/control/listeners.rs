@@ -11,6 +11,8 @@ use std::sync::Arc;
 #[derive(Debug, Default)]
 pub(super) struct Listeners {
     bound: Vec<(ListenerPlan, Listener)>,
+    /// Those whose files are ours once the process before is gone.
+    promised: Vec<String>,
 }
 
 /// What a plan needs, with every new socket bound already: putting it in force cannot fail for lack of a port.
@@ -84,7 +86,10 @@ impl Listeners {
             let listener = match place {
                 Place::Fresh(socket) => inherit(proxy, &plan, socket, true)?,
                 Place::Inherited(Inherited { socket, owns_file, .. }) => {
-                    inherit(proxy, &plan, socket, owns_file)?
+                    if owns_file {
+                        self.promised.push(plan.name.clone());
+                    }
+                    inherit(proxy, &plan, socket, false)?
                 }
                 Place::Kept(i) => {
                     let kept = old.get_mut(i).and_then(Option::take);
@@ -118,7 +123,15 @@ impl Listeners {
     /// The files of unix sockets are a successor's now.
     pub(super) fn leave_files(&self) {
         for (_, listener) in &self.bound {
-            listener.leave_file();
+            listener.set_owns_file(false);
+        }
+    }
+
+    /// The process before is gone: the files of its unix sockets are ours.
+    pub(super) fn own_files(&mut self) {
+        let promised = std::mem::take(&mut self.promised);
+        for (_, listener) in self.bound.iter().filter(|(plan, _)| promised.contains(&plan.name)) {
+            listener.set_owns_file(true);
         }
     }
 

@@ -84,12 +84,13 @@ impl Runner {
         let events = Arc::new(Events::default());
         let current = Arc::new(ArcSwap::new(Arc::clone(&table)));
         let proxy = Arc::new(Proxy::new(current, clock, Arc::clone(&meters), access_log));
+        // Before anything is accepted, which an error would cut.
+        state.save(core.overrides()).context("cannot write the state")?;
         let mut listeners = Listeners::default();
         listeners.commit(&proxy, prepared).context("cannot serve a bound socket")?;
         let suspects = Arc::clone(core.suspects());
         let mut prober = Prober::new(Arc::clone(&events), suspects, clock);
         prober.follow(&table);
-        state.save(core.overrides()).context("cannot write the state")?;
         let at = stamp();
         meters.reloaded(ReloadResult::Applied, at);
         let first = Loaded {

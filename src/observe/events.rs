@@ -13,7 +13,7 @@ pub struct Event {
     /// Counts from 1 in this process.
     pub id: u64,
     pub at: jiff::Timestamp,
-    /// Kebab-case: `reload`, `standing`, `ejection`, `drain`, `listener`, `shutdown`.
+    /// Kebab-case: `reload`, `standing`, `ejection`, `drain`, `listener`, `shutdown`, `handover`.
     pub kind: &'static str,
     /// One English sentence.
     pub message: String,

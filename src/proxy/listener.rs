@@ -100,7 +100,7 @@ fn bind_unix(path: &Path) -> io::Result<OwnedFd> {
     Ok(socket.into())
 }
 
-/// Begins accepting on a bound socket, wherever it comes from. A unix socket's file is removed at the end if we own it.
+/// Begins accepting on a bound socket, wherever it comes from. A unix socket's file is removed at the end if it is ours.
 pub fn inherit(
     proxy: &Arc<Proxy>,
     plan: &ListenerPlan,
@@ -150,10 +150,10 @@ impl Listener {
         matches!(&*self.bound, Bound::Unix(_, file) if file.ours.load(Relaxed))
     }
 
-    /// Leaves a unix socket's file to the process that serves on.
-    pub fn leave_file(&self) {
+    /// Whether a unix socket's file is ours to remove, or another process serves on.
+    pub fn set_owns_file(&self, owns: bool) {
         if let Bound::Unix(_, file) = &*self.bound {
-            file.ours.store(false, Relaxed);
+            file.ours.store(owns, Relaxed);
         }
     }
 }

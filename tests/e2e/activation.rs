@@ -1,6 +1,6 @@
 //! Sockets that were bound before Evener was started, passed as systemd passes them.
 use crate::client::{Request, send};
-use crate::site::{Process, Setup, eventually, text_of, until};
+use crate::site::{Process, Setup, text_of, until};
 use crate::upstream::Mock;
 use rustix::process::Signal;
 use std::net::{SocketAddr, TcpListener};
@@ -80,7 +80,8 @@ async fn a_socket_that_nobody_names_is_warned_about() {
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
     let process = activated(dir.path(), &text, "other", socket).await;
-    assert!(process.warned(&format!("systemd passed the socket `other` ({address})")));
+    let warning = format!("systemd passed the socket `other` ({address})");
+    until("it says so", || process.warned(&warning)).await;
     assert!(tokio::net::TcpStream::connect(address).await.is_err(), "nobody waits in it for ever");
 }
 
@@ -108,8 +109,5 @@ async fn what_is_no_listening_socket_is_warned_about_and_left() {
     let dir = tempfile::tempdir().unwrap();
     let file = std::fs::File::create(dir.path().join("a file")).unwrap();
     let process = activated(dir.path(), &text, "public", file).await;
-    eventually("it says so", async || {
-        process.warned("systemd passed what cannot be listened on").then_some(())
-    })
-    .await;
+    until("it says so", || process.warned("systemd passed what cannot be listened on")).await;
 }

@@ -3,6 +3,7 @@ use crate::client::{Client, Reply, Request, send};
 use crate::site::{Setup, Site, eventually};
 use crate::upstream::{Mock, Upstream};
 use evener::mock::Knobs;
+use evener::stats::{Clock as _, MonotonicClock};
 use serde_json::{Value, json};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
@@ -92,16 +93,17 @@ async fn one_of_four_that_always_fails_costs_few_answers_and_its_ejection_is_exp
     assert_eq!(states(&site).await, ["healthy", "ejected", "healthy", "healthy"]);
     let replica = replicas(&site).await.swap_remove(1);
     let (reason, ejection) = (replica["reason"].as_str().unwrap(), &replica["ejection"]);
-    assert!(reason.starts_with("failed ") && reason.ends_with("server_error ×5"), "{reason}");
+    assert!(reason.starts_with("failed ") && reason.contains(": server_error ×"), "{reason}");
     assert_eq!((&ejection["cause"], &ejection["count"]), (&json!("server_error"), &json!(1)));
     let evidence = &ejection["evidence"];
-    assert_eq!((&evidence["failures"], &evidence["peers_failures"]), (&json!(5), &json!(0)));
+    assert!((5..=8).contains(&evidence["failures"].as_u64().unwrap()), "{evidence}");
+    assert_eq!(evidence["peers_failures"], 0);
     assert!(evidence["peers_requests"].as_u64().unwrap() > 0, "{evidence}");
     assert_eq!(evidence["last"].as_array().unwrap().last().unwrap(), "server_error");
     let left = ejection["seconds_left"].as_f64().unwrap();
     assert!((1.0..=12.0).contains(&left), "{left}");
     let text = told(&site, &["status", "m"]);
-    assert!(text.contains(" s left; failed 5 of "), "{text}");
+    assert!(text.contains(" s left; failed "), "{text}");
     let events = ask(&site, Request::get("/api/v1/events")).await.text();
     assert!(events.contains("is ejected for ") && events.contains(reason), "{events}");
     assert_eq!(site.count_said("is ejected for "), 1);
@@ -112,6 +114,23 @@ async fn one_of_four_that_always_fails_costs_few_answers_and_its_ejection_is_exp
         metrics.contains(&format!("evener_ejections_total{{{labels},cause=\"server_error\"}} 1"))
     );
     assert!(metrics.contains(&format!("evener_replica_state{{{labels},state=\"ejected\"}} 1")));
+}
+
+#[tokio::test]
+async fn one_of_five_that_fails_three_times_in_ten_is_out_within_eight_seconds() {
+    let mocks = mocks(5).await;
+    let site = Site::with(models(&mocks, "")).await;
+    turn(&mocks[2], r#"{"error": "30%"}"#).await;
+    let clock = MonotonicClock::new();
+    // A hundred a second.
+    let mut pace = tokio::time::interval(std::time::Duration::from_millis(10));
+    let mut client = Client::connect(site.address, false).await.unwrap();
+    while site.count_said("is ejected for ") == 0 {
+        pace.tick().await;
+        client.send(completion()).await.unwrap();
+        assert!(clock.now().as_secs_f64() < 8.0, "{:?}", replicas(&site).await);
+    }
+    assert_eq!(states(&site).await[2], "ejected");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,5 +1,5 @@
 //! A new process takes over from one that runs: nothing is refused, nothing is cut, and a failure changes nothing.
-use crate::client::{Client, Request, Wire, send};
+use crate::client::{Client, Raw, Request, Wire, send};
 use crate::site::{Setup, Site, eventually, text_of, until};
 use crate::upstream::Mock;
 use evener::mock::Knobs;
@@ -141,7 +141,7 @@ async fn two_takeovers_under_load_refuse_nothing_and_cut_no_stream() {
         load.goes_on().await;
         all_whole(streams).await;
         assert!(old.ended().await.success(), "the old one ends by itself");
-        assert!(old.warned("took over"));
+        until("it says why", || old.warned("took over")).await;
         let replicas = status(&site).await["models"][0]["versions"][0]["replicas"].clone();
         let draining = replicas.as_array().unwrap().iter().find(|r| r["url"] == b.url()).unwrap();
         assert_eq!(draining["state"], "draining", "orders are remembered");
@@ -166,10 +166,39 @@ async fn sigterm_and_a_drained_replica_end_with_whole_streams() {
 }
 
 #[tokio::test]
+async fn a_connection_at_rest_may_ask_once_more_and_is_told_to_go() {
+    let mock = slow_streams().await;
+    let mut site = Site::with(setup(&[&mock])).await;
+    let mut kept = [
+        Client::connect(site.address, false).await.unwrap(),
+        Client::connect(site.address, false).await.unwrap(),
+    ];
+    for client in &mut kept {
+        assert_eq!(
+            client.send(Request::get("/headers")).await.unwrap().header("connection"),
+            "keep-alive"
+        );
+    }
+    let mut silent = Raw::connect(site.address).await;
+    // Accepted in order: once a later one is answered, the old one has this one.
+    site.send(Request::get("/headers")).await;
+    let mut old = site.take_over().await;
+    until("it has let go", || old.warned("took over")).await;
+    for (client, path) in kept.iter_mut().zip(["/headers", "/healthz"]) {
+        let reply = client.send(Request::get(path)).await.expect("it is answered");
+        assert_eq!((reply.status, reply.header("connection")), (200, "close"), "{path}");
+    }
+    silent.write("GET /headers HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    let (answer, reset) = silent.read_to_end().await;
+    assert!(answer.starts_with("HTTP/1.1 200") && !reset, "{answer}");
+    assert!(old.ended().await.success());
+}
+
+#[tokio::test]
 async fn without_one_to_take_over_from_it_starts_as_usual() {
     let mock = slow_streams().await;
     let site = Site::flagged(setup(&[&mock]), &["--takeover"]).await;
-    assert_eq!(site.count_said("no Evener to take over from"), 1);
+    until("it says so", || site.count_said("no Evener to take over from") == 1).await;
     assert_eq!(site.send(Request::get("/headers")).await.status, 200);
     let socket = std::fs::metadata(site.path().join("state/takeover.sock")).unwrap();
     assert_eq!(socket.permissions().mode() & 0o777, 0o600);
@@ -195,6 +224,21 @@ async fn a_new_one_that_cannot_start_leaves_the_old_one_serving() {
         assert_eq!(site.send(Request::get("/headers")).await.status, 200);
     }
     until("the old one says so", || site.count_said("failed, this Evener serves on") == 1).await;
+}
+
+#[tokio::test]
+async fn a_new_one_that_cannot_read_the_state_gives_everything_back() {
+    let mock = slow_streams().await;
+    let mut site = Site::with(setup(&[&mock])).await;
+    std::fs::write(site.path().join("state/state.json"), "{").unwrap();
+    let (code, stderr) = site.fail_to_take_over().await;
+    assert_eq!(code, Some(1), "{stderr}");
+    assert!(stderr.contains("state.json"), "{stderr}");
+    assert_eq!(site.send(Request::get("/headers")).await.status, 200);
+    until("the old one says so", || site.count_said("failed, this Evener serves on") == 1).await;
+    // It has written its state anew, and can be asked again.
+    let mut old = site.take_over().await;
+    assert!(old.ended().await.success());
 }
 
 /// A conversation with the old one, by hand.

@@ -252,7 +252,7 @@ impl Ledger {
                 }
                 if matches!(plan.fault, Fault::Good(_) | Fault::Stream(_)) && may.whole {
                     // The access log must tell of a limit that was reached.
-                    self.late(plan, "cut");
+                    self.late(plan, &format!("cut after {} bytes", answer.body.len()));
                     return Ok(Line::Status(504));
                 }
                 Err(format!("cut: {}", shown(&answer)))

@@ -22,14 +22,14 @@ pub(in crate::control) struct Gate {
     socket: Arc<UnixListener>,
     heirs: mpsc::Receiver<Heir>,
     task: AbortHandle,
-    /// Somebody else listens there now.
-    left: bool,
+    /// Its file goes when this goes; not while another process listens there, too.
+    owns_file: bool,
 }
 
 impl Drop for Gate {
     fn drop(&mut self) {
         self.task.abort();
-        if !self.left {
+        if self.owns_file {
             fs::remove_file(&self.path).ok();
         }
     }
@@ -52,17 +52,19 @@ impl Gate {
         // Before it listens: nobody gets in by the rights that a lax umask gave it.
         fs::set_permissions(&path, Permissions::from_mode(0o600))?;
         socket.listen(8)?;
-        Self::adopt(dir, socket.into())
+        let mut gate = Self::adopt(dir, socket.into())?;
+        gate.own_file();
+        Ok(gate)
     }
 
-    /// Goes on with the socket of the one before.
+    /// Goes on with the socket of the one before, whose file it stays.
     pub(in crate::control) fn adopt(dir: &Path, socket: OwnedFd) -> io::Result<Self> {
         let socket = std::os::unix::net::UnixListener::from(socket);
         socket.set_nonblocking(true)?;
         let socket = Arc::new(UnixListener::from_std(socket)?);
         let (into, heirs) = mpsc::channel(1);
         let task = tokio::spawn(welcome(Arc::clone(&socket), into)).abort_handle();
-        Ok(Self { path: Self::path(dir), socket, heirs, task, left: false })
+        Ok(Self { path: Self::path(dir), socket, heirs, task, owns_file: false })
     }
 
     pub(in crate::control) fn socket(&self) -> BorrowedFd<'_> {
@@ -74,9 +76,14 @@ impl Gate {
         self.heirs.recv().await
     }
 
+    /// The one before is gone.
+    pub(in crate::control) fn own_file(&mut self) {
+        self.owns_file = true;
+    }
+
     /// Leaves the file to the successor, who listens there.
     pub(in crate::control) fn leave(mut self) {
-        self.left = true;
+        self.owns_file = false;
     }
 }
 

@@ -1,6 +1,7 @@
-//! The ways out: told to end, or succeeded by another Evener.
+//! From one process to the next: succeeding another Evener, being succeeded, and the ways out.
 use super::Runner;
 use crate::control::handover::{Broken, Estate, Gate, Heir};
+use crate::control::heritage::{ClaimError, Heritage};
 use crate::control::order::{Answer, Letter, Order};
 use crate::control::systemd;
 use crate::observe::AccessLog;
@@ -43,6 +44,14 @@ pub(super) async fn knocked(gate: &mut Option<Gate>) -> Option<Heir> {
 }
 
 impl Runner {
+    /// Says to whoever served before that this one does. When it returns, this one is alone.
+    pub async fn succeed(&mut self, heritage: Heritage) -> Result<(), ClaimError> {
+        heritage.serves().await?;
+        self.listeners.own_files();
+        self.gate.iter_mut().for_each(Gate::own_file);
+        Ok(())
+    }
+
     pub(super) fn announce_end(&self, who: &str, reason: Option<&str>) {
         systemd::stopping();
         self.started.events.announce("shutdown", "Evener is ending".to_owned(), who, reason);
