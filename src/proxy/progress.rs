@@ -54,7 +54,7 @@ pub(super) struct Progress<'a> {
     /// The head of the response was taken.
     pub(super) headed: bool,
     pub(super) upgraded: bool,
-    /// An event stream's head, kept back until its first byte.
+    /// The response's head, kept back until its first byte.
     pub(super) held: Option<Box<ResponseHeader>>,
     pub(super) event_stream: bool,
     pub(super) last_chunk: Option<Moment>,

@@ -95,7 +95,8 @@ impl Exchange<'_> {
     ) -> Result<Relayed, Trouble> {
         let timeouts = &placed.model.plan.timeouts;
         upstream.set_write_timeout(Some(timeouts.between_chunks));
-        let rest = self.send_request(placed, head, upstream, reins).await?;
+        let sent = self.send_request(placed, head, upstream, reins).await;
+        let rest = sent.map_err(|trouble| self.before_any_answer(trouble))?;
         let progress = Progress {
             upgrade: placed.upgrading,
             sent: matches!(placed.body, Body::Whole(..)) && rest.is_empty(),
@@ -103,7 +104,13 @@ impl Exchange<'_> {
         };
         let relayed = self.pump(upstream, progress).await;
         self.duplex(reins, false);
-        relayed
+        relayed.map_err(|trouble| self.before_any_answer(trouble))
+    }
+
+    /// A replica that takes no more of a request sends no first byte either.
+    fn before_any_answer(&self, trouble: Trouble) -> Trouble {
+        let stalled = matches!(trouble, Trouble::Stalled);
+        if stalled && !self.answer_seen { Trouble::FirstByte } else { trouble }
     }
 
     /// Relays the response of a replica that has begun to answer.

@@ -56,7 +56,9 @@ impl Exchange<'_> {
             self.session.set_keepalive(None);
         }
         let done = upstream.response_done() && !at.upgraded && !at.primed;
-        if at.event_stream && !done && at.sent {
+        // While its head is held, a replica that fails can still be told from one that answers, and another be asked.
+        // gRPC's metadata may be waited for.
+        if !done && at.sent && !at.upgraded && !is_grpc(&head) {
             at.held = Some(head);
             return Ok(None);
         }
@@ -204,6 +206,11 @@ impl Exchange<'_> {
 /// The status of a gRPC answer: in its trailers, or in the head of one without a body.
 fn grpc_status(headers: &HeaderMap) -> Option<u16> {
     headers.get("grpc-status")?.to_str().ok()?.trim().parse().ok()
+}
+
+fn is_grpc(head: &ResponseHeader) -> bool {
+    let kind = head.headers.get(header::CONTENT_TYPE).map(header::HeaderValue::as_bytes);
+    kind.is_some_and(|kind| kind.starts_with(b"application/grpc"))
 }
 
 /// Events that can be read, and written to: not compressed.

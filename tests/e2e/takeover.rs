@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::UnixStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinSet;
 
 const STREAM: &str = r#"{"model":"m","stream":true,"messages":[]}"#;
@@ -192,6 +192,26 @@ async fn a_connection_at_rest_may_ask_once_more_and_is_told_to_go() {
     let (answer, reset) = silent.read_to_end().await;
     assert!(answer.starts_with("HTTP/1.1 200") && !reset, "{answer}");
     assert!(old.ended().await.success());
+}
+
+#[tokio::test]
+async fn an_old_one_that_drains_is_in_nobodys_way() {
+    let mock = slow_streams().await;
+    let mut site = Site::with(setup(&[&mock])).await;
+    let streams = fifty_streams(site.address).await;
+    let mut old = site.take_over().await;
+    until("it has let go", || old.warned("took over")).await;
+    // The new one dies, and is started again in the ordinary way.
+    let addresses = [site.address, site.admin];
+    site.restart().await;
+    for address in addresses {
+        let gone = async || TcpStream::connect(address).await.is_err().then_some(());
+        eventually("nobody holds the old sockets", gone).await;
+    }
+    assert_eq!(site.send(Request::get("/headers")).await.status, 200);
+    all_whole(streams).await;
+    assert!(old.ended().await.success());
+    assert!(site.path().join("state/takeover.sock").exists());
 }
 
 #[tokio::test]

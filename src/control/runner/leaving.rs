@@ -113,22 +113,34 @@ impl Runner {
     }
 
     /// Readiness fails; then nothing new is accepted; then what runs finishes, or its time is over.
-    pub(super) async fn end(mut self, leave: Leave, mut second: Interval) {
-        let proxy = &self.started.proxy;
-        let shutdown = self.core.table().plan.shutdown;
+    pub(super) async fn end(self, leave: Leave, mut second: Interval) {
+        let Self {
+            core,
+            state,
+            gate,
+            admin,
+            mut listeners,
+            prober: _prober,
+            started,
+            mut letters,
+            ..
+        } = self;
+        let proxy = &started.proxy;
+        let shutdown = core.table().plan.shutdown;
         let handed_over = leave == Leave::HandedOver;
         let limit = match leave {
             Leave::Told(drain) => drain.unwrap_or(shutdown.drain),
             Leave::HandedOver => shutdown.drain,
         };
+        // Nothing is held that a successor has: should it die, the next one must be able to start.
+        let _held = (!handed_over).then_some((state, admin));
         if handed_over {
-            self.listeners.leave_files();
-            self.gate.take().into_iter().for_each(Gate::leave);
+            listeners.leave_files();
+            gate.into_iter().for_each(Gate::leave);
             proxy.succeed();
         } else {
-            drop(self.gate.take());
+            drop(gate);
         }
-        let listeners = &mut self.listeners;
         let draining = async {
             if !handed_over {
                 proxy.enter(Phase::Notice);
@@ -157,7 +169,7 @@ impl Runner {
                         systemd::alive();
                     }
                 }
-                Some(Letter { order, reply, .. }) = self.letters.recv() => {
+                Some(Letter { order, reply, .. }) = letters.recv() => {
                     reply.send(while_ending(&order, handed_over, &proxy.access_log)).ok();
                 }
             }
