@@ -13,7 +13,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 const WORKERS: usize = 128;
@@ -33,6 +33,9 @@ pub(crate) struct Replicas {
     /// Where nobody listens.
     nobody: SocketAddr,
 }
+
+/// Files written so far.
+static SETUPS: AtomicUsize = AtomicUsize::new(0);
 
 impl Replicas {
     pub(crate) async fn start(ledger: &Arc<Ledger>) -> Self {
@@ -64,8 +67,10 @@ impl Replicas {
         let closing: Vec<_> = self.closing.iter().collect();
         let limits = "health: false, slow_start: 0s, timeouts: {connect: 1s, first_byte: 700ms, between_chunks: 700ms, total: 4s}";
         let share = 70 + seed % 20;
+        // A file like the last one would be no news, and waited for in vain.
+        let number = SETUPS.fetch_add(1, SeqCst);
         let setup = Setup::new(format!(
-            "# {seed}\ntelemetry: {{access_log: {{file: ../access.jsonl}}}}\nroutes:\n\
+            "# {number}\ntelemetry: {{access_log: {{file: ../access.jsonl}}}}\nroutes:\n\
              \x20 - {{match: {{path: /raw/*}}, model: m}}\n\
              \x20 - {{match: {{path: /streams/*}}, model: streams}}\n\
              \x20 - {{match: {{path: /shaky/*}}, model: shaky}}\n\
