@@ -29,6 +29,9 @@ impl Fate {
     }
 }
 
+/// A replica that goes from bad to good and back each second is news once in so long.
+const QUIET: Duration = Duration::from_mins(1);
+
 /// A replica's ejections: what picks read, and the rest behind a lock that is seldom taken.
 #[derive(Debug, Default)]
 pub(super) struct Custody {
@@ -54,6 +57,8 @@ struct File {
     reason: Option<Arc<str>>,
     /// Why it is not ejected.
     refused: Option<Arc<str>>,
+    /// When that was last news.
+    told: Option<Moment>,
     /// What its last trial failed with.
     failed: Option<Cause>,
     /// Its time is over, and its prober knows.
@@ -202,7 +207,12 @@ impl Replica {
         file.cause = Some(evidence.cause());
         file.seen = Some((evidence, recent));
         file.refused = Some(format!("{why}: it {}", evidence.sentence(now)).into());
-        !self.custody.refused.swap(true, Relaxed)
+        self.custody.refused.store(true, Relaxed);
+        let news = file.told.is_none_or(|told| now.since(told) >= QUIET);
+        if news {
+            file.told = Some(now);
+        }
+        news
     }
 
     /// The refused one behaves again. A score that only wavers is no end of it.
