@@ -29,6 +29,8 @@ pub struct Listener {
     pub address: ListenAddress,
     settings: Arc<ArcSwap<ListenerPlan>>,
     bound: Arc<Bound>,
+    /// Of a unix socket. It goes with this handle, not with the accept loop, which may end after the process has.
+    file: Option<SocketFile>,
     /// Dropped with the listener: ends the accept loop.
     _stop: watch::Sender<()>,
 }
@@ -43,8 +45,7 @@ pub(super) struct Door {
 #[derive(Debug)]
 enum Bound {
     Tcp(TcpListener),
-    /// With its file, to remove it at the end.
-    Unix(UnixListener, SocketFile),
+    Unix(UnixListener),
 }
 
 /// A socket's file, removed when nobody listens on it any more.
@@ -110,16 +111,16 @@ pub fn inherit(
     let socket = Socket::from(socket);
     socket.set_nonblocking(true)?;
     // The socket itself knows best: systemd's need not be of the address that the plan says.
-    let (bound, address) = match socket.local_addr()?.as_pathname() {
+    let (bound, address, file) = match socket.local_addr()?.as_pathname() {
         None => {
             let tcp = TcpListener::from_std(socket.into())?;
             let address = ListenAddress::Tcp(tcp.local_addr()?);
-            (Bound::Tcp(tcp), address)
+            (Bound::Tcp(tcp), address, None)
         }
         Some(path) => {
             let file = SocketFile { path: path.to_owned(), ours: AtomicBool::new(owns_file) };
             let address = ListenAddress::Unix(path.to_owned());
-            (Bound::Unix(UnixListener::from_std(socket.into())?, file), address)
+            (Bound::Unix(UnixListener::from_std(socket.into())?), address, Some(file))
         }
     };
     let settings = Arc::new(ArcSwap::from_pointee(plan.clone()));
@@ -128,7 +129,7 @@ pub fn inherit(
     let door = Arc::new(Door { settings: Arc::clone(&settings), meter });
     let bound = Arc::new(bound);
     tokio::spawn(accept_loop(Arc::clone(proxy), Arc::clone(&bound), door, stopped));
-    Ok(Listener { address, settings, bound, _stop: stop })
+    Ok(Listener { address, settings, bound, file, _stop: stop })
 }
 
 impl Listener {
@@ -141,18 +142,18 @@ impl Listener {
     pub fn socket(&self) -> BorrowedFd<'_> {
         match &*self.bound {
             Bound::Tcp(tcp) => tcp.as_fd(),
-            Bound::Unix(unix, _) => unix.as_fd(),
+            Bound::Unix(unix) => unix.as_fd(),
         }
     }
 
     /// Will a unix socket's file be removed at the end?
     pub fn owns_file(&self) -> bool {
-        matches!(&*self.bound, Bound::Unix(_, file) if file.ours.load(Relaxed))
+        self.file.as_ref().is_some_and(|file| file.ours.load(Relaxed))
     }
 
     /// Whether a unix socket's file is ours to remove, or another process serves on.
     pub fn set_owns_file(&self, owns: bool) {
-        if let Bound::Unix(_, file) = &*self.bound {
+        if let Some(file) = &self.file {
             file.ours.store(owns, Relaxed);
         }
     }
@@ -201,7 +202,7 @@ impl Bound {
                 tcp.set_nodelay(true)?;
                 Ok((Raw::Tcp(tcp), peer.ip().to_canonical()))
             }
-            Self::Unix(listener, _) => {
+            Self::Unix(listener) => {
                 let (unix, _) = listener.accept().await?;
                 Ok((Raw::Unix(unix), Ipv4Addr::LOCALHOST.into()))
             }
