@@ -1,6 +1,7 @@
 #![doc = include_str!("README.md")]
 pub mod admin;
 pub mod balance;
+pub mod canary;
 pub mod cli;
 pub mod config;
 pub mod control;

@@ -9,31 +9,35 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("balance", &["stats"]),
     ("health", &["stats"]),
     ("dialect", &[]),
+    ("canary", &["stats"]),
     ("wire", &["stats"]),
-    ("fleet", &["stats", "balance", "health", "dialect", "wire"]),
-    ("table", &["stats", "balance", "health", "dialect", "wire", "fleet"]),
-    ("config", &["stats", "balance", "health", "dialect", "table"]),
-    ("observe", &["stats", "balance", "health", "dialect", "fleet", "table"]),
-    ("proxy", &["stats", "balance", "health", "dialect", "wire", "fleet", "table", "observe"]),
+    ("fleet", &["stats", "canary", "balance", "health", "dialect", "wire"]),
+    ("table", &["stats", "canary", "balance", "health", "dialect", "wire", "fleet"]),
+    ("config", &["stats", "canary", "balance", "health", "dialect", "table"]),
+    ("observe", &["stats", "canary", "balance", "health", "dialect", "fleet", "table"]),
+    (
+        "proxy",
+        &["stats", "canary", "balance", "health", "dialect", "wire", "fleet", "table", "observe"],
+    ),
     (
         "control",
         &[
-            "stats", "balance", "health", "dialect", "wire", "fleet", "table", "config", "observe",
-            "proxy",
+            "stats", "canary", "balance", "health", "dialect", "wire", "fleet", "table", "config",
+            "observe", "proxy",
         ],
     ),
     (
         "admin",
         &[
-            "stats", "balance", "health", "dialect", "fleet", "table", "config", "control",
-            "observe",
+            "stats", "canary", "balance", "health", "dialect", "fleet", "table", "config",
+            "control", "observe",
         ],
     ),
     ("mock", &["stats", "dialect"]),
 ];
 
 /// The rooms that decide: no clock, socket, file, lock, log or task.
-const PURE: [&str; 4] = ["stats", "balance", "health", "dialect"];
+const PURE: [&str; 5] = ["stats", "canary", "balance", "health", "dialect"];
 const IMPURE_WORDS: [&str; 9] = [
     "tokio::",
     "async fn",

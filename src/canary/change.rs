@@ -1,0 +1,109 @@
+//! The changes of a canary that several ways lead to, and what they are made of.
+use super::burst::Burst;
+use super::proof::Proof;
+use super::rollout::{Effect, Ending, Occasion, RollOut, Stage};
+use super::{CanaryPlan, Judged};
+use crate::stats::Moment;
+
+/// Speed is compared while the candidate's load by weight is at most so many times the stable one.
+const FAIR_LOAD: f64 = 2.0;
+/// Below one request at a time nothing is overloaded.
+const IDLE_LOAD: f64 = 1.0;
+
+impl RollOut {
+    pub fn plan(&self) -> &CanaryPlan {
+        &self.plan
+    }
+
+    /// What the verdict is about.
+    pub fn judged(&self) -> &Judged {
+        &self.judged
+    }
+
+    pub(super) fn stage(&self) -> Stage {
+        self.memory.stage
+    }
+
+    /// Seconds since it began; the time between a stop and a start is none.
+    pub(super) fn age(&self, now: Moment) -> f64 {
+        self.before + now.since(self.epoch).as_secs_f64()
+    }
+
+    /// Is there still something to decide?
+    pub fn is_live(&self) -> bool {
+        matches!(self.memory.stage, Stage::Running | Stage::Paused | Stage::Undecided)
+    }
+
+    /// When requests begin to be judged; `None`: not before the candidate has a usable replica.
+    pub(super) fn judged_from(&self) -> Option<f64> {
+        self.memory.usable_since.map(|since| since + self.plan.warmup.as_secs_f64())
+    }
+
+    pub(super) fn is_judging(&self, age: f64) -> bool {
+        self.judged_from().is_some_and(|from| age >= from)
+    }
+
+    /// A candidate on too few replicas is slow for want of replicas, and one that idles looks fast.
+    pub(super) fn equal_load(&self) -> bool {
+        let [candidate, stable] = self.memory.loads;
+        candidate <= IDLE_LOAD || candidate <= FAIR_LOAD * stable
+    }
+
+    /// The step before the one that gives everything: no other side is left to compare with at that one.
+    pub(super) fn last_judged(&self) -> usize {
+        self.plan.steps.len().saturating_sub(2)
+    }
+
+    pub(super) fn step_share(&self) -> f64 {
+        if self.plan.aa { 0.5 } else { self.plan.steps[self.memory.step] / 100.0 }
+    }
+
+    pub(super) fn enter_step(&mut self, age: f64) {
+        self.memory.share = self.step_share();
+        self.memory.step_since = age;
+        self.memory.samples = 0;
+        self.memory.proofs.iter_mut().for_each(Proof::step);
+    }
+
+    pub(super) fn set_stage(&mut self, stage: Stage, because: String) {
+        self.memory.stage = stage;
+        self.memory.because = because;
+    }
+
+    /// Nothing of what was seen counts any more.
+    pub(super) fn forget_evidence(&mut self, age: f64) {
+        self.memory.proofs = self.plan.checks.iter().map(Proof::new).collect();
+        self.memory.burst = Burst::default();
+        self.memory.burst.mark(0.0, age);
+        self.memory.evidence_since = age;
+        self.memory.failing_since = None;
+        self.memory.samples = 0;
+    }
+
+    /// An A/A test moves nothing.
+    pub(super) fn share_effect(&self) -> Vec<Effect> {
+        if self.plan.aa { Vec::new() } else { vec![Effect::SetShare(self.memory.share)] }
+    }
+
+    pub(super) fn announce(&self, occasion: Occasion, now: Moment) -> Vec<Effect> {
+        vec![Effect::Announce { occasion, sentence: self.sentence(now) }]
+    }
+
+    /// Ends for good. `why`: a sentence, where it was not the evidence.
+    pub(super) fn end(&mut self, ending: Ending, why: &str, now: Moment) -> Vec<Effect> {
+        let sentence = self.last_sentence(ending, why, now);
+        let (stage, occasion, share) = match ending {
+            Ending::Promoted => (Stage::Promoted, Occasion::Promoted, 1.0),
+            Ending::RolledBack => (Stage::RolledBack, Occasion::RolledBack, 0.0),
+        };
+        if ending == Ending::Promoted {
+            self.memory.step = self.plan.steps.len() - 1;
+        }
+        self.memory.share = share;
+        self.set_stage(stage, sentence.clone());
+        let mut effects = self.share_effect();
+        effects.push(Effect::Finished(ending));
+        effects.push(Effect::Announce { occasion, sentence });
+        effects
+    }
+}

@@ -1,0 +1,101 @@
+//! What an operator may say to a canary, and what each state makes of it.
+use super::plan::OnFailure;
+use super::rollout::{Effect, Ending, Occasion, RollOut, Stage};
+use super::words::percent;
+use crate::stats::Moment;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Command {
+    Pause,
+    Resume,
+    Promote,
+    Abort,
+}
+
+/// Who says so, and why.
+#[derive(Clone, Copy, Debug)]
+pub struct By<'a> {
+    pub who: &'a str,
+    pub reason: Option<&'a str>,
+}
+
+impl By<'_> {
+    fn words(&self) -> String {
+        match self.reason {
+            Some(reason) => format!("by {}: {reason}", self.who),
+            None => format!("by {}", self.who),
+        }
+    }
+}
+
+impl RollOut {
+    /// Does what an operator says, or tells why not. What is so already is no error.
+    pub fn command(
+        &mut self,
+        command: Command,
+        by: By<'_>,
+        now: Moment,
+    ) -> Result<Vec<Effect>, String> {
+        let (model, candidate) = (&self.judged().model, &self.judged().candidate);
+        match self.stage() {
+            Stage::Idle => {
+                let how = format!("start it with `evener canary start {model}`");
+                return Err(format!("no canary of {model} is running; {how}"));
+            }
+            Stage::Promoted | Stage::RolledBack => {
+                let how = match self.stage() {
+                    Stage::Promoted => "was promoted",
+                    Stage::Idle
+                    | Stage::Running
+                    | Stage::Paused
+                    | Stage::Undecided
+                    | Stage::RolledBack => "was rolled back",
+                };
+                let again = format!("`evener canary start {model}` begins anew");
+                return Err(format!("{candidate} {how} already; {again}"));
+            }
+            Stage::Running | Stage::Paused | Stage::Undecided => {}
+        }
+        let age = self.age(now);
+        match (command, self.stage()) {
+            (Command::Pause, Stage::Paused) | (Command::Resume, Stage::Running) => Ok(Vec::new()),
+            (Command::Pause, _) => {
+                self.set_stage(Stage::Paused, by.words());
+                Ok(self.announce(Occasion::Paused, now))
+            }
+            (Command::Resume, _) => {
+                if std::mem::take(&mut self.memory.failed) {
+                    // Whoever goes on after a failure overrules the evidence; it must not end the same way at once.
+                    self.forget_evidence(age);
+                }
+                self.set_stage(Stage::Running, by.words());
+                self.memory.step_since = age;
+                let mut effects = self.share_effect();
+                effects.extend(self.announce(Occasion::Resumed, now));
+                Ok(effects)
+            }
+            (Command::Promote, _) if self.plan().aa => Err(format!(
+                "this canary compares {candidate} with itself; there is nothing to promote"
+            )),
+            (Command::Promote, _) => {
+                Ok(self.end(Ending::Promoted, &format!("Promoted {}.", by.words()), now))
+            }
+            (Command::Abort, _) => {
+                Ok(self.end(Ending::RolledBack, &format!("Aborted {}.", by.words()), now))
+            }
+        }
+    }
+
+    /// What a failure leads to.
+    pub(super) fn fail(&mut self, now: Moment) -> Vec<Effect> {
+        match self.plan().on_failure {
+            OnFailure::Rollback => self.end(Ending::RolledBack, "", now),
+            OnFailure::Pause => {
+                self.memory.failed = true;
+                let held = format!("after it failed; it keeps {}", percent(self.memory.share));
+                self.set_stage(Stage::Paused, held);
+                self.announce(Occasion::Paused, now)
+            }
+        }
+    }
+}

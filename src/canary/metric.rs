@@ -1,0 +1,153 @@
+//! What is measured of a request, and on which side of the canary it was.
+use super::plan::OutputRules;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// The side that served a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Arm {
+    Candidate,
+    Stable,
+}
+
+/// What one first attempt of a request came to, whose version was drawn or follows from its sticky key.
+/// Pinned and repeated requests are none: nothing is learned from what was chosen for another reason.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Observation {
+    pub arm: Arm,
+    pub error: bool,
+    pub client_error: bool,
+    /// `None`: not looked at.
+    pub bad_output: Option<bool>,
+    pub latency: Option<Duration>,
+    pub first_byte: Option<Duration>,
+    pub tokens: Option<u32>,
+}
+
+/// What a check looks at.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Metric {
+    Errors,
+    ClientErrors,
+    BadOutput(OutputRules),
+    /// A percentile of the whole exchange: 50, 95 or 99.
+    Latency(u8),
+    /// A percentile of the time to the first byte.
+    FirstByte(u8),
+    OutputTokens,
+}
+
+/// What a metric says of one request.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Reading {
+    /// A thing that happened or did not.
+    Hit(bool),
+    /// Seconds, or tokens: to be compared with what is usual.
+    Amount(f64),
+}
+
+impl Metric {
+    /// Every name, in the order of the docs.
+    pub const NAMES: [&str; 10] = [
+        "errors",
+        "client_errors",
+        "bad_output",
+        "latency_p50",
+        "latency_p95",
+        "latency_p99",
+        "first_byte_p50",
+        "first_byte_p95",
+        "first_byte_p99",
+        "output_tokens",
+    ];
+
+    /// The metric of this name; `bad_output` without rules.
+    pub fn of_name(name: &str) -> Option<Self> {
+        Some(match name {
+            "errors" => Self::Errors,
+            "client_errors" => Self::ClientErrors,
+            "bad_output" => Self::BadOutput(OutputRules::default()),
+            "latency_p50" => Self::Latency(50),
+            "latency_p95" => Self::Latency(95),
+            "latency_p99" => Self::Latency(99),
+            "first_byte_p50" => Self::FirstByte(50),
+            "first_byte_p95" => Self::FirstByte(95),
+            "first_byte_p99" => Self::FirstByte(99),
+            "output_tokens" => Self::OutputTokens,
+            _ => return None,
+        })
+    }
+
+    /// The name in files, metrics and sentences.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Errors => "errors",
+            Self::ClientErrors => "client_errors",
+            Self::BadOutput(_) => "bad_output",
+            Self::Latency(..=50) => "latency_p50",
+            Self::Latency(51..=95) => "latency_p95",
+            Self::Latency(_) => "latency_p99",
+            Self::FirstByte(..=50) => "first_byte_p50",
+            Self::FirstByte(51..=95) => "first_byte_p95",
+            Self::FirstByte(_) => "first_byte_p99",
+            Self::OutputTokens => "output_tokens",
+        }
+    }
+
+    /// The fraction of the stable version's requests that lie below what is usual; `None` for what happens or not.
+    pub(super) fn quantile(&self) -> Option<f64> {
+        match self {
+            Self::Errors | Self::ClientErrors | Self::BadOutput(_) => None,
+            Self::Latency(percent) | Self::FirstByte(percent) => Some(f64::from(*percent) / 100.0),
+            Self::OutputTokens => Some(0.5),
+        }
+    }
+
+    /// Does it compare amounts with the usual one, rather than count what happened?
+    pub fn compares_amounts(&self) -> bool {
+        self.quantile().is_some()
+    }
+
+    /// Does it speak against a candidate only while that one is not overloaded?
+    pub(super) fn needs_equal_load(&self) -> bool {
+        matches!(self, Self::Latency(_) | Self::FirstByte(_))
+    }
+
+    /// The rate that is expected before anything was seen.
+    pub(super) fn prior(&self) -> f64 {
+        self.quantile().map_or(0.01, |q| 1.0 - q)
+    }
+
+    /// What it says of a request; `None`: nothing. Failed requests have no speed and no output: fast failures would
+    /// make a candidate look fast.
+    pub(super) fn read(&self, seen: &Observation) -> Option<Reading> {
+        if *self == Self::Errors {
+            return Some(Reading::Hit(seen.error));
+        }
+        if seen.error {
+            return None;
+        }
+        let seconds = |took: Duration| Reading::Amount(took.as_secs_f64());
+        match self {
+            Self::Errors => None,
+            Self::ClientErrors => Some(Reading::Hit(seen.client_error)),
+            Self::BadOutput(_) => seen.bad_output.map(Reading::Hit),
+            Self::Latency(_) => seen.latency.map(seconds),
+            Self::FirstByte(_) => seen.first_byte.map(seconds),
+            Self::OutputTokens => seen.tokens.map(|n| Reading::Amount(f64::from(n))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_reads_back() {
+        for name in Metric::NAMES {
+            assert_eq!(Metric::of_name(name).unwrap().name(), name);
+        }
+        assert_eq!(Metric::of_name("error"), None);
+    }
+}

@@ -1,0 +1,179 @@
+//! The key `canary` as plain data.
+use super::metric::Metric;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// How a candidate is brought in, and what stops it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CanaryPlan {
+    /// The name of a version; with `aa` the one that is compared with itself.
+    pub candidate: String,
+    pub start: Start,
+    /// Percent of the candidate: rising, the last is 100, and at least one is below.
+    pub steps: Vec<f64>,
+    /// At least so long on a step.
+    pub hold: Duration,
+    /// After the candidate's first usable replica: not judged.
+    pub warmup: Duration,
+    /// Roll back only when the evidence stands without its best 30 s.
+    pub confirm: bool,
+    pub checks: Vec<Check>,
+    /// The chance, over the whole roll-out, of rolling back a candidate that is as good: above 0, below 1.
+    pub false_alarm: f64,
+    pub on_failure: OnFailure,
+    pub on_undecided: OnUndecided,
+    pub notify: Option<Notify>,
+    /// Judge the stable version against itself and change nothing.
+    pub aa: bool,
+}
+
+impl Default for CanaryPlan {
+    fn default() -> Self {
+        Self {
+            candidate: String::new(),
+            start: Start::Auto,
+            steps: vec![1.0, 5.0, 25.0, 50.0, 100.0],
+            hold: Duration::from_mins(2),
+            warmup: Duration::from_secs(30),
+            confirm: true,
+            checks: Check::usual(),
+            false_alarm: 0.01,
+            on_failure: OnFailure::Rollback,
+            on_undecided: OnUndecided {
+                after: Duration::from_hours(2),
+                act: DoWhenUndecided::Pause,
+            },
+            notify: None,
+            aa: false,
+        }
+    }
+}
+
+impl CanaryPlan {
+    /// The plan as far as it decides: a new webhook restarts nothing.
+    #[must_use]
+    pub fn deciding(&self) -> Self {
+        Self { notify: None, ..self.clone() }
+    }
+
+    /// What an answer's body is looked at for, if any check asks.
+    pub fn output_rules(&self) -> Option<&OutputRules> {
+        self.checks.iter().find_map(|check| match &check.metric {
+            Metric::BadOutput(rules) => Some(rules),
+            Metric::Errors
+            | Metric::ClientErrors
+            | Metric::Latency(_)
+            | Metric::FirstByte(_)
+            | Metric::OutputTokens => None,
+        })
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Start {
+    /// When the file names a candidate that was not judged yet.
+    Auto,
+    /// By an operator.
+    Manual,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OnFailure {
+    Rollback,
+    Pause,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OnUndecided {
+    /// So long on one step.
+    pub after: Duration,
+    pub act: DoWhenUndecided,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DoWhenUndecided {
+    Pause,
+    Rollback,
+}
+
+/// A bound that stops the candidate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Check {
+    pub metric: Metric,
+    pub at_most: Margin,
+}
+
+impl Check {
+    /// What is checked where the file names no checks.
+    pub fn usual() -> Vec<Self> {
+        let rules = OutputRules::usual();
+        vec![
+            Self { metric: Metric::Errors, at_most: Margin { points: 0.005, times: 1.5 } },
+            Self { metric: Metric::FirstByte(95), at_most: Margin { points: 0.0, times: 1.1 } },
+            Self { metric: Metric::BadOutput(rules), at_most: Margin { points: 0.01, times: 1.0 } },
+        ]
+    }
+}
+
+/// How much worse the candidate may be; of both the wider one.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Margin {
+    /// Added to the stable version's rate, as a fraction: `+0.5%` is 0.005.
+    pub points: f64,
+    /// Times what the stable version has; at least 1.
+    pub times: f64,
+}
+
+impl Margin {
+    /// How far above `rate` a rate may be.
+    pub fn above(self, rate: f64) -> f64 {
+        self.points.max((self.times - 1.0) * rate)
+    }
+}
+
+/// What makes an answer bad; any rule that is met.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct OutputRules {
+    /// Nothing was said.
+    pub empty: bool,
+    /// The body, or what the model was asked to write as JSON, is none.
+    pub json_invalid: bool,
+    /// It ended at its length limit, or a stream without its end.
+    pub truncated: bool,
+    /// A regular expression that a good answer does not meet.
+    pub matches: Option<String>,
+    /// A pointer into the answer, with the value that is expected there.
+    pub json: Vec<(String, String)>,
+}
+
+impl OutputRules {
+    pub fn usual() -> Self {
+        Self { empty: true, json_invalid: true, truncated: true, matches: None, json: Vec::new() }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Who is told. Neither is ever shown: the address of a chat's webhook is a secret, too.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notify {
+    pub webhook: String,
+    /// Signs what is sent.
+    pub secret: Option<String>,
+}
+
+impl std::fmt::Debug for Notify {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Notify(…)")
+    }
+}
+
+/// What a verdict is about: a candidate that was judged is not judged again by itself. Replicas may come and go.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Judged {
+    pub model: String,
+    pub candidate: String,
+    pub upstream_model: Option<String>,
+}

@@ -1,0 +1,189 @@
+//! What one check knows: counts of both sides, and what they prove.
+use super::evidence::{Block, Harm, Safe, margin_of_step};
+use super::metric::{Arm, Observation, Reading};
+use super::plan::Check;
+use super::sketch::Sketch;
+use super::view::Count;
+use serde::{Deserialize, Serialize};
+
+/// The chance of letting a candidate advance that is worse by a step's margin, as the logarithm of 1/0.05.
+const SAFE: f64 = 2.995_732_273_553_991;
+
+/// Readings of an amount on a step, at least: what was never measured has not passed.
+const MIN_READINGS: u64 = 20;
+
+/// The state of one check over a whole roll-out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Proof {
+    harm: Harm,
+    safe: Safe,
+    block: Block,
+    candidate: Count,
+    stable: Count,
+    /// Readings of the candidate on this step, compared or not.
+    pub(super) on_step: u64,
+    /// For amounts: what is usual on the stable side.
+    usual: Option<Usual>,
+}
+
+/// The running quantile of the stable side.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Usual {
+    sketch: Sketch,
+    /// What amounts are compared with; the same for all of a block.
+    threshold: Option<f64>,
+    /// How many amounts were known when it was read.
+    known: f64,
+    since: u32,
+}
+
+impl Usual {
+    fn learn(&mut self, amount: f64, at: f64) {
+        self.sketch.add(amount, at);
+        self.since += 1;
+    }
+
+    /// Reads the threshold anew, once enough is new.
+    fn refresh(&mut self, q: f64) {
+        if self.threshold.is_none() || f64::from(self.since) * 50.0 >= self.known {
+            self.threshold = self.sketch.quantile(q).or(self.threshold);
+            (self.known, self.since) = (self.sketch.total(), 0);
+        }
+    }
+}
+
+/// What a reading is taken under.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Conditions {
+    /// Seconds since the canary began.
+    pub(super) age: f64,
+    /// The candidate's.
+    pub(super) share: f64,
+    /// May speed be compared?
+    pub(super) equal_load: bool,
+}
+
+impl Proof {
+    pub(super) fn new(check: &Check) -> Self {
+        let prior = check.metric.prior();
+        Self {
+            harm: Harm::new(prior),
+            safe: Safe::new(prior),
+            block: Block::default(),
+            candidate: Count::default(),
+            stable: Count::default(),
+            on_step: 0,
+            usual: check.metric.compares_amounts().then(Usual::default),
+        }
+    }
+
+    /// Takes in a request.
+    pub(super) fn observe(&mut self, check: &Check, seen: &Observation, arm: Arm, at: Conditions) {
+        let Some(reading) = check.metric.read(seen) else { return };
+        if arm == Arm::Candidate {
+            self.on_step += 1;
+        }
+        if let Some(hit) = self.hit(check, reading, arm, at) {
+            self.count(check, hit, arm, at.share);
+        }
+    }
+
+    /// Is the reading a bad one? `None`: it cannot be compared.
+    fn hit(&mut self, check: &Check, reading: Reading, arm: Arm, at: Conditions) -> Option<bool> {
+        let amount = match reading {
+            Reading::Hit(hit) => return Some(hit),
+            Reading::Amount(amount) => amount,
+        };
+        let (usual, q) = (self.usual.as_mut()?, check.metric.quantile()?);
+        // Learned from after it was compared: the threshold knows only the past.
+        let threshold = usual.threshold;
+        if arm == Arm::Stable {
+            usual.learn(amount, at.age);
+            if threshold.is_none() {
+                usual.refresh(q);
+            }
+        }
+        if check.metric.needs_equal_load() && !at.equal_load {
+            self.block = Block::default();
+            return None;
+        }
+        let allowed = match arm {
+            Arm::Candidate => check.at_most.times,
+            Arm::Stable => 1.0,
+        };
+        threshold.map(|threshold| amount > threshold * allowed)
+    }
+
+    fn count(&mut self, check: &Check, hit: bool, arm: Arm, share: f64) {
+        let hits = u64::from(hit);
+        let (block, one) = (&mut self.block, f64::from(u8::from(hit)));
+        match arm {
+            Arm::Candidate => {
+                self.candidate.add(hits, 1);
+                block.candidate_hits += one;
+                block.candidate += 1.0;
+            }
+            Arm::Stable => {
+                self.stable.add(hits, 1);
+                block.stable_hits += one;
+                block.stable += 1.0;
+            }
+        }
+        let smaller = if share <= 0.5 { Arm::Candidate } else { Arm::Stable };
+        if arm == smaller && block.has_both() {
+            self.close(check, share);
+        }
+    }
+
+    fn close(&mut self, check: &Check, share: f64) {
+        let block = std::mem::take(&mut self.block);
+        let stops = self.margin(check);
+        if !check.metric.compares_amounts() {
+            self.safe.add(&block, self.harm.usual(), margin_of_step(share, stops));
+        }
+        self.harm.add(&block, stops);
+        if let (Some(usual), Some(q)) = (self.usual.as_mut(), check.metric.quantile()) {
+            usual.refresh(q);
+        }
+    }
+
+    /// By how much the candidate's rate may exceed the stable one. For amounts the margin is in the comparison.
+    fn margin(&self, check: &Check) -> f64 {
+        if check.metric.compares_amounts() { 0.0 } else { check.at_most.above(self.harm.usual()) }
+    }
+
+    /// A new step asks for new proof of safety; what speaks against the candidate stays.
+    pub(super) fn step(&mut self) {
+        self.safe.restart();
+        self.on_step = 0;
+    }
+
+    /// The logarithm of what speaks against the candidate.
+    pub(super) fn harm(&self) -> f64 {
+        self.harm.log()
+    }
+
+    pub(super) fn counts(&self) -> (Count, Count) {
+        (self.candidate, self.stable)
+    }
+
+    /// Is there proof enough on this step that it is no worse? Amounts only veto, but must have been measured.
+    pub(super) fn passes(&self, check: &Check) -> bool {
+        if check.metric.compares_amounts() {
+            self.on_step >= MIN_READINGS
+        } else {
+            self.safe.log() >= SAFE
+        }
+    }
+
+    /// How many more requests of the candidate that takes, if it goes on as so far; `None`: no number would do.
+    pub(super) fn needs(&self, check: &Check, share: f64) -> Option<f64> {
+        let left = SAFE - self.safe.log();
+        if left <= 0.0 {
+            return Some(0.0);
+        }
+        let margin = margin_of_step(share, self.margin(check));
+        let beside = (1.0 - share) / share.max(1e-6);
+        Some(left / self.safe.pace(self.harm.usual(), margin, beside)?)
+    }
+}
