@@ -13,5 +13,6 @@ pub use guard::{Denied, Knock, judge};
 pub use office::{Office, Readiness};
 pub use server::serve;
 pub use status::{
-    ConfigStatus, LastReload, ListenerStatus, ModelStatus, ReplicaStatus, Status, VersionStatus,
+    CanaryStatus, CheckStatus, ConfigStatus, LastReload, ListenerStatus, ModelStatus,
+    ReplicaStatus, Status, VersionStatus,
 };

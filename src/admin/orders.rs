@@ -2,11 +2,12 @@
 use super::answer::{Answered, Fault, good};
 use super::office::Office;
 use super::status;
-use crate::control::{Act, Answer, Order, Reload, Target};
+use crate::canary::Command;
+use crate::control::{Act, Answer, CanaryVerb, Order, Reload, Target};
 use crate::table::Table;
 use axum::body::Bytes;
-use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::IntoResponse as _;
 use serde::Deserialize;
@@ -81,6 +82,36 @@ pub(super) async fn drain(State(office): Shared, body: Body) -> Answered {
 
 pub(super) async fn undrain(State(office): Shared, body: Body) -> Answered {
     act(&office, body, Act::Undrain).await
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CanaryOrder {
+    reason: Option<String>,
+}
+
+pub(super) async fn canary(
+    State(office): Shared,
+    Path((model, verb)): Path<(String, String)>,
+    body: Body,
+) -> Answered {
+    let CanaryOrder { reason } = optional(body)?;
+    let verb = match verb.as_str() {
+        "start" => CanaryVerb::Start,
+        "pause" => CanaryVerb::Say(Command::Pause),
+        "resume" => CanaryVerb::Say(Command::Resume),
+        "promote" => CanaryVerb::Say(Command::Promote),
+        "abort" => CanaryVerb::Say(Command::Abort),
+        other => {
+            let message =
+                format!("a canary knows no `{other}`; say start, pause, resume, promote or abort");
+            return Err(Fault::new(StatusCode::NOT_FOUND, "unknown_verb", message));
+        }
+    };
+    give(&office, Order::Canary { model: model.clone(), verb }, reason).await?;
+    let table = office.current.load();
+    let name = table.model(&model).map_or(&*model, |model| &*model.name);
+    Ok(good(&json!({"model": name, "canary": status::canary(&office, name)})))
 }
 
 pub(super) async fn eject(State(office): Shared, body: Body) -> Answered {

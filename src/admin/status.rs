@@ -1,5 +1,6 @@
 //! What `/api/v1/status` says, as data: written by the server, read by `evener status`.
 use super::office::{Office, Readiness};
+use crate::canary::CheckView;
 use crate::fleet::Ejection;
 use crate::health::{Class, Recent, Stage};
 use crate::observe::observed_shares;
@@ -50,8 +51,37 @@ pub struct ModelStatus {
     pub name: String,
     pub aliases: Vec<String>,
     pub versions: Vec<VersionStatus>,
-    /// Always null: there are no canaries yet.
-    pub canary: Option<Value>,
+    pub canary: Option<CanaryStatus>,
+}
+
+/// How a canary stands. `step` counts from 0, shares and steps are percents.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CanaryStatus {
+    pub candidate: String,
+    pub state: String,
+    pub step: usize,
+    pub steps: Vec<f64>,
+    pub share: f64,
+    pub sentence: String,
+    pub needs_requests: Option<u64>,
+    pub eta_seconds: Option<u64>,
+    /// Against the candidate, of all checks together: a logarithm, and where it ends the canary.
+    pub evidence: f64,
+    pub evidence_at_most: f64,
+    pub checks: Vec<CheckStatus>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CheckStatus {
+    pub metric: String,
+    pub candidate_hits: u64,
+    pub candidate_requests: u64,
+    pub stable_hits: u64,
+    pub stable_requests: u64,
+    pub evidence: f64,
+    pub weight: f64,
+    pub passes: bool,
+    pub note: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -162,8 +192,38 @@ pub(super) fn model(office: &Office, model: &Model) -> ModelStatus {
         name: model.name.to_string(),
         aliases: model.plan.aliases.clone(),
         versions: model.versions.iter().enumerate().map(version).collect(),
-        canary: None,
+        canary: canary(office, &model.name),
     }
+}
+
+/// The canary of a model, if the file asks for one.
+pub(super) fn canary(office: &Office, model: &str) -> Option<CanaryStatus> {
+    let reports = office.meters.canaries.load();
+    let report = reports.iter().find(|report| report.model == *model)?;
+    let check = |check: &CheckView| CheckStatus {
+        metric: check.metric.to_owned(),
+        candidate_hits: check.candidate.hits,
+        candidate_requests: check.candidate.requests,
+        stable_hits: check.stable.hits,
+        stable_requests: check.stable.requests,
+        evidence: rounded(check.log_evidence, 1e4),
+        weight: rounded(check.weight, 1e4),
+        passes: check.passes,
+        note: check.note.map(str::to_owned),
+    };
+    Some(CanaryStatus {
+        candidate: report.candidate.clone(),
+        state: report.state.name().to_owned(),
+        step: report.step,
+        steps: report.steps.clone(),
+        share: percent(report.share),
+        sentence: report.sentence.clone(),
+        needs_requests: report.needs_requests,
+        eta_seconds: report.eta_seconds,
+        evidence: rounded(report.evidence, 1e4),
+        evidence_at_most: rounded(report.bar, 1e4),
+        checks: report.checks.iter().map(check).collect(),
+    })
 }
 
 pub(super) fn replica(office: &Office, member: &Member) -> ReplicaStatus {

@@ -1,9 +1,9 @@
 //! The command line as a whole: which commands there are, and where each is.
 #![expect(clippy::print_stderr, reason = "the command line speaks to people")]
 use super::{
-    CheckArgs, CompletionsArgs, HoldArgs, ReloadArgs, ReplicaArgs, RunArgs, StatusArgs, StopArgs,
-    check, completions, demo, drain, eject, mock, reload, restore, run, schema, status, stop,
-    undrain,
+    CanaryArgs, CheckArgs, CompletionsArgs, HoldArgs, ReloadArgs, ReplicaArgs, RunArgs, StatusArgs,
+    StopArgs, canary, check, completions, demo, drain, eject, mock, reload, restore, run, schema,
+    status, stop, undrain,
 };
 use crate::control::verify;
 use clap::{CommandFactory as _, Parser, Subcommand};
@@ -34,6 +34,7 @@ enum Command {
     /// Print the JSON Schema of the configuration file, for editors
     Schema,
     Status(StatusArgs),
+    Canary(CanaryArgs),
     Reload(ReloadArgs),
     Stop(StopArgs),
     /// Send no new requests to a replica or a version; those that run finish
@@ -62,6 +63,7 @@ pub fn main() -> ExitCode {
             block_on(mock::run(args)).and_then(|served| served.map(|()| ExitCode::SUCCESS))
         }
         Command::Status(args) => block_on(status(args)),
+        Command::Canary(args) => block_on(canary(args)),
         Command::Reload(args) => block_on(reload(args)),
         Command::Stop(args) => block_on(stop(args)),
         Command::Drain(args) => block_on(drain(args)),

@@ -1,5 +1,6 @@
 //! One file a command; what they share is where the configuration is found.
 mod board;
+mod canary;
 mod check;
 mod commands;
 mod completions;
@@ -12,6 +13,7 @@ mod schema;
 mod status;
 mod terminal;
 
+pub use canary::{CanaryArgs, canary};
 pub use check::{CheckArgs, Format, check};
 pub use commands::main;
 pub use completions::{CompletionsArgs, completions};

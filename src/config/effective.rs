@@ -1,10 +1,9 @@
 //! The plan as YAML with every default written out and secrets masked; it reads back as the same plan.
+use super::effective_options::{canary, ejection, hedge, retries};
 use super::render::MASK;
 use super::scalar::{show_duration, show_size};
 use crate::balance::Policy;
-use crate::health::{
-    EjectionPlan, FailureCodes, HedgeAfter, HedgePlan, ProbeKind, ProbePlan, RetryPlan,
-};
+use crate::health::{ProbeKind, ProbePlan};
 use crate::table::{
     AccessLogPlan, KeySource, Kind, ListenAddress, ListenerPlan, LogTarget, ModelPlan, NameSource,
     PathPattern, Plan, RoutePlan, RouteTarget, TestPlan, VersionPlan,
@@ -113,6 +112,10 @@ fn model(out: &mut Page, plan: &ModelPlan) {
         out.line(&text(&version.name), share * 100.0);
     }
     out.close();
+    match &plan.canary {
+        Some(plan) => canary(out, plan),
+        None => out.line("canary", "null"),
+    }
     out.line(
         "kind",
         match plan.kind {
@@ -214,47 +217,6 @@ fn health(out: &mut Page, plan: &ProbePlan) {
     out.close();
 }
 
-fn retries(out: &mut Page, plan: &RetryPlan) {
-    out.open("retries");
-    out.line("max", plan.max);
-    out.line("when", list(plan.when.iter().map(|failed| failed.word())));
-    out.line("budget", plan.budget * 100.0);
-    out.close();
-}
-
-fn hedge(out: &mut Page, plan: &HedgePlan) {
-    out.open("hedge");
-    out.line(
-        "after",
-        match plan.after {
-            HedgeAfter::Quantile(part) => format!("p{}", (part * 1e8).round() / 1e6),
-            HedgeAfter::Fixed(fixed) => show_duration(fixed),
-        },
-    );
-    out.line("budget", plan.budget * 100.0);
-    out.close();
-}
-
-fn ejection(out: &mut Page, plan: &EjectionPlan) {
-    out.open("ejection");
-    out.line("for", show_duration(plan.first));
-    out.line("at_most", show_duration(plan.at_most));
-    out.line("max_percent", plan.max_percent);
-    let range = |range: &std::ops::RangeInclusive<u16>| {
-        let (start, end) = (range.start(), range.end());
-        quoted(&if start == end { start.to_string() } else { format!("{start}-{end}") })
-    };
-    out.line(
-        "failure_codes",
-        if plan.failure_codes == FailureCodes::ALL {
-            "[5xx]".to_owned()
-        } else {
-            list(plan.failure_codes.ranges().iter().map(range))
-        },
-    );
-    out.close();
-}
-
 fn access_log(out: &mut Page, plan: Option<&AccessLogPlan>) {
     let Some(plan) = plan else { return out.line("access_log", "null") };
     out.open("access_log");
@@ -287,7 +249,7 @@ fn test(out: &mut Page, plan: &TestPlan) {
 
 /// YAML under construction.
 #[derive(Default)]
-struct Page {
+pub(super) struct Page {
     text: String,
     depth: usize,
     /// The next line begins an item of a list.
@@ -305,25 +267,25 @@ impl Page {
         }
     }
 
-    fn line(&mut self, key: &str, value: impl Display) {
+    pub(super) fn line(&mut self, key: &str, value: impl Display) {
         self.start();
         let _ = writeln!(self.text, "{key}: {value}");
     }
 
-    fn some(&mut self, key: &str, value: Option<&str>) {
+    pub(super) fn some(&mut self, key: &str, value: Option<&str>) {
         if let Some(value) = value {
             self.line(key, text(value));
         }
     }
 
-    fn open(&mut self, key: &str) {
+    pub(super) fn open(&mut self, key: &str) {
         self.start();
         let _ = writeln!(self.text, "{key}:");
         self.opened.push(self.text.len());
         self.depth += 1;
     }
 
-    fn close(&mut self) {
+    pub(super) fn close(&mut self) {
         self.depth -= 1;
         if self.opened.pop() == Some(self.text.len()) {
             self.text.truncate(self.text.len() - 1);
@@ -331,12 +293,12 @@ impl Page {
         }
     }
 
-    fn item(&mut self, value: &str) {
+    pub(super) fn item(&mut self, value: &str) {
         self.start();
         let _ = writeln!(self.text, "- {value}");
     }
 
-    fn block<T>(&mut self, key: &str, items: &[T], write: fn(&mut Self, &T)) {
+    pub(super) fn block<T>(&mut self, key: &str, items: &[T], write: fn(&mut Self, &T)) {
         if items.is_empty() {
             return self.line(key, "[]");
         }
@@ -350,7 +312,7 @@ impl Page {
         self.close();
     }
 
-    fn pairs<'a>(&mut self, key: &str, pairs: impl Iterator<Item = (&'a str, String)>) {
+    pub(super) fn pairs<'a>(&mut self, key: &str, pairs: impl Iterator<Item = (&'a str, String)>) {
         self.open(key);
         for (name, value) in pairs {
             self.line(&text(name), value);
@@ -359,13 +321,13 @@ impl Page {
     }
 }
 
-fn list<T: Display>(items: impl IntoIterator<Item = T>) -> String {
+pub(super) fn list<T: Display>(items: impl IntoIterator<Item = T>) -> String {
     let items: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();
     format!("[{}]", items.join(", "))
 }
 
 /// Bare where nothing could be misread, else in quotes.
-fn text(value: &str) -> String {
+pub(super) fn text(value: &str) -> String {
     let bare = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
     let begins = value.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/');
     // Other readers of YAML take these for something else than text.
@@ -376,6 +338,6 @@ fn text(value: &str) -> String {
 }
 
 /// In double quotes, as JSON has them; `${` is kept from being a variable.
-fn quoted(value: &str) -> String {
+pub(super) fn quoted(value: &str) -> String {
     serde_json::Value::from(value.replace("${", "$${")).to_string()
 }

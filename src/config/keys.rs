@@ -72,7 +72,7 @@ pub(super) static TOP: &[Key] = &[
     key("default_model", Shape::OneOf(&[Shape::Text, Shape::Null]), "null",
         "For requests that name none. With exactly one model it is that one."),
     key("defaults", Shape::Section(INHERITED), "{}",
-        "Keys of a model, inherited by all: mappings merge deeply, lists are replaced. Not `aliases`, `versions`, `split`."),
+        "Keys of a model, inherited by all: mappings merge deeply, lists are replaced. Not `aliases`, `versions`, `split`, `canary`."),
     key("models", Shape::Map(&Shape::Section(MODEL)), "", "What clients name."),
     key("telemetry", Shape::Section(TELEMETRY), "", "What Evener writes about its work."),
     key("state", Shape::Section(STATE), "", "What outlives the process."),
@@ -141,6 +141,8 @@ pub(super) static MODEL: &[Key] = &[
         "Its deployed variants: each a list of replicas, or a mapping. Required."),
     key("split", Shape::Map(&Shape::Percent), "",
         "Percent of the requests by version; the sum is 100, and 0 means exactly 0. With one version it may be left out."),
+    key("canary", Shape::OneOf(&[Shape::Section(CANARY), Shape::Null]), "null",
+        "Moves the split towards a candidate as the evidence of live traffic allows, or back."),
     key("kind", Shape::Word(&["auto", "llm", "predict", "raw"]), "auto", "How its requests read; `auto`: by the path of each."),
     key("hash_on", Shape::List(&Shape::Text), "[]",
         "`header:NAME`, `json:FIELD`, `client_ip`: the first that is present keeps its requests on one version."),
@@ -165,8 +167,8 @@ pub(super) static MODEL: &[Key] = &[
         "Bodies up to this are kept for routing and retries; longer ones stream through."),
 ];
 
-/// What `defaults` may hold: a model's keys without its `aliases`, `versions` and `split`.
-pub(super) static INHERITED: &[Key] = MODEL.split_at(3).1;
+/// What `defaults` may hold: a model's keys without its `aliases`, `versions`, `split` and `canary`.
+pub(super) static INHERITED: &[Key] = MODEL.split_at(4).1;
 
 static REPLICA_SHAPE: &Shape = &Shape::OneOf(&[Shape::Text, Shape::Section(REPLICA)]);
 
@@ -182,6 +184,38 @@ pub(super) static REPLICA: &[Key] = &[
     key("url", Shape::Text, "", "`http://host:port`, `h2c://host:port` (`grpc` is a synonym) or `unix:/path`. Required."),
     key("weight", Shape::Number, "1", "Its capacity, relative to the others."),
     key("slots", Shape::OneOf(&[Shape::Count { least: 1, most: MANY }, Shape::Null]), "null", "Requests it runs at once."),
+];
+
+#[rustfmt::skip]
+pub(super) static CANARY: &[Key] = &[
+    key("candidate", Shape::Text, "", "The version that is to take over. Required."),
+    key("start", Shape::Word(&["auto", "manual"]), "auto",
+        "`auto`: when the file names a candidate that was not judged yet; `manual`: by `evener canary start`."),
+    key("steps", Shape::List(&Shape::Percent), "[1, 5, 25, 50, 100]", "Percent of the candidate, rising to 100."),
+    key("hold", SPAN, "2m", "At least so long on a step, and 100 requests, and longer until the evidence is in."),
+    key("warmup", SPAN_OR_ZERO, "30s", "After the candidate's first usable replica: not judged."),
+    key("confirm", Shape::Flag, "true",
+        "Roll back only when the evidence stands without its best 30 s: a burst is one event. `false`: at once."),
+    key("checks", Shape::List(&Shape::Section(CHECK)), "",
+        "Against the other versions in the same minutes. Default: errors `[+0.5%, 1.5x]` and first_byte_p95 `1.1x`."),
+    key("false_alarm", Shape::Percent, "1%", "The chance, over the whole roll-out, of rolling back a candidate that is as good."),
+    key("on_failure", Shape::Word(&["rollback", "pause"]), "rollback", "What follows when a check fails."),
+    key("on_undecided", Shape::Section(ON_UNDECIDED), "", "When a step takes too long."),
+    key("aa", Shape::Flag, "false", "Judge a version against itself, change nothing, and report what the statistics say."),
+];
+
+#[rustfmt::skip]
+pub(super) static CHECK: &[Key] = &[
+    key("metric", Shape::Text, "",
+        "`errors`, `client_errors`, `latency_p50`, `_p95`, `_p99`, `first_byte_p50`, `_p95`, `_p99`. Required."),
+    key("at_most", Shape::OneOf(&[Shape::Text, Shape::List(&Shape::Text)]), "",
+        "How much worse it may be: `+0.5%` percentage points, `1.5x` times; of several the widest."),
+];
+
+#[rustfmt::skip]
+pub(super) static ON_UNDECIDED: &[Key] = &[
+    key("after", SPAN, "2h", "So long on one step."),
+    key("do", Shape::Word(&["pause", "rollback"]), "pause", "What happens then."),
 ];
 
 #[rustfmt::skip]

@@ -1,7 +1,9 @@
 //! Text to `Plan`, with errors worth reading: all at once, each at its place, with a way out.
 mod address;
+mod canary;
 mod diagnostic;
 mod effective;
+mod effective_options;
 mod ejection;
 mod header;
 mod hints;

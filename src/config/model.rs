@@ -89,6 +89,7 @@ impl Reader<'_> {
         let versions = if usable { self.versions(&section, &name) } else { Vec::new() };
         let split = self.split(&section, &name, &versions);
         let settings = self.settings(&section);
+        let canary = self.canary(&section, &versions, !settings.hash_on.is_empty());
         ModelPlan {
             name,
             aliases: own,
@@ -107,6 +108,7 @@ impl Reader<'_> {
             hedge: settings.hedge,
             heartbeat: settings.heartbeat,
             max_buffered_body: settings.max_buffered_body,
+            canary,
         }
     }
 

@@ -1,12 +1,18 @@
 //! Carrying out orders about replicas, and telling what was ruled: events, and the state that outlives the process.
+use super::canaries::{CanaryVerb, Told};
 use super::ejections::Ruling;
 use super::order::{Act, Answer, Target};
 use super::replicas::Unable;
 use super::runner::Runner;
+use crate::canary::{By, Command};
 use crate::observe::stamp;
 use crate::stats::Clock as _;
 use crate::table::{Ends, Hold};
+use std::sync::Arc;
 use std::time::Duration;
+
+/// So often the evidence of a canary is written down.
+const JOURNAL: Duration = Duration::from_mins(1);
 
 impl Runner {
     pub(super) fn act(
@@ -46,6 +52,75 @@ impl Runner {
                 "it is done, but would be forgotten by a restart: cannot write the state: {error}"
             )),
         }
+    }
+
+    /// Lets the canaries look at what was seen, and does what follows.
+    pub(super) fn judge(&mut self) {
+        let now = self.clock.now();
+        let told = self.core.judge_canaries(now);
+        let due = self.core.canary_runs() && now.since(self.journalled) >= JOURNAL;
+        if due || !told.is_empty() {
+            self.tell(&told, "evener", None);
+        }
+        self.publish();
+    }
+
+    /// Says to a canary what an operator says.
+    pub(super) fn say(
+        &mut self,
+        model: &str,
+        verb: CanaryVerb,
+        who: &str,
+        reason: Option<&str>,
+    ) -> Answer {
+        match self.core.order_canary(model, verb, By { who, reason }, self.clock.now()) {
+            Err(Unable::Unknown(why)) => Answer::Unknown(why),
+            Err(Unable::Impossible(why)) => Answer::Failed(why),
+            Ok(told) => {
+                self.tell(&told, who, reason);
+                self.publish();
+                Answer::Done
+            }
+        }
+    }
+
+    /// Tells of canaries, and writes them down. What cannot be written must not go on: a restart would not know of it.
+    pub(super) fn tell(&mut self, told: &[Told], who: &str, reason: Option<&str>) {
+        for Told { model, occasion, sentence } in told {
+            let message = format!("{model}: {sentence}");
+            self.started.events.announce(occasion.name(), message, who, reason);
+        }
+        let now = self.clock.now();
+        self.core.keep_canaries(now);
+        self.journalled = now;
+        if let Err(error) = self.state.save(self.core.overrides()) {
+            tracing::error!(%error, "cannot write the canaries' journal");
+            self.hold_canaries(&format!("the journal cannot be written: {error}"));
+        }
+    }
+
+    fn hold_canaries(&mut self, why: &str) {
+        let now = self.clock.now();
+        let by = By { who: "evener", reason: Some(why) };
+        let running: Vec<String> =
+            self.core.canary_reports(now).into_iter().map(|report| report.model).collect();
+        for model in running {
+            let paused = self.core.order_canary(&model, CanaryVerb::Say(Command::Pause), by, now);
+            for Told { model, occasion, sentence } in paused.unwrap_or_default() {
+                let message = format!("{model}: {sentence}");
+                self.started.events.announce(occasion.name(), message, "evener", Some(why));
+            }
+        }
+    }
+
+    /// Swaps in what the canaries moved, and shows how they stand.
+    pub(super) fn publish(&self) {
+        let proxy = &self.started.proxy;
+        if !Arc::ptr_eq(&proxy.current.load(), self.core.table()) {
+            proxy.current.store(Arc::clone(self.core.table()));
+        }
+        let reports = self.core.canary_reports(self.clock.now());
+        proxy.meters.canaries.store(Arc::new(reports));
     }
 
     pub(super) fn announce(&mut self, rulings: &[Ruling]) {

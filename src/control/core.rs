@@ -1,4 +1,5 @@
 //! The decisions of the control path, without files, sockets or clocks: simulations drive it too.
+use super::canaries::{Canaries, Told};
 use super::ejections::{Ruling, count_probation};
 use crate::fleet::{Fleet, Replica, Suspects};
 use crate::stats::Moment;
@@ -20,6 +21,7 @@ pub struct Core {
     chance: SmallRng,
     swept: Moment,
     ticked: Moment,
+    pub(super) canaries: Canaries,
 }
 
 /// A new table to swap in, and what follows from it.
@@ -29,6 +31,8 @@ pub struct Applied {
     pub joined: Vec<Arc<Replica>>,
     pub left: Vec<Arc<Replica>>,
     pub changes: Changes,
+    /// What became of canaries.
+    pub told: Vec<Told>,
 }
 
 impl Core {
@@ -45,10 +49,14 @@ impl Core {
         let built = Table::build(1, plan, &overrides, &mut fleet, None, &mut offset, now);
         let table = Arc::new(built.table);
         let (swept, ticked) = (now, now);
-        let mut core = Self { fleet, overrides, table: Arc::clone(&table), chance, swept, ticked };
+        let canaries = Canaries::default();
+        let table = Arc::clone(&table);
+        let mut core = Self { fleet, overrides, table, chance, swept, ticked, canaries };
         core.settle();
+        let told = core.follow_canaries(now);
         let (joined, left) = (built.joined, built.left);
-        (core, Applied { table, joined, left, changes: Changes::default() })
+        let table = Arc::clone(&core.table);
+        (core, Applied { table, joined, left, changes: Changes::default(), told })
     }
 
     /// Builds the next generation from an accepted plan.
@@ -63,7 +71,8 @@ impl Core {
             Table::build(generation, plan, overrides, fleet, Some(table), &mut offset, now);
         self.table = Arc::new(next);
         self.settle();
-        Applied { table: Arc::clone(&self.table), joined, left, changes }
+        let told = self.follow_canaries(now);
+        Applied { table: Arc::clone(&self.table), joined, left, changes, told }
     }
 
     pub fn table(&self) -> &Arc<Table> {
@@ -118,6 +127,18 @@ impl Core {
     fn settle(&mut self) {
         self.keep_segments();
         self.table.models.iter().flat_map(|model| &model.versions).for_each(count_probation);
+    }
+
+    /// Swaps in a table with the live shares, where they are not those of the present one.
+    pub(super) fn reshare(&mut self) {
+        let shared = self.table.models.iter().all(|model| {
+            let live = self.overrides.shares_of(&model.plan);
+            model.versions.iter().zip(live).all(|(v, live)| (v.share - live).abs() < 1e-12)
+        });
+        if !shared {
+            self.table = Arc::new(self.table.with_shares(&self.overrides));
+            self.keep_segments();
+        }
     }
 
     fn keep_segments(&mut self) {

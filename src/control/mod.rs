@@ -1,5 +1,6 @@
 //! Everything that changes the table: the file, operators, probes. One writer, whose inbox this room is.
 mod announce;
+mod canaries;
 mod core;
 mod desk;
 mod ejections;
@@ -16,6 +17,7 @@ pub mod systemd;
 mod verify;
 mod watch;
 
+pub use canaries::{CanaryVerb, Told};
 pub use core::{Applied, Core};
 pub use desk::{Desk, Loaded, Rejected};
 pub use ejections::Ruling;

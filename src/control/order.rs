@@ -1,4 +1,5 @@
 //! What may be asked of the one writer, and what it answers.
+use super::canaries::CanaryVerb;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
@@ -25,6 +26,8 @@ pub enum Order {
     Reload { always: bool },
     /// Do this with these replicas. `lasts`: a drain or an ejection ends by itself after so long.
     Replicas { target: Target, act: Act, lasts: Option<Duration> },
+    /// Say this to a model's canary.
+    Canary { model: String, verb: CanaryVerb },
     /// End: readiness fails first, then what runs finishes, within `drain` or the file's own limit.
     Stop { drain: Option<Duration> },
     /// Open the logs anew.

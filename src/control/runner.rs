@@ -15,7 +15,7 @@ use super::watch::watch;
 use crate::config::{self, Checked, Diagnostic, Diagnostics};
 use crate::observe::{AccessLog, Events, Meters, ReloadResult, stamp};
 use crate::proxy::Proxy;
-use crate::stats::{Clock as _, MonotonicClock};
+use crate::stats::{Clock as _, Moment, MonotonicClock};
 use crate::table::{Changes, ListenAddress};
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
@@ -54,6 +54,8 @@ pub struct Runner {
     pub(super) clock: MonotonicClock,
     /// The hash of the text that was read last, whatever became of it.
     seen: String,
+    /// When the canaries' evidence was last written.
+    pub(super) journalled: Moment,
 }
 
 impl Runner {
@@ -79,7 +81,8 @@ impl Runner {
         // The last step: an Evener that hands over serves on until here.
         let (mut state, gate) = heritage.state().await?;
         let overrides = state.load(clock.now(), stamp())?;
-        let (core, Applied { table, .. }) = Core::start(&plan, overrides, seed(), clock.now());
+        let (core, Applied { table, told, .. }) =
+            Core::start(&plan, overrides, seed(), clock.now());
         let meters = Arc::new(Meters::default());
         let events = Arc::new(Events::default());
         let current = Arc::new(ArcSwap::new(Arc::clone(&table)));
@@ -107,7 +110,24 @@ impl Runner {
         let addresses = Arc::new(ArcSwap::from_pointee(listeners.addresses()));
         let started = Started { proxy, orders, desk, events, addresses };
         let seen = text_hash;
-        Ok(Self { env, core, state, gate, admin, listeners, prober, started, letters, clock, seen })
+        let (journalled, begun) = (clock.now(), told);
+        let mut new = Self {
+            env,
+            core,
+            state,
+            gate,
+            admin,
+            listeners,
+            prober,
+            started,
+            letters,
+            clock,
+            seen,
+            journalled,
+        };
+        new.tell(&begun, "start", None);
+        new.publish();
+        Ok(new)
     }
 
     pub fn started(&self) -> Started {
@@ -138,6 +158,7 @@ impl Runner {
                 _ = second.tick() => {
                     let rulings = self.core.tick(self.clock.now());
                     self.announce(&rulings);
+                    self.judge();
                     super::systemd::alive();
                     continue;
                 }
@@ -158,6 +179,7 @@ impl Runner {
                 Order::Replicas { target, act, lasts } => {
                     self.act(&target, act, lasts, &who, reason.as_deref())
                 }
+                Order::Canary { model, verb } => self.say(&model, verb, &who, reason.as_deref()),
                 Order::ReopenLogs => {
                     self.started.proxy.access_log.reopen();
                     Answer::Done
@@ -253,7 +275,7 @@ impl Runner {
     fn apply(&mut self, checked: Checked, prepared: Prepared, who: &str) -> Reload {
         let plan = Arc::new(checked.plan);
         let began = self.clock.now();
-        let Applied { table, left, changes, .. } = self.core.apply(&plan, self.clock.now());
+        let Applied { table, left, changes, told, .. } = self.core.apply(&plan, self.clock.now());
         let proxy = Arc::clone(&self.started.proxy);
         proxy.current.store(Arc::clone(&table));
         tracing::debug!(took = ?self.clock.now().since(began), "built and swapped the table");
@@ -269,6 +291,8 @@ impl Runner {
         if let Err(error) = self.state.save(self.core.overrides()) {
             tracing::error!(%error, "cannot write the state: a restart would move sticky keys");
         }
+        self.tell(&told, "file", None);
+        self.publish();
         let generation = table.generation;
         let Changes(changes) = changes;
         self.note(ReloadResult::Applied, checked.text_hash, who, changes.clone(), None);

@@ -1,7 +1,7 @@
 //! What survives a restart: who is on which side of each split, and who is out by an operator's hand.
 use crate::balance::Segments;
 use crate::stats::Moment;
-use crate::table::{Ends, Hold, Holds, Overrides};
+use crate::table::{Ends, Hold, Holds, KeptCanary, Overrides};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 const FILE: &str = "state.json";
 /// The layout of [`FILE`]; a newer one is not read. 1: drains had neither end nor reason, and ejections were not kept.
-const LAYOUT: u32 = 2;
+const LAYOUT: u32 = 3;
 
 /// The directory of the state, held by this process alone.
 #[derive(Debug)]
@@ -33,6 +33,8 @@ struct State {
     drained: Vec<Kept>,
     #[serde(default)]
     ejected: Vec<Kept>,
+    #[serde(default)]
+    canaries: BTreeMap<String, KeptCanary>,
 }
 
 /// One hold.
@@ -143,6 +145,8 @@ impl StateDir {
             segments: state.segments,
             drained: held(state.drained, now, wall),
             ejected: held(state.ejected, now, wall),
+            canaries: state.canaries,
+            shares: BTreeMap::new(),
         })
     }
 
@@ -153,6 +157,7 @@ impl StateDir {
             segments: overrides.segments.clone(),
             drained: kept(&overrides.drained),
             ejected: kept(&overrides.ejected),
+            canaries: overrides.canaries.clone(),
         };
         let text = serde_json::to_vec(&state)?;
         if text == self.written {
@@ -208,7 +213,7 @@ mod tests {
         assert_eq!(loaded.drained.0.len(), 2);
         assert!(loaded.drained.on("m", "v", "http://a:1").is_some());
         state.save(&loaded).unwrap();
-        assert!(fs::read_to_string(dir.path().join(FILE)).unwrap().contains("\"layout\":2"));
+        assert!(fs::read_to_string(dir.path().join(FILE)).unwrap().contains("\"layout\":3"));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Live state: what is known of each replica, version and model, found again by identity after a reload.
 mod budget;
 mod ejection;
+mod gather;
 mod in_flight;
 mod model_state;
 mod pace;
@@ -14,6 +15,7 @@ mod version_state;
 
 pub use budget::Budget;
 pub use ejection::Ejection;
+pub use gather::Gather;
 pub use in_flight::InFlight;
 pub use model_state::{Hedged, ModelState};
 pub use pace::Pace;

@@ -1,6 +1,8 @@
 //! What is known of a model across generations.
 use super::budget::Budget;
+use super::gather::Gather;
 use super::tally::{Refusals, Tally};
+use crate::canary::Observation;
 use crate::health::{HedgePlan, RetryOn, RetryPlan};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -29,6 +31,11 @@ pub struct ModelState {
     /// Retries that were not made for want of budget.
     pub retries_refused: AtomicU64,
     hedges: [AtomicU64; Hedged::ALL.len()],
+    /// What a canary is judged by; open while one runs.
+    pub seen: Gather<Observation>,
+    /// Canaries that ended well, and those that were rolled back, by check.
+    pub promotions: AtomicU64,
+    pub rollbacks: AtomicU64,
 }
 
 /// What became of a hedge.
@@ -73,6 +80,9 @@ impl ModelState {
             retries: Default::default(),
             retries_refused: AtomicU64::default(),
             hedges: Default::default(),
+            seen: Gather::default(),
+            promotions: AtomicU64::default(),
+            rollbacks: AtomicU64::default(),
         }
     }
 

@@ -1,5 +1,7 @@
 //! Counters of the process as a whole; those of models and replicas live in the fleet.
+use super::canaries::CanaryReport;
 use crate::fleet::ModelState;
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -45,6 +47,8 @@ pub struct Meters {
     pub reload_successful: AtomicU64,
     /// Unix seconds.
     pub reloaded_at: AtomicI64,
+    /// The canaries, as they stood a second ago.
+    pub canaries: ArcSwap<Vec<CanaryReport>>,
     listeners: Mutex<BTreeMap<String, Arc<ListenerMeter>>>,
 }
 

@@ -28,7 +28,7 @@ pub struct Metric {
 
 macro_rules! metrics {
     ($($id:ident = $kind:ident $name:literal [$($label:literal),*] $help:literal;)*) => {
-        $(const $id: Metric = Metric {
+        $(pub(super) const $id: Metric = Metric {
             name: $name,
             kind: MetricKind::$kind,
             help: $help,
@@ -69,6 +69,14 @@ metrics! {
         "Retries not made because the budget was spent.";
     HEDGES = Counter "evener_hedges_total" ["model", "result"]
         "Second attempts beside a slow first one: which of them won, and those that were due but skipped.";
+    CANARY_STATE = Gauge "evener_canary_state" ["model", "state"]
+        "1 for the present state of a canary, 0 for the others.";
+    CANARY_EVIDENCE = Gauge "evener_canary_evidence" ["model", "check"]
+        "The logarithm of the evidence of a check against the candidate.";
+    ROLLBACKS = Counter "evener_rollbacks_total" ["model"]
+        "Canaries that were rolled back.";
+    PROMOTIONS = Counter "evener_promotions_total" ["model"]
+        "Canaries whose candidate was promoted.";
     SPLIT_SHARE = Gauge "evener_split_share" ["model", "version"]
         "The share of a model's requests that a version shall get, 0 to 1.";
     SPLIT_OBSERVED = Gauge "evener_split_observed_share" ["model", "version"]
@@ -96,6 +104,7 @@ pub fn expose(table: &Table, meters: &Meters) -> String {
     let mut page = Page::default();
     requests(&mut page, table, meters);
     attempts(&mut page, table);
+    super::canaries::expose(&mut page, table, meters);
     replicas(&mut page, table);
     ejections(&mut page, table);
     splits(&mut page, table);
@@ -265,9 +274,11 @@ fn process(page: &mut Page, table: &Table, meters: &Meters) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::canary::{CanaryPlan, Judged, RollOut};
     use crate::config::parse_text;
     use crate::dialect::RefusalCode;
     use crate::fleet::Fleet;
+    use crate::observe::CanaryReport;
     use crate::stats::Moment;
     use crate::table::Overrides;
     use std::sync::Arc;
@@ -297,11 +308,19 @@ mod tests {
         model.state.refusals.add(RefusalCode::NoReplicas);
         let replica = &model.versions[0].members[0].replica;
         replica.hold(&model.versions[0].state, None, "by hand".into(), Moment::ZERO);
+        meters.canaries.store(Arc::new(vec![canary()]));
         let page = expose(&table, &meters);
         for metric in METRICS {
             assert!(page.contains(&format!("# TYPE {} ", metric.name)), "{}", metric.name);
         }
         assert!(page.contains("process_resident_memory_bytes"));
+    }
+
+    fn canary() -> CanaryReport {
+        let plan = CanaryPlan { candidate: "v2".into(), ..CanaryPlan::default() };
+        let judged = Judged { model: "m".into(), candidate: "v2".into(), upstream_model: None };
+        let idle = RollOut::idle(plan, judged, "v1".into(), Moment::ZERO);
+        CanaryReport::of(&idle, Moment::ZERO)
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What operators are told: counters, the access log, events.
 mod access;
+mod canaries;
 mod events;
 mod exposition;
 mod meters;
@@ -7,6 +8,7 @@ mod metrics;
 mod shares;
 
 pub use access::{AccessLog, Sink};
+pub use canaries::CanaryReport;
 pub use events::{Event, Events};
 pub use meters::{ListenerMeter, Meters, ReloadResult};
 pub use metrics::{METRICS, Metric, MetricKind, expose};

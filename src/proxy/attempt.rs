@@ -137,7 +137,9 @@ impl Exchange<'_> {
         let impatient =
             matches!(asked, Err(Trouble::Total)) && self.was_impatient(choice, began, now);
         let class = if impatient { Class::Cancelled } else { class };
-        in_flight.finish(status, &Outcome { class, ..outcome }, now);
+        let outcome = Outcome { class, ..outcome };
+        self.testify(&outcome, !self.record.earlier.is_empty());
+        in_flight.finish(status, &outcome, now);
     }
 
     /// Was it the client's own deadline that ended it, too soon to speak against the replica? Otherwise a client could

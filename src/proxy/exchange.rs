@@ -10,6 +10,7 @@ use super::request::{Ask, client_ip, is_trusted, is_upgrade, origin_form, text};
 use super::retry::{Attempts, client_deadline, repeatable};
 use super::shared::Proxy;
 use crate::balance::hash_point;
+use crate::canary::Arm;
 use crate::dialect::{BodyRead, Dialect, Facts, PathFacts, RefusalCode, nearest, read_path};
 use crate::fleet::InFlight;
 use crate::health::Repeatable;
@@ -73,6 +74,8 @@ pub(super) struct Exchange<'a> {
     /// The client's own limit for the whole exchange.
     pub(super) deadline: Option<Duration>,
     pub(super) attempts: Attempts,
+    /// The side of a canary that this request was assigned to, until its first attempt was counted.
+    pub(super) arm: Option<Arm>,
     /// The attempt under way, counted until it is settled.
     pub(super) in_flight: Option<InFlight>,
     /// A head of an answer came, be it 1xx.
@@ -107,6 +110,7 @@ pub(super) async fn exchange(
         asked_at: None,
         deadline,
         attempts: Attempts::NONE,
+        arm: None,
         in_flight: None,
         answer_seen: false,
         at_event_end: false,
@@ -230,6 +234,7 @@ impl Exchange<'_> {
                 format!("no replica of `{}/{}` may serve ({why})", model.name, owner.name);
             Refusal::new(RefusalCode::NoReplicas, message)
         })?;
+        self.assign(model, wish, choice.version);
         choice.version.state.served.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         self.serve(&mut placed, wish, choice).await
     }

@@ -5,6 +5,7 @@
 //! ```
 mod accept;
 mod answer;
+mod assign;
 mod attempt;
 mod body;
 mod buffers;

@@ -2,12 +2,14 @@
 use super::generation::Table;
 use super::holds::Holds;
 use super::model::{Member, Model, Version};
-use super::plan::{KeySource, ModelPlan, Plan, ReplicaUrl, Scheme};
+use super::plan::{KeySource, ModelPlan, Plan, ReplicaUrl, Scheme, VersionPlan};
 use crate::balance::Segments;
+use crate::canary::Snapshot;
 use crate::fleet::{Fleet, Replica, ReplicaId, VersionState};
 use crate::health::Stage;
 use crate::stats::Moment;
 use crate::wire::Dialed;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -17,8 +19,31 @@ use std::sync::atomic::Ordering::Relaxed;
 pub struct Overrides {
     /// Segments of the last generation, or of the state file, by model.
     pub segments: BTreeMap<String, Segments>,
+    /// Shares that are not the file's, by model and version: a canary moves them.
+    pub shares: BTreeMap<String, BTreeMap<String, f64>>,
+    /// Canaries as the last process left them.
+    pub canaries: BTreeMap<String, KeptCanary>,
     pub drained: Holds,
     pub ejected: Holds,
+}
+
+/// A canary at rest in the state.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct KeptCanary {
+    /// The file's split that it began with.
+    pub split: Vec<(String, f64)>,
+    pub snapshot: Snapshot,
+}
+
+impl Overrides {
+    /// The shares that a model's versions have now, in the order of the plan.
+    pub fn shares_of(&self, plan: &ModelPlan) -> Vec<f64> {
+        let live = self.shares.get(&plan.name);
+        let of = |(version, file): (&VersionPlan, &f64)| {
+            live.and_then(|live| live.get(&version.name)).copied().unwrap_or(*file)
+        };
+        plan.versions.iter().zip(&plan.split).map(of).collect()
+    }
 }
 
 /// A new table, and what its making brought to light.
@@ -95,8 +120,9 @@ impl Builder<'_> {
     fn model(&mut self, plan: &Arc<ModelPlan>, before: Option<&Model>, offset: u64) -> Model {
         let name: Arc<str> =
             before.map_or_else(|| plan.name.as_str().into(), |before| Arc::clone(&before.name));
-        let shares: Vec<(&str, f64)> =
-            plan.versions.iter().map(|v| v.name.as_str()).zip(plan.split.iter().copied()).collect();
+        let live = self.overrides.shares_of(plan);
+        let names = plan.versions.iter().map(|v| v.name.as_str());
+        let shares: Vec<(&str, f64)> = names.zip(live.iter().copied()).collect();
         let segments = match self.overrides.segments.get(&plan.name) {
             Some(owned) => owned.moved_to(&shares),
             None => Segments::new(&shares),
@@ -106,7 +132,7 @@ impl Builder<'_> {
             .map(|index| {
                 let named = |old: &&Version| *old.name == plan.versions[index].name;
                 let old = before.and_then(|before| before.versions.iter().find(named));
-                self.version(&name, plan, index, old)
+                self.version(&name, plan, (index, live[index]), old)
             })
             .collect();
         let unchanged = before.is_some_and(|b| b.segments == segments);
@@ -121,10 +147,10 @@ impl Builder<'_> {
         &mut self,
         model: &Arc<str>,
         plan: &ModelPlan,
-        index: usize,
+        (index, share): (usize, f64),
         before: Option<&Version>,
     ) -> Version {
-        let (version, share) = (&plan.versions[index], plan.split[index]);
+        let version = &plan.versions[index];
         let name: Arc<str> =
             before.map_or_else(|| version.name.as_str().into(), |before| Arc::clone(&before.name));
         let old = before.map_or(&[][..], |before| &before.members);

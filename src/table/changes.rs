@@ -111,6 +111,7 @@ fn same_options(old: &ModelPlan, new: &ModelPlan) -> bool {
         hedge,
         heartbeat,
         max_buffered_body,
+        canary,
     } = old;
     *aliases == new.aliases
         && *kind == new.kind
@@ -126,6 +127,7 @@ fn same_options(old: &ModelPlan, new: &ModelPlan) -> bool {
         && *hedge == new.hedge
         && *heartbeat == new.heartbeat
         && *max_buffered_body == new.max_buffered_body
+        && *canary == new.canary
 }
 
 fn shares(model: &ModelPlan) -> String {

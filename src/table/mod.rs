@@ -5,9 +5,10 @@ mod generation;
 mod holds;
 mod model;
 mod plan;
+mod reshare;
 mod route;
 
-pub use build::{Built, Overrides};
+pub use build::{Built, KeptCanary, Overrides};
 pub use changes::Changes;
 pub use generation::{Current, Table};
 pub use holds::{Ends, Held, Hold, Holds};

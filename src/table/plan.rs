@@ -1,5 +1,6 @@
 //! The checked configuration as plain data: what `config` makes and everything else trusts.
 use crate::balance::Policy;
+use crate::canary::CanaryPlan;
 use crate::health::{EjectionPlan, HedgePlan, ProbePlan, RetryPlan};
 use ipnet::IpNet;
 use std::net::SocketAddr;
@@ -162,6 +163,7 @@ pub struct ModelPlan {
     /// After so long a silence an event stream gets a comment.
     pub heartbeat: Option<Duration>,
     pub max_buffered_body: u64,
+    pub canary: Option<CanaryPlan>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]

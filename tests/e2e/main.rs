@@ -7,6 +7,7 @@ mod admin;
 mod adversity;
 mod backpressure;
 mod bodies;
+mod canary;
 mod chaos;
 mod client;
 mod deadlines;

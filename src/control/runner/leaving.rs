@@ -6,6 +6,7 @@ use crate::control::order::{Answer, Letter, Order};
 use crate::control::systemd;
 use crate::observe::AccessLog;
 use crate::proxy::{Phase, Proxy};
+use crate::stats::Clock as _;
 use std::io;
 use std::os::fd::AsFd as _;
 use std::time::Duration;
@@ -108,6 +109,7 @@ impl Runner {
             listeners: self.listeners.bequests(),
         };
         let prepared = heir.offer(estate).await?;
+        self.core.keep_canaries(self.clock.now());
         self.state.save(self.core.overrides())?;
         Ok(prepared.yours().await?.farewell().await?)
     }
@@ -195,10 +197,10 @@ fn while_ending(order: &Order, handed_over: bool, log: &AccessLog) -> Answer {
             Answer::Done
         }
         Order::Stop { .. } => Answer::Done,
-        Order::Reload { .. } | Order::Replicas { .. } if handed_over => {
+        Order::Reload { .. } | Order::Replicas { .. } | Order::Canary { .. } if handed_over => {
             Answer::Failed("another Evener took over; ask again, and it will answer".to_owned())
         }
-        Order::Reload { .. } | Order::Replicas { .. } => {
+        Order::Reload { .. } | Order::Replicas { .. } | Order::Canary { .. } => {
             Answer::Failed("Evener is ending".to_owned())
         }
     }

@@ -1,0 +1,166 @@
+//! `evener canary`: how a canary stands, and what an operator says to it.
+use super::remote::{AdminArgs, Failure, Remote, finish, segment};
+use super::terminal::{self, clean};
+use crate::admin::{CanaryStatus, ModelStatus};
+use clap::{Args, Subcommand};
+use serde_json::json;
+use std::fmt::Write as _;
+use std::process::ExitCode;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// Between two looks at what is waited for.
+const POLL: Duration = Duration::from_millis(500);
+
+/// Move traffic to a candidate as the evidence allows, or back
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  evener canary status chat                  the sentence, the share, the evidence by check
+  evener canary status chat --wait           for scripts: exit 0 promoted, 1 rolled back, 3 undecided or paused
+  evener canary pause chat --reason \"looking at its logs\"
+  evener canary start chat                   judge a candidate anew, as after a redeploy under the same name")]
+pub struct CanaryArgs {
+    #[command(subcommand)]
+    pub verb: CanaryCommand,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum CanaryCommand {
+    /// Begin: at the first step that is not below the file's share. One that runs goes on as it was
+    Start(SayArgs),
+    /// How it stands
+    Status(StatusArgs),
+    /// Stay at this share until it is resumed
+    Pause(SayArgs),
+    /// Go on
+    Resume(SayArgs),
+    /// Give the candidate everything, now
+    Promote(SayArgs),
+    /// Give the candidate nothing, now
+    Abort(SayArgs),
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct SayArgs {
+    pub model: String,
+    /// Why, for the timeline
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    #[command(flatten)]
+    pub remote: AdminArgs,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct StatusArgs {
+    pub model: String,
+    /// Return when it is decided: exit 0 promoted, 1 rolled back, 3 undecided or paused
+    #[arg(long)]
+    pub wait: bool,
+    /// With --wait: at most so long
+    #[arg(long, value_name = "DURATION", default_value = "30m", requires = "wait")]
+    pub timeout: String,
+    #[command(flatten)]
+    pub remote: AdminArgs,
+}
+
+pub async fn canary(args: CanaryArgs) -> ExitCode {
+    match args.verb {
+        CanaryCommand::Status(args) if args.wait => wait(&args).await,
+        CanaryCommand::Status(args) => finish(status(&args).await),
+        CanaryCommand::Start(args) => finish(say(&args, "start").await),
+        CanaryCommand::Pause(args) => finish(say(&args, "pause").await),
+        CanaryCommand::Resume(args) => finish(say(&args, "resume").await),
+        CanaryCommand::Promote(args) => finish(say(&args, "promote").await),
+        CanaryCommand::Abort(args) => finish(say(&args, "abort").await),
+    }
+}
+
+async fn say(args: &SayArgs, verb: &str) -> Result<String, Failure> {
+    let remote = Remote::new(&args.remote)?;
+    let path = format!("/api/v1/models/{}/canary/{verb}", segment(&args.model));
+    let answer = remote.post(&path, &json!({"reason": args.reason})).await?.good()?;
+    let canary: Option<CanaryStatus> = serde_json::from_value(answer["canary"].clone())
+        .map_err(|error| Failure::new(format!("the answer is not understood: {error}")))?;
+    Ok(canary.as_ref().map(|canary| describe(&args.model, canary)).unwrap_or_default())
+}
+
+async fn status(args: &StatusArgs) -> Result<String, Failure> {
+    look(&Remote::new(&args.remote)?, &args.model)
+        .await
+        .map(|canary| describe(&args.model, &canary))
+}
+
+async fn look(remote: &Remote, model: &str) -> Result<CanaryStatus, Failure> {
+    let body = remote.get(&format!("/api/v1/models/{}", segment(model))).await?.good()?;
+    let status: ModelStatus = serde_json::from_value(body)
+        .map_err(|error| Failure::new(format!("the answer is not understood: {error}")))?;
+    status.canary.ok_or_else(|| {
+        Failure::new(format!("model `{model}` has no canary; write `canary: {{candidate: …}}`"))
+    })
+}
+
+/// Prints each change until the canary is decided.
+#[expect(clippy::disallowed_methods, reason = "a command counts the time that it waits itself")]
+async fn wait(args: &StatusArgs) -> ExitCode {
+    let limit = args.timeout.parse::<jiff::SignedDuration>().ok();
+    let Some(limit) = limit.and_then(|limit| Duration::try_from(limit).ok()) else {
+        let message = format!("`{}` is not a duration such as `30m`", args.timeout);
+        return finish(Err(Failure { code: 2, ..Failure::new(message) }));
+    };
+    let remote = match Remote::new(&args.remote) {
+        Ok(remote) => remote,
+        Err(failure) => return finish(Err(failure)),
+    };
+    let ends = Instant::now() + limit;
+    let mut said = String::new();
+    loop {
+        let canary = match look(&remote, &args.model).await {
+            Ok(canary) => canary,
+            Err(failure) => return finish(Err(failure)),
+        };
+        let now = format!("{} {}", canary.state, canary.step);
+        if now != said {
+            terminal::out(&describe(&args.model, &canary));
+            said = now;
+        }
+        match canary.state.as_str() {
+            "promoted" => return ExitCode::SUCCESS,
+            "rolled_back" => return ExitCode::FAILURE,
+            "undecided" | "paused" => return ExitCode::from(3),
+            _ if Instant::now() >= ends => return ExitCode::from(3),
+            _ => sleep(POLL).await,
+        }
+    }
+}
+
+fn describe(model: &str, canary: &CanaryStatus) -> String {
+    let steps: Vec<String> = canary.steps.iter().map(|step| format!("{step}%")).collect();
+    let mut text = format!(
+        "{}  candidate {}  {}  {}%  step {} of {} ({})\n  {}\n",
+        clean(model),
+        clean(&canary.candidate),
+        clean(&canary.state),
+        canary.share,
+        canary.step + 1,
+        canary.steps.len(),
+        steps.join(" "),
+        clean(&canary.sentence),
+    );
+    for check in &canary.checks {
+        let note = check.note.as_deref().map(|note| format!("  {note}")).unwrap_or_default();
+        let _ = writeln!(
+            text,
+            "  {:<16} candidate {} of {}  stable {} of {}  evidence {:.2}{}{}",
+            clean(&check.metric),
+            check.candidate_hits,
+            check.candidate_requests,
+            check.stable_hits,
+            check.stable_requests,
+            check.evidence,
+            if check.passes { "  passes" } else { "" },
+            clean(&note),
+        );
+    }
+    text
+}

@@ -1,0 +1,71 @@
+//! What a model may say besides its versions, written out: see `effective`.
+use super::effective::{Page, list, quoted, text};
+use super::scalar::show_duration;
+use crate::canary::{CanaryPlan, DoWhenUndecided, Margin, OnFailure, Start};
+use crate::health::{EjectionPlan, FailureCodes, HedgeAfter, HedgePlan, RetryPlan};
+
+pub(super) fn canary(out: &mut Page, plan: &CanaryPlan) {
+    out.open("canary");
+    out.line("candidate", text(&plan.candidate));
+    out.line("start", if plan.start == Start::Auto { "auto" } else { "manual" });
+    out.line("steps", list(&plan.steps));
+    out.line("hold", show_duration(plan.hold));
+    out.line("warmup", show_duration(plan.warmup));
+    out.line("confirm", plan.confirm);
+    out.block("checks", &plan.checks, |out, check| {
+        out.line("metric", check.metric.name());
+        let Margin { points, times } = check.at_most;
+        out.line("at_most", format!("[\"+{}%\", \"{times}x\"]", points * 100.0));
+    });
+    out.line("false_alarm", plan.false_alarm * 100.0);
+    let pauses = plan.on_failure == OnFailure::Pause;
+    out.line("on_failure", if pauses { "pause" } else { "rollback" });
+    let back = plan.on_undecided.act == DoWhenUndecided::Rollback;
+    out.open("on_undecided");
+    out.line("after", show_duration(plan.on_undecided.after));
+    out.line("do", if back { "rollback" } else { "pause" });
+    out.close();
+    out.line("aa", plan.aa);
+    out.close();
+}
+
+pub(super) fn retries(out: &mut Page, plan: &RetryPlan) {
+    out.open("retries");
+    out.line("max", plan.max);
+    out.line("when", list(plan.when.iter().map(|failed| failed.word())));
+    out.line("budget", plan.budget * 100.0);
+    out.close();
+}
+
+pub(super) fn hedge(out: &mut Page, plan: &HedgePlan) {
+    out.open("hedge");
+    out.line(
+        "after",
+        match plan.after {
+            HedgeAfter::Quantile(part) => format!("p{}", (part * 1e8).round() / 1e6),
+            HedgeAfter::Fixed(fixed) => show_duration(fixed),
+        },
+    );
+    out.line("budget", plan.budget * 100.0);
+    out.close();
+}
+
+pub(super) fn ejection(out: &mut Page, plan: &EjectionPlan) {
+    out.open("ejection");
+    out.line("for", show_duration(plan.first));
+    out.line("at_most", show_duration(plan.at_most));
+    out.line("max_percent", plan.max_percent);
+    let range = |range: &std::ops::RangeInclusive<u16>| {
+        let (start, end) = (range.start(), range.end());
+        quoted(&if start == end { start.to_string() } else { format!("{start}-{end}") })
+    };
+    out.line(
+        "failure_codes",
+        if plan.failure_codes == FailureCodes::ALL {
+            "[5xx]".to_owned()
+        } else {
+            list(plan.failure_codes.ranges().iter().map(range))
+        },
+    );
+    out.close();
+}

@@ -1,0 +1,250 @@
+//! Canaries: which run, what they have seen, and what they do to the shares.
+use super::core::Core;
+use super::replicas::Unable;
+use crate::canary::{
+    By, Command, Effect, Ending, Judged, Occasion, RollOut, Snapshot, Start, World,
+};
+use crate::observe::CanaryReport;
+use crate::stats::Moment;
+use crate::table::{KeptCanary, Model, ModelPlan, Version};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// What an operator may say to a canary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CanaryVerb {
+    Start,
+    Say(Command),
+}
+
+/// Something that happened to a canary, for events, log and journal.
+#[derive(Clone, Debug)]
+pub struct Told {
+    pub model: String,
+    pub occasion: Occasion,
+    pub sentence: String,
+}
+
+/// A canary, and the file's split that it began with: another one begins it anew.
+#[derive(Debug)]
+pub(super) struct Canary {
+    rollout: RollOut,
+    split: Vec<(String, f64)>,
+}
+
+pub(super) type Canaries = BTreeMap<String, Canary>;
+
+impl Core {
+    /// Takes up what the last process had, or begins what the file asks for. Called after each new plan.
+    pub(super) fn follow_canaries(&mut self, now: Moment) -> Vec<Told> {
+        let table = Arc::clone(self.table());
+        let mut before = std::mem::take(&mut self.canaries);
+        let mut told = Vec::new();
+        for model in &table.models {
+            let Some(plan) = &model.plan.canary else { continue };
+            let (name, split) = (model.name.to_string(), split_of(&model.plan));
+            let judged = judged_of(&model.plan, &plan.candidate);
+            let same = |canary: &Canary| {
+                canary.split == split
+                    && *canary.rollout.judged() == judged
+                    && canary.rollout.plan().deciding() == plan.deciding()
+            };
+            if let Some(kept) = before.remove(&name).filter(same) {
+                self.canaries.insert(name, kept);
+                continue;
+            }
+            let saved = self.overrides_mut().canaries.remove(&name);
+            if let Some(restored) = saved.filter(|saved| saved.split == split) {
+                match RollOut::restore(restored.snapshot, plan.clone(), &judged, now) {
+                    Ok(rollout) => {
+                        self.canaries.insert(name.clone(), Canary { rollout, split });
+                        self.set_share(&name);
+                        continue;
+                    }
+                    Err(why) => tracing::warn!(model = name, %why, "the canary begins anew"),
+                }
+            }
+            told.extend(self.begin_canary(model, plan.start == Start::Auto, now));
+        }
+        self.overrides_mut().canaries.clear();
+        for model in &table.models {
+            if !self.canaries.contains_key(&*model.name) {
+                self.overrides_mut().shares.remove(&*model.name);
+            }
+        }
+        self.reshare();
+        told
+    }
+
+    fn begin_canary(&mut self, model: &Model, starts: bool, now: Moment) -> Vec<Told> {
+        let Some(plan) = &model.plan.canary else { return Vec::new() };
+        let (name, split) = (model.name.to_string(), split_of(&model.plan));
+        let judged = judged_of(&model.plan, &plan.candidate);
+        let share = split.iter().find(|(version, _)| *version == plan.candidate);
+        let share = share.map_or(0.0, |(_, share)| *share);
+        let stable = stable_name(&model.plan, &plan.candidate);
+        self.overrides_mut().shares.remove(&name);
+        let (rollout, effects) = if starts {
+            RollOut::begin(plan.clone(), judged, stable, share, now)
+        } else {
+            (RollOut::idle(plan.clone(), judged, stable, now), Vec::new())
+        };
+        self.canaries.insert(name.clone(), Canary { rollout, split });
+        self.carry_out(&name, effects)
+    }
+
+    /// What was seen since the last look, and what follows from it. Called by the second.
+    pub(super) fn judge_canaries(&mut self, now: Moment) -> Vec<Told> {
+        let table = Arc::clone(self.table());
+        let mut told = Vec::new();
+        for model in &table.models {
+            let seen = model.state.seen.take();
+            let Some(canary) = self.canaries.get_mut(&*model.name) else {
+                model.state.seen.set_open(false);
+                continue;
+            };
+            for one in &seen {
+                canary.rollout.observe(one, now);
+            }
+            let world = world(model, &canary.rollout.judged().candidate);
+            let effects = canary.rollout.tick(&world, now);
+            told.extend(self.carry_out(&model.name, effects));
+            let live = self.canaries.get(&*model.name).is_some_and(|c| c.rollout.is_live());
+            model.state.seen.set_open(live);
+        }
+        self.reshare();
+        told
+    }
+
+    /// Does what an operator says.
+    pub fn order_canary(
+        &mut self,
+        model: &str,
+        verb: CanaryVerb,
+        by: By<'_>,
+        now: Moment,
+    ) -> Result<Vec<Told>, Unable> {
+        let table = Arc::clone(self.table());
+        let model = table
+            .model(model)
+            .ok_or_else(|| Unable::Unknown(format!("there is no model `{model}`")))?;
+        let Some(canary) = self.canaries.get_mut(&*model.name) else {
+            let why = format!("model `{}` has no `canary` in the file", model.name);
+            return Err(Unable::Impossible(why));
+        };
+        let told = match verb {
+            // Of one that runs nothing changes.
+            CanaryVerb::Start if canary.rollout.is_live() => Vec::new(),
+            CanaryVerb::Start => self.begin_canary(model, true, now),
+            CanaryVerb::Say(command) => {
+                let effects =
+                    canary.rollout.command(command, by, now).map_err(Unable::Impossible)?;
+                self.carry_out(&model.name, effects)
+            }
+        };
+        self.reshare();
+        Ok(told)
+    }
+
+    fn carry_out(&mut self, model: &str, effects: Vec<Effect>) -> Vec<Told> {
+        let mut told = Vec::new();
+        for effect in effects {
+            match effect {
+                Effect::SetShare(_) => self.set_share(model),
+                Effect::Finished(ending) => self.count_ending(model, ending),
+                Effect::Announce { occasion, sentence } => {
+                    told.push(Told { model: model.to_owned(), occasion, sentence });
+                }
+            }
+        }
+        told
+    }
+
+    fn count_ending(&self, model: &str, ending: Ending) {
+        let Some(model) = self.table().model(model) else { return };
+        match ending {
+            Ending::Promoted => model.state.promotions.fetch_add(1, Relaxed),
+            Ending::RolledBack => model.state.rollbacks.fetch_add(1, Relaxed),
+        };
+    }
+
+    /// Gives the candidate its share; the others keep the file's proportions.
+    fn set_share(&mut self, model: &str) {
+        let Some(Canary { rollout, split }) = self.canaries.get(model) else { return };
+        if rollout.plan().aa {
+            return;
+        }
+        let (candidate, share) = (&rollout.judged().candidate, rollout.share());
+        let rest: f64 = split.iter().filter(|(v, _)| v != candidate).map(|(_, s)| s).sum();
+        let others = split.len().saturating_sub(1).max(1) as f64;
+        let of = |(version, file): &(String, f64)| {
+            let live = match (version == candidate, rest > 0.0) {
+                (true, _) => share,
+                (false, true) => (1.0 - share) * file / rest,
+                (false, false) => (1.0 - share) / others,
+            };
+            (version.clone(), live)
+        };
+        let shares = split.iter().map(of).collect();
+        self.overrides_mut().shares.insert(model.to_owned(), shares);
+    }
+
+    /// All canaries, for those who ask.
+    pub fn canary_reports(&self, now: Moment) -> Vec<CanaryReport> {
+        self.canaries.values().map(|canary| CanaryReport::of(&canary.rollout, now)).collect()
+    }
+
+    /// What the state keeps of them.
+    pub fn keep_canaries(&mut self, now: Moment) {
+        let kept = |(model, canary): (&String, &Canary)| {
+            let snapshot: Snapshot = canary.rollout.snapshot(now);
+            (model.clone(), KeptCanary { split: canary.split.clone(), snapshot })
+        };
+        let kept = self.canaries.iter().map(kept).collect();
+        self.overrides_mut().canaries = kept;
+    }
+
+    pub fn canary_runs(&self) -> bool {
+        self.canaries.values().any(|canary| canary.rollout.is_live())
+    }
+}
+
+fn split_of(plan: &ModelPlan) -> Vec<(String, f64)> {
+    plan.versions.iter().map(|v| v.name.clone()).zip(plan.split.iter().copied()).collect()
+}
+
+fn judged_of(plan: &ModelPlan, candidate: &str) -> Judged {
+    let version = plan.versions.iter().find(|version| version.name == candidate);
+    Judged {
+        model: plan.name.clone(),
+        candidate: candidate.to_owned(),
+        upstream_model: version.and_then(|version| version.upstream_model.clone()),
+    }
+}
+
+/// What sentences call the other side.
+fn stable_name(plan: &ModelPlan, candidate: &str) -> String {
+    let mut others = plan.versions.iter().filter(|version| version.name != candidate);
+    match (others.next(), others.next()) {
+        (Some(only), None) => only.name.clone(),
+        _ => "the others".to_owned(),
+    }
+}
+
+fn world(model: &Model, candidate: &str) -> World {
+    let load = |versions: &mut dyn Iterator<Item = &Version>| {
+        let members = versions.flat_map(|version| &version.members);
+        let (busy, weight) = members.fold((0.0, 0.0), |(busy, weight), member| {
+            (busy + f64::from(member.replica.in_flight()), weight + f64::from(member.weight))
+        });
+        if weight > 0.0 { busy / weight } else { 0.0 }
+    };
+    let is = |version: &&Version| *version.name == *candidate;
+    let usable = model.versions.iter().find(is).is_some_and(|version| version.any_usable(&[]));
+    World {
+        candidate_usable: usable,
+        candidate_load_per_weight: load(&mut model.versions.iter().filter(is)),
+        stable_load_per_weight: load(&mut model.versions.iter().filter(|v| !is(v))),
+    }
+}

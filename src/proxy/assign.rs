@@ -1,0 +1,62 @@
+//! What a canary learns of a request: its side, and how its first attempt ended.
+use super::exchange::Exchange;
+use super::pick::Wish;
+use crate::canary::{Arm, Observation};
+use crate::health::{Class, Outcome};
+use crate::table::{Model, Version};
+
+impl Exchange<'_> {
+    /// Notes the side of a request that a canary judges. Pinned ones say nothing: their version was chosen for a
+    /// reason. One whose version had nothing usable is an error of that version, whoever serves it.
+    pub(super) fn assign(&mut self, model: &Model, wish: Wish<'_>, serves: &Version) {
+        if !model.state.seen.is_open() || wish.pinned.is_some() {
+            return;
+        }
+        let Some(plan) = &model.plan.canary else { return };
+        let owner = &model.versions[model.segments.version(wish.point)];
+        let arm = if *owner.name == *plan.candidate { Arm::Candidate } else { Arm::Stable };
+        if owner.index == serves.index {
+            self.arm = Some(arm);
+        } else {
+            model.state.seen.add(observation(arm, true));
+        }
+    }
+
+    /// Hands on how the first attempt ended. Later ones speak of whoever they were sent to.
+    pub(super) fn testify(&mut self, outcome: &Outcome, hedged: bool) {
+        let Some(arm) = self.arm.take() else { return };
+        let Some(model) = self.record.model.as_ref().filter(|_| !hedged && !outcome.tunnel) else {
+            return;
+        };
+        let (error, client_error) = match outcome.class {
+            Class::Success => (false, false),
+            Class::ClientError => (false, true),
+            Class::ServerError
+            | Class::Overloaded
+            | Class::Timeout
+            | Class::ConnectFailure
+            | Class::Reset => (true, false),
+            // Neither side's doing.
+            Class::Cancelled | Class::Refused => return,
+        };
+        let good = outcome.class == Class::Success;
+        model.state.seen.add(Observation {
+            client_error,
+            latency: good.then_some(outcome.latency),
+            first_byte: outcome.first_byte.filter(|_| good),
+            ..observation(arm, error)
+        });
+    }
+}
+
+fn observation(arm: Arm, error: bool) -> Observation {
+    Observation {
+        arm,
+        error,
+        client_error: false,
+        bad_output: None,
+        latency: None,
+        first_byte: None,
+        tokens: None,
+    }
+}

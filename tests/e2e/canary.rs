@@ -1,0 +1,183 @@
+//! Canaries on real traffic: the share climbs or falls by itself, says why, and survives kill -9.
+use crate::client::{Client, Request, send};
+use crate::site::{Site, eventually};
+use crate::upstream::Mock;
+use evener::mock::Knobs;
+use serde_json::Value;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use tokio::task::JoinHandle;
+
+const ASK: &str = "/v1/completions";
+const BODY: &str = r#"{"model":"m","prompt":"x"}"#;
+
+async fn version(name: &str, error: &str) -> Mock {
+    let error = error.parse().unwrap();
+    Mock::start(Knobs { version: name.to_owned(), error, ..Knobs::default() }).await
+}
+
+fn models(v1: &Mock, v2: &Mock, canary: &str) -> String {
+    format!(
+        "telemetry: {{access_log: null}}\nmodels:\n  m:\n    versions: {{v1: [\"{}\"], v2: [\"{}\"]}}\n    \
+         split: {{v1: 100, v2: 0}}\n    retries: false\n    canary: {{candidate: v2, warmup: 0s, {canary}}}\n",
+        v1.url(),
+        v2.url()
+    )
+}
+
+async fn canary(site: &Site) -> Value {
+    let request = Request::get("/api/v1/models/m").header("host", "localhost");
+    send(site.admin, request).await.unwrap().json()["canary"].clone()
+}
+
+async fn say(site: &Site, verb: &str) -> (u16, Value) {
+    let request = Request::post(&format!("/api/v1/models/m/canary/{verb}"), r#"{"reason":"test"}"#);
+    let reply = send(site.admin, request.header("host", "localhost")).await.unwrap();
+    (reply.status, reply.json())
+}
+
+async fn until_state(site: &Site, state: &str) -> Value {
+    eventually(&format!("the canary is {state}"), async || {
+        let canary = canary(site).await;
+        (canary["state"] == state).then_some(canary)
+    })
+    .await
+}
+
+/// Clients in a closed loop, until it is dropped.
+struct Traffic(Arc<AtomicBool>, Vec<JoinHandle<()>>);
+
+impl Drop for Traffic {
+    fn drop(&mut self) {
+        self.0.store(true, SeqCst);
+        self.1.iter().for_each(JoinHandle::abort);
+    }
+}
+
+fn traffic(site: &Site) -> Traffic {
+    let stop = Arc::new(AtomicBool::new(false));
+    let address = site.address;
+    let clients = (0..4).map(|_| {
+        let stop = Arc::clone(&stop);
+        tokio::spawn(async move {
+            while !stop.load(SeqCst) {
+                let Ok(mut client) = Client::connect(address, false).await else { return };
+                while !stop.load(SeqCst) && client.send(Request::post(ASK, BODY)).await.is_ok() {}
+            }
+        })
+    });
+    let clients = clients.collect();
+    Traffic(stop, clients)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_good_candidate_climbs_to_everything_and_the_others_get_nothing_more() {
+    let (v1, v2) = (version("v1", "0%").await, version("v2", "0%").await);
+    let checks = "checks: [{metric: errors}], steps: [20, 100], hold: 1s";
+    let site = Site::start(models(&v1, &v2, checks)).await;
+    assert_eq!(canary(&site).await["share"], 20.0);
+    let running = traffic(&site);
+    let done = until_state(&site, "promoted").await;
+    assert_eq!((&done["share"], &done["step"]), (&100.0.into(), &1.into()));
+    drop(running);
+    for _ in 0..200 {
+        assert_eq!(site.send(Request::post(ASK, BODY)).await.version(), "v2");
+    }
+    let (status, answer) = say(&site, "pause").await;
+    assert_eq!(status, 409, "{answer}");
+    assert_eq!(site.count_said("canary_promoted"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bad_candidate_is_rolled_back_with_a_sentence_that_has_both_counts() {
+    let (v1, v2) = (version("v1", "0%").await, version("v2", "30%").await);
+    let checks = "checks: [{metric: errors}], steps: [50, 100], confirm: false";
+    let site = Site::start(models(&v1, &v2, checks)).await;
+    let running = traffic(&site);
+    let done = until_state(&site, "rolled_back").await;
+    drop(running);
+    let sentence = done["sentence"].as_str().unwrap();
+    assert!(sentence.contains("v2") && sentence.contains("v1"), "{sentence}");
+    let check = &done["checks"][0];
+    assert!(check["candidate_hits"].as_u64() >= Some(3), "{done}");
+    assert_eq!(check["stable_hits"], 0);
+    for _ in 0..100 {
+        assert_eq!(site.send(Request::post(ASK, BODY)).await.version(), "v1");
+    }
+    // Judged is judged: only an operator begins anew.
+    let (status, answer) = say(&site, "start").await;
+    assert_eq!((status, &answer["canary"]["state"]), (200, &"collecting".into()), "{answer}");
+    let (status, answer) = say(&site, "abort").await;
+    assert_eq!((status, &answer["canary"]["state"]), (200, &"rolled_back".into()), "{answer}");
+    let (status, _) = say(&site, "dance").await;
+    assert_eq!(status, 404);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_bad_on_both_sides_is_not_the_candidates_fault() {
+    let (v1, v2) = (version("v1", "8%").await, version("v2", "8%").await);
+    let checks = "checks: [{metric: errors}], steps: [50, 100], hold: 1h, confirm: false";
+    let site = Site::start(models(&v1, &v2, checks)).await;
+    let running = traffic(&site);
+    let seen = eventually("thousands of requests are judged", async || {
+        let canary = canary(&site).await;
+        let n = canary["checks"][0]["candidate_requests"].as_u64().unwrap();
+        (n > 1500).then_some(canary)
+    })
+    .await;
+    drop(running);
+    assert!(["collecting", "passing"].contains(&seen["state"].as_str().unwrap()), "{seen}");
+    assert_eq!(seen["share"], 50.0);
+}
+
+#[tokio::test]
+async fn without_traffic_nothing_is_decided_and_a_pause_outlives_a_crash() {
+    let (v1, v2) = (version("v1", "0%").await, version("v2", "0%").await);
+    let checks = "checks: [{metric: errors}], steps: [10, 50, 100], hold: 1s";
+    let mut site = Site::start(models(&v1, &v2, checks)).await;
+    // Looks are by the second.
+    eventually("it was looked at", async || {
+        let sentence = canary(&site).await["sentence"].as_str().unwrap().to_owned();
+        (!sentence.contains("no usable replica")).then_some(())
+    })
+    .await;
+    assert_eq!(canary(&site).await["state"], "collecting");
+    let (status, answer) = say(&site, "pause").await;
+    assert_eq!((status, &answer["canary"]["state"]), (200, &"paused".into()));
+    site.restart().await;
+    let canary_now = until_state(&site, "paused").await;
+    assert_eq!((&canary_now["share"], &canary_now["step"]), (&10.0.into(), &0.into()));
+    assert!(canary_now["sentence"].as_str().unwrap().contains("test"), "{canary_now}");
+    let (status, answer) = say(&site, "resume").await;
+    assert_eq!((status, &answer["canary"]["state"]), (200, &"collecting".into()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failure_may_pause_instead_and_leaves_the_share() {
+    let (v1, v2) = (version("v1", "0%").await, version("v2", "50%").await);
+    let checks = "checks: [{metric: errors}], steps: [50, 100], confirm: false, on_failure: pause";
+    let site = Site::start(models(&v1, &v2, checks)).await;
+    let running = traffic(&site);
+    let held = until_state(&site, "paused").await;
+    drop(running);
+    assert_eq!(held["share"], 50.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_edit_of_the_split_begins_it_anew() {
+    let (v1, v2) = (version("v1", "0%").await, version("v2", "0%").await);
+    let checks = "checks: [{metric: errors}], steps: [10, 50, 100], hold: 1h";
+    let text = models(&v1, &v2, checks);
+    let site = Site::start(text.clone()).await;
+    let (status, _) = say(&site, "promote").await;
+    assert_eq!(status, 200);
+    until_state(&site, "promoted").await;
+    // Another key changes nothing of it.
+    let other = text.replace("retries: false", "retries: {max: 1}");
+    site.reload(&crate::site::Setup::new(other.clone())).await;
+    until_state(&site, "promoted").await;
+    let edited = other.replace("v1: 100, v2: 0", "v1: 60, v2: 40");
+    site.reload(&crate::site::Setup::new(edited)).await;
+    let anew = until_state(&site, "collecting").await;
+    assert_eq!((&anew["share"], &anew["step"]), (&50.0.into(), &1.into()));
+}
