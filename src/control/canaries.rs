@@ -6,7 +6,7 @@ use crate::canary::{
 };
 use crate::observe::CanaryReport;
 use crate::stats::Moment;
-use crate::table::{KeptCanary, Model, ModelPlan, Version};
+use crate::table::{KeptCanary, Model, ModelPlan, Plan, Version};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -75,6 +75,16 @@ impl Core {
         }
         self.reshare();
         told
+    }
+
+    /// Shares that a canary moved are those of the split it began with: under another one the file's count.
+    pub(super) fn forget_shares(&mut self, plan: &Plan) {
+        let canaries = &self.canaries;
+        let stays = |model: &String| {
+            let now = plan.models.iter().find(|now| now.name == *model)?;
+            Some(now.canary.is_some() && canaries.get(model)?.split == split_of(now))
+        };
+        self.overrides.shares.retain(|model, _| stays(model).unwrap_or(false));
     }
 
     fn begin_canary(&mut self, model: &Model, starts: bool, now: Moment) -> Vec<Told> {

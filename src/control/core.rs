@@ -16,7 +16,7 @@ const SWEEP: Duration = Duration::from_mins(1);
 #[derive(Debug)]
 pub struct Core {
     fleet: Fleet,
-    overrides: Overrides,
+    pub(super) overrides: Overrides,
     table: Arc<Table>,
     chance: SmallRng,
     swept: Moment,
@@ -64,6 +64,7 @@ impl Core {
         let changes = Changes::between(&self.table.plan, plan);
         self.overrides.drained.forget_gone(plan);
         self.overrides.ejected.forget_gone(plan);
+        self.forget_shares(plan);
         let Self { fleet, overrides, table, chance, .. } = self;
         let mut offset = || chance.next_u64();
         let generation = table.generation + 1;

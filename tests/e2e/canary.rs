@@ -180,4 +180,13 @@ async fn an_edit_of_the_split_begins_it_anew() {
     site.reload(&crate::site::Setup::new(edited)).await;
     let anew = until_state(&site, "collecting").await;
     assert_eq!((&anew["share"], &anew["step"]), (&50.0.into(), &1.into()));
+    // Other versions under another name: nothing of the old shares is left.
+    let renamed = text.replace("v2: [", "v3: [").replace("v2: 0", "v3: 0");
+    let renamed = renamed.replace("candidate: v2", "candidate: v3");
+    site.reload(&crate::site::Setup::new(renamed)).await;
+    let other = until_state(&site, "collecting").await;
+    assert_eq!((&other["candidate"], &other["share"]), (&"v3".into(), &10.0.into()));
+    for _ in 0..50 {
+        assert_eq!(site.send(Request::post(ASK, BODY)).await.status, 200);
+    }
 }
