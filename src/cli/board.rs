@@ -74,6 +74,15 @@ fn one_model(out: &mut String, model: &ModelStatus, widths: &[usize; 7], paint: 
         title.push_str(&paint.on(Tone::Faint, &format!("  also {aliases}")));
     }
     line(out, &title);
+    if let Some(canary) = &model.canary {
+        let tone = match canary.state.as_str() {
+            "promoted" | "passing" => Tone::Good,
+            "failing" | "rolled_back" => Tone::Bad,
+            _ => Tone::Warn,
+        };
+        let state = paint.on(tone, &clean(&canary.state));
+        line(out, &format!("  canary {state}: {}", clean(&canary.sentence)));
+    }
     for version in &model.versions {
         line(out, &share_line(version, paint));
         let titles = TITLES.map(|title| (title.to_owned(), Tone::Faint));

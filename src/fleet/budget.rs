@@ -35,13 +35,15 @@ impl Budget {
             .is_ok()
     }
 
-    /// A second has passed: `free` tokens come in, and no more is kept than ten seconds' worth, or `most`.
-    pub fn tick(&self, fraction: f64, free: f64, most: f64) {
+    /// A second has passed: `free` tokens come in, and no more is kept than ten seconds' worth, but at
+    /// least and at most these.
+    pub fn tick(&self, fraction: f64, free: f64, (least, most): (f64, f64)) {
         let mut recent = self.recent.lock();
         recent.rotate_right(1);
         recent[0] = self.arrivals.swap(0, Relaxed);
         let arrived: u64 = recent.iter().sum();
-        let ceiling = millionths((free * KEPT as f64 + fraction * arrived as f64).min(most));
+        let ceiling =
+            millionths((free * KEPT as f64 + fraction * arrived as f64).max(least).min(most));
         let free = millionths(free);
         self.balance
             .fetch_update(Relaxed, Relaxed, |held| Some((held + free).min(ceiling)))
@@ -68,7 +70,7 @@ mod tests {
     fn a_quiet_service_keeps_ten_seconds_of_free_tokens() {
         let budget = Budget::default();
         for _ in 0..100 {
-            budget.tick(0.2, 3.0, f64::MAX);
+            budget.tick(0.2, 3.0, (0.0, f64::MAX));
         }
         assert!((budget.tokens() - 30.0).abs() < 1e-9);
         assert_eq!((0..100).filter(|_| budget.take()).count(), 30);
@@ -91,7 +93,7 @@ mod tests {
                 taken += (0..*failures).map(|_| u32::from(budget.take())).sum::<u32>();
                 let most = fraction * f64::from(asked) + 3.0 * second as f64;
                 prop_assert!(f64::from(taken) <= most + 1e-6, "{taken} of at most {most}");
-                budget.tick(fraction, 3.0, f64::MAX);
+                budget.tick(fraction, 3.0, (0.0, f64::MAX));
                 prop_assert!(budget.tokens() >= 0.0);
             }
         }

@@ -19,15 +19,15 @@ pub struct InFlight {
     /// The shared connection that carries it.
     connection: Option<u64>,
     recorded: bool,
-    /// No first byte came yet.
+    /// The request is sent, and no first byte came yet.
     waits: bool,
+    heard: bool,
 }
 
 impl Replica {
     /// Begins a request at this replica.
     pub fn begin(self: &Arc<Self>, version: &Arc<VersionState>, now: Moment) -> InFlight {
         self.in_flight.fetch_add(1, Relaxed);
-        self.waits(now);
         let on_probation = self.fate() == Fate::Probation;
         InFlight {
             replica: Arc::clone(self),
@@ -36,7 +36,8 @@ impl Replica {
             trial: on_probation.then(|| self.custody.slot.begin()).flatten(),
             connection: None,
             recorded: false,
-            waits: true,
+            waits: false,
+            heard: false,
         }
     }
 }
@@ -50,8 +51,22 @@ impl InFlight {
         self.began
     }
 
-    /// The first byte came.
+    /// The request is sent: from now on the replica lets it wait.
+    pub fn waits(&mut self, now: Moment) {
+        if !self.waits && !self.heard {
+            self.waits = true;
+            self.replica.waits(now);
+        }
+    }
+
+    /// Does it still have to be told that the request is sent?
+    pub fn is_being_sent(&self) -> bool {
+        !self.waits && !self.heard
+    }
+
+    /// The first byte came, or what stands for it.
     pub fn heard(&mut self, now: Moment) {
+        self.heard = true;
         if std::mem::take(&mut self.waits) {
             self.replica.heard(Some(now));
         }
@@ -60,6 +75,11 @@ impl InFlight {
     /// Notes which shared connection carries it: when that breaks, all its streams are one failure.
     pub fn on_connection(&mut self, connection: Option<u64>) {
         self.connection = connection;
+    }
+
+    /// The shared connection that carried it.
+    pub fn connection(&self) -> Option<u64> {
+        self.connection
     }
 
     /// Records the ending, by the `status` that was logged, and frees the slot.

@@ -108,7 +108,11 @@ impl ModelState {
     /// A second has passed.
     pub fn tick(&self, retries: &RetryPlan, hedge: Option<&HedgePlan>) {
         let free = if retries.max > 0 { FREE_RETRIES } else { 0.0 };
-        self.retry_budget.tick(retries.budget, free, f64::MAX);
-        self.hedge_budget.tick(hedge.map_or(0.0, |plan| plan.budget), 0.0, MOST_HEDGES);
+        self.retry_budget.tick(retries.budget, free, (0.0, f64::MAX));
+        self.hedge_budget.tick(
+            hedge.map_or(0.0, |plan| plan.budget),
+            0.0,
+            (MOST_HEDGES, MOST_HEDGES),
+        );
     }
 }

@@ -114,7 +114,12 @@ impl Exchange<'_> {
     /// Records how an attempt ended, once its connection is back or closed.
     pub(super) fn settle_attempt(&mut self, choice: Choice<'_>, asked: &Result<Relayed, Trouble>) {
         let now = self.proxy.now();
-        let Some(in_flight) = self.in_flight.take() else { return };
+        let Some(mut in_flight) = self.in_flight.take() else { return };
+        // A stream that was reset alone is a failure of its own: only what a broken connection takes along is one.
+        let upstream = &choice.member.replica.upstream;
+        if in_flight.connection().is_some_and(|number| upstream.stands(number)) {
+            in_flight.on_connection(None);
+        }
         let began = in_flight.began();
         let (class, status) = match asked {
             Ok(relayed) => (relayed.class, self.record.status),

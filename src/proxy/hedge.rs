@@ -8,7 +8,7 @@ use super::pick::{Choice, Wish, choose};
 use super::placed::Placed;
 use super::record::Note;
 use super::relay::{Relayed, Trouble};
-use super::send::send_whole;
+use super::send::{FEED, send_whole};
 use super::shared::Proxy;
 use crate::fleet::{Hedged, InFlight, Replica};
 use crate::health::{Class, Outcome, Repeatable, RetryOn};
@@ -56,6 +56,8 @@ impl Exchange<'_> {
     pub(super) fn hedges_after(&self, placed: &Placed<'_>, choice: Choice<'_>) -> Option<Duration> {
         placed.model.plan.hedge.as_ref()?;
         let whole = matches!(placed.body, Body::Whole(..)) && !placed.upgrading;
+        // A long body is fed while the replica is listened to: it may answer before it has read all.
+        let whole = whole && placed.outgoing().len() <= FEED;
         let repeatable = self.attempts.repeatable == Repeatable::Always;
         let first = self.attempts.tried.is_empty() && !choice.fail_open;
         choice.version.state.pace.hedge_after().filter(|_| whole && repeatable && first)
@@ -122,7 +124,8 @@ impl Exchange<'_> {
         let head = self
             .request_head(placed, &upstream(model.plan_of(choice.version), &replica))
             .map_err(|error| Trouble::BadRequest(error.to_string()))?;
-        let in_flight = self.begin(choice);
+        let mut in_flight = self.begin(choice);
+        in_flight.waits(self.proxy.now());
         let (proxy, body) = (Arc::clone(self.proxy), placed.outgoing().clone());
         let connection = Arc::<Mutex<Option<u64>>>::default();
         let carried = Arc::clone(&connection);

@@ -57,6 +57,8 @@ pub(super) struct Progress<'a> {
     /// The response's head, kept back until its first byte.
     pub(super) held: Option<Box<ResponseHeader>>,
     pub(super) event_stream: bool,
+    /// Its length is told: nothing can be put in between.
+    pub(super) sized: bool,
     pub(super) last_chunk: Option<Moment>,
     pub(super) client_waits: Duration,
     pub(super) class: Class,
@@ -86,6 +88,7 @@ impl<'a> Progress<'a> {
             upgraded: false,
             held: None,
             event_stream: false,
+            sized: false,
             last_chunk: None,
             client_waits: Duration::ZERO,
             class: Class::Success,
@@ -96,7 +99,10 @@ impl<'a> Progress<'a> {
 
     /// May a heartbeat go out now? Never inside an event.
     pub(super) fn may_beat(&self, at_event_end: bool) -> bool {
-        self.event_stream && self.heartbeat.is_some() && (self.held.is_some() || at_event_end)
+        self.event_stream
+            && !self.sized
+            && self.heartbeat.is_some()
+            && (self.held.is_some() || at_event_end)
     }
     pub(super) fn phase(&self, exchange: &Exchange<'_>) -> Phase {
         if self.upgraded {

@@ -159,6 +159,11 @@ impl Exchange<'_> {
         let mut client_took = 0;
         loop {
             self.feed(upstream, &mut at).await?;
+            if at.sent
+                && let Some(in_flight) = self.in_flight.as_mut().filter(|f| f.is_being_sent())
+            {
+                in_flight.waits(self.proxy.now());
+            }
             // A body whose end came while its future was dropped reads as idle for ever: ask first.
             if !at.client_done() && !at.upgraded && self.session.is_body_done() {
                 at.sent = true;
@@ -193,6 +198,7 @@ impl Exchange<'_> {
                     () = beat.as_mut(), if at.may_beat(self.at_event_end) => Event::Beat,
                 }
             };
+            let quiet = matches!(event, Event::Beat | Event::Room);
             let ended = match event {
                 Event::Room => None,
                 Event::Beat => {
@@ -232,7 +238,8 @@ impl Exchange<'_> {
             if next == Phase::Tunnel && phase != next {
                 timer.as_mut().lift_total();
             }
-            if next != phase || next.renews() {
+            // A sign of life of our own is none of the replica's.
+            if next != phase || (next.renews() && !quiet) {
                 timer.as_mut().restart(self.limit_of(next, at.timeouts));
             }
             phase = next;

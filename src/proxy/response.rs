@@ -51,6 +51,7 @@ impl Exchange<'_> {
         }
         self.record.status = code;
         at.event_stream = !at.upgraded && is_event_stream(&from);
+        at.sized = from.headers.contains_key(header::CONTENT_LENGTH);
         let head = self.response_head(from, at.upgraded)?;
         if self.proxy.phase() >= Phase::Draining {
             self.session.set_keepalive(None);
@@ -63,6 +64,10 @@ impl Exchange<'_> {
             return Ok(None);
         }
         self.write_head(head, done).await?;
+        // It said something: what follows is no silence.
+        if let Some(in_flight) = &mut self.in_flight {
+            in_flight.heard(self.proxy.now());
+        }
         if at.upgraded {
             self.record.tunnel = true;
             at.sent = false;
@@ -189,7 +194,9 @@ impl Exchange<'_> {
 
     /// A stream that breaks after it began. An event stream says so in its own words.
     pub(super) async fn end_broken_stream(&mut self, code: RefusalCode, what: &str) -> End {
-        let stream = self.session.response_written().is_some_and(is_event_stream);
+        let open = |head: &ResponseHeader| !head.headers.contains_key(header::CONTENT_LENGTH);
+        let written = self.session.response_written();
+        let stream = written.is_some_and(|head| is_event_stream(head) && open(head));
         if self.record.tunnel || !(stream && self.at_event_end) {
             return End::Cut;
         }

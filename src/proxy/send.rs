@@ -12,7 +12,7 @@ use pingora_http::RequestHeader;
 use std::sync::Arc;
 
 /// Bodies longer than this are fed while the replica is listened to; also the piece by which that is done.
-const FEED: usize = 64 * 1024;
+pub(super) const FEED: usize = 64 * 1024;
 
 impl Exchange<'_> {
     /// Sends the head, and the body as far as it is here. A long one is returned, to be fed while the replica is

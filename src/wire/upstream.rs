@@ -154,6 +154,11 @@ impl Upstream {
         Ok(Checkout { session, reins: None, reused: false, connection })
     }
 
+    /// Does the HTTP/2 connection of this number still stand?
+    pub fn stands(&self, number: u64) -> bool {
+        self.shared.lock().iter().any(|shared| shared.number == number && !shared.conn.is_closed())
+    }
+
     /// The HTTP/2 connections with room, forgetting the closed ones.
     fn open_http2(&self) -> Vec<Shared> {
         let mut shared = self.shared.lock();

@@ -215,3 +215,33 @@ async fn a_replica_that_is_ten_times_slower_is_avoided() {
     // Its fair share is 400 of 3 200.
     assert!(asked.load(SeqCst) <= 20, "{} of 400", asked.load(SeqCst));
 }
+
+#[tokio::test]
+async fn an_upload_that_takes_its_time_does_not_starve_its_replica() {
+    let mut replicas = Vec::new();
+    for _ in 0..2 {
+        replicas.push(
+            Upstream::start(|mut talk| async move {
+                while talk.request().await.is_some() {
+                    talk.answer("ok").await;
+                }
+            })
+            .await,
+        );
+    }
+    let site = Arc::new(Site::start(models(&replicas, "")).await);
+    // The usual first byte is known after a hundred, at the next second.
+    latencies(&site, 4, 60).await;
+    let mut raw = crate::client::Raw::connect(site.address).await;
+    raw.write("POST /upload HTTP/1.1\r\nHost: x\r\nContent-Type: audio/wav\r\nContent-Length: 9\r\n\r\nabc")
+        .await;
+    until("the upload began", || replicas.iter().map(Upstream::accepted).sum::<usize>() > 0).await;
+    let before: Vec<usize> = replicas.iter().map(|r| r.seen().len()).collect();
+    let watch = Stopwatch::start();
+    while watch.elapsed() < Duration::from_millis(1500) {
+        latencies(&site, 4, 30).await;
+    }
+    for (replica, before) in replicas.iter().zip(before) {
+        assert!(replica.seen().len() > before + 60, "{} more", replica.seen().len() - before);
+    }
+}
