@@ -19,9 +19,10 @@ use std::time::Duration;
 type Shared = State<Arc<Office>>;
 type Body = Result<Bytes, BytesRejection>;
 
+/// An order that its path says all of.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ReloadOrder {
+struct PlainOrder {
     reason: Option<String>,
 }
 
@@ -44,7 +45,7 @@ struct ReplicaOrder {
 }
 
 pub(super) async fn reload(State(office): Shared, body: Body) -> Answered {
-    let ReloadOrder { reason } = optional(body)?;
+    let PlainOrder { reason } = optional(body)?;
     match give(&office, Order::Reload { always: true }, reason).await? {
         Some(Reload::Rejected { text, diagnostics }) => Err(Fault::new(
             StatusCode::UNPROCESSABLE_ENTITY,
@@ -84,18 +85,12 @@ pub(super) async fn undrain(State(office): Shared, body: Body) -> Answered {
     act(&office, body, Act::Undrain).await
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct CanaryOrder {
-    reason: Option<String>,
-}
-
 pub(super) async fn canary(
     State(office): Shared,
     Path((model, verb)): Path<(String, String)>,
     body: Body,
 ) -> Answered {
-    let CanaryOrder { reason } = optional(body)?;
+    let PlainOrder { reason } = optional(body)?;
     let verb = match verb.as_str() {
         "start" => CanaryVerb::Start,
         "pause" => CanaryVerb::Say(Command::Pause),

@@ -1,7 +1,7 @@
 //! `evener canary`: how a canary stands, and what an operator says to it.
-use super::remote::{AdminArgs, Failure, Remote, finish, segment};
+use super::remote::{AdminArgs, Failure, Remote, finish, segment, understood};
 use super::terminal::{self, clean};
-use crate::admin::{CanaryStatus, ModelStatus};
+use crate::admin::CanaryStatus;
 use clap::{Args, Subcommand};
 use serde_json::json;
 use std::fmt::Write as _;
@@ -80,8 +80,7 @@ async fn say(args: &SayArgs, verb: &str) -> Result<String, Failure> {
     let remote = Remote::new(&args.remote)?;
     let path = format!("/api/v1/models/{}/canary/{verb}", segment(&args.model));
     let answer = remote.post(&path, &json!({"reason": args.reason})).await?.good()?;
-    let canary: Option<CanaryStatus> = serde_json::from_value(answer["canary"].clone())
-        .map_err(|error| Failure::new(format!("the answer is not understood: {error}")))?;
+    let canary: Option<CanaryStatus> = understood(answer["canary"].clone())?;
     Ok(canary.as_ref().map(|canary| describe(&args.model, canary)).unwrap_or_default())
 }
 
@@ -92,10 +91,7 @@ async fn status(args: &StatusArgs) -> Result<String, Failure> {
 }
 
 async fn look(remote: &Remote, model: &str) -> Result<CanaryStatus, Failure> {
-    let body = remote.get(&format!("/api/v1/models/{}", segment(model))).await?.good()?;
-    let status: ModelStatus = serde_json::from_value(body)
-        .map_err(|error| Failure::new(format!("the answer is not understood: {error}")))?;
-    status.canary.ok_or_else(|| {
+    remote.model(model).await?.canary.ok_or_else(|| {
         Failure::new(format!("model `{model}` has no canary; write `canary: {{candidate: …}}`"))
     })
 }

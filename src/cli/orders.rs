@@ -1,7 +1,7 @@
 //! `evener reload`, `stop`, `drain`, `undrain`, `eject` and `restore`: orders to an Evener that runs.
-use super::remote::{AdminArgs, Failure, Remote, finish, segment};
+use super::remote::{AdminArgs, Failure, Remote, finish, understood};
 use super::terminal::{clean, clean_lines};
-use crate::admin::{ModelStatus, ReplicaStatus};
+use crate::admin::ReplicaStatus;
 use crate::control::{Act, Target};
 use clap::Args;
 use serde_json::{Value, json};
@@ -112,8 +112,7 @@ async fn give_stop(args: &StopArgs) -> Result<String, Failure> {
         body["drain"] = json!(drain);
     }
     let reply = Remote::new(&args.remote)?.post("/api/v1/stop", &body).await?;
-    let usage = reply.status == 400;
-    reply.good().map_err(|failure| if usage { Failure { code: 2, ..failure } } else { failure })?;
+    reply.good_or_usage()?;
     Ok("stopping: running requests finish first\n".to_owned())
 }
 
@@ -126,13 +125,8 @@ async fn give_act(args: &ReplicaArgs, act: Act, lasts: Option<&str>) -> Result<S
     if let Some(lasts) = lasts {
         body["for"] = json!(lasts);
     }
-    let reply = remote.post(&path, &body).await?;
-    let usage = reply.status == 400;
-    let answer = reply
-        .good()
-        .map_err(|failure| if usage { Failure { code: 2, ..failure } } else { failure })?;
-    let replicas: Vec<ReplicaStatus> = serde_json::from_value(answer["replicas"].clone())
-        .map_err(|error| Failure::new(format!("the answer is not understood: {error}")))?;
+    let answer = remote.post(&path, &body).await?.good_or_usage()?;
+    let replicas: Vec<ReplicaStatus> = understood(answer["replicas"].clone())?;
     let replicas = if args.wait { wait(&remote, &args.target, act).await? } else { replicas };
     Ok(replicas.iter().map(describe).collect())
 }
@@ -145,10 +139,7 @@ fn describe(replica: &ReplicaStatus) -> String {
 /// Looks again and again until every target is where it was sent; one that left the file is there.
 async fn wait(remote: &Remote, target: &Target, act: Act) -> Result<Vec<ReplicaStatus>, Failure> {
     loop {
-        let path = format!("/api/v1/models/{}", segment(&target.model));
-        let body = remote.get(&path).await?.good()?;
-        let model: ModelStatus = serde_json::from_value(body)
-            .map_err(|error| Failure::new(format!("the answer is not understood: {error}")))?;
+        let model = remote.model(&target.model).await?;
         let version = model.versions.into_iter().find(|version| version.name == target.version);
         let replicas = version.map(|version| version.replicas).unwrap_or_default();
         let wanted = |r: &ReplicaStatus| target.replica.as_ref().is_none_or(|url| *url == r.url);

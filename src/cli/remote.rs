@@ -1,10 +1,12 @@
 //! Talking to an Evener that runs, through its admin API.
 use super::terminal;
+use crate::admin::ModelStatus;
 use bytes::Bytes;
 use http::uri::{Scheme, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::Request;
 use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -74,6 +76,12 @@ pub struct Reply {
 }
 
 impl Reply {
+    /// As [`Self::good`], where a 400 means that the command was used wrongly.
+    pub(super) fn good_or_usage(self) -> Result<Value, Failure> {
+        let code = if self.status == 400 { 2 } else { 1 };
+        self.good().map_err(|failure| Failure { code, ..failure })
+    }
+
     /// The body of a good answer; a bad one as a failure.
     pub fn good(self) -> Result<Value, Failure> {
         if (200..300).contains(&self.status) {
@@ -87,6 +95,12 @@ impl Reply {
         }
         Err(Failure::new(message))
     }
+}
+
+/// What an answer says, as data.
+pub(super) fn understood<T: DeserializeOwned>(body: Value) -> Result<T, Failure> {
+    serde_json::from_value(body)
+        .map_err(|error| Failure::new(format!("the answer is not understood: {error}")))
 }
 
 /// One Evener that runs.
@@ -137,6 +151,11 @@ impl Remote {
 
     pub async fn post(&self, path: &str, body: &Value) -> Result<Reply, Failure> {
         self.ask("POST", path, Some(body)).await
+    }
+
+    /// How a model stands.
+    pub(super) async fn model(&self, name: &str) -> Result<ModelStatus, Failure> {
+        understood(self.get(&format!("/api/v1/models/{}", segment(name))).await?.good()?)
     }
 
     async fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Reply, Failure> {
