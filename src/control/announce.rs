@@ -61,8 +61,9 @@ impl Runner {
         let due = self.core.canary_runs() && now.since(self.journalled) >= JOURNAL;
         if due || !told.is_empty() {
             self.tell(&told, "evener", None);
+        } else {
+            self.publish();
         }
-        self.publish();
     }
 
     /// Says to a canary what an operator says.
@@ -78,24 +79,28 @@ impl Runner {
             Err(Unable::Impossible(why)) => Answer::Failed(why),
             Ok(told) => {
                 self.tell(&told, who, reason);
-                self.publish();
                 Answer::Done
             }
         }
     }
 
-    /// Tells of canaries, and writes them down. What cannot be written must not go on: a restart would not know of it.
+    /// Tells of canaries, writes them down, and shows how they stand. What cannot be written must not go on: a restart would not know of it.
     pub(super) fn tell(&mut self, told: &[Told], who: &str, reason: Option<&str>) {
-        for Told { model, occasion, sentence } in told {
-            let message = format!("{model}: {sentence}");
-            self.started.events.announce(occasion.name(), message, who, reason);
-        }
+        self.announce_canaries(told, who, reason);
         let now = self.clock.now();
         self.core.keep_canaries(now);
         self.journalled = now;
         if let Err(error) = self.state.save(self.core.overrides()) {
             tracing::error!(%error, "cannot write the canaries' journal");
             self.hold_canaries(&format!("the journal cannot be written: {error}"));
+        }
+        self.publish();
+    }
+
+    fn announce_canaries(&self, told: &[Told], who: &str, reason: Option<&str>) {
+        for Told { model, occasion, sentence } in told {
+            let message = format!("{model}: {sentence}");
+            self.started.events.announce(occasion.name(), message, who, reason);
         }
     }
 
@@ -106,15 +111,12 @@ impl Runner {
             self.core.canary_reports(now).into_iter().map(|report| report.model).collect();
         for model in running {
             let paused = self.core.order_canary(&model, CanaryVerb::Say(Command::Pause), by, now);
-            for Told { model, occasion, sentence } in paused.unwrap_or_default() {
-                let message = format!("{model}: {sentence}");
-                self.started.events.announce(occasion.name(), message, "evener", Some(why));
-            }
+            self.announce_canaries(&paused.unwrap_or_default(), "evener", Some(why));
         }
     }
 
     /// Swaps in what the canaries moved, and shows how they stand.
-    pub(super) fn publish(&self) {
+    fn publish(&self) {
         let proxy = &self.started.proxy;
         if !Arc::ptr_eq(&proxy.current.load(), self.core.table()) {
             proxy.current.store(Arc::clone(self.core.table()));

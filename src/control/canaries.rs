@@ -54,7 +54,7 @@ impl Core {
                 self.canaries.insert(name, kept);
                 continue;
             }
-            let saved = self.overrides_mut().canaries.remove(&name);
+            let saved = self.overrides.canaries.remove(&name);
             if let Some(restored) = saved.filter(|saved| saved.split == split) {
                 match RollOut::restore(restored.snapshot, plan.clone(), &judged, now) {
                     Ok(rollout) => {
@@ -67,12 +67,8 @@ impl Core {
             }
             told.extend(self.begin_canary(model, plan.start == Start::Auto, now));
         }
-        self.overrides_mut().canaries.clear();
-        for model in &table.models {
-            if !self.canaries.contains_key(&*model.name) {
-                self.overrides_mut().shares.remove(&*model.name);
-            }
-        }
+        // Whatever is written next has them: a crash in between must not forget what they know.
+        self.keep_canaries(now);
         self.reshare();
         told
     }
@@ -94,7 +90,7 @@ impl Core {
         let share = split.iter().find(|(version, _)| *version == plan.candidate);
         let share = share.map_or(0.0, |(_, share)| *share);
         let stable = stable_name(&model.plan, &plan.candidate);
-        self.overrides_mut().shares.remove(&name);
+        self.overrides.shares.remove(&name);
         let (rollout, effects) = if starts {
             RollOut::begin(plan.clone(), judged, stable, share, now)
         } else {
@@ -197,7 +193,7 @@ impl Core {
             (version.clone(), live)
         };
         let shares = split.iter().map(of).collect();
-        self.overrides_mut().shares.insert(model.to_owned(), shares);
+        self.overrides.shares.insert(model.to_owned(), shares);
     }
 
     /// All canaries, for those who ask.
@@ -212,7 +208,7 @@ impl Core {
             (model.clone(), KeptCanary { split: canary.split.clone(), snapshot })
         };
         let kept = self.canaries.iter().map(kept).collect();
-        self.overrides_mut().canaries = kept;
+        self.overrides.canaries = kept;
     }
 
     pub fn canary_runs(&self) -> bool {
@@ -256,5 +252,27 @@ fn world(model: &Model, candidate: &str) -> World {
         candidate_usable: usable,
         candidate_load_per_weight: load(&mut model.versions.iter().filter(is)),
         stable_load_per_weight: load(&mut model.versions.iter().filter(|v| !is(v))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::parse_text;
+    use crate::table::Overrides;
+
+    #[test]
+    fn what_is_written_right_after_a_start_has_the_canaries_that_go_on() {
+        let text = "listeners: [{address: 127.0.0.1:0}]\nmodels:\n  m:\n    versions: {v1: [http://a:1], \
+                    v2: [http://b:1]}\n    split: {v1: 100, v2: 0}\n    canary: {candidate: v2}\n";
+        let plan = parse_text(text.to_owned(), "test.yaml", &|_| None).unwrap().plan;
+        let plan = Arc::new(plan);
+        let (mut first, _) = Core::start(&plan, Overrides::default(), 7, Moment::ZERO);
+        let later = Moment::from_millis(90_000);
+        first.keep_canaries(later);
+        let (second, applied) = Core::start(&plan, first.overrides().clone(), 7, Moment::ZERO);
+        assert!(applied.told.is_empty(), "it goes on, it does not begin");
+        assert_eq!(second.overrides().canaries, first.overrides().canaries);
+        assert!((applied.table.models[0].versions[1].share - 0.01).abs() < 1e-9);
     }
 }

@@ -50,7 +50,6 @@ impl Core {
         let table = Arc::new(built.table);
         let (swept, ticked) = (now, now);
         let canaries = Canaries::default();
-        let table = Arc::clone(&table);
         let mut core = Self { fleet, overrides, table, chance, swept, ticked, canaries };
         core.settle();
         let told = core.follow_canaries(now);
@@ -97,11 +96,9 @@ impl Core {
             model.state.tick(&model.plan.retries, hedge);
             for version in &model.versions {
                 version.state.pace.tick(version.in_flight(), hedge);
-            }
-        }
-        for version in self.table.models.iter().flat_map(|model| &model.versions) {
-            for member in &version.members {
-                member.replica.upstream.close_parked(Some(now - Duration::from_secs(4)));
+                for member in &version.members {
+                    member.replica.upstream.close_parked(Some(now - Duration::from_secs(4)));
+                }
             }
         }
         if now.since(self.swept) >= SWEEP {
@@ -118,10 +115,6 @@ impl Core {
 
     pub(super) fn chance(&mut self) -> &mut SmallRng {
         &mut self.chance
-    }
-
-    pub(super) fn overrides_mut(&mut self) -> &mut Overrides {
-        &mut self.overrides
     }
 
     /// What every new table needs.

@@ -4,7 +4,7 @@ use crate::fleet::Replica;
 use crate::health::{Cause, EjectionPlan, Faded, Stage};
 use crate::stats::Moment;
 use crate::table::{Held, ModelPlan, Table, Version};
-use rand::Rng as _;
+use rand::RngExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -137,7 +137,7 @@ impl Core {
         replica: &Arc<Replica>,
         now: Moment,
     ) -> Option<Ruling> {
-        let draw = (self.chance().next_u64() >> 11) as f64 / (1_u64 << 53) as f64;
+        let draw = self.chance().random();
         let (state, again) = (&version.state, Arc::clone(replica));
         let ruling = match (replica.stage(), &plan.ejection) {
             (Stage::Free, None) => None,

@@ -56,7 +56,7 @@ impl Core {
             }
         };
         let urls = version.members.iter().map(|member| &*member.replica.id.url);
-        let overrides = self.overrides_mut();
+        let overrides = &mut self.overrides;
         match act {
             Act::Drain => {
                 overrides.drained.release(&held, urls);
@@ -77,7 +77,7 @@ impl Core {
     /// Ends the drains whose time is over; an ejection's end is seen by its replica. Returns what was drained.
     pub(super) fn end_holds(&mut self, now: Moment) -> Vec<Held> {
         let table = Arc::clone(self.table());
-        let overrides = self.overrides_mut();
+        let overrides = &mut self.overrides;
         overrides.ejected.take_over(now);
         let over = overrides.drained.take_over(now);
         for (model, version, url) in &over {

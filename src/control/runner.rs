@@ -126,7 +126,6 @@ impl Runner {
             journalled,
         };
         new.tell(&begun, "start", None);
-        new.publish();
         Ok(new)
     }
 
@@ -292,7 +291,6 @@ impl Runner {
             tracing::error!(%error, "cannot write the state: a restart would move sticky keys");
         }
         self.tell(&told, "file", None);
-        self.publish();
         let generation = table.generation;
         let Changes(changes) = changes;
         self.note(ReloadResult::Applied, checked.text_hash, who, changes.clone(), None);

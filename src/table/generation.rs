@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 /// One generation. A request holds the same one from its first byte to its last.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Table {
     /// Counts applied files, from 1.
     pub generation: u64,

@@ -20,7 +20,7 @@ pub struct Model {
 }
 
 /// One version of a model.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Version {
     pub name: Arc<str>,
     /// Its place in the plan's list, and in the model's.

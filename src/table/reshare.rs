@@ -10,16 +10,7 @@ impl Table {
     #[must_use]
     pub fn with_shares(&self, overrides: &Overrides) -> Self {
         let models = self.models.iter().map(|model| reshared(model, overrides)).collect();
-        Self {
-            generation: self.generation,
-            plan: Arc::clone(&self.plan),
-            models,
-            names: self.names.clone(),
-            catch_all: self.catch_all,
-            default_model: self.default_model,
-            wanted_fields: self.wanted_fields.clone(),
-            max_buffered_body: self.max_buffered_body,
-        }
+        Self { models, ..self.clone() }
     }
 }
 
@@ -32,13 +23,7 @@ fn reshared(model: &Arc<Model>, overrides: &Overrides) -> Arc<Model> {
     if segments == model.segments {
         return Arc::clone(model);
     }
-    let version = |(version, share): (&Version, &f64)| Version {
-        name: Arc::clone(&version.name),
-        index: version.index,
-        state: Arc::clone(&version.state),
-        share: *share,
-        members: version.members.clone(),
-    };
+    let version = |(version, share): (&Version, &f64)| Version { share: *share, ..version.clone() };
     let versions: Box<[Version]> = model.versions.iter().zip(&live).map(version).collect();
     let baseline = versions.iter().map(|v| v.state.served.load(Relaxed)).collect();
     Arc::new(Model {
