@@ -19,9 +19,17 @@ pub struct InFlight {
     /// The shared connection that carries it.
     connection: Option<u64>,
     recorded: bool,
-    /// The request is sent, and no first byte came yet.
-    waits: bool,
-    heard: bool,
+    silence: Silence,
+}
+
+/// How far a replica has let somebody wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Silence {
+    /// The request is still being sent.
+    NotYet,
+    /// It is sent, and no first byte came yet.
+    Lasts,
+    Over,
 }
 
 impl Replica {
@@ -36,8 +44,7 @@ impl Replica {
             trial: on_probation.then(|| self.custody.slot.begin()).flatten(),
             connection: None,
             recorded: false,
-            waits: false,
-            heard: false,
+            silence: Silence::NotYet,
         }
     }
 }
@@ -53,21 +60,20 @@ impl InFlight {
 
     /// The request is sent: from now on the replica lets it wait.
     pub fn waits(&mut self, now: Moment) {
-        if !self.waits && !self.heard {
-            self.waits = true;
+        if self.is_being_sent() {
+            self.silence = Silence::Lasts;
             self.replica.waits(now);
         }
     }
 
     /// Does it still have to be told that the request is sent?
     pub fn is_being_sent(&self) -> bool {
-        !self.waits && !self.heard
+        self.silence == Silence::NotYet
     }
 
     /// The first byte came, or what stands for it.
     pub fn heard(&mut self, now: Moment) {
-        self.heard = true;
-        if std::mem::take(&mut self.waits) {
+        if std::mem::replace(&mut self.silence, Silence::Over) == Silence::Lasts {
             self.replica.heard(Some(now));
         }
     }
@@ -171,7 +177,7 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.replica.in_flight.fetch_sub(1, Relaxed);
-        if self.waits {
+        if self.silence == Silence::Lasts {
             self.replica.heard(None);
         }
         if let Some(trial) = self.trial.take() {

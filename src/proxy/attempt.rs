@@ -97,7 +97,7 @@ impl Exchange<'_> {
     }
 
     /// Nothing of the answer was seen, the whole request is still there to send, and sending it twice does no harm.
-    pub(super) fn may_ask_again(&self, trouble: &Trouble) -> bool {
+    fn may_ask_again(&self, trouble: &Trouble) -> bool {
         harmless(trouble, self.attempts.repeatable)
             && !self.answer_seen
             && !self.attempts.body_spent
@@ -115,17 +115,17 @@ impl Exchange<'_> {
     pub(super) fn settle_attempt(&mut self, choice: Choice<'_>, asked: &Result<Relayed, Trouble>) {
         let now = self.proxy.now();
         let Some(mut in_flight) = self.in_flight.take() else { return };
-        // A stream that was reset alone is a failure of its own: only what a broken connection takes along is one.
-        let upstream = &choice.member.replica.upstream;
-        if in_flight.connection().is_some_and(|number| upstream.stands(number)) {
-            in_flight.on_connection(None);
-        }
         let began = in_flight.began();
         let (class, status) = match asked {
             Ok(relayed) => (relayed.class, self.record.status),
             Err(Trouble::Answered { class, status, .. }) => (*class, *status),
             Err(trouble) => (trouble.class(), trouble.code().map_or(499, RefusalCode::status)),
         };
+        // A stream that was reset alone is a failure of its own: only what a broken connection takes along is one.
+        let upstream = &choice.member.replica.upstream;
+        if class == Class::Reset && in_flight.connection().is_some_and(|n| upstream.stands(n)) {
+            in_flight.on_connection(None);
+        }
         let waited = asked.as_ref().map_or(Duration::ZERO, |relayed| relayed.client_waits);
         let first_byte = self.record.first_byte.map(|took| (self.record.began + took).since(began));
         let outcome = Outcome {

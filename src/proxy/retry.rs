@@ -87,7 +87,7 @@ impl Exchange<'_> {
     }
 
     /// Does another attempt follow? Then as what it is counted.
-    fn repeats(&mut self, trouble: &Trouble) -> Option<RetryOn> {
+    fn repeats(&self, trouble: &Trouble) -> Option<RetryOn> {
         let failed = match trouble {
             // Granted when its head was read.
             Trouble::Answered { failed, .. } => return Some(*failed),
@@ -106,12 +106,16 @@ impl Exchange<'_> {
     }
 
     /// May what failed so be asked again? If so, the budget has paid for it. `unseen`: no replica worked on it.
-    pub(super) fn grants_retry(&mut self, failed: RetryOn, unseen: bool) -> bool {
-        let Some(model) = self.record.model.clone() else { return false };
-        let repeatable = if unseen { Repeatable::Always } else { self.attempts.repeatable };
+    pub(super) fn grants_retry(&self, failed: RetryOn, unseen: bool) -> bool {
+        let Some(model) = &self.record.model else { return false };
         let attempts = &self.attempts;
-        let possible = !attempts.body_spent && !attempts.informed && !self.begun();
-        if !possible || !model.plan.retries.allows(failed, repeatable, attempts.retries) {
+        let repeatable = if unseen { Repeatable::Always } else { attempts.repeatable };
+        // Asked of every answer: nearly all are good, and that is seen first.
+        if !model.plan.retries.allows(failed, repeatable, attempts.retries)
+            || attempts.body_spent
+            || attempts.informed
+            || self.begun()
+        {
             return false;
         }
         let usual = self.record.version.as_ref().and_then(|(_, state)| state.speed().typical());
