@@ -51,25 +51,13 @@ fn slow_part(took: &[Duration]) -> f64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hedging_halves_the_tail_for_few_more_requests() {
     let asked = Arc::new(AtomicUsize::new(0));
-    let mut replicas = Vec::new();
-    for _ in 0..4 {
-        let asked = Arc::clone(&asked);
-        replicas.push(
-            Upstream::start(move |mut talk| {
-                let asked = Arc::clone(&asked);
-                async move {
-                    while talk.request().await.is_some() {
-                        // Three of a hundred are ten times slower.
-                        let slow = [13, 47, 81].contains(&(asked.fetch_add(1, SeqCst) % 100));
-                        let took = if slow { 200 } else { 20 };
-                        tokio::time::sleep(Duration::from_millis(took)).await;
-                        talk.answer("ok").await;
-                    }
-                }
-            })
-            .await,
-        );
-    }
+    let count = Arc::clone(&asked);
+    let replicas = Upstream::pool(4, move |_| {
+        // Three of a hundred are ten times slower.
+        let slow = [13, 47, 81].contains(&(count.fetch_add(1, SeqCst) % 100));
+        Some(Duration::from_millis(if slow { 200 } else { 20 }))
+    })
+    .await;
     let plain = Arc::new(Site::start(models(&replicas, "")).await);
     let hedged =
         Arc::new(Site::start(models(&replicas, ", hedge: {after: p95, budget: 5%}")).await);
@@ -97,18 +85,7 @@ async fn hedging_halves_the_tail_for_few_more_requests() {
 
 #[tokio::test]
 async fn the_attempt_that_lost_is_cancelled_at_once() {
-    let slow = Upstream::start(|mut talk| async move {
-        talk.request().await;
-        talk.wait_for_close().await;
-    })
-    .await;
-    let fast = Upstream::start(|mut talk| async move {
-        while talk.request().await.is_some() {
-            talk.answer("ok").await;
-        }
-    })
-    .await;
-    let replicas = [slow, fast];
+    let replicas = Upstream::pool(2, |place| (place == 1).then_some(Duration::ZERO)).await;
     let more = ", balance: round_robin, hedge: {after: 50ms, budget: 100%}";
     let site = Site::start(models(&replicas, more)).await;
     for _ in 0..6 {
@@ -125,27 +102,15 @@ async fn the_attempt_that_lost_is_cancelled_at_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn few_requests_wait_for_a_replica_that_hangs() {
     let (hangs, waits) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-    let mut replicas = Vec::new();
-    for i in 0..8 {
-        let (hangs, waits) = (Arc::clone(&hangs), Arc::clone(&waits));
-        replicas.push(
-            Upstream::start(move |mut talk| {
-                let (hangs, waits) = (Arc::clone(&hangs), Arc::clone(&waits));
-                async move {
-                    while talk.request().await.is_some() {
-                        if i == 0 && hangs.load(SeqCst) {
-                            waits.fetch_add(1, SeqCst);
-                            talk.wait_for_close().await;
-                            return;
-                        }
-                        tokio::time::sleep(Duration::from_millis(10)).await;
-                        talk.answer("ok").await;
-                    }
-                }
-            })
-            .await,
-        );
-    }
+    let (hung, waiting) = (Arc::clone(&hangs), Arc::clone(&waits));
+    let replicas = Upstream::pool(8, move |place| {
+        if place == 0 && hung.load(SeqCst) {
+            waiting.fetch_add(1, SeqCst);
+            return None;
+        }
+        Some(Duration::from_millis(10))
+    })
+    .await;
     let more = ", timeouts: {first_byte: 2s}";
     let site = Arc::new(Site::start(models(&replicas, more)).await);
     latencies(&site, 8, 100).await;
@@ -187,27 +152,15 @@ async fn few_requests_wait_for_a_replica_that_hangs() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_that_is_ten_times_slower_is_avoided() {
     let (slow, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-    let mut replicas = Vec::new();
-    for i in 0..8 {
-        let (slow, asked) = (Arc::clone(&slow), Arc::clone(&asked));
-        replicas.push(
-            Upstream::start(move |mut talk| {
-                let (slow, asked) = (Arc::clone(&slow), Arc::clone(&asked));
-                async move {
-                    while talk.request().await.is_some() {
-                        let mut took = 10;
-                        if i == 0 && slow.load(SeqCst) {
-                            asked.fetch_add(1, SeqCst);
-                            took = 100;
-                        }
-                        tokio::time::sleep(Duration::from_millis(took)).await;
-                        talk.answer("ok").await;
-                    }
-                }
-            })
-            .await,
-        );
-    }
+    let (slowed, count) = (Arc::clone(&slow), Arc::clone(&asked));
+    let replicas = Upstream::pool(8, move |place| {
+        if place == 0 && slowed.load(SeqCst) {
+            count.fetch_add(1, SeqCst);
+            return Some(Duration::from_millis(100));
+        }
+        Some(Duration::from_millis(10))
+    })
+    .await;
     let site = Arc::new(Site::start(models(&replicas, "")).await);
     latencies(&site, 8, 200).await;
     slow.store(true, SeqCst);
@@ -218,17 +171,7 @@ async fn a_replica_that_is_ten_times_slower_is_avoided() {
 
 #[tokio::test]
 async fn an_upload_that_takes_its_time_does_not_starve_its_replica() {
-    let mut replicas = Vec::new();
-    for _ in 0..2 {
-        replicas.push(
-            Upstream::start(|mut talk| async move {
-                while talk.request().await.is_some() {
-                    talk.answer("ok").await;
-                }
-            })
-            .await,
-        );
-    }
+    let replicas = Upstream::pool(2, |_| Some(Duration::ZERO)).await;
     let site = Arc::new(Site::start(models(&replicas, "")).await);
     // The usual first byte is known after a hundred, at the next second.
     latencies(&site, 4, 60).await;

@@ -44,18 +44,7 @@ async fn refusing() -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_replica_costs_no_request_that_had_no_answer_yet() {
-    let mut replicas = Vec::new();
-    for _ in 0..4 {
-        replicas.push(
-            Upstream::start(|mut talk| async move {
-                while talk.request().await.is_some() {
-                    tokio::time::sleep(Duration::from_millis(5)).await;
-                    talk.answer("ok").await;
-                }
-            })
-            .await,
-        );
-    }
+    let mut replicas = Upstream::pool(4, |_| Some(Duration::from_millis(5))).await;
     let urls: Vec<String> = replicas.iter().map(Upstream::url).collect();
     let site = Arc::new(Site::start(models(&urls, "")).await);
     let (stop, served) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));

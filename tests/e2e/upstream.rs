@@ -5,6 +5,7 @@ use parking_lot::Mutex;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
@@ -148,7 +149,7 @@ impl Talk {
 
     /// Ends the connection with RST.
     pub(crate) fn reset(self) {
-        socket2::SockRef::from(&self.tcp).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+        socket2::SockRef::from(&self.tcp).set_linger(Some(Duration::ZERO)).unwrap();
     }
 
     /// Writes back whatever comes.
@@ -189,6 +190,29 @@ impl Upstream {
             }
         })
         .await
+    }
+
+    /// Several that answer `ok` after thinking as long as `think` says to each, by its place; `None`: for ever.
+    pub(crate) async fn pool<F>(size: usize, think: F) -> Vec<Self>
+    where
+        F: Fn(usize) -> Option<Duration> + Clone + Send + 'static,
+    {
+        let mut pool = Vec::new();
+        for place in 0..size {
+            let think = think.clone();
+            let script = move |mut talk: Talk| {
+                let think = think.clone();
+                async move {
+                    while talk.request().await.is_some() {
+                        let Some(time) = think(place) else { return talk.wait_for_close().await };
+                        tokio::time::sleep(time).await;
+                        talk.answer("ok").await;
+                    }
+                }
+            };
+            pool.push(Self::start(script).await);
+        }
+        pool
     }
 
     pub(crate) async fn start<F, R>(script: F) -> Self
