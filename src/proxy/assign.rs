@@ -22,12 +22,10 @@ impl Exchange<'_> {
         }
     }
 
-    /// Hands on how the first attempt ended. Later ones speak of whoever they were sent to.
-    pub(super) fn testify(&mut self, outcome: &Outcome, hedged: bool) {
+    /// Hands on how the first attempt ended, once. Later ones speak of whoever they were sent to.
+    pub(super) fn testify(&mut self, outcome: &Outcome) {
         let Some(arm) = self.arm.take() else { return };
-        let Some(model) = self.record.model.as_ref().filter(|_| !hedged && !outcome.tunnel) else {
-            return;
-        };
+        let Some(model) = self.record.model.as_ref().filter(|_| !outcome.tunnel) else { return };
         let (error, client_error) = match outcome.class {
             Class::Success => (false, false),
             Class::ClientError => (false, true),

@@ -17,7 +17,7 @@ use pingora_core::protocols::http::client::HttpSession;
 use pingora_error::{Error, ErrorType, RetryType};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// What a refused answer may still send before its connection is closed instead of kept.
 const DRAIN: u64 = 64 << 10;
@@ -63,8 +63,8 @@ impl Exchange<'_> {
             let now = self.proxy.now();
             let checkout = replica.upstream.checkout(timeouts.connect, fresh, now);
             let Checkout { mut session, reins, reused, connection } = match placed.body {
-                Body::Whole(..) => self.or_gone(checkout).await?,
-                Body::Stream(..) => checkout.await,
+                Body::Whole(..) => self.watched(timeouts, checkout).await?,
+                Body::Stream(..) => self.in_time(timeouts, checkout).await?,
             }
             .map_err(|error| Trouble::Connect(error.to_string()))?;
             if let Some(in_flight) = &mut self.in_flight {
@@ -103,11 +103,33 @@ impl Exchange<'_> {
             && !self.attempts.body_spent
     }
 
-    /// Waits while watching the client, whose request was read to its end.
-    pub(super) async fn or_gone<T>(&mut self, wait: impl Future<Output = T>) -> Result<T, Trouble> {
+    /// Waits while the client is there, whose request was read to its end, and no longer than the whole may take.
+    pub(super) async fn watched<T>(
+        &mut self,
+        timeouts: &Timeouts,
+        wait: impl Future<Output = T>,
+    ) -> Result<T, Trouble> {
         tokio::select! { biased;
             done = wait => Ok(done),
-            _ = self.session.read_body_or_idle(true) => Err(Trouble::ClientGone),
+            trouble = self.interrupted(timeouts) => Err(trouble),
+        }
+    }
+
+    /// Waits no longer than the whole may take.
+    pub(super) async fn in_time<T>(
+        &self,
+        timeouts: &Timeouts,
+        wait: impl Future<Output = T>,
+    ) -> Result<T, Trouble> {
+        timeout(self.time_left(timeouts), wait).await.map_err(|_| Trouble::Total)
+    }
+
+    /// Returns when the client leaves, or the time for the whole is over.
+    pub(super) async fn interrupted(&mut self, timeouts: &Timeouts) -> Trouble {
+        let left = self.time_left(timeouts);
+        tokio::select! { biased;
+            _ = self.session.read_body_or_idle(true) => Trouble::ClientGone,
+            () = sleep(left) => Trouble::Total,
         }
     }
 
@@ -118,14 +140,9 @@ impl Exchange<'_> {
         let began = in_flight.began();
         let (class, status) = match asked {
             Ok(relayed) => (relayed.class, self.record.status),
-            Err(Trouble::Answered { class, status, .. }) => (*class, *status),
-            Err(trouble) => (trouble.class(), trouble.code().map_or(499, RefusalCode::status)),
+            Err(trouble) => trouble.meaning(),
         };
-        // A stream that was reset alone is a failure of its own: only what a broken connection takes along is one.
-        let upstream = &choice.member.replica.upstream;
-        if class == Class::Reset && in_flight.connection().is_some_and(|n| upstream.stands(n)) {
-            in_flight.on_connection(None);
-        }
+        alone(class, &choice.member.replica, &mut in_flight);
         let waited = asked.as_ref().map_or(Duration::ZERO, |relayed| relayed.client_waits);
         let first_byte = self.record.first_byte.map(|took| (self.record.began + took).since(began));
         let outcome = Outcome {
@@ -143,7 +160,7 @@ impl Exchange<'_> {
             matches!(asked, Err(Trouble::Total)) && self.was_impatient(choice, began, now);
         let class = if impatient { Class::Cancelled } else { class };
         let outcome = Outcome { class, ..outcome };
-        self.testify(&outcome, !self.record.earlier.is_empty());
+        self.testify(&outcome);
         in_flight.finish(status, &outcome, now);
     }
 
@@ -188,6 +205,14 @@ impl Exchange<'_> {
         };
         let message = format!("the model server of `{}` {what}{times}", placed.model.name);
         Err(Refusal::new(code, message).caused_by(trouble.class()).into())
+    }
+}
+
+/// A stream that was reset alone is a failure of its own: only what a broken connection takes along is one.
+pub(super) fn alone(class: Class, replica: &Replica, in_flight: &mut InFlight) {
+    let stands = |number| replica.upstream.stands(number);
+    if class == Class::Reset && in_flight.connection().is_some_and(stands) {
+        in_flight.on_connection(None);
     }
 }
 
@@ -257,6 +282,19 @@ impl Trouble {
             Self::Stalled => RefusalCode::StreamStalled,
             Self::Total => RefusalCode::TotalTimeout,
         })
+    }
+
+    /// A switch of protocols that nobody asked for: what follows is not HTTP (RFC 9110 §15.2.2).
+    pub(super) fn uninvited_upgrade() -> Self {
+        Self::Reset("101 to a request without an upgrade".to_owned())
+    }
+
+    /// The class of the attempt, and the status that is logged for it.
+    pub(super) fn meaning(&self) -> (Class, u16) {
+        if let Self::Answered { class, status, .. } = self {
+            return (*class, *status);
+        }
+        (self.class(), self.code().map_or(499, RefusalCode::status))
     }
 
     pub(super) fn class(&self) -> Class {

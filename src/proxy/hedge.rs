@@ -1,6 +1,6 @@
 //! A second attempt elsewhere when the first is slow to its first byte: whichever answers first is passed on, the
 //! other is cancelled (Dean and Barroso, "The Tail at Scale", CACM 2013).
-use super::attempt::harmless;
+use super::attempt::{alone, harmless};
 use super::body::Body;
 use super::exchange::Exchange;
 use super::forward::upstream;
@@ -15,6 +15,7 @@ use crate::health::{Class, Outcome, Repeatable, RetryOn};
 use crate::table::{Model, Timeouts};
 use crate::wire::{Checkout, Reins};
 use bytes::Bytes;
+use http::{StatusCode, header};
 use parking_lot::Mutex;
 use pingora_core::protocols::http::client::HttpSession;
 use pingora_http::RequestHeader;
@@ -45,10 +46,21 @@ type Opening<'a> = Pin<Box<dyn Future<Output = Result<Begun, Trouble>> + Send + 
 /// One of the attempts that race.
 struct Leg<'a> {
     choice: Choice<'a>,
+    /// It is the second one.
+    is_hedge: bool,
     in_flight: InFlight,
     /// The shared connection that carries it.
     connection: Arc<Mutex<Option<u64>>>,
     opening: Opening<'a>,
+}
+
+/// How a race went.
+struct Race<'a> {
+    winner: Leg<'a>,
+    opened: Result<Begun, Trouble>,
+    loser: Leg<'a>,
+    /// How the loser ended; `None` while it is under way.
+    lost: Option<Result<Begun, Trouble>>,
 }
 
 impl Exchange<'_> {
@@ -90,11 +102,10 @@ impl Exchange<'_> {
             };
             return self.finish(placed, first, opened).await;
         };
-        let tried = Arc::clone(&first.choice.member.replica);
-        let (winner, loser, opened) = self.first_of(model, first, second).await;
-        let hedge_won = !Arc::ptr_eq(&winner.choice.member.replica, &tried);
+        let Race { winner, loser, opened, lost } = self.first_of(model, first, second).await;
+        let hedge_won = winner.is_hedge && opened.is_ok();
         model.state.hedged(if hedge_won { Hedged::Won } else { Hedged::Lost });
-        self.give_way(loser);
+        self.give_way(loser, lost);
         self.finish(placed, winner, opened).await
     }
 
@@ -115,7 +126,8 @@ impl Exchange<'_> {
         if !other || !model.state.hedge_budget.take() {
             return None;
         }
-        self.leg(placed, choice).ok()
+        let leg = self.leg(placed, choice).ok()?;
+        Some(Leg { is_hedge: true, ..leg })
     }
 
     fn leg<'a>(&mut self, placed: &Placed<'a>, choice: Choice<'a>) -> Result<Leg<'a>, Trouble> {
@@ -130,17 +142,17 @@ impl Exchange<'_> {
         let connection = Arc::<Mutex<Option<u64>>>::default();
         let carried = Arc::clone(&connection);
         let opening = Box::pin(open(proxy, replica, head, body, &model.plan.timeouts, carried));
-        Ok(Leg { choice, in_flight, connection, opening })
+        Ok(Leg { choice, is_hedge: false, in_flight, connection, opening })
     }
 
-    /// The leg that answers first, and the other. An answer that would be asked again elsewhere does not win while
-    /// the other is still under way.
+    /// Which leg answers first. An answer that would be asked again elsewhere does not win while the other is still
+    /// under way.
     async fn first_of<'a>(
         &mut self,
         model: &Model,
         mut one: Leg<'a>,
         mut two: Leg<'a>,
-    ) -> (Leg<'a>, Leg<'a>, Result<Begun, Trouble>) {
+    ) -> Race<'a> {
         let timeouts = &model.plan.timeouts;
         let good = |opened: &Result<Begun, Trouble>| {
             let status = opened.as_ref().ok().and_then(|begun| begun.session.response_header());
@@ -151,19 +163,24 @@ impl Exchange<'_> {
         let (opened, by_two) = tokio::select! { biased;
             opened = &mut one.opening => (opened, false),
             opened = &mut two.opening => (opened, true),
-            trouble = self.interrupted(timeouts) => return (one, two, Err(trouble)),
+            trouble = self.interrupted(timeouts) => {
+                return Race { winner: one, opened: Err(trouble), loser: two, lost: None };
+            }
         };
         if by_two {
             std::mem::swap(&mut one, &mut two);
         }
         if good(&opened) {
-            return (one, two, opened);
+            return Race { winner: one, opened, loser: two, lost: None };
         }
-        let other = tokio::select! { biased;
-            other = &mut two.opening => other,
-            trouble = self.interrupted(timeouts) => return (one, two, Err(trouble)),
+        let (other, interrupted) = tokio::select! { biased;
+            other = &mut two.opening => (other, false),
+            trouble = self.interrupted(timeouts) => (Err(trouble), true),
         };
-        if good(&other) || opened.is_err() { (two, one, other) } else { (one, two, opened) }
+        if interrupted || opened.is_err() || good(&other) {
+            return Race { winner: two, opened: other, loser: one, lost: Some(opened) };
+        }
+        Race { winner: one, opened, loser: two, lost: Some(other) }
     }
 
     /// Passes on what the winner says.
@@ -173,7 +190,7 @@ impl Exchange<'_> {
         leg: Leg<'_>,
         opened: Result<Begun, Trouble>,
     ) -> Result<Relayed, Trouble> {
-        let Leg { choice, mut in_flight, connection, opening } = leg;
+        let Leg { choice, mut in_flight, connection, opening, .. } = leg;
         drop(opening);
         in_flight.on_connection(*connection.lock());
         self.record.replica = Some(Arc::clone(&choice.member.replica));
@@ -196,33 +213,47 @@ impl Exchange<'_> {
         relayed
     }
 
-    /// Cancels the attempt that lost.
-    fn give_way(&mut self, loser: Leg<'_>) {
-        let Leg { choice, in_flight, opening, .. } = loser;
+    /// Settles the attempt that lost: cancelled where it is under way, else as it ended.
+    fn give_way(&mut self, loser: Leg<'_>, ended: Option<Result<Begun, Trouble>>) {
+        let Leg { choice, is_hedge, mut in_flight, connection, opening } = loser;
+        let replica = &choice.member.replica;
+        in_flight.on_connection(*connection.lock());
+        let (class, status) = match &ended {
+            Some(Ok(begun)) => begun.meaning(),
+            Some(Err(trouble)) => trouble.meaning(),
+            None => (Class::Cancelled, 499),
+        };
+        alone(class, replica, &mut in_flight);
         // The connection closes first: then the replica runs nothing for us.
-        drop(opening);
+        drop((opening, ended));
         let now = self.proxy.now();
         let latency = now.since(in_flight.began());
-        let outcome =
-            Outcome { class: Class::Cancelled, latency, first_byte: None, bytes: 0, tunnel: false };
+        let outcome = Outcome { class, latency, first_byte: None, bytes: 0, tunnel: false };
         self.record.earlier.push(Note {
-            replica: Arc::clone(&choice.member.replica),
+            replica: Arc::clone(replica),
             version: Arc::clone(&choice.version.name),
             began: in_flight.began().since(self.record.began),
             took: latency,
-            class: outcome.class,
-            status: 499,
+            class,
+            status,
         });
-        in_flight.finish(499, &outcome, now);
-    }
-
-    /// Returns when the client leaves, or the time for the whole is over.
-    async fn interrupted(&mut self, timeouts: &Timeouts) -> Trouble {
-        let left = self.time_left(timeouts);
-        tokio::select! { biased;
-            _ = self.session.read_body_or_idle(true) => Trouble::ClientGone,
-            () = sleep(left) => Trouble::Total,
+        if class != Class::Cancelled {
+            self.attempts.tried.push(Arc::clone(replica));
         }
+        // Of the two, the first is the one that a canary judges.
+        if !is_hedge {
+            self.testify(&outcome);
+        }
+        in_flight.finish(status, &outcome, now);
+    }
+}
+
+impl Begun {
+    /// What its head says of the replica.
+    fn meaning(&self) -> (Class, u16) {
+        let Some(head) = self.session.response_header() else { return (Class::Reset, 502) };
+        let status = head.status.as_u16();
+        (Class::of_status(status, head.headers.contains_key(header::RETRY_AFTER)), status)
     }
 }
 
@@ -244,16 +275,19 @@ async fn open(
         session.set_write_timeout(Some(timeouts.between_chunks));
         let sent =
             send_whole(&mut session, reins.as_ref(), head.clone(), body.clone(), false).await;
+        let mut answered = false;
         let begun = match sent {
             Ok(()) => {
-                let answer = timeout(timeouts.first_byte, first_byte(&mut session)).await;
-                answer.unwrap_or(Err(Trouble::FirstByte))
+                let answer = first_byte(&mut session, &mut answered);
+                timeout(timeouts.first_byte, answer).await.unwrap_or(Err(Trouble::FirstByte))
             }
             Err(trouble) => Err(trouble),
         };
         match begun {
             Ok(first) => return Ok(Begun { session, reins, first }),
-            Err(trouble) if reused && !fresh && harmless(&trouble, Repeatable::Always) => {
+            Err(trouble)
+                if reused && !fresh && !answered && harmless(&trouble, Repeatable::Always) =>
+            {
                 fresh = true;
             }
             Err(trouble) => return Err(trouble),
@@ -261,12 +295,16 @@ async fn open(
     }
 }
 
-/// The head, and the first read of the body where there is one.
-async fn first_byte(session: &mut HttpSession) -> Result<First, Trouble> {
+/// The head, and the first read of the body where there is one. `answered`: a head came, be it 1xx.
+async fn first_byte(session: &mut HttpSession, answered: &mut bool) -> Result<First, Trouble> {
     loop {
         session.read_response_header().await?;
-        let head = session.response_header();
-        if head.is_some_and(|head| !head.status.is_informational()) {
+        *answered = true;
+        let Some(head) = session.response_header() else { continue };
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(Trouble::uninvited_upgrade());
+        }
+        if !head.status.is_informational() {
             break;
         }
     }

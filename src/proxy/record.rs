@@ -31,7 +31,7 @@ pub(super) struct Record {
     pub(super) class: Class,
     pub(super) refusal: Option<RefusalCode>,
     pub(super) attempts: u32,
-    /// When the last attempt began.
+    /// When the attempt began that is under way, or was the last.
     pub(super) asked_at: Option<Moment>,
     /// The attempts before the last.
     pub(super) earlier: Vec<Note>,
@@ -161,10 +161,12 @@ impl Record {
         self.class = class;
     }
 
-    /// The attempt under way has failed, and another follows.
+    /// The attempt under way has failed, and another follows. Until it does, the client may leave.
     pub(super) fn attempt_failed(&mut self, now: Moment) {
         let note = self.last_attempt(now);
         self.earlier.extend(note);
+        self.asked_at = None;
+        (self.status, self.class) = (499, Class::Cancelled);
     }
 
     /// The attempt that is under way or was the last.

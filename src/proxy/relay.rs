@@ -307,7 +307,8 @@ impl Exchange<'_> {
         match read {
             // pingora reads trailers as empty bytes, and would write them as a last chunk.
             Some(bytes) if bytes.is_empty() => {}
-            Some(bytes) => write_body(upstream, bytes, false).await?,
+            // HTTP/1 queues it; an HTTP/2 replica may have no window.
+            Some(bytes) => self.in_time(at.timeouts, write_body(upstream, bytes, false)).await??,
             None if at.upgraded => return Ok(Some(at.ended(End::Close, false))),
             None => {
                 at.sent = true;

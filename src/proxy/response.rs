@@ -35,8 +35,7 @@ impl Exchange<'_> {
             return Ok(None);
         }
         if status == StatusCode::SWITCHING_PROTOCOLS && !at.upgrade {
-            // What follows is not HTTP, and nobody asked for it (RFC 9110 §15.2.2).
-            return Err(Trouble::Reset("101 to a request without an upgrade".to_owned()));
+            return Err(Trouble::uninvited_upgrade());
         }
         at.headed = true;
         at.upgraded = at.upgrade && status == StatusCode::SWITCHING_PROTOCOLS;

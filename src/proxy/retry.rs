@@ -67,13 +67,14 @@ impl Exchange<'_> {
                 Ok(relayed) => return Ok(relayed.end),
                 Err(trouble) => trouble,
             };
-            let replica = &choice.member.replica;
+            // Of two that raced, the one that did not give way.
+            let asked = self.record.replica.as_ref().unwrap_or(&choice.member.replica);
+            let replica = Arc::clone(asked);
             let Some(failed) = self.repeats(&trouble) else {
-                return self.give_up(trouble, replica, placed).await;
+                return self.give_up(trouble, &replica, placed).await;
             };
             tracing::debug!(replica = %replica.id, %trouble, "attempt failed; another follows");
-            model.state.retried(failed);
-            self.attempts.tried.push(Arc::clone(replica));
+            self.attempts.tried.push(replica);
             self.record.attempt_failed(self.proxy.now());
             let pause = RetryPlan::pause(self.attempts.retries, chance());
             self.attempts.retries += 1;
@@ -83,6 +84,7 @@ impl Exchange<'_> {
                 let message = format!("no replica of `{}/{}` is left", model.name, owner.name);
                 Refusal::new(RefusalCode::NoReplicas, message)
             })?;
+            model.state.retried(failed);
         }
     }
 
@@ -131,15 +133,16 @@ impl Exchange<'_> {
         paid
     }
 
-    /// Waits before a retry, while the client is watched.
+    /// Waits before a retry.
     async fn pause(&mut self, placed: &Placed<'_>, pause: Duration) -> Result<(), Stop> {
-        match placed.body {
-            Body::Whole(..) => self.or_gone(sleep(pause)).await.map_err(|_| Stop::Gone),
-            Body::Stream(..) => {
-                sleep(pause).await;
-                Ok(())
-            }
-        }
+        let timeouts = &placed.model.plan.timeouts;
+        let paused = match placed.body {
+            Body::Whole(..) => self.watched(timeouts, sleep(pause)).await,
+            Body::Stream(..) => self.in_time(timeouts, sleep(pause)).await,
+        };
+        paused.map_err(|trouble| {
+            if matches!(trouble, Trouble::Total) { total_over(timeouts).into() } else { Stop::Gone }
+        })
     }
 
     /// What is left of the time for the whole exchange: the configured one, or the client's own where that is shorter.

@@ -24,11 +24,12 @@ impl Exchange<'_> {
         upstream: &mut Upstream,
         reins: Option<&Arc<Reins>>,
     ) -> Result<Bytes, Trouble> {
-        let body = placed.outgoing();
+        let (body, timeouts) = (placed.outgoing(), &placed.model.plan.timeouts);
         let whole = matches!(placed.body, Body::Whole(..));
         let feed = whole && reins.is_some() && body.len() > FEED;
         if whole && !feed {
-            send_whole(upstream, reins, head, body.clone(), placed.upgrading).await?;
+            let sending = send_whole(upstream, reins, head, body.clone(), placed.upgrading);
+            self.watched(timeouts, sending).await??;
             return Ok(Bytes::new());
         }
         write_head(upstream, head, false).await?;
@@ -43,7 +44,7 @@ impl Exchange<'_> {
         // From here both sides queue instead of blocking.
         self.duplex(reins, true);
         if !body.is_empty() {
-            write_body(upstream, body.clone(), false).await?;
+            self.in_time(timeouts, write_body(upstream, body.clone(), false)).await??;
         }
         Ok(Bytes::new())
     }

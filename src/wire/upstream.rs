@@ -192,8 +192,10 @@ impl Upstream {
     /// Takes a session back after a whole exchange; closes what cannot be used again.
     pub async fn park(&self, session: HttpSession, reins: Option<Arc<Reins>>, now: Moment) {
         let HttpSession::H1(mut session) = session else { return };
+        // A replica that answered before it took all of the request: nobody would send it the rest.
+        let Some(reins) = reins.filter(|reins| reins.queued() == 0) else { return };
         session.respect_keepalive();
-        let (Some(stream), Some(reins)) = (session.reuse().await, reins) else { return };
+        let Some(stream) = session.reuse().await else { return };
         let mut parked = self.parked.lock();
         if parked.len() < MAX_PARKED {
             parked.push(Parked { stream, reins, since: now });

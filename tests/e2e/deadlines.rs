@@ -1,8 +1,10 @@
 //! Phases and deadlines: what ends when, whose fault it is, and what a replica is told of it.
-use crate::client::{Client, Request};
+use crate::client::{Client, Raw, Request};
+use crate::h2c::H2c;
 use crate::site::{Site, Stopwatch, eventually};
 use crate::upstream::Upstream;
 use std::time::Duration;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 const ASK: &str = "/v1/completions";
 const BODY: &str = r#"{"model":"m","prompt":"x"}"#;
@@ -158,4 +160,49 @@ async fn an_error_inside_a_stream_counts_as_the_servers() {
             .then_some(())
     })
     .await;
+}
+
+/// A port that neither takes nor refuses connections: its queue is full.
+async fn deaf() -> (TcpListener, Vec<TcpStream>) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut waiting = Vec::new();
+    let one = || tokio::time::timeout(Duration::from_millis(200), TcpStream::connect(address));
+    while let Ok(taken) = one().await {
+        waiting.push(taken.unwrap());
+    }
+    (listener, waiting)
+}
+
+#[tokio::test]
+async fn a_deadline_holds_while_connecting_and_while_a_replica_takes_no_body() {
+    let (listener, _waiting) = deaf().await;
+    // Two windows' worth of a body, and no byte of it read.
+    let stuck = H2c::start(|body, respond| async move {
+        std::future::pending::<()>().await;
+        drop((body, respond));
+    })
+    .await;
+    let body = format!(r#"{{"model":"m","prompt":"{}"}}"#, "x".repeat(128 * 1024));
+    let connecting = format!("http://{}", listener.local_addr().unwrap());
+    for url in [connecting, stuck.url()] {
+        let site = Site::start(models(&url, ", timeouts: {connect: 30s}")).await;
+        let request = Request::post(ASK, body.clone()).header("x-request-timeout-ms", "400");
+        let (status, code, took) = timed(&site, request).await;
+        assert_eq!((status, code.as_str()), (504, "total_timeout"), "{url}");
+        assert!(at(took, 400), "{url}: {took:?}");
+        // Whoever leaves is not waited for either.
+        let mut raw = Raw::connect(site.address).await;
+        let length = body.len();
+        raw.write(format!("POST {ASK} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n"))
+            .await;
+        raw.write(&body).await;
+        site.in_flight(1).await;
+        drop(raw);
+        site.in_flight(0).await;
+        let line = site.logged("the client left", |line| line["status"] == 499).await;
+        assert_eq!(line["outcome"], "cancelled", "{line}");
+    }
 }

@@ -1,7 +1,8 @@
 //! Stragglers: a second attempt beside a slow first one, and a replica that hangs.
 use crate::client::{Client, Request};
-use crate::site::{Site, Stopwatch, eventually, until};
+use crate::site::{Site, Stopwatch, until};
 use crate::upstream::Upstream;
+use serde_json::Value;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
@@ -74,13 +75,7 @@ async fn hedging_halves_the_tail_for_few_more_requests() {
     assert_eq!(attempts.len(), 2, "{line}");
     assert_ne!(attempts[0]["replica"], attempts[1]["replica"], "{line}");
     assert!(attempts.iter().any(|attempt| attempt["outcome"] == "cancelled"), "{line}");
-    eventually("nothing is left in flight", async || {
-        let request = Request::get("/metrics").header("host", "localhost");
-        let page = crate::client::send(hedged.admin, request).await.unwrap().text();
-        let mut lines = page.lines().filter(|line| line.starts_with("evener_in_flight{"));
-        lines.all(|line| line.ends_with(" 0")).then_some(())
-    })
-    .await;
+    hedged.in_flight(0).await;
 }
 
 #[tokio::test]
@@ -187,4 +182,71 @@ async fn an_upload_that_takes_its_time_does_not_starve_its_replica() {
     for (replica, before) in replicas.iter().zip(before) {
         assert!(replica.seen().len() > before + 60, "{} more", replica.seen().len() - before);
     }
+}
+
+#[tokio::test]
+async fn of_two_that_race_both_may_fail_and_neither_is_asked_again() {
+    let slow = |status: &'static str, think: u64| {
+        Upstream::start(move |mut talk| async move {
+            while talk.request().await.is_some() {
+                tokio::time::sleep(Duration::from_millis(think)).await;
+                talk.write(format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n")).await;
+            }
+        })
+    };
+    let replicas = [slow("503 No", 150).await, slow("503 No", 300).await, slow("200 OK", 0).await];
+    let more = ", balance: round_robin, ejection: false, hedge: {after: 50ms, budget: 100%}, \
+                retries: {budget: 100%}";
+    let site = Site::start(models(&replicas, more)).await;
+    for _ in 0..9 {
+        assert_eq!(site.send(Request::post(ASK, BODY)).await.status, 200);
+    }
+    // Two failed side by side, a third was asked after them.
+    let line = site.logged("a race that nobody won", |line| line["attempts"] == 3).await;
+    let attempts = line["attempt_log"].as_array().unwrap();
+    let of = |key: &str| attempts.iter().map(|a| a[key].clone()).collect::<Vec<Value>>();
+    let urls = of("replica");
+    assert!(replicas.iter().all(|r| urls.contains(&r.url().into())), "each was asked: {line}");
+    assert_eq!(of("status"), [503, 503, 200], "{line}");
+    assert_eq!(of("outcome"), ["server_error", "server_error", "success"], "{line}");
+    let status =
+        crate::client::send(site.admin, Request::get("/api/v1/status").header("host", "localhost"))
+            .await
+            .unwrap()
+            .json();
+    for bad in 0..2 {
+        let failures = &status["models"][0]["versions"][0]["replicas"][bad]["failures_total"];
+        assert!(failures.as_u64().unwrap() > 0, "a race hides nothing: {status}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_may_be_hedged_is_sent_once_when_its_head_was_answered() {
+    let replica = Upstream::start(|mut talk| async move {
+        talk.request().await;
+        talk.answer("ok").await;
+        talk.request().await;
+        talk.write("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n").await;
+    })
+    .await;
+    let more = ", hedge: {after: 9s, budget: 100%}, retries: {max: 0}";
+    let site = Site::start(models(std::slice::from_ref(&replica), more)).await;
+    assert_eq!(site.send(Request::post(ASK, BODY)).await.status, 200);
+    assert_eq!(site.send(Request::post(ASK, BODY)).await.status, 502);
+    assert_eq!(replica.seen().len(), 2);
+}
+
+#[tokio::test]
+async fn a_switch_of_protocols_that_nobody_asked_for_ends_a_hedged_request_too() {
+    let replica = Upstream::start(|mut talk| async move {
+        talk.request().await;
+        talk.write("HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\n\r\n").await;
+        talk.wait_for_close().await;
+    })
+    .await;
+    let more = ", hedge: {after: 9s, budget: 100%}, retries: {max: 0}";
+    let site = Site::start(models(std::slice::from_ref(&replica), more)).await;
+    let began = Stopwatch::start();
+    assert_eq!(site.send(Request::post(ASK, BODY)).await.status, 502);
+    assert!(began.elapsed() < Duration::from_secs(8));
 }

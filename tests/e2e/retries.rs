@@ -1,6 +1,6 @@
 //! What fails unseen is asked again elsewhere, within a budget, and never where it could do harm.
-use crate::client::{Client, Reply, Request, send};
-use crate::site::{Site, Stopwatch, eventually};
+use crate::client::{Client, Raw, Reply, Request, send};
+use crate::site::{Site, Stopwatch, eventually, until};
 use crate::upstream::{Mock, Upstream};
 use evener::mock::Knobs;
 use serde_json::Value;
@@ -247,4 +247,56 @@ async fn a_client_that_leaves_during_a_pause_is_not_served_in_vain() {
     assert!(reply.text().contains("attempts)"), "{}", reply.text());
     // A lone replica is asked again itself.
     assert!(bad.seen().len() > 1);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_between_two_attempts_is_one_line_and_no_retry() {
+    let answered = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&answered);
+    let replica = Upstream::start(move |mut talk| {
+        let count = Arc::clone(&count);
+        async move {
+            while let Some(seen) = talk.request().await {
+                if seen.line().starts_with("GET") {
+                    talk.answer("ok").await;
+                    continue;
+                }
+                talk.write("HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n").await;
+                count.fetch_add(1, SeqCst);
+            }
+        }
+    })
+    .await;
+    let more = ", retries: {max: 10, budget: 100%}";
+    let site = Site::start(models(&[replica.url()], more)).await;
+    let request =
+        format!("POST {ASK} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{BODY}", BODY.len());
+    // Each puts a token into the budget.
+    let mut client = Client::connect(site.address, false).await.unwrap();
+    for _ in 0..100 {
+        assert_eq!(client.send(Request::get("/fine")).await.unwrap().status, 200);
+    }
+    for _ in 0..12 {
+        let before = answered.load(SeqCst);
+        let mut raw = Raw::connect(site.address).await;
+        raw.write(&request).await;
+        // The pause after the fourth is a tenth of a second in the mean.
+        until("four attempts failed", || answered.load(SeqCst) >= before + 4).await;
+        drop(raw);
+    }
+    let left = || site.log().into_iter().filter(|line| line["method"] == "POST");
+    until("all are logged", || left().count() == 12).await;
+    let mut retries = 0;
+    for line in left() {
+        let attempts = line["attempt_log"].as_array().unwrap();
+        assert_eq!(line["attempts"], attempts.len(), "{line}");
+        assert_eq!(
+            (&line["status"], &line["outcome"]),
+            (&499.into(), &"cancelled".into()),
+            "{line}"
+        );
+        retries += attempts.len() - 1;
+    }
+    let counted = metric(&site, r#"evener_retries_total{model="m",reason="503"}"#).await;
+    assert_eq!(counted as usize, retries);
 }

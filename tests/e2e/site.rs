@@ -281,6 +281,19 @@ impl Site {
         eventually(what, async || self.log().into_iter().find(|line| fits(line))).await
     }
 
+    /// Waits until so many requests run at the replicas, by the metrics.
+    pub(crate) async fn in_flight(&self, n: u64) {
+        eventually("so many are in flight", async || {
+            let page = Request::get("/metrics").header("host", "localhost");
+            let page = send(self.admin, page).await.unwrap().text();
+            let gauges = page.lines().filter(|line| line.starts_with("evener_in_flight{"));
+            let running: u64 =
+                gauges.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum();
+            (running == n).then_some(())
+        })
+        .await;
+    }
+
     /// Sends on a connection of its own.
     pub(crate) async fn send(&self, request: Request) -> Reply {
         send(self.address, request).await.unwrap()
