@@ -71,7 +71,7 @@ impl Reader<'_> {
                     _ => DoWhenUndecided::Pause,
                 },
             },
-            notify: None,
+            notify: self.notify(&section),
             aa: self.flag(&section, "aa"),
         })
     }

@@ -1,5 +1,6 @@
 //! What a model may say besides its versions, written out: see `effective`.
 use super::effective::{Page, list, quoted, text};
+use super::render::MASK;
 use super::scalar::show_duration;
 use crate::canary::{CanaryPlan, DoWhenUndecided, Margin, OnFailure, Start};
 use crate::health::{EjectionPlan, FailureCodes, HedgeAfter, HedgePlan, RetryPlan};
@@ -25,6 +26,16 @@ pub(super) fn canary(out: &mut Page, plan: &CanaryPlan) {
     out.line("after", show_duration(plan.on_undecided.after));
     out.line("do", if back { "rollback" } else { "pause" });
     out.close();
+    if let Some(notify) = &plan.notify {
+        out.open("notify");
+        // What is shown can be read back.
+        let scheme = notify.webhook.split(':').next().unwrap_or_default();
+        out.line("webhook", quoted(&format!("{scheme}://{MASK}")));
+        if notify.secret.is_some() {
+            out.line("secret", quoted(MASK));
+        }
+        out.close();
+    }
     out.line("aa", plan.aa);
     out.close();
 }

@@ -201,6 +201,7 @@ pub(super) static CANARY: &[Key] = &[
     key("false_alarm", Shape::Percent, "1%", "The chance, over the whole roll-out, of rolling back a candidate that is as good."),
     key("on_failure", Shape::Word(&["rollback", "pause"]), "rollback", "What follows when a check fails."),
     key("on_undecided", Shape::Section(ON_UNDECIDED), "", "When a step takes too long."),
+    key("notify", Shape::Section(NOTIFY), "", "Who is told of what happens."),
     key("aa", Shape::Flag, "false", "Judge a version against itself, change nothing, and report what the statistics say."),
 ];
 
@@ -216,6 +217,13 @@ pub(super) static CHECK: &[Key] = &[
 pub(super) static ON_UNDECIDED: &[Key] = &[
     key("after", SPAN, "2h", "So long on one step."),
     key("do", Shape::Word(&["pause", "rollback"]), "pause", "What happens then."),
+];
+
+#[rustfmt::skip]
+pub(super) static NOTIFY: &[Key] = &[
+    key("webhook", Shape::Secret, "", "An http or https URL that gets JSON. Required. Never shown."),
+    key("secret", Shape::OneOf(&[Shape::Secret, Shape::Null]), "null",
+        "Signs what is sent (Standard Webhooks). Write `file:PATH` or `${VAR}`."),
 ];
 
 #[rustfmt::skip]

@@ -11,6 +11,7 @@ mod inherit;
 mod keys;
 mod load;
 mod model;
+mod notify;
 mod probe;
 mod reader;
 mod reference;

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 /// May a value under this key or header name be a secret?
 pub(super) fn sensitive(name: &str) -> bool {
-    const PARTS: [&str; 8] = [
+    const PARTS: [&str; 9] = [
         "token",
         "secret",
         "password",
@@ -13,6 +13,7 @@ pub(super) fn sensitive(name: &str) -> bool {
         "apikey",
         "credential",
         "cookie",
+        "webhook",
     ];
     let name = name.to_ascii_lowercase().replace('-', "_");
     // A misspelt `token` is still a token.

@@ -1,5 +1,6 @@
 //! Carrying out orders about replicas, and telling what was ruled: events, and the state that outlives the process.
 use super::canaries::{CanaryVerb, Told};
+use super::courier::Subject;
 use super::ejections::Ruling;
 use super::order::{Act, Answer, Target};
 use super::replicas::Unable;
@@ -98,9 +99,17 @@ impl Runner {
     }
 
     fn announce_canaries(&self, told: &[Told], who: &str, reason: Option<&str>) {
-        for Told { model, occasion, sentence } in told {
+        for one in told {
+            let Told { model, occasion, sentence } = one;
             let message = format!("{model}: {sentence}");
             self.started.events.announce(occasion.name(), message, who, reason);
+            let Some(model) = self.core.table().model(model) else { continue };
+            let Some(plan) = &model.plan.canary else { continue };
+            if let Some(notify) = &plan.notify {
+                let about =
+                    Subject { candidate: &plan.candidate, state: &model.state, who, reason };
+                self.courier.tell(notify, one, about);
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 mod announce;
 mod canaries;
 mod core;
+mod courier;
 mod desk;
 mod ejections;
 mod handover;

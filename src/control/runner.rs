@@ -3,6 +3,7 @@ mod leaving;
 
 use self::leaving::Leave;
 use super::core::{Applied, Core};
+use super::courier::Courier;
 use super::desk::{Desk, Loaded, Rejected};
 use super::handover::Gate;
 use super::heritage::{Heritage, told_if_shut};
@@ -49,6 +50,7 @@ pub struct Runner {
     admin: OwnedFd,
     listeners: Listeners,
     prober: Prober,
+    pub(super) courier: Arc<Courier>,
     pub(super) started: Started,
     letters: mpsc::Receiver<Letter>,
     pub(super) clock: MonotonicClock,
@@ -91,6 +93,7 @@ impl Runner {
         state.save(core.overrides()).context("cannot write the state")?;
         let mut listeners = Listeners::default();
         listeners.commit(&proxy, prepared).context("cannot serve a bound socket")?;
+        let courier = Courier::new(Arc::clone(&events));
         let suspects = Arc::clone(core.suspects());
         let mut prober = Prober::new(Arc::clone(&events), suspects, clock);
         prober.follow(&table);
@@ -119,6 +122,7 @@ impl Runner {
             admin,
             listeners,
             prober,
+            courier,
             started,
             letters,
             clock,
@@ -188,7 +192,9 @@ impl Runner {
             reply.send(answer).ok();
         };
         watching.abort();
+        let courier = Arc::clone(&self.courier);
         self.end(leave, second).await;
+        courier.last_words().await;
     }
 
     /// Reads the file again. `None`: nobody asked for this look, and the text is the one already seen.

@@ -36,6 +36,9 @@ pub struct ModelState {
     /// Canaries that ended well, and those that were rolled back, by check.
     pub promotions: AtomicU64,
     pub rollbacks: AtomicU64,
+    /// Messages about canaries that arrived, and those that were given up.
+    pub webhooks_delivered: AtomicU64,
+    pub webhooks_failed: AtomicU64,
 }
 
 /// What became of a hedge.
@@ -83,6 +86,8 @@ impl ModelState {
             seen: Gather::default(),
             promotions: AtomicU64::default(),
             rollbacks: AtomicU64::default(),
+            webhooks_delivered: AtomicU64::default(),
+            webhooks_failed: AtomicU64::default(),
         }
     }
 

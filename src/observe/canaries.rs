@@ -1,8 +1,9 @@
 //! What the canaries tell of themselves, published by the control path each second for whoever asks.
 use super::exposition::Page;
 use super::meters::Meters;
-use super::metrics::{CANARY_EVIDENCE, CANARY_STATE, PROMOTIONS, ROLLBACKS};
+use super::metrics::{CANARY_EVIDENCE, CANARY_STATE, PROMOTIONS, ROLLBACKS, WEBHOOKS};
 use crate::canary::{CheckView, RollOut, State};
+use crate::fleet::ModelState;
 use crate::stats::Moment;
 use crate::table::Table;
 use std::sync::atomic::Ordering::Relaxed;
@@ -68,5 +69,12 @@ pub(super) fn expose(page: &mut Page, table: &Table, meters: &Meters) {
     let family = page.family(&PROMOTIONS);
     for model in &table.models {
         family.count(&[&model.name], model.state.promotions.load(Relaxed));
+    }
+    let family = page.family(&WEBHOOKS);
+    for model in table.models.iter().filter(|model| model.notifies()) {
+        let ModelState { webhooks_delivered, webhooks_failed, .. } = &*model.state;
+        for (result, count) in [("delivered", webhooks_delivered), ("failed", webhooks_failed)] {
+            family.count(&[&model.name, result], count.load(Relaxed));
+        }
     }
 }

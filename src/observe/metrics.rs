@@ -77,6 +77,8 @@ metrics! {
         "Canaries that were rolled back.";
     PROMOTIONS = Counter "evener_promotions_total" ["model"]
         "Canaries whose candidate was promoted.";
+    WEBHOOKS = Counter "evener_webhooks_total" ["model", "result"]
+        "Messages about a model's canary, that arrived or were given up.";
     SPLIT_SHARE = Gauge "evener_split_share" ["model", "version"]
         "The share of a model's requests that a version shall get, 0 to 1.";
     SPLIT_OBSERVED = Gauge "evener_split_observed_share" ["model", "version"]

@@ -28,3 +28,4 @@ mod start;
 mod streaming;
 mod takeover;
 mod upstream;
+mod webhook;

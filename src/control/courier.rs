@@ -1,0 +1,239 @@
+//! Webhooks: what happens to a canary is told to a chat, a pager or a pipeline.
+//!
+//! Each is a POST after the Standard Webhooks specification (version 1), so that receivers verify the signature with
+//! the libraries that exist: `webhook-id` stays the same when it is sent again, `webhook-signature` is an HMAC-SHA256
+//! over id, time and body. `text` in the body is what Slack, Mattermost and Google Chat show.
+use super::canaries::Told;
+use crate::canary::Notify;
+use crate::fleet::ModelState;
+use crate::observe::{Events, stamp};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use parking_lot::Mutex;
+use ring::hmac;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+use tokio::time::{sleep, timeout};
+use ureq::tls::{RootCerts, TlsConfig};
+
+/// How long a receiver may take to answer.
+const ANSWER: Duration = Duration::from_secs(10);
+/// The first pause before it is told again; each later one is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_mins(5);
+/// After so many attempts, some 50 minutes, a message is given up.
+const MOST_ATTEMPTS: u32 = 18;
+/// What waits when the process ends gets so much longer.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+/// Messages that wait at most: a receiver that is away must not fill the memory.
+const MOST_WAITING: usize = 256;
+
+/// Delivers messages: to one receiver in the order in which things happened, to others meanwhile.
+#[derive(Debug)]
+pub(super) struct Courier {
+    agent: ureq::Agent,
+    events: Arc<Events>,
+    room: Arc<Semaphore>,
+    /// By receiver, whose turn it is: fair, so that the order is kept.
+    turns: Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    sent: AtomicU64,
+}
+
+/// Of whom a message tells.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Subject<'a> {
+    pub(super) candidate: &'a str,
+    pub(super) state: &'a Arc<ModelState>,
+    pub(super) who: &'a str,
+    pub(super) reason: Option<&'a str>,
+}
+
+/// What is sent.
+#[derive(Debug, Serialize)]
+struct Body<'a> {
+    /// For chats.
+    text: String,
+    event: &'a str,
+    model: &'a str,
+    candidate: &'a str,
+    sentence: &'a str,
+    /// When it happened.
+    time: jiff::Timestamp,
+    who: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+}
+
+/// A message on its way.
+#[derive(Clone, Debug)]
+struct Message {
+    to: Notify,
+    id: String,
+    body: String,
+}
+
+/// Why an attempt failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Failed {
+    why: String,
+    /// It may work later.
+    passing: bool,
+}
+
+impl Courier {
+    pub(super) fn new(events: Arc<Events>) -> Arc<Self> {
+        // The system's certificates: a company's own authority counts here as elsewhere.
+        let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
+        let config = ureq::Agent::config_builder()
+            .timeout_global(Some(ANSWER))
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .http_status_as_error(false)
+            .user_agent(concat!("evener/", env!("CARGO_PKG_VERSION")))
+            .tls_config(tls);
+        Arc::new(Self {
+            agent: config.build().new_agent(),
+            events,
+            room: Arc::new(Semaphore::new(MOST_WAITING)),
+            turns: Mutex::default(),
+            sent: AtomicU64::default(),
+        })
+    }
+
+    /// Sends off what happened, and does not wait.
+    pub(super) fn tell(self: &Arc<Self>, to: &Notify, told: &Told, about: Subject<'_>) {
+        let Told { model, occasion, sentence } = told;
+        let (event, time) = (occasion.name(), stamp());
+        let Subject { candidate, state, who, reason } = about;
+        let text = format!("{model}: {sentence}");
+        let body = Body { text, event, model, candidate, sentence, time, who, reason };
+        let body = serde_json::to_string(&body).expect("text and times are JSON");
+        let id = format!("msg_{:x}_{}", time.as_nanosecond(), self.sent.fetch_add(1, Relaxed));
+        let message = Message { to: to.clone(), id, body };
+        let (me, state, what) = (Arc::clone(self), Arc::clone(state), format!("{model}: {event}"));
+        let Ok(room) = Arc::clone(&self.room).try_acquire_owned() else {
+            return me.note(&state, &what, Err("too many others wait".to_owned()));
+        };
+        let turn = Arc::clone(self.turns.lock().entry(to.webhook.clone()).or_default());
+        tokio::spawn(async move {
+            let _turn = turn.lock().await;
+            let delivered = me.deliver(message).await;
+            me.note(&state, &what, delivered);
+            drop(room);
+        });
+    }
+
+    /// Waits a moment for what is on its way: the process ends.
+    pub(super) async fn last_words(&self) {
+        let all = self.room.acquire_many(MOST_WAITING as u32);
+        if timeout(LAST_WORDS, all).await.is_err() {
+            tracing::warn!("not all webhooks could be told before the end");
+        }
+    }
+
+    /// Sends a message until it arrives. `Err`: why it was given up.
+    async fn deliver(&self, message: Message) -> Result<(), String> {
+        let mut pause = FIRST_PAUSE;
+        for attempt in 1.. {
+            let (agent, one) = (self.agent.clone(), message.clone());
+            let posted = spawn_blocking(move || post(&agent, &one)).await;
+            let failed = match posted.map_err(|error| error.to_string())? {
+                Ok(()) => break,
+                Err(failed) => failed,
+            };
+            if !failed.passing {
+                return Err(failed.why);
+            }
+            if attempt == MOST_ATTEMPTS {
+                return Err(format!("{} (attempt {attempt})", failed.why));
+            }
+            tracing::warn!(attempt, why = failed.why, ?pause, "the webhook is told again");
+            sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+        Ok(())
+    }
+
+    fn note(&self, state: &ModelState, what: &str, delivered: Result<(), String>) {
+        let Err(why) = delivered else {
+            state.webhooks_delivered.fetch_add(1, Relaxed);
+            return;
+        };
+        state.webhooks_failed.fetch_add(1, Relaxed);
+        let message = format!("the webhook was not told of `{what}`: {why}");
+        self.events.announce("webhook", message, "evener", None);
+    }
+}
+
+/// One attempt.
+fn post(agent: &ureq::Agent, message: &Message) -> Result<(), Failed> {
+    let Message { to, id, body } = message;
+    let time = stamp().as_second().to_string();
+    let mut request = agent
+        .post(&to.webhook)
+        .header("content-type", "application/json")
+        .header("webhook-id", id)
+        .header("webhook-timestamp", &time);
+    if let Some(secret) = &to.secret {
+        request = request.header("webhook-signature", signature(secret, id, &time, body));
+    }
+    match request.send(body) {
+        Ok(answer) => judge(answer.status().as_u16()),
+        // The one error that quotes the address, which may be a secret.
+        Err(ureq::Error::BadUri(_)) => {
+            Err(Failed { why: "its address cannot be used".to_owned(), passing: false })
+        }
+        Err(error) => Err(Failed { why: error.to_string(), passing: true }),
+    }
+}
+
+fn judge(status: u16) -> Result<(), Failed> {
+    match status {
+        200..=299 => Ok(()),
+        300..=399 => {
+            let why = format!("it answered {status}, and redirects are not followed");
+            Err(Failed { why, passing: false })
+        }
+        408 | 425 | 429 | 500.. => {
+            Err(Failed { why: format!("it answered {status}"), passing: true })
+        }
+        _ => Err(Failed { why: format!("it answered {status}"), passing: false }),
+    }
+}
+
+/// `v1,` and the base64 of the HMAC. A secret that begins with `whsec_` is base64 itself, as the libraries want it.
+fn signature(secret: &str, id: &str, time: &str, body: &str) -> String {
+    let decoded =
+        secret.strip_prefix("whsec_").and_then(|coded| BASE64_STANDARD.decode(coded).ok());
+    let key = decoded.unwrap_or_else(|| secret.as_bytes().to_vec());
+    let signed = format!("{id}.{time}.{body}");
+    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &key), signed.as_bytes());
+    format!("v1,{}", BASE64_STANDARD.encode(tag))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The example of the specification.
+    #[test]
+    fn signatures_are_those_of_standard_webhooks() {
+        let secret = "whsec_plJ3nmyCDGBKInavdOK15jsl";
+        let body = r#"{"event_type":"ping","data":{"success":true}}"#;
+        let signed = signature(secret, "msg_loFOjxBNrRLzqYUf", "1731705121", body);
+        assert_eq!(signed, "v1,rAvfW3dJ/X/qxhsaXPOyyCGmRKsaKWcsNccKXlIktD0=");
+    }
+
+    #[test]
+    fn only_what_may_pass_is_sent_again() {
+        let again = |status| judge(status).map_err(|failed| failed.passing);
+        assert_eq!([200, 204].map(again), [Ok(()); 2]);
+        assert_eq!([301, 400, 401, 404, 410].map(again), [Err(false); 5]);
+        assert_eq!([408, 429, 500, 503].map(again), [Err(true); 4]);
+    }
+}

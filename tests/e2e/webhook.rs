@@ -1,0 +1,109 @@
+//! Webhooks of canaries: in order, signed, told again, and never elsewhere.
+use crate::client::{Request, send};
+use crate::site::{Site, eventually, until};
+use crate::upstream::{Seen, Upstream};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use ring::hmac;
+use serde_json::Value;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+const SECRET: &str = "not to be known";
+
+fn models(webhook: &str) -> String {
+    format!(
+        "models:\n  m:\n    versions: {{v1: [http://127.0.0.1:1], v2: [http://127.0.0.1:1]}}\n    \
+         split: {{v1: 100, v2: 0}}\n    health: false\n    canary: {{candidate: v2, steps: [7, 100], \
+         notify: {{webhook: \"{webhook}\", secret: \"{SECRET}\"}}}}\n"
+    )
+}
+
+async fn say(site: &Site, verb: &str) {
+    let request =
+        Request::post(&format!("/api/v1/models/m/canary/{verb}"), r#"{"reason":"a test"}"#);
+    assert_eq!(send(site.admin, request.header("host", "localhost")).await.unwrap().status, 200);
+}
+
+async fn page(site: &Site, path: &str) -> String {
+    send(site.admin, Request::get(path).header("host", "localhost")).await.unwrap().text()
+}
+
+fn is_signed(seen: &Seen) -> bool {
+    let body = String::from_utf8_lossy(&seen.body);
+    let signed =
+        format!("{}.{}.{body}", seen.header("webhook-id"), seen.header("webhook-timestamp"));
+    let tag = seen.header("webhook-signature").strip_prefix("v1,").unwrap();
+    let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes());
+    hmac::verify(&key, signed.as_bytes(), &BASE64_STANDARD.decode(tag).unwrap()).is_ok()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_webhook_is_told_in_order_signed_and_again_when_it_fails() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let receiver = Upstream::start(move |mut talk| {
+        let asked = Arc::clone(&asked);
+        async move {
+            while talk.request().await.is_some() {
+                let status =
+                    if asked.fetch_add(1, SeqCst) == 0 { "503 Busy" } else { "204 Thanks" };
+                talk.write(format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n")).await;
+            }
+        }
+    })
+    .await;
+    let site = Site::start(models(&format!("{}/t0p/s3cret", receiver.url()))).await;
+    say(&site, "pause").await;
+    say(&site, "resume").await;
+    until("all are told", || receiver.seen().len() == 4).await;
+    let seen = receiver.seen();
+    assert!(seen.iter().all(is_signed));
+    let ids: Vec<&str> = seen.iter().map(|seen| seen.header("webhook-id")).collect();
+    assert!(ids[0] == ids[1] && ids[1] != ids[2] && ids[2] != ids[3], "{ids:?}");
+    let bodies: Vec<Value> =
+        seen.iter().map(|seen| serde_json::from_slice(&seen.body).unwrap()).collect();
+    let events: Vec<&str> =
+        bodies[1..].iter().map(|body| body["event"].as_str().unwrap()).collect();
+    assert_eq!(events, ["canary_began", "canary_paused", "canary_resumed"]);
+    let paused = &bodies[2];
+    assert_eq!((&paused["model"], &paused["candidate"]), (&"m".into(), &"v2".into()));
+    assert_eq!((&paused["who"], &paused["reason"]), (&"api".into(), &"a test".into()));
+    let text = paused["text"].as_str().unwrap();
+    assert!(text.starts_with("m: ") && text.ends_with(paused["sentence"].as_str().unwrap()));
+    let told = r#"evener_webhooks_total{model="m",result="delivered"} 3"#;
+    eventually("they are counted", async || {
+        page(&site, "/metrics").await.contains(told).then_some(())
+    })
+    .await;
+    let config = page(&site, "/api/v1/config").await;
+    assert!(config.contains("webhook") && !config.contains("s3cret") && !config.contains(SECRET));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redirect_is_not_followed_and_the_operator_hears_of_it() {
+    let elsewhere = Upstream::answering("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+    let target = elsewhere.url();
+    let receiver = Upstream::start(move |mut talk| {
+        let target = target.clone();
+        async move {
+            while talk.request().await.is_some() {
+                let moved = "HTTP/1.1 307 Moved\r\ncontent-length: 0\r\nlocation: ";
+                talk.write(format!("{moved}{target}\r\n\r\n")).await;
+            }
+        }
+    })
+    .await;
+    let site = Site::start(models(&receiver.url())).await;
+    let event = eventually("an event tells of it", async || {
+        let events = page(&site, "/api/v1/events").await;
+        events.contains("the webhook was not told of `m: canary_began`").then_some(events)
+    })
+    .await;
+    assert!(event.contains("it answered 307, and redirects are not followed"), "{event}");
+    assert!(
+        page(&site, "/metrics")
+            .await
+            .contains(r#"evener_webhooks_total{model="m",result="failed"} 1"#)
+    );
+    assert_eq!((elsewhere.accepted(), receiver.seen().len()), (0, 1));
+}
