@@ -6,7 +6,7 @@ use crate::canary::{
 };
 use crate::observe::CanaryReport;
 use crate::stats::Moment;
-use crate::table::{KeptCanary, Model, ModelPlan, Plan, Version};
+use crate::table::{KeptCanary, Model, ModelPlan, Version};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -43,7 +43,7 @@ impl Core {
         let mut told = Vec::new();
         for model in &table.models {
             let Some(plan) = &model.plan.canary else { continue };
-            let (name, split) = (model.name.to_string(), split_of(&model.plan));
+            let (name, split) = (model.name.to_string(), model.plan.split_by_name());
             let judged = judged_of(&model.plan, &plan.candidate);
             let same = |canary: &Canary| {
                 canary.split == split
@@ -73,19 +73,9 @@ impl Core {
         told
     }
 
-    /// Shares that a canary moved are those of the split it began with: under another one the file's count.
-    pub(super) fn forget_shares(&mut self, plan: &Plan) {
-        let canaries = &self.canaries;
-        let stays = |model: &String| {
-            let now = plan.models.iter().find(|now| now.name == *model)?;
-            Some(now.canary.is_some() && canaries.get(model)?.split == split_of(now))
-        };
-        self.overrides.shares.retain(|model, _| stays(model).unwrap_or(false));
-    }
-
     fn begin_canary(&mut self, model: &Model, starts: bool, now: Moment) -> Vec<Told> {
         let Some(plan) = &model.plan.canary else { return Vec::new() };
-        let (name, split) = (model.name.to_string(), split_of(&model.plan));
+        let (name, split) = (model.name.to_string(), model.plan.split_by_name());
         let judged = judged_of(&model.plan, &plan.candidate);
         let share = split.iter().find(|(version, _)| *version == plan.candidate);
         let share = share.map_or(0.0, |(_, share)| *share);
@@ -214,10 +204,6 @@ impl Core {
     pub fn canary_runs(&self) -> bool {
         self.canaries.values().any(|canary| canary.rollout.is_live())
     }
-}
-
-fn split_of(plan: &ModelPlan) -> Vec<(String, f64)> {
-    plan.versions.iter().map(|v| v.name.clone()).zip(plan.split.iter().copied()).collect()
 }
 
 fn judged_of(plan: &ModelPlan, candidate: &str) -> Judged {

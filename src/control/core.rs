@@ -43,6 +43,8 @@ impl Core {
         seed: u64,
         now: Moment,
     ) -> (Self, Applied) {
+        let mut overrides = overrides;
+        overrides.forget_gone(plan);
         let mut fleet = Fleet::default();
         let mut chance = SmallRng::seed_from_u64(seed);
         let mut offset = || chance.next_u64();
@@ -61,9 +63,7 @@ impl Core {
     /// Builds the next generation from an accepted plan.
     pub fn apply(&mut self, plan: &Arc<Plan>, now: Moment) -> Applied {
         let changes = Changes::between(&self.table.plan, plan);
-        self.overrides.drained.forget_gone(plan);
-        self.overrides.ejected.forget_gone(plan);
-        self.forget_shares(plan);
+        self.overrides.forget_gone(plan);
         let Self { fleet, overrides, table, chance, .. } = self;
         let mut offset = || chance.next_u64();
         let generation = table.generation + 1;

@@ -30,6 +30,11 @@ pub enum Ruling {
         lasts: Duration,
         cause: Cause,
     },
+    /// It failed on probation, but no more may be out.
+    Kept {
+        replica: Arc<Replica>,
+        why: String,
+    },
     /// It passed its probation.
     Reinstated {
         replica: Arc<Replica>,
@@ -53,6 +58,7 @@ impl Ruling {
             | Self::Refused { .. }
             | Self::OnProbation { .. }
             | Self::FailedProbation { .. }
+            | Self::Kept { .. }
             | Self::Reinstated { .. }
             | Self::Pardoned { .. } => "ejection",
         }
@@ -72,6 +78,9 @@ impl std::fmt::Display for Ruling {
             Self::FailedProbation { replica, lasts, cause } => {
                 let (id, cause) = (&replica.id, cause.name());
                 write!(f, "{id} failed on probation ({cause}), and is ejected for {lasts:.1?}")
+            }
+            Self::Kept { replica, why } => {
+                write!(f, "{} failed on probation, and serves all the same: {why}", replica.id)
             }
             Self::Reinstated { replica } => {
                 write!(f, "{} passed its probation and serves again", replica.id)
@@ -120,6 +129,9 @@ impl Core {
                 for member in &version.members {
                     let replica = &member.replica;
                     replica.forgive(now);
+                    if !version.state.watched() {
+                        replica.excuse(&version.state);
+                    }
                     if replica.stage() != Stage::Free || replica.refused() {
                         rulings.extend(self.rule(&model.plan, version, replica, now));
                     }
@@ -138,25 +150,35 @@ impl Core {
         now: Moment,
     ) -> Option<Ruling> {
         let draw = self.chance().random();
-        let (state, again) = (&version.state, Arc::clone(replica));
+        let again = Arc::clone(replica);
         let ruling = match (replica.stage(), &plan.ejection) {
             (Stage::Free, None) => None,
             (Stage::Free, Some(rules)) => convict(rules, version, replica, draw, now),
             (Stage::Ejected { by_hand: false, .. }, None) => {
-                replica.restore(state, now).then_some(Ruling::Pardoned { replica: again })
+                replica.restore(now).then_some(Ruling::Pardoned { replica: again })
             }
             (Stage::Ejected { .. }, _) => replica
                 .try_out(plan.health.is_some(), now)
                 .then_some(Ruling::OnProbation { replica: again }),
             (Stage::Probation { .. }, rules) => {
-                let rules = rules.clone().unwrap_or_default();
-                match replica.fail_probation(&rules, draw, now) {
-                    Some((cause, lasts)) => {
-                        Some(Ruling::FailedProbation { replica: again, lasts, cause })
+                replica.pass_long_trial(now);
+                match (replica.failed_trial(), rules) {
+                    (None, _) => {
+                        replica.reinstate(now).then_some(Ruling::Reinstated { replica: again })
                     }
-                    None => replica
-                        .reinstate(state, now)
-                        .then_some(Ruling::Reinstated { replica: again }),
+                    (Some(_), None) => {
+                        replica.restore(now).then_some(Ruling::Pardoned { replica: again })
+                    }
+                    // It may have been out by hand, or more replicas been there.
+                    (Some(cause), Some(rules)) => {
+                        Some(if let Some(why) = full(rules, version, replica) {
+                            replica.restore(now);
+                            Ruling::Kept { replica: again, why }
+                        } else {
+                            let lasts = replica.fail_probation(rules, cause, draw, now);
+                            Ruling::FailedProbation { replica: again, lasts, cause }
+                        })
+                    }
                 }
             }
         };
@@ -197,20 +219,25 @@ fn convict(
     Some(Ruling::Ejected { replica: again, lasts, evidence: sentence })
 }
 
-/// Why this one must stay, if it must. Those on probation count as out: each may be back out at once.
+/// Why this one must stay, if it must.
 fn why_not(rules: &EjectionPlan, version: &Version, replica: &Arc<Replica>) -> Option<String> {
+    let other = |m: &crate::table::Member| !Arc::ptr_eq(&m.replica, replica) && m.replica.usable();
+    full(rules, version, replica).or_else(|| {
+        (!version.members.iter().any(other)).then(|| "no other replica is usable".to_owned())
+    })
+}
+
+/// Are as many others out as may be? Those on probation count: each may be back out at once.
+fn full(rules: &EjectionPlan, version: &Version, replica: &Arc<Replica>) -> Option<String> {
     let out = |stage| match stage {
         Stage::Ejected { by_hand, .. } => !by_hand,
         Stage::Probation { .. } => true,
         Stage::Free => false,
     };
     let (n, cap) = (version.members.len(), rules.cap(version.members.len()));
-    let already = version.members.iter().filter(|m| out(m.replica.stage())).count();
-    if already >= cap {
-        return Some(format!("`max_percent` allows {cap} of {n} and {already} are out"));
-    }
-    let other = |m: &crate::table::Member| !Arc::ptr_eq(&m.replica, replica) && m.replica.usable();
-    (!version.members.iter().any(other)).then(|| "no other replica is usable".to_owned())
+    let others = version.members.iter().filter(|m| !Arc::ptr_eq(&m.replica, replica));
+    let already = others.filter(|m| out(m.replica.stage())).count();
+    (already >= cap).then(|| format!("`max_percent` allows {cap} of {n} and {already} are out"))
 }
 
 /// The version that lists a replica.

@@ -49,7 +49,7 @@ impl Core {
                 targets().for_each(|r| r.hold(state, until, Arc::clone(&why), now));
                 targets().count()
             }
-            Act::Restore => targets().filter(|replica| replica.restore(state, now)).count(),
+            Act::Restore => targets().filter(|replica| replica.restore(now)).count(),
             Act::Probe => {
                 targets().for_each(|replica| replica.poke());
                 targets().count()

@@ -1,6 +1,6 @@
 //! What becomes of a replica that fails: set in place by the control path, read by picks.
 use super::replica::Replica;
-use super::trial::Slot;
+use super::trial::{Slot, Token};
 use super::version_state::VersionState;
 use crate::health::{Cause, EjectionPlan, Evidence, Life, Recent, SUSPECT, Stage, Standing, Trial};
 use crate::stats::Moment;
@@ -31,6 +31,9 @@ impl Fate {
 
 /// A replica that goes from bad to good and back each second is news once in so long.
 const QUIET: Duration = Duration::from_mins(1);
+
+/// A trial that has run for so long, and answers, has passed.
+const LONG_TRIAL: Duration = Duration::from_mins(1);
 
 /// A replica's ejections: what picks read, and the rest behind a lock that is seldom taken.
 #[derive(Debug, Default)]
@@ -150,19 +153,24 @@ impl Replica {
         lasts
     }
 
-    /// Takes it out again: a request on its probation failed. Returns for how long; `None`: none did.
+    /// What the trial of its probation failed with, if it did.
+    pub fn failed_trial(&self) -> Option<Cause> {
+        self.custody.file.lock().failed
+    }
+
+    /// Takes it out again: a request on its probation failed so. Returns for how long.
     pub fn fail_probation(
         &self,
         plan: &EjectionPlan,
+        cause: Cause,
         draw: f64,
         now: Moment,
-    ) -> Option<(Cause, Duration)> {
+    ) -> Duration {
         self.shift(now, || {
             let mut file = self.custody.file.lock();
-            let cause = file.failed.take()?;
             let reason = format!("failed on probation: {}", cause.name());
             self.enter(&mut file, cause, reason.into());
-            Some((cause, file.life.eject(plan, draw, now)))
+            file.life.eject(plan, draw, now)
         })
     }
 
@@ -215,6 +223,15 @@ impl Replica {
         news
     }
 
+    /// Nobody compares it any more, or it is another process than before: nothing speaks against it.
+    pub fn excuse(&self, version: &VersionState) {
+        if self.refused() {
+            self.custody.file.lock().refused = None;
+            self.custody.refused.store(false, Relaxed);
+        }
+        self.forget(version);
+    }
+
     /// The refused one behaves again. A score that only wavers is no end of it.
     pub fn acquit(&self) {
         if self.refused() && self.learned.lock().detector.score() < SUSPECT / 2.0 {
@@ -246,35 +263,36 @@ impl Replica {
     }
 
     /// Ends a probation that was passed: it serves again, slowly at first. Returns whether it was.
-    pub fn reinstate(&self, version: &VersionState, now: Moment) -> bool {
-        let proved = self.shift(now, || {
+    pub fn reinstate(&self, now: Moment) -> bool {
+        self.shift(now, || {
             let proved = self.custody.file.lock().life.reinstate(now);
             if proved {
                 self.go_free(now);
             }
             proved
-        });
-        if proved {
-            self.forget(version);
-        }
-        proved
+        })
     }
 
     /// Ends any ejection at once. Returns whether there was one.
-    pub fn restore(&self, version: &VersionState, now: Moment) -> bool {
-        let restored = self.shift(now, || {
+    pub fn restore(&self, now: Moment) -> bool {
+        self.shift(now, || {
             let mut file = self.custody.file.lock();
             let out = file.life.stage() != Stage::Free;
             if out {
                 file.life.restore(now);
+                file.failed = None;
                 self.go_free(now);
             }
             out
-        });
-        if restored {
-            self.forget(version);
+        })
+    }
+
+    /// A trial that has been answering for long has shown what it can: an endless stream must not hold the place.
+    pub fn pass_long_trial(&self, now: Moment) {
+        let Some(trial) = self.custody.slot.answers_for(LONG_TRIAL, now) else { return };
+        if !self.tried(trial, Ok(())) {
+            self.custody.slot.free(trial, now);
         }
-        restored
     }
 
     fn go_free(&self, now: Moment) {
@@ -289,9 +307,13 @@ impl Replica {
         self.custody.file.lock().life.forgive(calm, now);
     }
 
-    /// A request on probation ended so. Returns whether that decides it.
-    pub(super) fn tried(&self, ending: Result<(), Cause>) -> bool {
+    /// The trial of a probation ended so. Returns whether that decides it.
+    pub(super) fn tried(&self, trial: Token, ending: Result<(), Cause>) -> bool {
         let mut file = self.custody.file.lock();
+        // One that began in an earlier probation says nothing of this one.
+        if !self.custody.slot.is_held_by(trial) {
+            return false;
+        }
         match file.life.trial(ending.is_ok()) {
             Some(Trial::Failed) => {
                 file.failed = ending.err();

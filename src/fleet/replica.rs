@@ -225,7 +225,9 @@ impl Replica {
         done
     }
 
+    /// It serves again, or for the first time. What it did before says nothing of it now.
     pub(super) fn start_slowly(&self, now: Moment) {
+        self.learned.lock().detector.forget();
         self.ready_at.store(now.as_nanos().max(1), Relaxed);
     }
 

@@ -16,6 +16,8 @@ pub(super) struct Slot {
     /// [`FREE`], [`CLOSED`], or when it was claimed, in nanoseconds without the last bit, plus [`BEGUN`].
     holder: AtomicU64,
     free_since: AtomicU64,
+    /// The holder whose first byte came.
+    answered: AtomicU64,
 }
 
 /// Held by the request that is the trial.
@@ -24,7 +26,8 @@ pub(super) struct Token(u64);
 
 impl Default for Slot {
     fn default() -> Self {
-        Self { holder: AtomicU64::new(CLOSED), free_since: AtomicU64::default() }
+        let (free_since, answered) = Default::default();
+        Self { holder: AtomicU64::new(CLOSED), free_since, answered }
     }
 }
 
@@ -62,6 +65,23 @@ impl Slot {
         }
         let begun = held | BEGUN;
         self.holder.compare_exchange(held, begun, Relaxed, Relaxed).ok().map(|_| Token(begun))
+    }
+
+    /// Its first byte came.
+    pub(super) fn answers(&self, Token(held): Token) {
+        self.answered.store(held, Relaxed);
+    }
+
+    /// The one that has run for so long, and answers.
+    pub(super) fn answers_for(&self, long: Duration, now: Moment) -> Option<Token> {
+        let held = self.holder.load(Relaxed);
+        let answers = held != CLOSED && held & BEGUN != 0 && self.answered.load(Relaxed) == held;
+        (answers && now.since(Moment::from_nanos(held & !BEGUN)) >= long).then_some(Token(held))
+    }
+
+    /// Does this one still hold it?
+    pub(super) fn is_held_by(&self, Token(held): Token) -> bool {
+        self.holder.load(Relaxed) == held
     }
 
     /// The request ended. Of an earlier probation, it changes nothing.

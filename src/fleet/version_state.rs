@@ -88,7 +88,8 @@ impl VersionState {
         }
     }
 
-    pub(super) fn watched(&self) -> bool {
+    /// Is anybody compared with anybody?
+    pub fn watched(&self) -> bool {
         self.watched.load(Relaxed)
     }
 
@@ -127,16 +128,14 @@ impl VersionState {
         }
     }
 
-    /// Takes out what a replica had added.
-    pub(super) fn withdraw(&self, part: PoolCounts) {
-        let less = |sum: &AtomicU64, by: u64| {
+    /// Takes out what a replica had added lately.
+    pub(super) fn withdraw(&self, part: Faded) {
+        let less = |sum: &AtomicU64, by: f64| {
+            let by = (by * GRAIN) as u64;
             let _ = sum.fetch_update(Relaxed, Relaxed, |sum| Some(sum.saturating_sub(by)));
         };
-        let sums = &self.sums;
-        less(&sums.recent_requests, (part.recent.requests * GRAIN) as u64);
-        less(&sums.recent_failures, (part.recent.failures * GRAIN) as u64);
-        less(&sums.requests, part.ever.requests);
-        less(&sums.failures, part.ever.failures);
+        less(&self.sums.recent_requests, part.requests);
+        less(&self.sums.recent_failures, part.failures);
     }
 
     /// Sets the sums that fade to what is left of their parts. What was added meanwhile is lost until the next time.

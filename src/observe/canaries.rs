@@ -71,7 +71,7 @@ pub(super) fn expose(page: &mut Page, table: &Table, meters: &Meters) {
         family.count(&[&model.name], model.state.promotions.load(Relaxed));
     }
     let family = page.family(&WEBHOOKS);
-    for model in table.models.iter().filter(|model| model.notifies()) {
+    for model in &table.models {
         let ModelState { webhooks_delivered, webhooks_failed, .. } = &*model.state;
         for (result, count) in [("delivered", webhooks_delivered), ("failed", webhooks_failed)] {
             family.count(&[&model.name, result], count.load(Relaxed));

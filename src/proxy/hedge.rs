@@ -11,7 +11,7 @@ use super::relay::{Relayed, Trouble};
 use super::send::{FEED, send_whole};
 use super::shared::Proxy;
 use crate::fleet::{Hedged, InFlight, Replica};
-use crate::health::{Class, Outcome, Repeatable, RetryOn};
+use crate::health::{Class, Outcome, Repeatable, RetryOn, Standing};
 use crate::table::{Model, Timeouts};
 use crate::wire::{Checkout, Reins};
 use bytes::Bytes;
@@ -71,7 +71,9 @@ impl Exchange<'_> {
         // A long body is fed while the replica is listened to: it may answer before it has read all.
         let whole = whole && placed.outgoing().len() <= FEED;
         let repeatable = self.attempts.repeatable == Repeatable::Always;
-        let first = self.attempts.tried.is_empty() && !choice.fail_open;
+        // A trial that is cancelled because another was faster would never end a probation.
+        let trial = choice.member.replica.standing() == Standing::Probation;
+        let first = self.attempts.tried.is_empty() && !choice.fail_open && !trial;
         choice.version.state.pace.hedge_after().filter(|_| whole && repeatable && first)
     }
 

@@ -65,7 +65,11 @@ impl Exchange<'_> {
         self.write_head(head, done).await?;
         // It said something: what follows is no silence.
         if let Some(in_flight) = &mut self.in_flight {
-            in_flight.heard(self.proxy.now());
+            let now = self.proxy.now();
+            in_flight.heard(now);
+            if at.upgraded {
+                in_flight.tunnels(now);
+            }
         }
         if at.upgraded {
             self.record.tunnel = true;

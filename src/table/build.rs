@@ -36,6 +36,19 @@ pub struct KeptCanary {
 }
 
 impl Overrides {
+    /// Drops what is about something that the file no longer says. Shares that a canary moved are those of the split it
+    /// began with: under another one the file's count.
+    pub fn forget_gone(&mut self, plan: &Plan) {
+        self.drained.forget_gone(plan);
+        self.ejected.forget_gone(plan);
+        let canaries = &self.canaries;
+        self.shares.retain(|model, _| {
+            let now = plan.models.iter().find(|now| now.name == *model && now.canary.is_some());
+            let began = canaries.get(model);
+            now.zip(began).is_some_and(|(now, began)| began.split == now.split_by_name())
+        });
+    }
+
     /// The shares that a model's versions have now, in the order of the plan.
     pub fn shares_of(&self, plan: &ModelPlan) -> Vec<f64> {
         let live = self.shares.get(&plan.name);
@@ -202,7 +215,7 @@ impl Builder<'_> {
                 replica.hold(version, until, hold.why("ejected").into(), self.now);
             }
             None if by_hand => {
-                replica.restore(version, self.now);
+                replica.restore(self.now);
             }
             Some(_) | None => {}
         }

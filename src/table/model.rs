@@ -70,11 +70,6 @@ impl Model {
     pub fn plan_of(&self, version: &Version) -> &VersionPlan {
         &self.plan.versions[version.index]
     }
-
-    /// Is somebody told of its canary?
-    pub fn notifies(&self) -> bool {
-        self.plan.canary.as_ref().is_some_and(|canary| canary.notify.is_some())
-    }
 }
 
 impl Version {

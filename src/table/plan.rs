@@ -166,6 +166,13 @@ pub struct ModelPlan {
     pub canary: Option<CanaryPlan>,
 }
 
+impl ModelPlan {
+    /// Each version's name with its share in the file.
+    pub fn split_by_name(&self) -> Vec<(String, f64)> {
+        self.versions.iter().map(|v| v.name.clone()).zip(self.split.iter().copied()).collect()
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Kind {
     /// By the path of each request.
