@@ -1,4 +1,5 @@
 //! The demo tells its story, keeps its promises, and leaves nothing behind.
+#![expect(clippy::unwrap_used, reason = "what starts the demo is test code too")]
 use std::fs;
 use std::process::Command;
 
