@@ -38,6 +38,8 @@ pub struct Office {
     pub clock: MonotonicClock,
     /// Name and bound address of each listener.
     pub listeners: Box<dyn Fn() -> Vec<(String, String)> + Send + Sync>,
+    /// Does the process before this one still run requests?
+    pub has_predecessor: Box<dyn Fn() -> bool + Send + Sync>,
     pub readiness: Box<dyn Fn() -> Readiness + Send + Sync>,
 }
 

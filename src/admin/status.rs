@@ -15,6 +15,9 @@ pub struct Status {
     pub generation: u64,
     pub ready: bool,
     pub draining: bool,
+    /// After a takeover: the process before this one still finishes what it runs.
+    #[serde(default)]
+    pub predecessor_drains: bool,
     pub started_at: jiff::Timestamp,
     pub uptime_seconds: f64,
     pub config: ConfigStatus,
@@ -151,6 +154,7 @@ pub(super) fn status(office: &Office, table: &Table) -> Status {
         generation: table.generation,
         ready: readiness == Readiness::Serving,
         draining: readiness != Readiness::Serving,
+        predecessor_drains: (office.has_predecessor)(),
         started_at: office.wall(Moment::ZERO),
         uptime_seconds: rounded(uptime, 1e3),
         config: config(office),

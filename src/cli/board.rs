@@ -53,6 +53,9 @@ fn heading(out: &mut String, status: &Status, paint: Paint) {
     for listener in &status.listeners {
         line(out, &format!("listening {} {}", clean(&listener.name), clean(&listener.address)));
     }
+    if status.predecessor_drains {
+        line(out, "the process before this one still finishes what it runs");
+    }
     let last = &status.config.last_reload;
     if last.result != "rejected" {
         return;

@@ -1,6 +1,7 @@
 //! `evener canary`: how a canary stands, and what an operator says to it.
 use super::remote::{AdminArgs, Failure, Remote, finish, segment, understood};
 use super::terminal::{self, clean};
+use super::wait::limit_of;
 use crate::admin::CanaryStatus;
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -99,13 +100,9 @@ async fn look(remote: &Remote, model: &str) -> Result<CanaryStatus, Failure> {
 /// Prints each change until the canary is decided.
 #[expect(clippy::disallowed_methods, reason = "a command counts the time that it waits itself")]
 async fn wait(args: &StatusArgs) -> ExitCode {
-    let limit = args.timeout.parse::<jiff::SignedDuration>().ok();
-    let Some(limit) = limit.and_then(|limit| Duration::try_from(limit).ok()) else {
-        let message = format!("`{}` is not a duration such as `30m`", args.timeout);
-        return finish(Err(Failure { code: 2, ..Failure::new(message) }));
-    };
-    let remote = match Remote::new(&args.remote) {
-        Ok(remote) => remote,
+    let asked = limit_of(&args.timeout).and_then(|limit| Ok((limit, Remote::new(&args.remote)?)));
+    let (limit, remote) = match asked {
+        Ok(asked) => asked,
         Err(failure) => return finish(Err(failure)),
     };
     let ends = Instant::now() + limit;

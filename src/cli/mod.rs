@@ -12,6 +12,7 @@ mod run;
 mod schema;
 mod status;
 mod terminal;
+mod wait;
 
 pub use canary::{CanaryArgs, canary};
 pub use check::{CheckArgs, Format, check};

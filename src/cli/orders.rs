@@ -1,15 +1,12 @@
 //! `evener reload`, `stop`, `drain`, `undrain`, `eject` and `restore`: orders to an Evener that runs.
 use super::remote::{AdminArgs, Failure, Remote, finish, understood};
 use super::terminal::{clean, clean_lines};
+use super::wait::{limit_of, wait};
 use crate::admin::ReplicaStatus;
 use crate::control::{Act, Target};
 use clap::Args;
 use serde_json::{Value, json};
 use std::process::ExitCode;
-use std::time::Duration;
-
-/// Between two looks at what is waited for.
-const POLL: Duration = Duration::from_millis(250);
 
 /// Read the configuration file again
 #[derive(Args, Clone, Debug)]
@@ -53,6 +50,9 @@ pub struct ReplicaArgs {
     /// Return when it is done: those taken out run nothing any more, those put back are healthy
     #[arg(long)]
     pub wait: bool,
+    /// With --wait: at most so long; then the exit code is 3
+    #[arg(long, value_name = "DURATION", default_value = "30m", requires = "wait")]
+    pub timeout: String,
     /// Why, for the timeline
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
@@ -117,6 +117,7 @@ async fn give_stop(args: &StopArgs) -> Result<String, Failure> {
 }
 
 async fn give_act(args: &ReplicaArgs, act: Act, lasts: Option<&str>) -> Result<String, Failure> {
+    let limit = args.wait.then(|| limit_of(&args.timeout)).transpose()?;
     let remote = Remote::new(&args.remote)?;
     let Target { model, version, replica } = &args.target;
     let path = format!("/api/v1/replicas/{}", act.name());
@@ -127,43 +128,16 @@ async fn give_act(args: &ReplicaArgs, act: Act, lasts: Option<&str>) -> Result<S
     }
     let answer = remote.post(&path, &body).await?.good_or_usage()?;
     let replicas: Vec<ReplicaStatus> = understood(answer["replicas"].clone())?;
-    let replicas = if args.wait { wait(&remote, &args.target, act).await? } else { replicas };
+    let replicas = match limit {
+        Some(limit) => wait(&remote, &args.target, act, limit).await?,
+        None => replicas,
+    };
     Ok(replicas.iter().map(describe).collect())
 }
 
 fn describe(replica: &ReplicaStatus) -> String {
     let (url, state) = (clean(&replica.url), clean(&replica.state));
     format!("{url}  {state}  {} in flight\n", replica.in_flight)
-}
-
-/// Looks again and again until every target is where it was sent; one that left the file is there.
-async fn wait(remote: &Remote, target: &Target, act: Act) -> Result<Vec<ReplicaStatus>, Failure> {
-    loop {
-        let model = remote.model(&target.model).await?;
-        let version = model.versions.into_iter().find(|version| version.name == target.version);
-        let replicas = version.map(|version| version.replicas).unwrap_or_default();
-        let wanted = |r: &ReplicaStatus| target.replica.as_ref().is_none_or(|url| *url == r.url);
-        let targets: Vec<_> = replicas.into_iter().filter(wanted).collect();
-        // What stands first hides the rest: one that fails its check, or that is drained, may be ejected as well.
-        let out: &[&str] = match act {
-            Act::Drain => &["draining"],
-            Act::Eject => &["ejected", "unhealthy", "draining"],
-            Act::Undrain | Act::Restore | Act::Probe => &[],
-        };
-        let there = |r: &ReplicaStatus| match out {
-            [] => r.state == "healthy",
-            out => out.contains(&r.state.as_str()) && r.in_flight == 0,
-        };
-        if targets.iter().all(there) {
-            return Ok(targets);
-        }
-        let back = |r: &&ReplicaStatus| !out.is_empty() && !out.contains(&r.state.as_str());
-        if let Some(back) = targets.iter().find(back) {
-            let (url, state, verb) = (&back.url, &back.state, act.name());
-            return Err(Failure::new(format!("{url} is {state} again before the {verb} was done")));
-        }
-        tokio::time::sleep(POLL).await;
-    }
 }
 
 /// `MODEL/VERSION`, or `MODEL/VERSION/URL`. A model's name may hold slashes itself.

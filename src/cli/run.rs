@@ -22,6 +22,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 
 /// Serve: the proxy, its health checks and the admin page
 #[derive(Args, Clone, Debug)]
@@ -90,9 +91,20 @@ async fn serve(
     activated: Vec<Inherited>,
 ) -> anyhow::Result<ExitCode> {
     // Asked for before anything can be told to end.
-    let signals = Signals::new()?;
-    let heritage = Heritage::claim(&checked.plan.state_dir, takeover, activated).await?;
-    let Opened { mut runner, started, admin, heritage } = open(file, checked, heritage).await?;
+    let mut signals = Signals::new()?;
+    let opening = async {
+        let heritage = Heritage::claim(&checked.plan.state_dir, takeover, activated).await?;
+        open(file, checked, heritage).await
+    };
+    let opened = tokio::select! {
+        opened = opening => opened?,
+        // An Evener that was to be replaced serves on.
+        () = signals.end() => {
+            tracing::info!("told to end before it served");
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
+    let Opened { mut runner, started, admin, heritage } = opened;
     for (name, address) in started.addresses.load().iter() {
         println!("listening {name} {}", url(address));
     }
@@ -101,8 +113,10 @@ async fn serve(
     std::io::stdout().flush().ok();
     runner.succeed(heritage).await?;
     systemd::ready();
+    // Apart, so that a signal is heard while the runner waits for a disk.
+    let running = tokio::spawn(runner.run());
     tokio::select! {
-        () = runner.run() => Ok(ExitCode::SUCCESS),
+        ran = running => ran.map(|()| ExitCode::SUCCESS).context("the runner ended"),
         () = signals.obey(&started.orders) => Ok(ExitCode::FAILURE),
     }
 }
@@ -141,6 +155,7 @@ pub(super) async fn open(
 
 fn office(started: &Started) -> Arc<Office> {
     let (proxy, addresses) = (Arc::clone(&started.proxy), Arc::clone(&started.addresses));
+    let predecessor = Arc::clone(&proxy);
     Arc::new(Office {
         current: Arc::clone(&started.proxy.current),
         meters: Arc::clone(&started.proxy.meters),
@@ -153,6 +168,7 @@ fn office(started: &Started) -> Arc<Office> {
             let addresses = addresses.load();
             addresses.iter().map(|(name, address)| (name.clone(), address.to_string())).collect()
         }),
+        has_predecessor: Box::new(move || predecessor.has_predecessor()),
         readiness: Box::new(move || match proxy.phase() {
             Phase::Serving => Readiness::Serving,
             Phase::Notice => Readiness::Notice,
@@ -185,8 +201,31 @@ impl Signals {
         })
     }
 
-    /// Does what signals say. Returns at the second that says end, which means now.
+    /// Returns when one says end.
+    async fn end(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
+    /// Does what signals say, one after the other. Returns at the second that says end, which means now.
     async fn obey(mut self, orders: &Orders) {
+        let (line, mut waiting) = mpsc::unbounded_channel();
+        let orders = orders.clone();
+        // Apart: the second that says end does not wait for what the first one asked.
+        let giving = tokio::spawn(async move {
+            while let Some(order) = waiting.recv().await {
+                let reloads = matches!(order, Order::Reload { .. });
+                if reloads {
+                    systemd::reloading();
+                }
+                orders.give(order, "signal", None).await;
+                if reloads {
+                    systemd::ready();
+                }
+            }
+        });
         let mut ending = false;
         loop {
             let order = tokio::select! {
@@ -195,20 +234,12 @@ impl Signals {
                 _ = self.hangup.recv() => Order::Reload { always: true },
                 _ = self.reopen.recv() => Order::ReopenLogs,
             };
-            if let Order::Stop { .. } = order {
-                if ending {
-                    return;
-                }
-                ending = true;
+            let ends = matches!(order, Order::Stop { .. });
+            if ends && std::mem::replace(&mut ending, true) {
+                giving.abort();
+                return;
             }
-            let reloads = matches!(order, Order::Reload { .. });
-            if reloads {
-                systemd::reloading();
-            }
-            orders.give(order, "signal", None).await;
-            if reloads {
-                systemd::ready();
-            }
+            line.send(order).ok();
         }
     }
 }

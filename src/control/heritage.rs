@@ -1,5 +1,5 @@
 //! What a start finds: a free state directory, or an Evener that hands its own over; and sockets that exist already.
-use super::handover::{Broken, Gate, Taking, Willed};
+use super::handover::{Broken, Gate, Parting, Taking, Willed};
 use super::inherited::{Inherited, Sockets};
 use super::state::{StateDir, StateError};
 use std::fs::File;
@@ -53,8 +53,7 @@ impl Heritage {
         activated: Vec<Inherited>,
     ) -> Result<Self, ClaimError> {
         let broken = |broken| ClaimError::Broken(dir.to_owned(), broken);
-        let found =
-            if takeover { Taking::begin(&Gate::path(dir)).await.map_err(broken)? } else { None };
+        let found = if takeover { Taking::begin(dir).await.map_err(broken)? } else { None };
         let dir = dir.to_owned();
         let Some((taking, Willed { lock, gate, admin, listeners })) = found else {
             let state = StateDir::open(&dir)?;
@@ -106,11 +105,11 @@ impl Heritage {
         Ok((state, told_if_shut(gate)))
     }
 
-    /// Says that this process serves, and waits until it is alone.
-    pub(super) async fn serves(self) -> Result<(), ClaimError> {
+    /// Says that this process serves, and waits until no other takes new requests. Returns the one that did.
+    pub(super) async fn serves(self) -> Result<Option<Parting>, ClaimError> {
         let Self { dir, whence, .. } = self;
-        let Whence::Used(Some(taking)) = whence else { return Ok(()) };
-        taking.started().await.map_err(|broken| ClaimError::Broken(dir, broken))
+        let Whence::Used(Some(taking)) = whence else { return Ok(None) };
+        taking.started().await.map(Some).map_err(|broken| ClaimError::Broken(dir, broken))
     }
 }
 

@@ -5,6 +5,7 @@ use socket2::SockRef;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
 /// What systemd's unit calls the socket of the admin listener.
 const ADMIN: &str = "admin";
@@ -104,8 +105,12 @@ impl Sockets {
         Self(sockets)
     }
 
-    /// For each listener of a plan the socket that is its own already. What then is left of systemd's is warned about.
-    pub(super) fn share_out(&mut self, plans: &[ListenerPlan]) -> Vec<Option<Inherited>> {
+    /// For each listener of a plan the socket that is its own already, and the files of those that are nobody's any
+    /// more. What then is left of systemd's is warned about.
+    pub(super) fn share_out(
+        &mut self,
+        plans: &[ListenerPlan],
+    ) -> (Vec<Option<Inherited>>, Vec<PathBuf>) {
         let known: Vec<_> = self.0.iter().map(|inherited| inherited.known.clone()).collect();
         let chosen = choose(&known, plans);
         let mut sockets: Vec<_> = std::mem::take(&mut self.0).into_iter().map(Some).collect();
@@ -113,9 +118,13 @@ impl Sockets {
             .into_iter()
             .map(|chosen| chosen.and_then(|i| sockets.get_mut(i).and_then(Option::take)))
             .collect();
-        for Inherited { known: Known { whence, name, address, .. }, .. } in
+        let mut orphans = Vec::new();
+        for Inherited { known: Known { whence, name, address, .. }, owns_file, .. } in
             sockets.into_iter().flatten()
         {
+            if let (ListenAddress::Unix(path), true) = (&address, owns_file) {
+                orphans.push(path.clone());
+            }
             let needless = plans.iter().any(|plan| plan.name == name || plan.address == address);
             if whence == Whence::Systemd && !needless {
                 tracing::warn!(
@@ -124,7 +133,7 @@ impl Sockets {
                 );
             }
         }
-        shared
+        (shared, orphans)
     }
 
     /// The socket of the admin listener.

@@ -5,6 +5,7 @@ use crate::proxy::{Listener, Proxy, bind, inherit};
 use crate::table::{ListenAddress, ListenerPlan};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// The bound listeners, with the plan each follows.
@@ -13,6 +14,8 @@ pub(super) struct Listeners {
     bound: Vec<(ListenerPlan, Listener)>,
     /// Those whose files are ours once the process before is gone.
     promised: Vec<String>,
+    /// Files of sockets that were not taken on. They go with the process before.
+    orphans: Vec<PathBuf>,
 }
 
 /// What a plan needs, with every new socket bound already: putting it in force cannot fail for lack of a port.
@@ -20,6 +23,7 @@ pub(super) struct Listeners {
 pub(super) struct Prepared {
     /// In the plan's order: a fresh socket, or the place of the listener that goes on.
     places: Vec<(ListenerPlan, Place)>,
+    orphans: Vec<PathBuf>,
 }
 
 #[derive(Debug)]
@@ -36,7 +40,8 @@ impl Listeners {
         sockets: &mut Sockets,
     ) -> Result<Prepared, Vec<io::Error>> {
         let (mut places, mut errors) = (Vec::new(), Vec::new());
-        for (plan, inherited) in plans.iter().zip(sockets.share_out(plans)) {
+        let (shared, orphans) = sockets.share_out(plans);
+        for (plan, inherited) in plans.iter().zip(shared) {
             let place = inherited.map_or_else(
                 || bind(&plan.address).map(Place::Fresh),
                 |inherited| Ok(Place::Inherited(inherited)),
@@ -46,7 +51,7 @@ impl Listeners {
                 Err(error) => errors.push(error),
             }
         }
-        if errors.is_empty() { Ok(Prepared { places }) } else { Err(errors) }
+        if errors.is_empty() { Ok(Prepared { places, orphans }) } else { Err(errors) }
     }
 
     /// Binds what is new. All errors at once, each with its place in the plan.
@@ -65,7 +70,8 @@ impl Listeners {
                 Err(error) => errors.push((i, error)),
             }
         }
-        if errors.is_empty() { Ok(Prepared { places }) } else { Err(errors) }
+        let orphans = Vec::new();
+        if errors.is_empty() { Ok(Prepared { places, orphans }) } else { Err(errors) }
     }
 
     /// The listener that goes on under this plan: of the same name and address, or one that was only renamed.
@@ -81,6 +87,7 @@ impl Listeners {
 
     /// Puts a prepared plan in force. What is not in it stops accepting; its requests finish.
     pub(super) fn commit(&mut self, proxy: &Arc<Proxy>, prepared: Prepared) -> io::Result<()> {
+        self.orphans.extend(prepared.orphans);
         let mut old: Vec<_> = std::mem::take(&mut self.bound).into_iter().map(Some).collect();
         for (plan, place) in prepared.places {
             let listener = match place {
@@ -129,6 +136,11 @@ impl Listeners {
 
     /// The process before is gone: the files of its unix sockets are ours.
     pub(super) fn own_files(&mut self) {
+        for path in self.orphans.drain(..) {
+            if let Err(error) = std::fs::remove_file(&path) {
+                tracing::debug!(path = %path.display(), %error, "the file of a dropped socket stays");
+            }
+        }
         let promised = std::mem::take(&mut self.promised);
         for (_, listener) in self.bound.iter().filter(|(plan, _)| promised.contains(&plan.name)) {
             listener.set_owns_file(true);

@@ -153,10 +153,10 @@ impl Runner {
                     continue;
                 }
                 Some(heir) = leaving::knocked(&mut self.gate) => {
-                    if self.hand_over(heir, &mut second).await {
-                        break Leave::HandedOver;
+                    match self.hand_over(heir, &mut second).await {
+                        Some(parted) => break Leave::HandedOver(parted),
+                        None => continue,
                     }
-                    continue;
                 }
                 _ = second.tick() => {
                     let rulings = self.core.tick(self.clock.now());

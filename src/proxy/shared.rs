@@ -31,6 +31,8 @@ pub struct Proxy {
     pub started: jiff::Timestamp,
     phase: watch::Sender<Phase>,
     succeeded: watch::Sender<bool>,
+    /// Held while the process before this one finishes what it runs.
+    predecessor: Arc<()>,
     connections: AtomicUsize,
     none_left: Notify,
 }
@@ -52,6 +54,7 @@ impl Proxy {
             started: crate::observe::stamp(),
             phase: watch::channel(Phase::Serving).0,
             succeeded: watch::channel(false).0,
+            predecessor: Arc::default(),
             connections: AtomicUsize::default(),
             none_left: Notify::new(),
         }
@@ -78,6 +81,16 @@ impl Proxy {
     pub async fn until_succeeded(&self) {
         // The sender lives in `self`: it cannot be gone.
         self.succeeded.subscribe().wait_for(|succeeded| *succeeded).await.ok();
+    }
+
+    /// The process before this one finishes what it runs, until what is returned is dropped.
+    pub fn predecessor_drains(&self) -> Arc<()> {
+        Arc::clone(&self.predecessor)
+    }
+
+    /// Does the process before this one still run requests?
+    pub fn has_predecessor(&self) -> bool {
+        Arc::strong_count(&self.predecessor) > 1
     }
 
     /// May clients be sent here? Also when it is another process that will serve them.

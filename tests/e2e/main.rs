@@ -26,6 +26,7 @@ mod site;
 mod split;
 mod start;
 mod streaming;
+mod succession;
 mod takeover;
 mod upstream;
 mod webhook;

@@ -201,6 +201,13 @@ impl Site {
         std::mem::replace(&mut self.process, process)
     }
 
+    /// Starts another, on a file of its own, that is to take over.
+    pub(crate) fn heir(&self, text: &str) -> Process {
+        let conf = self.dir.path().join("conf");
+        std::fs::write(conf.join("heir.yaml"), text).unwrap();
+        Process::spawn(&conf.join("heir.yaml"), &conf, &["--takeover"])
+    }
+
     /// Starts another that is to take over and fails. Returns exit code and stderr.
     pub(crate) async fn fail_to_take_over(&self) -> (Option<i32>, String) {
         let process =

@@ -2,9 +2,9 @@
 use super::give::Heir;
 use rustix::process::geteuid;
 use socket2::{Domain, SockAddr, Socket, Type};
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -36,8 +36,14 @@ impl Drop for Gate {
 }
 
 impl Gate {
-    pub(in crate::control) fn path(dir: &Path) -> PathBuf {
+    fn path(dir: &Path) -> PathBuf {
         dir.join(FILE)
+    }
+
+    /// Connects to the gate of the Evener that runs on this directory.
+    pub(super) async fn knock(dir: &Path) -> io::Result<UnixStream> {
+        let (_open, path) = reachable(dir)?;
+        UnixStream::connect(path).await
     }
 
     /// Opens it in a state directory that this process has locked: a file that is there is nobody's.
@@ -48,7 +54,8 @@ impl Gate {
             Ok(()) | Err(_) => {}
         }
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        socket.bind(&SockAddr::unix(&path)?)?;
+        let (_open, reachable) = reachable(dir)?;
+        socket.bind(&SockAddr::unix(reachable)?)?;
         // Before it listens: nobody gets in by the rights that a lax umask gave it.
         fs::set_permissions(&path, Permissions::from_mode(0o600))?;
         socket.listen(8)?;
@@ -85,6 +92,18 @@ impl Gate {
     pub(in crate::control) fn leave(mut self) {
         self.owns_file = false;
     }
+}
+
+/// A path to the gate's file that an address of a socket can hold, valid while the directory is open: where it is too
+/// long, one by way of the open directory (Linux).
+fn reachable(dir: &Path) -> io::Result<(Option<File>, PathBuf)> {
+    let path = Gate::path(dir);
+    if SockAddr::unix(&path).is_ok() || cfg!(not(target_os = "linux")) {
+        return Ok((None, path));
+    }
+    let open = File::open(dir)?;
+    let short = PathBuf::from(format!("/proc/self/fd/{}/{FILE}", open.as_raw_fd()));
+    Ok((Some(open), short))
 }
 
 async fn welcome(socket: Arc<UnixListener>, into: mpsc::Sender<Heir>) {

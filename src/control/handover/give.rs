@@ -44,6 +44,10 @@ pub(in crate::control) struct Prepared(Link);
 #[derive(Debug)]
 pub(in crate::control) struct Serving(Link);
 
+/// One that is alone, as far as new requests go. It sees that this process has ended by the end of this.
+#[derive(Debug)]
+pub(in crate::control) struct Parted(#[expect(dead_code, reason = "open while it lives")] Link);
+
 impl Heir {
     /// Listens to the hello of whoever connected.
     pub(super) async fn greet(stream: UnixStream, pid: Option<u32>) -> Result<Self, Broken> {
@@ -96,8 +100,9 @@ impl Prepared {
 
 impl Serving {
     /// The point of no return: once it is said, the new one is alone.
-    pub(in crate::control) async fn farewell(self) -> Result<(), Broken> {
+    pub(in crate::control) async fn farewell(self) -> Result<Parted, Broken> {
         let Self(mut link) = self;
-        link.say(&Message::Farewell).await
+        link.say(&Message::Farewell).await?;
+        Ok(Parted(link))
     }
 }

@@ -98,6 +98,12 @@ impl Link {
         }
     }
 
+    /// Returns when the other end is closed.
+    pub(super) async fn closed(mut self) {
+        let mut nothing = [0; 64];
+        while self.stream.read(&mut nothing).await.is_ok_and(|read| read > 0) {}
+    }
+
     /// Waits for one message, and no other.
     pub(super) async fn expect(&mut self, expected: &Message) -> Result<(), Broken> {
         let heard = self.hear().await?;

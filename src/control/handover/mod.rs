@@ -9,7 +9,8 @@
 //!                                ◄──    yours
 //! (reads the state, accepts)
 //! started                        ──►
-//!                                ◄──    farewell (stops accepting, drains, ends)
+//!                                ◄──    farewell (stops accepting, drains)
+//!                                ◄──    the end of the connection (it has ended)
 //! ```
 //!
 //! Both hold the same sockets, so none is closed and nobody is refused. The old one goes on accepting until `farewell`:
@@ -21,9 +22,9 @@ mod link;
 mod take;
 
 pub(super) use gate::Gate;
-pub(super) use give::{Bequest, Estate, Heir};
+pub(super) use give::{Bequest, Estate, Heir, Parted};
 pub use link::Broken;
-pub(super) use take::{Taking, Willed};
+pub(super) use take::{Parting, Taking, Willed};
 
 #[cfg(test)]
 mod tests {
@@ -80,7 +81,7 @@ mod tests {
     }
 
     /// The old one, as far as it gets.
-    async fn old(stream: UnixStream, things: Things) -> Result<(), Broken> {
+    async fn old(stream: UnixStream, things: Things) -> Result<Parted, Broken> {
         let heir = Heir::greet(stream, None).await?;
         heir.offer(things.estate()).await?.yours().await?.farewell().await
     }
@@ -103,8 +104,13 @@ mod tests {
             assert_eq!((owns_file, text(socket)), (i == 1, format!("socket {i}")));
         }
         taking.ready().await.unwrap();
-        taking.started().await.unwrap();
-        giving.await.unwrap().unwrap();
+        let parting = taking.started().await.unwrap();
+        let parted = giving.await.unwrap().unwrap();
+        let ended = tokio::spawn(parting.ended());
+        tokio::task::yield_now().await;
+        assert!(!ended.is_finished(), "it still finishes what it runs");
+        drop(parted);
+        ended.await.unwrap();
     }
 
     #[tokio::test]

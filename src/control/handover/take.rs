@@ -1,4 +1,5 @@
 //! The new one's side: takes what it is offered, step by step.
+use super::gate::Gate;
 use super::link::{Broken, Link, Message, Offered, PROTOCOL};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -24,10 +25,21 @@ pub(in crate::control) struct Willed {
 #[derive(Debug)]
 pub(in crate::control) struct Taking(Link);
 
+/// The old one, which finishes what it runs.
+#[derive(Debug)]
+pub(in crate::control) struct Parting(Link);
+
+impl Parting {
+    /// Returns when its process has ended.
+    pub(in crate::control) async fn ended(self) {
+        self.0.closed().await;
+    }
+}
+
 impl Taking {
-    /// Asks the Evener that listens there. `None`: nobody does.
-    pub(in crate::control) async fn begin(gate: &Path) -> Result<Option<(Self, Willed)>, Broken> {
-        match UnixStream::connect(gate).await {
+    /// Asks the Evener that runs on this state directory. `None`: nobody does.
+    pub(in crate::control) async fn begin(dir: &Path) -> Result<Option<(Self, Willed)>, Broken> {
+        match Gate::knock(dir).await {
             Ok(stream) => Self::with(stream).await.map(Some),
             Err(error)
                 if matches!(
@@ -65,10 +77,11 @@ impl Taking {
         link.expect(&Message::Yours).await
     }
 
-    /// Says that we serve. When this returns, we are alone.
-    pub(in crate::control) async fn started(self) -> Result<(), Broken> {
+    /// Says that we serve. When this returns, nobody else takes new requests.
+    pub(in crate::control) async fn started(self) -> Result<Parting, Broken> {
         let Self(mut link) = self;
         link.say(&Message::Started).await?;
-        link.expect(&Message::Farewell).await
+        link.expect(&Message::Farewell).await?;
+        Ok(Parting(link))
     }
 }

@@ -1,6 +1,6 @@
 //! From one process to the next: succeeding another Evener, being succeeded, and the ways out.
 use super::Runner;
-use crate::control::handover::{Broken, Estate, Gate, Heir};
+use crate::control::handover::{Broken, Estate, Gate, Heir, Parted};
 use crate::control::heritage::{ClaimError, Heritage};
 use crate::control::order::{Answer, Letter, Order};
 use crate::control::systemd;
@@ -19,12 +19,12 @@ const LAST_REQUEST: Duration = Duration::from_secs(10);
 const PROGRESS: u32 = 10;
 
 /// Why the process ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Leave {
     /// It was told to. With its own limit for what runs.
     Told(Option<Duration>),
-    /// Another one serves.
-    HandedOver,
+    /// Another one serves, which hears of our end.
+    HandedOver(Parted),
 }
 
 /// What ends a handover before the other one serves.
@@ -47,9 +47,16 @@ pub(super) async fn knocked(gate: &mut Option<Gate>) -> Option<Heir> {
 impl Runner {
     /// Says to whoever served before that this one does. When it returns, this one is alone.
     pub async fn succeed(&mut self, heritage: Heritage) -> Result<(), ClaimError> {
-        heritage.serves().await?;
+        let parting = heritage.serves().await?;
         self.listeners.own_files();
         self.gate.iter_mut().for_each(Gate::own_file);
+        if let Some(parting) = parting {
+            let drains = self.started.proxy.predecessor_drains();
+            tokio::spawn(async move {
+                parting.ended().await;
+                drop(drains);
+            });
+        }
         Ok(())
     }
 
@@ -58,8 +65,8 @@ impl Runner {
         self.started.events.announce("shutdown", "Evener is ending".to_owned(), who, reason);
     }
 
-    /// Hands everything to another process. `false`: it did not work, and this one serves on.
-    pub(super) async fn hand_over(&mut self, heir: Heir, second: &mut Interval) -> bool {
+    /// Hands everything to another process. `None`: it did not work, and this one serves on.
+    pub(super) async fn hand_over(&mut self, heir: Heir, second: &mut Interval) -> Option<Parted> {
         let pid = heir.pid;
         let who = pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
         let version = heir.version.clone();
@@ -77,7 +84,7 @@ impl Runner {
         };
         let events = &self.started.events;
         match handed {
-            Ok(()) => {
+            Ok(parted) => {
                 // Said by the one that is still the unit's main process: nobody else would be believed.
                 pid.into_iter().for_each(systemd::succeeded_by);
                 let left = self.started.proxy.connections();
@@ -85,7 +92,7 @@ impl Runner {
                     "Evener {version} ({who}) took over; {left} connections finish in this process"
                 );
                 events.announce("handover", message, "takeover", None);
-                true
+                Some(parted)
             }
             Err(kept) => {
                 self.state.forget_written();
@@ -95,12 +102,12 @@ impl Runner {
                 let message =
                     format!("the takeover by {who} failed, this Evener serves on: {kept}");
                 events.announce("handover", message, "takeover", None);
-                false
+                None
             }
         }
     }
 
-    async fn hand(&mut self, heir: Heir) -> Result<(), Kept> {
+    async fn hand(&mut self, heir: Heir) -> Result<Parted, Kept> {
         let gate = self.gate.as_ref().ok_or(Broken::Gone)?;
         let estate = Estate {
             lock: self.state.lock(),
@@ -129,11 +136,11 @@ impl Runner {
         } = self;
         let proxy = &started.proxy;
         let shutdown = core.table().plan.shutdown;
-        let handed_over = leave == Leave::HandedOver;
-        let limit = match leave {
-            Leave::Told(drain) => drain.unwrap_or(shutdown.drain),
-            Leave::HandedOver => shutdown.drain,
+        let (limit, parted) = match leave {
+            Leave::Told(drain) => (drain.unwrap_or(shutdown.drain), None),
+            Leave::HandedOver(parted) => (shutdown.drain, Some(parted)),
         };
+        let handed_over = parted.is_some();
         // Nothing is held that a successor has: should it die, the next one must be able to start.
         let _held = (!handed_over).then_some((state, admin));
         if handed_over {
@@ -177,6 +184,7 @@ impl Runner {
             }
         }
         proxy.access_log.close();
+        drop(parted);
     }
 }
 
