@@ -46,7 +46,7 @@ fn order(site: &Site, words: &[&str]) -> Process {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_drain_waits_for_what_the_process_before_still_runs() {
+async fn a_drain_waits_for_what_the_processes_before_still_run() {
     let finish = Arc::new(Notify::new());
     let notified = Arc::clone(&finish);
     let replica = Upstream::start(move |mut talk| {
@@ -64,18 +64,20 @@ async fn a_drain_waits_for_what_the_process_before_still_runs() {
     let address = site.address;
     let running = tokio::spawn(async move { send(address, Request::get("/x")).await.unwrap() });
     site.in_flight(1).await;
-    let mut old = site.take_over().await;
-    let mut waiting = order(&site, &["drain", "m/v", "--wait"]);
-    until("it says what it waits for", || {
-        waiting.warned("waiting: the process before this one still finishes what it runs")
-    })
-    .await;
-    let mut hasty = order(&site, &["drain", "m/v", "--wait", "--timeout", "1s"]);
-    assert_eq!(hasty.ended().await.code(), Some(3), "it gives up, undecided");
+    let old = site.take_over().await;
+    let waiting = order(&site, &["drain", "m/v", "--wait"]);
+    let waits = "waiting: the process before this one still finishes what it runs";
+    until("it says what it waits for", || waiting.warned(waits)).await;
+    let hasty = ["drain", "m/v", "--wait", "--timeout", "1s"];
+    assert_eq!(order(&site, &hasty).ended().await.code(), Some(3), "it gives up, undecided");
+    let between = site.take_over().await;
+    let code = order(&site, &hasty).ended().await.code();
+    assert_eq!(code, Some(3), "the second one waits for the first one");
     finish.notify_one();
     assert_eq!(running.await.unwrap().text(), "half");
-    assert!(waiting.ended().await.success());
-    assert!(old.ended().await.success());
+    for mut process in [waiting, old, between] {
+        assert!(process.ended().await.success());
+    }
     let request = Request::get("/api/v1/status").header("host", "localhost");
     let status = send(site.admin, request).await.unwrap().json();
     assert_eq!(status["predecessor_drains"], false);
