@@ -188,8 +188,11 @@ proptest! {
                     n = left;
                     simulation.reload(n, if watched { &options } else { ", ejection: false" });
                 }
-                Step::Drains(..) | Step::Probed(..) | Step::Ejects(..) => {}
-                Step::Opens(..) | Step::Ends(..) => {}
+                Step::Drains(..)
+                | Step::Probed(..)
+                | Step::Ejects(..)
+                | Step::Opens(..)
+                | Step::Ends(..) => {}
             }
             prop_assert!(simulation.most_out <= 5 * percent as usize / 100);
         }
