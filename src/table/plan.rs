@@ -2,6 +2,7 @@
 use crate::balance::Policy;
 use crate::canary::CanaryPlan;
 use crate::health::{EjectionPlan, HedgePlan, ProbePlan, RetryPlan};
+use crate::mirror::MirrorPlan;
 use ipnet::IpNet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -164,6 +165,7 @@ pub struct ModelPlan {
     pub heartbeat: Option<Duration>,
     pub max_buffered_body: u64,
     pub canary: Option<CanaryPlan>,
+    pub mirror: Option<MirrorPlan>,
 }
 
 impl ModelPlan {
