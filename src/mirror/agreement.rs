@@ -2,7 +2,8 @@
 use super::compare::Comparison;
 use super::pairs::{Pair, WorstPairs};
 use super::plan::Facet;
-use serde_json::{Map, Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// 95 % of intervals hold the truth.
@@ -21,6 +22,28 @@ pub(super) fn wilson(successes: u64, trials: u64) -> [f64; 2] {
     [((middle - half) / whole).clamp(0.0, rate), ((middle + half) / whole).clamp(rate, 1.0)]
 }
 
+/// How often answers agreed.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rate {
+    /// A fraction; `None`: nothing was compared.
+    pub agreement: Option<f64>,
+    pub compared: u64,
+    pub agreed: u64,
+    /// Holds the true rate in 95 of 100 cases.
+    pub interval: [f64; 2],
+}
+
+/// What was found in all, and where.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Report {
+    /// By facet.
+    pub by: BTreeMap<String, Rate>,
+    /// By the version that clients were served by.
+    pub from: BTreeMap<String, Rate>,
+    /// Pairs of answers, those that differ most first.
+    pub worst: Vec<Value>,
+}
+
 #[derive(Clone, Copy, Debug, Default)]
 struct Count {
     compared: u64,
@@ -33,14 +56,14 @@ impl Count {
         self.agreed += u64::from(agrees);
     }
 
-    fn report(self) -> Map<String, Value> {
-        let rate = (self.compared > 0).then(|| self.agreed as f64 / self.compared as f64);
-        let mut report = Map::new();
-        report.insert("agreement".to_owned(), json!(rate));
-        report.insert("compared".to_owned(), json!(self.compared));
-        report.insert("agreed".to_owned(), json!(self.agreed));
-        report.insert("interval".to_owned(), json!(wilson(self.agreed, self.compared)));
-        report
+    fn rate(self) -> Rate {
+        let Self { compared, agreed } = self;
+        Rate {
+            agreement: (compared > 0).then(|| agreed as f64 / compared as f64),
+            compared,
+            agreed,
+            interval: wilson(agreed, compared),
+        }
     }
 }
 
@@ -80,17 +103,17 @@ impl Agreement {
         self.worst = worst;
     }
 
-    /// As the API gives it: rates are fractions, and an interval holds the true one in 95 of 100 cases.
-    pub fn report(&self) -> Map<String, Value> {
+    /// How often they agreed in everything.
+    pub fn rate(&self) -> Rate {
+        self.whole.rate()
+    }
+
+    pub fn report(&self) -> Report {
         let seen = Facet::ALL.into_iter().zip(&self.by).filter(|(_, count)| count.compared > 0);
-        let by: Map<String, Value> = seen
-            .map(|(facet, count)| (facet.word().to_owned(), Value::Object(count.report())))
-            .collect();
-        let from = self.from.iter().map(|(name, count)| (name.clone(), count.report().into()));
-        let mut report = self.whole.report();
-        report.insert("by".to_owned(), Value::Object(by));
-        report.insert("from".to_owned(), Value::Object(from.collect()));
-        report.insert("worst".to_owned(), Value::Array(self.worst.shown_pairs()));
-        report
+        Report {
+            by: seen.map(|(facet, count)| (facet.word().to_owned(), count.rate())).collect(),
+            from: self.from.iter().map(|(name, count)| (name.clone(), count.rate())).collect(),
+            worst: self.worst.shown_pairs(),
+        }
     }
 }

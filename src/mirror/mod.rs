@@ -9,7 +9,7 @@ mod shape;
 mod tests;
 mod words;
 
-pub use agreement::Agreement;
+pub use agreement::{Agreement, Rate, Report};
 pub use compare::{Answer, CompareSpec, Comparison, compare};
 pub use pairs::{Pair, WorstPairs};
 pub use plan::{Facet, MirrorPlan, Terms};

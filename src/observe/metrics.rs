@@ -69,6 +69,8 @@ metrics! {
         "Retries not made because the budget was spent.";
     HEDGES = Counter "evener_hedges_total" ["model", "result"]
         "Second attempts beside a slow first one: which of them won, and those that were due but skipped.";
+    MIRRORED = Counter "evener_mirror_requests_total" ["model", "result"]
+        "Mirrored requests, by what became of the copy.";
     CANARY_STATE = Gauge "evener_canary_state" ["model", "state"]
         "1 for the present state of a canary, 0 for the others.";
     CANARY_EVIDENCE = Gauge "evener_canary_evidence" ["model", "check"]
@@ -106,6 +108,7 @@ pub fn expose(table: &Table, meters: &Meters) -> String {
     let mut page = Page::default();
     requests(&mut page, table, meters);
     attempts(&mut page, table);
+    super::mirrors::expose(&mut page, table);
     super::canaries::expose(&mut page, table, meters);
     replicas(&mut page, table);
     ejections(&mut page, table);
