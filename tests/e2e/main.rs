@@ -18,6 +18,7 @@ mod hedging;
 mod http;
 mod http2;
 mod hygiene;
+mod mirror;
 mod regression;
 mod reload;
 mod retries;
