@@ -125,14 +125,19 @@ impl Mirror {
 
     /// Takes down a comparison. `None`: it was made on terms that do not hold any more.
     pub fn compared(&self, terms: &Terms, found: &Comparison, pair: &Pair<'_>) -> Option<Mirrored> {
-        let mut book = self.book.lock();
-        let book = book.as_mut().filter(|book| book.terms == *terms)?;
-        book.agreement.add(found, pair);
+        let wanted = self.held(terms, |book| book.agreement.wants(found))?;
+        // Whoever asks for the status does not wait for this.
+        let shown = wanted.map(|redaction| redaction.show(found, pair));
+        self.held(terms, |book| book.agreement.add(found, pair.from, shown))?;
         Some(match found.agrees() {
             Some(true) => Mirrored::Agreed,
             Some(false) => Mirrored::Differed,
             None => Mirrored::Incomparable,
         })
+    }
+
+    fn held<T>(&self, terms: &Terms, look: impl FnOnce(&mut Book) -> T) -> Option<T> {
+        self.book.lock().as_mut().filter(|book| book.terms == *terms).map(look)
     }
 
     /// `None`: nothing is mirrored.

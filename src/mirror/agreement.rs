@@ -1,10 +1,11 @@
 //! How often two versions agree, with how sure that is.
 use super::compare::Comparison;
-use super::pairs::{Pair, WorstPairs};
+use super::pairs::{Redaction, ShownPair, WorstPairs};
 use super::plan::Facet;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// 95 % of intervals hold the truth.
 const Z: f64 = 1.959_963_984_540_054;
@@ -83,18 +84,25 @@ impl Agreement {
         Self { whole, by, from, worst }
     }
 
-    /// What could not be compared counts for nothing.
-    pub fn add(&mut self, comparison: &Comparison, pair: &Pair<'_>) {
+    /// How to show a pair that is to be kept; `None`: this one is not.
+    pub fn wants(&self, comparison: &Comparison) -> Option<Arc<Redaction>> {
+        self.worst.wants(comparison)
+    }
+
+    /// `from`: the version that served the client. What could not be compared counts for nothing.
+    pub fn add(&mut self, comparison: &Comparison, from: &str, shown: Option<ShownPair>) {
         let Some(agrees) = comparison.agrees() else { return };
         self.whole.add(agrees);
-        match self.from.get_mut(pair.from) {
+        match self.from.get_mut(from) {
             Some(count) => count.add(agrees),
-            None => self.from.entry(pair.from.to_owned()).or_default().add(agrees),
+            None => self.from.entry(from.to_owned()).or_default().add(agrees),
         }
         for (facet, same) in &comparison.by {
             self.by[*facet as usize].add(*same);
         }
-        self.worst.add(comparison, pair);
+        if let Some(shown) = shown {
+            self.worst.add(shown);
+        }
     }
 
     /// Keeps worst pairs by other rules from now on. Those kept by the old ones are forgotten: they may show what

@@ -11,5 +11,5 @@ mod words;
 
 pub use agreement::{Agreement, Rate, Report};
 pub use compare::{Answer, CompareSpec, Comparison, compare};
-pub use pairs::{Pair, WorstPairs};
+pub use pairs::{Pair, Redaction, ShownPair, WorstPairs};
 pub use plan::{Facet, MirrorPlan, Terms};

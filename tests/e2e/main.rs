@@ -19,6 +19,7 @@ mod http;
 mod http2;
 mod hygiene;
 mod mirror;
+mod mirror_harm;
 mod regression;
 mod reload;
 mod retries;
