@@ -8,6 +8,7 @@ pub mod control;
 pub mod dialect;
 pub mod fleet;
 pub mod health;
+pub mod mirror;
 pub mod mock;
 pub mod observe;
 pub mod proxy;

@@ -10,34 +10,38 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("health", &["stats"]),
     ("dialect", &[]),
     ("canary", &["stats"]),
+    ("mirror", &["dialect"]),
     ("wire", &["stats"]),
-    ("fleet", &["stats", "canary", "balance", "health", "dialect", "wire"]),
-    ("table", &["stats", "canary", "balance", "health", "dialect", "wire", "fleet"]),
-    ("config", &["stats", "canary", "balance", "health", "dialect", "table"]),
-    ("observe", &["stats", "canary", "balance", "health", "dialect", "fleet", "table"]),
+    ("fleet", &["stats", "canary", "balance", "health", "dialect", "mirror", "wire"]),
+    ("table", &["stats", "canary", "balance", "health", "dialect", "mirror", "wire", "fleet"]),
+    ("config", &["stats", "canary", "balance", "health", "dialect", "mirror", "table"]),
+    ("observe", &["stats", "canary", "balance", "health", "dialect", "mirror", "fleet", "table"]),
     (
         "proxy",
-        &["stats", "canary", "balance", "health", "dialect", "wire", "fleet", "table", "observe"],
+        &[
+            "stats", "canary", "balance", "health", "dialect", "mirror", "wire", "fleet", "table",
+            "observe",
+        ],
     ),
     (
         "control",
         &[
-            "stats", "canary", "balance", "health", "dialect", "wire", "fleet", "table", "config",
-            "observe", "proxy",
+            "stats", "canary", "balance", "health", "dialect", "mirror", "wire", "fleet", "table",
+            "config", "observe", "proxy",
         ],
     ),
     (
         "admin",
         &[
-            "stats", "canary", "balance", "health", "dialect", "fleet", "table", "config",
-            "control", "observe",
+            "stats", "canary", "balance", "health", "dialect", "mirror", "fleet", "table",
+            "config", "control", "observe",
         ],
     ),
     ("mock", &["stats", "dialect"]),
 ];
 
 /// The rooms that decide: no clock, socket, file, lock, log or task.
-const PURE: [&str; 5] = ["stats", "canary", "balance", "health", "dialect"];
+const PURE: [&str; 6] = ["stats", "canary", "balance", "health", "dialect", "mirror"];
 const IMPURE_WORDS: [&str; 9] = [
     "tokio::",
     "async fn",

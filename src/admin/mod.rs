@@ -2,6 +2,7 @@
 mod answer;
 mod feed;
 mod guard;
+mod mirror;
 mod office;
 mod orders;
 mod page;
@@ -10,6 +11,7 @@ mod server;
 mod status;
 
 pub use guard::{Denied, Knock, judge};
+pub use mirror::{MirrorReport, MirrorStatus};
 pub use office::{Office, Readiness};
 pub use server::serve;
 pub use status::{

@@ -1,9 +1,10 @@
 //! What may be asked without changing anything.
 use super::answer::{Answered, Fault, good};
 use super::office::{Office, Readiness};
-use super::{feed, status};
+use super::{feed, mirror, status};
 use crate::config::effective_yaml;
 use crate::control::Loaded;
+use crate::table::{Model, Table};
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -43,10 +44,28 @@ pub(super) async fn model(
     State(office): Shared,
     name: Result<Path<String>, PathRejection>,
 ) -> Answered {
-    let Path(name) = name.map_err(|_| Fault::bad_request("the model's name is not UTF-8"))?;
     let table = office.current.load();
-    let found = table.model(&name).map(|model| good(&status::model(&office, model)));
-    found.ok_or_else(|| {
+    Ok(good(&status::model(&office, named(&table, name)?)))
+}
+
+pub(super) async fn mirror(
+    State(office): Shared,
+    name: Result<Path<String>, PathRejection>,
+) -> Answered {
+    let table = office.current.load();
+    let model = named(&table, name)?;
+    mirror::report(&office, model).map(|report| good(&report)).ok_or_else(|| {
+        let message = format!(
+            "nothing of model `{}` is mirrored; write `mirror: {{to: VERSION}}`",
+            model.name
+        );
+        Fault::new(StatusCode::NOT_FOUND, "no_mirror", message)
+    })
+}
+
+fn named(table: &Table, name: Result<Path<String>, PathRejection>) -> Result<&Model, Fault> {
+    let Path(name) = name.map_err(|_| Fault::bad_request("the model's name is not UTF-8"))?;
+    table.model(&name).map(|model| &**model).ok_or_else(|| {
         let names: Vec<&str> = table.models.iter().map(|model| &*model.name).collect();
         let message = format!("there is no model `{name}`; there are: {}", names.join(", "));
         Fault::new(StatusCode::NOT_FOUND, "model_not_found", message)

@@ -76,6 +76,7 @@ fn router(office: &Arc<Office>) -> Router {
         .route("/metrics", get(read::metrics))
         .route("/api/v1/status", get(read::status))
         .route("/api/v1/models/{model}", get(read::model))
+        .route("/api/v1/models/{model}/mirror", get(read::mirror))
         .route("/api/v1/config", get(read::config))
         .route("/api/v1/events", get(read::events))
         .route("/api/v1/reload", post(orders::reload))

@@ -1,4 +1,5 @@
 //! What `/api/v1/status` says, as data: written by the server, read by `evener status`.
+use super::mirror::{self, MirrorStatus};
 use super::office::{Office, Readiness};
 use crate::canary::CheckView;
 use crate::fleet::Ejection;
@@ -55,6 +56,8 @@ pub struct ModelStatus {
     pub aliases: Vec<String>,
     pub versions: Vec<VersionStatus>,
     pub canary: Option<CanaryStatus>,
+    #[serde(default)]
+    pub mirror: Option<MirrorStatus>,
 }
 
 /// How a canary stands. `step` counts from 0, shares and steps are percents.
@@ -197,6 +200,7 @@ pub(super) fn model(office: &Office, model: &Model) -> ModelStatus {
         aliases: model.plan.aliases.clone(),
         versions: model.versions.iter().enumerate().map(version).collect(),
         canary: canary(office, &model.name),
+        mirror: mirror::status(office, model),
     }
 }
 

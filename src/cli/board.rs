@@ -1,4 +1,5 @@
 //! The status as a table for a terminal.
+use super::mirror::sentence;
 use super::terminal::{Paint, Tone, clean};
 use crate::admin::{ModelStatus, ReplicaStatus, Status, VersionStatus};
 use std::fmt::Write as _;
@@ -85,6 +86,9 @@ fn one_model(out: &mut String, model: &ModelStatus, widths: &[usize; 7], paint: 
         };
         let state = paint.on(tone, &clean(&canary.state));
         line(out, &format!("  canary {state}: {}", clean(&canary.sentence)));
+    }
+    if let Some(mirror) = &model.mirror {
+        line(out, &format!("  mirror {}", sentence(mirror)));
     }
     for version in &model.versions {
         line(out, &share_line(version, paint));

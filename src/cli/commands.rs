@@ -1,9 +1,9 @@
 //! The command line as a whole: which commands there are, and where each is.
 #![expect(clippy::print_stderr, reason = "the command line speaks to people")]
 use super::{
-    CanaryArgs, CheckArgs, CompletionsArgs, HoldArgs, ReloadArgs, ReplicaArgs, RunArgs, StatusArgs,
-    StopArgs, canary, check, completions, demo, drain, eject, mock, reload, restore, run, schema,
-    status, stop, undrain,
+    CanaryArgs, CheckArgs, CompletionsArgs, HoldArgs, MirrorArgs, ReloadArgs, ReplicaArgs, RunArgs,
+    StatusArgs, StopArgs, canary, check, completions, demo, drain, eject, mirror, mock, reload,
+    restore, run, schema, status, stop, undrain,
 };
 use crate::control::verify;
 use clap::{CommandFactory as _, Parser, Subcommand};
@@ -35,6 +35,7 @@ enum Command {
     Schema,
     Status(StatusArgs),
     Canary(CanaryArgs),
+    Mirror(MirrorArgs),
     Reload(ReloadArgs),
     Stop(StopArgs),
     /// Send no new requests to a replica or a version; those that run finish
@@ -64,6 +65,7 @@ pub fn main() -> ExitCode {
         }
         Command::Status(args) => block_on(status(args)),
         Command::Canary(args) => block_on(canary(args)),
+        Command::Mirror(args) => block_on(mirror(args)),
         Command::Reload(args) => block_on(reload(args)),
         Command::Stop(args) => block_on(stop(args)),
         Command::Drain(args) => block_on(drain(args)),

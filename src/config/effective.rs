@@ -167,6 +167,7 @@ fn model(out: &mut Page, plan: &ModelPlan) {
     }
     out.line("stream_heartbeat", plan.heartbeat.map_or("false".to_owned(), show_duration));
     out.line("max_buffered_body", show_size(plan.max_buffered_body));
+    super::mirror::show(out, plan.mirror.as_ref());
     out.close();
 }
 

@@ -127,6 +127,11 @@ const WORDS: &[(&[&str], &str, &str)] = &[
         "listeners",
         "called `listeners` here: a list, each with an `address`",
     ),
+    (
+        &["shadow", "shadowing", "mirroring", "request_mirror", "traffic_mirror", "tee"],
+        "mirror",
+        "called `mirror` here: `mirror: {to: v2, percent: 2}`",
+    ),
     (&["port", "listen", "bind"], "address", "called `address` here: `host:port`"),
     (
         &["subsets", "variants", "revisions", "deployments", "arms", "predictors"],

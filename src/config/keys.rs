@@ -66,7 +66,7 @@ pub(super) static TOP: &[Key] = &[
     restart("threads", Shape::OneOf(&[Shape::Word(&["auto"]), Shape::Count { least: 1, most: 1024 }]), "auto",
         "Worker threads; `auto`: one for each core."),
     key("buffers", Shape::Size { least: 1 << 16 }, "512MiB",
-        "All buffered request bodies together; beyond it requests are answered 503 `out_of_buffers`."),
+        "All buffered request bodies together; beyond it requests are answered 503 `out_of_buffers`. Mirrored answers take what is free of one half."),
     key("routes", Shape::List(&Shape::Section(ROUTE)), "[]",
         "The first that matches wins. Without routes every path is served, and the model is found in body, path or header."),
     key("default_model", Shape::OneOf(&[Shape::Text, Shape::Null]), "null",
@@ -165,6 +165,8 @@ pub(super) static MODEL: &[Key] = &[
         "An SSE comment each time an event stream was silent for so long; `15s` keeps most proxies from closing."),
     key("max_buffered_body", Shape::Size { least: 0 }, "8MiB",
         "Bodies up to this are kept for routing and retries; longer ones stream through."),
+    key("mirror", Shape::OneOf(&[Shape::Section(MIRROR), Shape::Off]), "false",
+        "Copies of a share of the requests go to another version, whose answers are compared and dropped."),
 ];
 
 /// What `defaults` may hold: a model's keys without its `aliases`, `versions`, `split` and `canary`.
@@ -282,6 +284,20 @@ pub(super) static RETRIES: &[Key] = &[
 pub(super) static HEDGE: &[Key] = &[
     key("after", Shape::Text, "p95", "A quantile of the learned times to the first byte, or a duration."),
     key("budget", Shape::Percent, "5%", "Hedges in percent of the requests."),
+];
+
+#[rustfmt::skip]
+pub(super) static MIRROR: &[Key] = &[
+    key("to", Shape::Text, "", "The version that gets the copies. Required."),
+    key("percent", Shape::Percent, "2", "Of the requests."),
+    key("compare", Shape::List(&Shape::Word(&["status", "json_shape", "numeric", "text_similarity"])),
+        "[status, json_shape, numeric, text_similarity]", "In what two answers must agree, as far as they have it."),
+    key("tolerance", Shape::Number, "1e-6", "How far numbers may be apart: absolutely below 1, in proportion above."),
+    key("concurrency", Shape::Count { least: 1, most: 10_000 }, "16", "Requests that are mirrored at once, from their own beginning to the comparison; beyond it no copy is made."),
+    key("timeout", SPAN, "60s", "From a copy sent to the end of its answer."),
+    key("keep_worst", Shape::Count { least: 0, most: 100 }, "0", "Pairs of answers that are kept for the report, those that differ most."),
+    key("redact", Shape::List(&Shape::Text), "[]",
+        "Fields that kept pairs do not show, as `inputs.card_number`; `*` is every key, and lists are passed through."),
 ];
 
 #[rustfmt::skip]

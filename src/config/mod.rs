@@ -10,6 +10,7 @@ mod hints;
 mod inherit;
 mod keys;
 mod load;
+mod mirror;
 mod model;
 mod notify;
 mod probe;

@@ -44,6 +44,7 @@ impl Reader<'_> {
             let (place, path) = (entry.key_span.clone(), "defaults".to_owned());
             let section = self.section(&entry.value, place, keys::INHERITED, path);
             self.settings(&section);
+            self.mirror_defaults(&section);
         }
         let entries = self.map(top, "models");
         let written = top.get("models");
@@ -90,6 +91,8 @@ impl Reader<'_> {
         let split = self.split(&section, &name, &versions);
         let settings = self.settings(&section);
         let canary = self.canary(&section, &versions, !settings.hash_on.is_empty());
+        let written = entry.value.entries().iter().any(|entry| entry.key == "mirror");
+        let mirror = self.mirror(&section, &name, &versions, written);
         ModelPlan {
             name,
             aliases: own,
@@ -109,6 +112,7 @@ impl Reader<'_> {
             heartbeat: settings.heartbeat,
             max_buffered_body: settings.max_buffered_body,
             canary,
+            mirror,
         }
     }
 

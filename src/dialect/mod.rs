@@ -7,6 +7,7 @@ mod facts;
 mod listing;
 mod multipart;
 mod nearest;
+mod output;
 mod path;
 mod prefix;
 mod refusal;
@@ -22,6 +23,10 @@ pub use facts::{
 pub use listing::{LIVE_BODY, READY_BODY, SERVER_BODY, UNREADY_BODY, models_body};
 pub use multipart::peek_multipart;
 pub use nearest::nearest;
+pub use output::{
+    Output, OutputBudget, OutputForm, OutputProblem, OutputScan, OutputWish, Reserved, answer_text,
+    event_values,
+};
 pub use path::{Local, PathFacts, PathProblem, decoded_path, read_path};
 pub use prefix::peek_prefix;
 pub use refusal::{error_body, sse_error_event};

@@ -1,6 +1,7 @@
 //! What is known of a model across generations.
 use super::budget::Budget;
 use super::gather::Gather;
+use super::mirror::Mirror;
 use super::tally::{Refusals, Tally};
 use crate::canary::Observation;
 use crate::health::{HedgePlan, RetryOn, RetryPlan};
@@ -33,6 +34,7 @@ pub struct ModelState {
     hedges: [AtomicU64; Hedged::ALL.len()],
     /// What a canary is judged by; open while one runs.
     pub seen: Gather<Observation>,
+    pub mirror: Mirror,
     /// Canaries that ended well, and those that were rolled back, by check.
     pub promotions: AtomicU64,
     pub rollbacks: AtomicU64,
@@ -84,6 +86,7 @@ impl ModelState {
             retries_refused: AtomicU64::default(),
             hedges: Default::default(),
             seen: Gather::default(),
+            mirror: Mirror::default(),
             promotions: AtomicU64::default(),
             rollbacks: AtomicU64::default(),
             webhooks_delivered: AtomicU64::default(),

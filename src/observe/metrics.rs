@@ -49,7 +49,7 @@ metrics! {
     INTER_CHUNK = Histogram "evener_inter_chunk_seconds" ["model", "version"]
         "Between two chunks of a streamed answer.";
     IN_FLIGHT = Gauge "evener_in_flight" ["model", "version", "replica"]
-        "Requests now at a replica.";
+        "Requests now at a replica, mirrored ones included.";
     REPLICA_REQUESTS = Counter "evener_replica_requests_total"
         ["model", "version", "replica", "class"]
         "Attempts at a replica, by how they ended.";
@@ -69,6 +69,8 @@ metrics! {
         "Retries not made because the budget was spent.";
     HEDGES = Counter "evener_hedges_total" ["model", "result"]
         "Second attempts beside a slow first one: which of them won, and those that were due but skipped.";
+    MIRRORED = Counter "evener_mirror_requests_total" ["model", "result"]
+        "Requests that were to be mirrored, by what became of their copy.";
     CANARY_STATE = Gauge "evener_canary_state" ["model", "state"]
         "1 for the present state of a canary, 0 for the others.";
     CANARY_EVIDENCE = Gauge "evener_canary_evidence" ["model", "check"]
@@ -94,7 +96,7 @@ metrics! {
     CONNECTIONS = Gauge "evener_connections" ["listener"]
         "Open connections of clients.";
     BUFFERED = Gauge "evener_buffered_bytes" []
-        "Bytes of request bodies kept at present.";
+        "Bytes of request bodies and of mirrored answers kept at present.";
     LOG_DROPPED = Counter "evener_access_log_dropped_total" []
         "Access log lines lost because their reader was too slow.";
     BUILD = Gauge "evener_build_info" ["version"]
@@ -106,6 +108,7 @@ pub fn expose(table: &Table, meters: &Meters) -> String {
     let mut page = Page::default();
     requests(&mut page, table, meters);
     attempts(&mut page, table);
+    super::mirrors::expose(&mut page, table);
     super::canaries::expose(&mut page, table, meters);
     replicas(&mut page, table);
     ejections(&mut page, table);

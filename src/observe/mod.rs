@@ -5,6 +5,7 @@ mod events;
 mod exposition;
 mod meters;
 mod metrics;
+mod mirrors;
 mod shares;
 
 pub use access::{AccessLog, Sink};

@@ -27,6 +27,13 @@ impl Buffers {
         Reservation { meters: Arc::clone(&self.meters), bytes: 0 }
     }
 
+    /// As [`Self::grow`], for what may be done without: half of all space is left to requests.
+    pub(super) fn grow_spare(&self, reservation: &mut Reservation, bytes: u64) -> bool {
+        let more = bytes.saturating_sub(reservation.bytes);
+        let half = self.limit.load(Relaxed) / 2;
+        self.meters.buffered.load(Relaxed) + more <= half && self.grow(reservation, bytes)
+    }
+
     /// Grows a reservation to `bytes`; `false` when there is no room, and nothing changed.
     pub(super) fn grow(&self, reservation: &mut Reservation, bytes: u64) -> bool {
         let more = bytes.saturating_sub(reservation.bytes);
@@ -73,5 +80,17 @@ mod tests {
         assert!(buffers.grow(&mut two, 60));
         drop(two);
         assert_eq!(buffers.meters.buffered.load(Relaxed), 0);
+    }
+
+    #[test]
+    fn what_may_be_done_without_leaves_half_of_all_space() {
+        let buffers = Buffers::new(100, Arc::default());
+        let (mut one, mut two) = (buffers.reservation(), buffers.reservation());
+        assert!(buffers.grow_spare(&mut one, 50));
+        assert!(!buffers.grow_spare(&mut one, 51));
+        assert!(buffers.grow(&mut two, 50));
+        drop(one);
+        assert!(!buffers.grow_spare(&mut two, 60));
+        assert_eq!(buffers.meters.buffered.load(Relaxed), 50);
     }
 }

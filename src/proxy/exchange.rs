@@ -3,6 +3,7 @@ use super::accept::Client;
 use super::answer::Refusal;
 use super::body::{Body, Need};
 use super::head;
+use super::mirror::Original;
 use super::pick::{Wish, choose, why_none};
 use super::placed::Placed;
 use super::record::Record;
@@ -76,6 +77,8 @@ pub(super) struct Exchange<'a> {
     pub(super) attempts: Attempts,
     /// The side of a canary that this request was assigned to, until its first attempt was counted.
     pub(super) arm: Option<Arm>,
+    /// The answer, where a copy of the request is to be answered the same.
+    pub(super) original: Option<Box<Original>>,
     /// The attempt under way, counted until it is settled.
     pub(super) in_flight: Option<InFlight>,
     /// A head of an answer came, be it 1xx.
@@ -111,6 +114,7 @@ pub(super) async fn exchange(
         deadline,
         attempts: Attempts::NONE,
         arm: None,
+        original: None,
         in_flight: None,
         answer_seen: false,
         at_event_end: false,
@@ -236,7 +240,10 @@ impl Exchange<'_> {
         })?;
         self.assign(model, wish, choice.version);
         choice.version.state.served.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        self.serve(&mut placed, wish, choice).await
+        self.overhear(&placed, choice.version);
+        let end = self.serve(&mut placed, wish, choice).await?;
+        self.mirror(placed, key);
+        Ok(end)
     }
 
     /// The version that the client asked for, where it may.

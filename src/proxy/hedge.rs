@@ -260,7 +260,7 @@ impl Begun {
 }
 
 /// Asks a replica, up to the first byte of its answer.
-async fn open(
+pub(super) async fn open(
     proxy: Arc<Proxy>,
     replica: Arc<Replica>,
     head: Box<RequestHeader>,

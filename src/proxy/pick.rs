@@ -131,6 +131,18 @@ fn pick_in<'a>(
     Some(Choice { version, member: &version.members[picked], fail_open })
 }
 
+/// A usable replica of this version that has room, for what nobody waits for.
+pub(super) fn spare<'m>(
+    model: &'m Model,
+    version: &'m Version,
+    key: Option<u64>,
+    now: Moment,
+) -> Option<Choice<'m>> {
+    let choice = pick_in(model, version, Tier::Usable, &[], key, now)?;
+    let Member { replica, slots, .. } = choice.member;
+    slots.is_none_or(|slots| replica.in_flight() < slots).then_some(choice)
+}
+
 /// "4 replicas: 2 ejected, 1 draining, 1 failing its health check".
 pub(super) fn why_none(version: &Version) -> String {
     let count =

@@ -48,6 +48,9 @@ impl Exchange<'_> {
         if self.grants_retry(failed, false) {
             return Err(Trouble::Answered { failed, status: code, class: at.class, sent: at.sent });
         }
+        if let Some(original) = &mut self.original {
+            original.begin(&from);
+        }
         self.record.status = code;
         at.event_stream = !at.upgraded && is_event_stream(&from);
         at.sized = from.headers.contains_key(header::CONTENT_LENGTH);
@@ -148,6 +151,9 @@ impl Exchange<'_> {
         let done = upstream.response_done() && matches!(upstream, Upstream::H1(_)) && !at.upgraded;
         if at.event_stream && at.class == Class::Success && at.errors.passes(&bytes) {
             at.class = Class::ServerError;
+        }
+        if let Some(original) = &mut self.original {
+            original.take(&bytes, &self.proxy.buffers);
         }
         self.record.bytes_out += bytes.len() as u64;
         self.at_event_end = bytes.ends_with(b"\n\n") || bytes.ends_with(b"\r\n\r\n");

@@ -164,17 +164,22 @@ pub(super) fn client_deadline(head: &RequestHeader) -> Option<Duration> {
 pub(super) fn repeatable(head: &RequestHeader, kind: Kind, path: PathKind) -> Repeatable {
     let by_method = [Method::GET, Method::HEAD, Method::OPTIONS, Method::PUT, Method::DELETE]
         .contains(&head.method);
-    let asks_a_model = match kind {
-        Kind::Llm | Kind::Predict => true,
-        Kind::Raw => false,
-        Kind::Auto => path != PathKind::Raw,
-    };
     let declared = head.headers.contains_key("idempotency-key");
-    if by_method || declared || (head.method == Method::POST && asks_a_model) {
+    if by_method || declared || asks_a_model(head, kind, path) {
         Repeatable::Always
     } else {
         Repeatable::Unseen
     }
+}
+
+/// Does it only ask a model for an answer?
+pub(super) fn asks_a_model(head: &RequestHeader, kind: Kind, path: PathKind) -> bool {
+    let asks = match kind {
+        Kind::Llm | Kind::Predict => true,
+        Kind::Raw => false,
+        Kind::Auto => path != PathKind::Raw,
+    };
+    asks && head.method == Method::POST
 }
 
 #[cfg(test)]

@@ -143,6 +143,7 @@ impl Builder<'_> {
             None => Segments::new(&shares),
         };
         let state = self.fleet.model(&name, offset);
+        state.mirror.follow(plan.mirror.as_ref().zip(plan.mirror_terms()), self.now);
         let versions: Box<[Version]> = (0..plan.versions.len())
             .map(|index| {
                 let named = |old: &&Version| *old.name == plan.versions[index].name;

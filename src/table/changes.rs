@@ -112,6 +112,7 @@ fn same_options(old: &ModelPlan, new: &ModelPlan) -> bool {
         heartbeat,
         max_buffered_body,
         canary,
+        mirror,
     } = old;
     *aliases == new.aliases
         && *kind == new.kind
@@ -128,6 +129,7 @@ fn same_options(old: &ModelPlan, new: &ModelPlan) -> bool {
         && *heartbeat == new.heartbeat
         && *max_buffered_body == new.max_buffered_body
         && *canary == new.canary
+        && *mirror == new.mirror
 }
 
 fn shares(model: &ModelPlan) -> String {

@@ -2,6 +2,7 @@
 use crate::balance::Policy;
 use crate::canary::CanaryPlan;
 use crate::health::{EjectionPlan, HedgePlan, ProbePlan, RetryPlan};
+use crate::mirror::{MirrorPlan, Terms};
 use ipnet::IpNet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -164,12 +165,20 @@ pub struct ModelPlan {
     pub heartbeat: Option<Duration>,
     pub max_buffered_body: u64,
     pub canary: Option<CanaryPlan>,
+    pub mirror: Option<MirrorPlan>,
 }
 
 impl ModelPlan {
     /// Each version's name with its share in the file.
     pub fn split_by_name(&self) -> Vec<(String, f64)> {
         self.versions.iter().map(|v| v.name.clone()).zip(self.split.iter().copied()).collect()
+    }
+
+    /// On what terms its mirror compares.
+    pub fn mirror_terms(&self) -> Option<Terms> {
+        let mirror = self.mirror.as_ref()?;
+        let to = self.versions.iter().find(|version| version.name == mirror.to);
+        Some(mirror.terms(to.and_then(|to| to.upstream_model.as_deref())))
     }
 }
 

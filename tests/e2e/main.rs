@@ -19,6 +19,8 @@ mod http;
 mod http2;
 mod hygiene;
 mod journal;
+mod mirror;
+mod mirror_harm;
 mod regression;
 mod reload;
 mod retries;

@@ -1,0 +1,267 @@
+//! A copy of a request goes to another version once its client has the answer, and the two answers are compared.
+//!
+//! So the copy never competes with its own original, and costs the client nothing: the answer is kept as it passes, up
+//! to a length, and only of requests that are mirrored. The copy runs in a task of its own that no drain waits for.
+use super::body::Body;
+use super::buffers::{Buffers, Reservation};
+use super::exchange::Exchange;
+use super::forward::upstream;
+use super::hedge::{Begun, First, open};
+use super::pick::{Choice, chance, spare};
+use super::placed::Placed;
+use super::request::text;
+use super::retry::asks_a_model;
+use super::shared::{Phase, Proxy, draining};
+use crate::dialect::{DeadlineHeader, Dialect, OutputForm};
+use crate::fleet::{Burden, Mirrored, Mirroring, Replica};
+use crate::health::Class;
+use crate::mirror::{Answer, CompareSpec, Pair, compare};
+use crate::table::{Model, Timeouts, Version};
+use bytes::{Bytes, BytesMut};
+use http::{HeaderValue, header};
+use pingora_http::{RequestHeader, ResponseHeader};
+use std::sync::Arc;
+use tokio::time::timeout;
+
+/// A longer answer is not compared.
+const LONGEST: usize = 1 << 20;
+/// By so much the space that an answer takes of `buffers` is reserved.
+const STEP: u64 = 64 << 10;
+/// What tells a replica that nobody will read its answer.
+const MARK: &str = "x-evener-mirror";
+
+/// What the client of a request that is mirrored is answered.
+pub(super) struct Original {
+    mirroring: Mirroring,
+    answer: Kept,
+}
+
+/// An answer, as far as it is here.
+struct Kept {
+    status: u16,
+    form: OutputForm,
+    body: BytesMut,
+    space: Reservation,
+    /// It could not be kept as a whole; what that is counted as.
+    lost: Option<Mirrored>,
+}
+
+/// A copy on its way.
+struct Copy {
+    replica: Arc<Replica>,
+    burden: Burden,
+    head: Box<RequestHeader>,
+    body: Bytes,
+}
+
+/// What the answer to a copy is compared with.
+struct Case {
+    model: Arc<Model>,
+    mirroring: Mirroring,
+    dialect: Dialect,
+    request_id: String,
+    /// As the client sent it, with its space.
+    request: Body,
+    /// The version that served the client.
+    from: Arc<str>,
+    original: Kept,
+}
+
+impl Exchange<'_> {
+    /// Decides whether this request is mirrored, and keeps its answer from now on if it is. `serves`: the version that
+    /// is asked first.
+    pub(super) fn overhear(&mut self, placed: &Placed<'_>, serves: &Version) {
+        let model = placed.model;
+        let Some(plan) = &model.plan.mirror else { return };
+        let head = self.session.req_header();
+        let whole = matches!(&placed.body, Body::Whole(bytes, _) if !bytes.is_empty());
+        if !whole
+            || *serves.name == *plan.to
+            || !asks_a_model(head, model.plan.kind, placed.facts.kind)
+            || chance() * 100.0 >= plan.percent
+            || self.proxy.phase() >= Phase::Draining
+        {
+            return;
+        }
+        let mut space = self.proxy.buffers.reservation();
+        if !self.proxy.buffers.grow_spare(&mut space, STEP) {
+            model.state.mirror.note(Mirrored::Skipped);
+            return;
+        }
+        let mirroring = Mirroring::begin(&model.state, plan.concurrency);
+        self.original =
+            mirroring.map(|mirroring| Box::new(Original { mirroring, answer: Kept::empty(space) }));
+    }
+
+    /// Sends the copy, now that the client has its answer.
+    pub(super) fn mirror(&mut self, mut placed: Placed<'_>, key: Option<u64>) {
+        let Some(original) = self.original.take() else { return };
+        let Original { mirroring, answer } = *original;
+        let model = Arc::clone(placed.model);
+        let Some(plan) = &model.plan.mirror else { return };
+        let from = self.record.version.as_ref().map(|(name, _)| Arc::clone(name));
+        let Some(from) = from.filter(|from| **from != *plan.to) else { return };
+        // A failure of the version that serves, and what its client did not wait for, say nothing about the other.
+        if !matches!(self.record.class, Class::Success | Class::ClientError) {
+            return;
+        }
+        if let Some(lost) = answer.lost {
+            return mirroring.ended(lost);
+        }
+        let to = model.versions.iter().find(|version| *version.name == *plan.to);
+        let Some(choice) = to.and_then(|to| spare(&model, to, key, self.proxy.now())) else {
+            return mirroring.ended(Mirrored::Skipped);
+        };
+        let replica = &choice.member.replica;
+        placed.prepare(choice);
+        let Ok(head) = self.copied_head(&placed, &model, choice) else {
+            return mirroring.ended(Mirrored::Failed);
+        };
+        let (replica, body) = (Arc::clone(replica), placed.outgoing().clone());
+        let copy = Copy { burden: Burden::on(&replica), replica, head, body };
+        let case = Case {
+            mirroring,
+            dialect: self.dialect,
+            request_id: self.record.request_id.clone(),
+            request: placed.body,
+            from,
+            original: answer,
+            model,
+        };
+        tokio::spawn(run(Arc::clone(self.proxy), copy, case));
+    }
+
+    fn copied_head(
+        &self,
+        placed: &Placed<'_>,
+        model: &Model,
+        choice: Choice<'_>,
+    ) -> pingora_error::Result<Box<RequestHeader>> {
+        let to = upstream(model.plan_of(choice.version), &choice.member.replica);
+        let mut head = self.request_head(placed, &to)?;
+        // Nobody waits any more.
+        for deadline in DeadlineHeader::ALL {
+            head.remove_header(deadline.name());
+        }
+        head.insert_header(MARK, HeaderValue::from_static("1"))?;
+        Ok(head)
+    }
+}
+
+impl Original {
+    /// An answer begins; what an attempt before had begun is forgotten.
+    pub(super) fn begin(&mut self, head: &ResponseHeader) {
+        self.answer.begin(head);
+    }
+
+    pub(super) fn take(&mut self, chunk: &[u8], buffers: &Buffers) {
+        self.answer.take(chunk, buffers);
+    }
+}
+
+impl Kept {
+    fn empty(space: Reservation) -> Self {
+        Self { status: 0, form: OutputForm::Opaque, body: BytesMut::new(), space, lost: None }
+    }
+
+    fn begin(&mut self, head: &ResponseHeader) {
+        let read = |name| text(&head.headers, name);
+        let kind = read(header::CONTENT_TYPE.as_str());
+        self.status = head.status.as_u16();
+        self.form = OutputForm::of(kind, read(header::CONTENT_ENCODING.as_str()));
+        self.body.clear();
+        self.lost = None;
+    }
+
+    fn take(&mut self, chunk: &[u8], buffers: &Buffers) {
+        let length = self.body.len() + chunk.len();
+        if self.lost.is_some() {
+            return;
+        }
+        if length > LONGEST {
+            self.lost = Some(Mirrored::TooLarge);
+        } else if !buffers.grow_spare(&mut self.space, (length as u64).next_multiple_of(STEP)) {
+            self.lost = Some(Mirrored::Skipped);
+        } else {
+            return self.body.extend_from_slice(chunk);
+        }
+        self.body = BytesMut::new();
+    }
+
+    fn answer(&self) -> Answer<'_> {
+        Answer { status: self.status, form: self.form, body: &self.body }
+    }
+}
+
+async fn run(proxy: Arc<Proxy>, copy: Copy, case: Case) {
+    let Some(plan) = &case.model.plan.mirror else { return };
+    let mut phase = proxy.watch_phase();
+    let Copy { replica, burden, head, body } = copy;
+    let asking = Box::pin(ask(&proxy, &case.model.plan.timeouts, replica, head, body));
+    let asked = tokio::select! { biased;
+        // The process is on its way out, and does not wait for this.
+        () = draining(&mut phase) => return,
+        asked = timeout(plan.timeout, asking) => asked.unwrap_or(Err(Mirrored::Timeout)),
+    };
+    drop(burden);
+    match asked {
+        Err(result) => case.mirroring.ended(result),
+        // A megabyte of JSON would hold up the clients of this thread.
+        Ok(copied) => drop(tokio::task::spawn_blocking(move || case.close(&copied))),
+    }
+}
+
+/// Asks the replica, and reads its whole answer.
+async fn ask(
+    proxy: &Arc<Proxy>,
+    timeouts: &Timeouts,
+    replica: Arc<Replica>,
+    head: Box<RequestHeader>,
+    body: Bytes,
+) -> Result<Kept, Mirrored> {
+    let asked = Arc::clone(&replica);
+    let opened = open(Arc::clone(proxy), asked, head, body, timeouts, Arc::default()).await;
+    let Begun { mut session, reins, first } = opened.map_err(|trouble| {
+        tracing::debug!(replica = %replica.id, %trouble, "a copy failed");
+        Mirrored::Failed
+    })?;
+    let mut answer = Kept::empty(proxy.buffers.reservation());
+    let head = session.response_header().ok_or(Mirrored::Failed)?;
+    let impatient = head.headers.contains_key(header::RETRY_AFTER);
+    if Class::of_status(head.status.as_u16(), impatient) == Class::Overloaded {
+        return Err(Mirrored::Failed);
+    }
+    answer.begin(head);
+    let mut next = match first {
+        First::Chunk(bytes) => Some(bytes),
+        First::Nothing | First::End => None,
+    };
+    while let Some(chunk) = next {
+        answer.take(&chunk, &proxy.buffers);
+        if let Some(lost) = answer.lost {
+            return Err(lost);
+        }
+        next = session.read_response_body().await.map_err(|_| Mirrored::Failed)?;
+    }
+    if session.response_done() {
+        replica.upstream.park(session, reins, proxy.now()).await;
+    }
+    Ok(answer)
+}
+
+impl Case {
+    /// Compares the two answers, and takes down what was found.
+    fn close(self, copied: &Kept) {
+        let Self { model, mirroring, dialect, request_id, request, from, original } = self;
+        let (Some(plan), Some(terms)) = (&model.plan.mirror, model.plan.mirror_terms()) else {
+            return;
+        };
+        let spec = CompareSpec { dialect, facets: &plan.compare, tolerance: plan.tolerance };
+        let (stable, candidate) = (original.answer(), copied.answer());
+        let found = compare(&stable, &candidate, &spec);
+        let (request_id, request) = (&*request_id, &**request.read_so_far());
+        let pair = Pair { request_id, from: &from, request, stable, candidate };
+        let taken = model.state.mirror.compared(&terms, &found, &pair);
+        mirroring.ended(taken.unwrap_or(Mirrored::Abandoned));
+    }
+}
