@@ -19,10 +19,18 @@ const mood = {
   healthy: "good", starting: "warn", draining: "warn", probation: "warn", ejected: "bad", unhealthy: "bad",
 };
 
+const canaryMood = {
+  passing: "good", promoted: "good", failing: "bad", rolled_back: "bad", paused: "warn", undecided: "warn",
+};
+
 // What is wrong, worst first; empty when nothing is.
 function complaints(status) {
   const found = [];
   for (const model of status.models) {
+    const canary = model.canary;
+    if (canary && ["failing", "undecided"].includes(canary.state)) {
+      found.push(["warn", "The canary " + canary.candidate + " of " + model.name + " is " + canary.state + "."]);
+    }
     for (const version of model.versions) {
       const of = (state) => version.replicas.filter((replica) => replica.state === state).length;
       const name = model.name + "/" + version.name;
@@ -102,6 +110,18 @@ function card(model) {
   const title = element("h2", model.name);
   if (model.aliases.length > 0) title.append(" ", element("small", "also " + model.aliases.join(", ")));
   made.append(title);
+  if (model.canary) {
+    const line = element("p", "canary ");
+    line.append(element("strong", model.canary.state.replace("_", " "), canaryMood[model.canary.state]),
+      ": " + model.canary.sentence);
+    made.append(line);
+  }
+  const mirror = model.mirror;
+  if (mirror) {
+    const rate = mirror.agreement === null ? "nothing compared yet"
+      : percent(mirror.agreement * 100) + " of " + plural(mirror.compared, "answer") + " agree";
+    made.append(element("p", "mirror to " + mirror.to + ": " + rate));
+  }
   for (const version of model.versions) {
     const line = element("div", null, "version");
     const bar = element("meter");

@@ -83,9 +83,19 @@ impl Heir {
         for descriptor in [lock, gate, admin_socket].into_iter().chain(sockets) {
             self.link.give(descriptor).await?;
         }
-        self.link.expect(&Message::Ready).await?;
+        let ready = self.link.expect(&Message::Ready).await;
+        stands(&mut self.link, ready).await?;
         Ok(Prepared(self.link))
     }
+}
+
+/// Says so to the new one when this one serves on: an end without a word means that it died.
+async fn stands(link: &mut Link, heard: Result<(), Broken>) -> Result<(), Broken> {
+    if let Err(broken) = &heard {
+        let why = format!("it serves on: {broken}");
+        link.say(&Message::Refused { why }).await.ok();
+    }
+    heard
 }
 
 impl Prepared {
@@ -93,8 +103,15 @@ impl Prepared {
     pub(in crate::control) async fn yours(self) -> Result<Serving, Broken> {
         let Self(mut link) = self;
         link.say(&Message::Yours).await?;
-        link.expect(&Message::Started).await?;
+        let started = link.expect(&Message::Started).await;
+        stands(&mut link, started).await?;
         Ok(Serving(link))
+    }
+
+    /// Keeps everything.
+    pub(in crate::control) async fn refuse(self, why: String) {
+        let Self(mut link) = self;
+        link.say(&Message::Refused { why }).await.ok();
     }
 }
 

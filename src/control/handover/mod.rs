@@ -14,7 +14,8 @@
 //! ```
 //!
 //! Both hold the same sockets, so none is closed and nobody is refused. The old one goes on accepting until `farewell`:
-//! until then a new one that fails or falls silent is forgotten, and nothing has to be taken back but the state file.
+//! until then a new one that fails or falls silent is forgotten, and nothing has to be taken back but the state file. An
+//! old one that keeps everything says so; one that ends without a word has died, and the new one goes on alone.
 //! The state is written by one of them at a time: by the old one before `yours`, by the new one from then on.
 mod gate;
 mod give;
@@ -132,7 +133,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_old_one_that_goes_is_noticed_at_every_step() {
+    async fn an_old_one_that_dies_has_its_heir_once_it_has_offered_everything() {
         for steps in 0..3 {
             let (a, b) = UnixStream::pair().unwrap();
             let things = Things::new(1);
@@ -141,7 +142,6 @@ mod tests {
                 if steps > 0 {
                     let prepared = heir.offer(things.estate()).await.unwrap();
                     if steps > 1 {
-                        // It takes back what it had given: without a farewell nobody is alone.
                         prepared.yours().await.unwrap();
                     }
                 }
@@ -152,9 +152,26 @@ mod tests {
                 taking.started().await
             };
             let ended = broken.await;
-            assert!(matches!(ended, Err(Broken::Gone)), "{steps}: {ended:?}");
+            assert_eq!(ended.is_ok(), steps > 0, "{steps}: {ended:?}");
             dying.await.unwrap();
         }
+    }
+
+    #[tokio::test]
+    async fn an_old_one_that_serves_on_says_so() {
+        let (a, b) = UnixStream::pair().unwrap();
+        let things = Things::new(1);
+        let keeping = tokio::spawn(async move {
+            let heir = Heir::greet(a, None).await.unwrap();
+            heir.offer(things.estate()).await.unwrap().refuse("the disk is full".to_owned()).await;
+        });
+        let (mut taking, _willed) = Taking::with(b).await.unwrap();
+        let ended = taking.ready().await;
+        assert!(
+            matches!(&ended, Err(Broken::Refused(why)) if why == "the disk is full"),
+            "{ended:?}"
+        );
+        keeping.await.unwrap();
     }
 
     #[tokio::test]

@@ -119,7 +119,10 @@ impl Runner {
         };
         let prepared = heir.offer(estate).await?;
         self.core.keep_canaries(self.clock.now());
-        self.state.save(self.core.overrides())?;
+        if let Err(error) = self.state.save(self.core.overrides()) {
+            prepared.refuse(format!("its state cannot be written: {error}")).await;
+            return Err(error.into());
+        }
         Ok(prepared.yours().await?.farewell().await?)
     }
 
