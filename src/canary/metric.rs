@@ -103,6 +103,11 @@ impl Metric {
         }
     }
 
+    /// What it looks for in an answer.
+    pub fn rules(&self) -> Option<&OutputRules> {
+        if let Self::BadOutput(rules) = self { Some(rules) } else { None }
+    }
+
     /// Does it compare amounts with the usual one, rather than count what happened?
     pub fn compares_amounts(&self) -> bool {
         self.quantile().is_some()

@@ -58,14 +58,7 @@ impl CanaryPlan {
 
     /// What an answer's body is looked at for, if any check asks.
     pub fn output_rules(&self) -> Option<&OutputRules> {
-        self.checks.iter().find_map(|check| match &check.metric {
-            Metric::BadOutput(rules) => Some(rules),
-            Metric::Errors
-            | Metric::ClientErrors
-            | Metric::Latency(_)
-            | Metric::FirstByte(_)
-            | Metric::OutputTokens => None,
-        })
+        self.checks.iter().find_map(|check| check.metric.rules())
     }
 }
 

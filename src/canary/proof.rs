@@ -9,6 +9,11 @@ use serde::{Deserialize, Serialize};
 /// The chance of letting a candidate advance that is worse by a step's margin, as the logarithm of 1/0.05.
 const SAFE: f64 = 2.995_732_273_553_991;
 
+/// The part of the capital that is not put on bets at once, and how much of what is left of it each mark puts on: never
+/// less than e^-8 of the whole in the first half hour.
+const RESERVE: f64 = 0.1;
+const RAISE: f64 = 0.01;
+
 /// Readings of an amount on a step, at least: what was never measured has not passed.
 const MIN_READINGS: u64 = 20;
 
@@ -67,7 +72,7 @@ impl Proof {
     pub(super) fn new(check: &Check) -> Self {
         let prior = check.metric.prior();
         Self {
-            harm: Harm::new(prior),
+            harm: Harm::keeping(prior, RESERVE),
             safe: Safe::new(prior),
             block: Block::default(),
             candidate: Count::default(),
@@ -156,6 +161,11 @@ impl Proof {
     pub(super) fn step(&mut self) {
         self.safe.restart();
         self.on_step = 0;
+    }
+
+    /// So many marks have passed.
+    pub(super) fn raise(&mut self, marks: u32) {
+        self.harm.raise(1.0 - (1.0 - RAISE).powi(marks.cast_signed()));
     }
 
     /// The logarithm of what speaks against the candidate.

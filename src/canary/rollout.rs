@@ -286,7 +286,8 @@ impl RollOut {
             return Vec::new();
         }
         let evidence = self.evidence();
-        self.memory.burst.mark(evidence, age);
+        let marks = self.memory.burst.mark(evidence, age);
+        self.memory.proofs.iter_mut().for_each(|proof| proof.raise(marks));
         if self.memory.stage != Stage::Running {
             return Vec::new();
         }

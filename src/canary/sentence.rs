@@ -56,15 +56,10 @@ impl RollOut {
         }
         let (step, steps) = (self.memory.step + 1, self.plan.steps.len());
         let seen = self.seen(self.main_check(), age);
-        let next = match state {
-            State::Passing => format!("It is proven to be no worse, and {}.", self.next(age)),
-            State::Idle
-            | State::Collecting
-            | State::Failing
-            | State::Paused
-            | State::Promoted
-            | State::RolledBack
-            | State::Undecided => format!("Nothing decides yet: {}", self.missing(age)),
+        let next = if state == State::Passing {
+            format!("It is proven to be no worse, and {}.", self.next(age))
+        } else {
+            format!("Nothing decides yet: {}", self.missing(age))
         };
         format!("{candidate} has {share} (step {step} of {steps}): {seen}. {next}{}", self.notes())
     }
@@ -110,16 +105,21 @@ impl RollOut {
     }
 
     fn failing(&self, age: f64) -> String {
-        let kept = if self.memory.share < self.step_share() {
-            format!(
-                "It is kept at {} until it is clear that this was no burst.",
+        let candidate = &self.judged.candidate;
+        if self.evidence() < self.bar() {
+            let seen = self.seen(self.main_check(), age);
+            return format!(
+                "{candidate} failed in a burst: {seen}. It is kept at {} for a while before it goes on.",
                 percent(self.memory.share)
-            )
+            );
+        }
+        let kept = if self.memory.share < self.step_share() {
+            let share = percent(self.memory.share);
+            format!("It is kept at {share} until it is clear that this was no burst.")
         } else {
             "It does not advance until it is clear whether this was a burst.".to_owned()
         };
-        let seen = self.seen_against(age);
-        format!("{} fails: {seen}. {kept}", self.judged.candidate)
+        format!("{candidate} fails: {}. {kept}", self.seen_against(age))
     }
 
     fn paused(&self, age: f64) -> String {
@@ -156,11 +156,16 @@ impl RollOut {
             Ending::RolledBack if self.plan.aa => {
                 format!("{candidate} is no longer compared with itself.{why}")
             }
-            Ending::RolledBack => format!(
-                "{candidate} was rolled back{seen}.{why} {} serve{} all; `evener canary start {model}` tries again.",
-                capital(&self.stable),
-                if self.stable.starts_with("the ") { "" } else { "s" },
-            ),
+            Ending::RolledBack => {
+                // The name of a version stays as it is.
+                let serve = match self.stable.strip_prefix("the ") {
+                    Some(rest) => format!("The {rest} serve all"),
+                    None => format!("{} serves all", self.stable),
+                };
+                format!(
+                    "{candidate} was rolled back{seen}.{why} {serve}; `evener canary start {model}` tries again."
+                )
+            }
         }
     }
 
@@ -235,12 +240,14 @@ impl RollOut {
     fn seen(&self, check: usize, age: f64) -> String {
         let (candidate, stable) = self.memory.proofs[check].counts();
         let metric = &self.plan.checks[check].metric;
-        let counted = |count: Count| {
-            let rate = count.rate().map_or(String::new(), |rate| format!(" ({})", percent(rate)));
-            format!("{} of {}{rate}", grouped(count.hits), grouped(count.requests))
+        let rate = |count: Count| {
+            count.rate().map_or(String::new(), |rate| format!(" ({})", percent(rate)))
         };
+        let of = |count: Count| format!("{} of {}", grouped(count.hits), grouped(count.requests));
         let other = if self.plan.aa { "the other half" } else { &self.stable };
-        let (own, theirs) = (counted(candidate), counted(stable));
+        let own = format!("{} requests", of(candidate));
+        let rated = rate(candidate);
+        let theirs = format!("{}{}", of(stable), rate(stable));
         let from = self.memory.evidence_since.max(self.judged_from().unwrap_or(age));
         let took = span(age - from);
         let times = self.plan.checks[check].at_most.times;
@@ -251,11 +258,11 @@ impl RollOut {
             Metric::Latency(_) | Metric::FirstByte(_) | Metric::OutputTokens => {
                 let name = metric.name();
                 return format!(
-                    "{own} requests above {times} times the {name} of {other}, whose own are above it in {theirs}, in {took}"
+                    "{own} above {times} times the {name} of {other}{rated}, whose own are above it in {theirs}, in {took}"
                 );
             }
         };
-        format!("{what} {own} requests, {other} in {theirs}, in {took}")
+        format!("{what} {own}{rated}, {other} in {theirs}, in {took}")
     }
 }
 
