@@ -1,6 +1,8 @@
 //! What a canary tells of itself in numbers: for the API, the metrics and its sentences.
+use super::plan::Check;
+use super::proof::Proof;
 use super::rollout::{MIN_SAMPLES, RollOut, Stage, State};
-use super::view::CheckView;
+use super::view::{CheckView, loudest};
 use crate::stats::Moment;
 
 impl RollOut {
@@ -68,12 +70,25 @@ impl RollOut {
         -self.plan.false_alarm.ln()
     }
 
+    /// Is it passed over, after requests enough?
+    pub(super) fn is_unread(&self, proof: &Proof, check: &Check) -> bool {
+        self.memory.samples >= MIN_SAMPLES && proof.is_passed_over(check)
+    }
+
+    /// The check that failed it; `None`: none did, an operator or the time on a step ended it.
+    pub fn failed_by(&self) -> Option<&'static str> {
+        let loudest = loudest(&self.memory.proofs, &self.weights).filter(|_| self.memory.failed)?;
+        Some(self.plan.checks[loudest].metric.name())
+    }
+
     /// Every check, in the order of the plan.
     pub fn checks(&self) -> Vec<CheckView> {
         let each = self.memory.proofs.iter().zip(&self.plan.checks).zip(&self.weights);
         each.map(|((proof, check), weight)| {
             let (candidate, stable) = proof.counts();
             let unequal = check.metric.needs_equal_load() && !self.equal_load();
+            let unread = self.is_unread(proof, check);
+            let slow = "not comparable, the candidate is under-provisioned";
             CheckView {
                 metric: check.metric.name(),
                 candidate,
@@ -81,7 +96,7 @@ impl RollOut {
                 log_evidence: proof.harm(),
                 weight: *weight,
                 passes: proof.passes(check),
-                note: unequal.then_some("not comparable, the candidate is under-provisioned"),
+                note: unequal.then_some(slow).or(unread.then_some("no answer can be read")),
             }
         })
         .collect()

@@ -82,10 +82,10 @@ impl RollOut {
 
     /// What a failure leads to.
     pub(super) fn fail(&mut self, now: Moment) -> Vec<Effect> {
+        self.memory.failed = true;
         match self.plan().on_failure {
             OnFailure::Rollback => self.end(Ending::RolledBack, "", now),
             OnFailure::Pause => {
-                self.memory.failed = true;
                 let held = format!("after it failed; it keeps {}", percent(self.memory.share));
                 self.set_stage(Stage::Paused, held);
                 self.announce(Occasion::Paused, now)

@@ -113,6 +113,12 @@ impl Metric {
         self.quantile().is_some()
     }
 
+    /// By how much an amount of the stable side must exceed what is usual. Many answers have the same number of tokens,
+    /// and the usual one is known to 1 % only: equal ones must not fall on either side of it by chance.
+    pub(super) fn tie(&self) -> f64 {
+        if *self == Self::OutputTokens { 1.02 } else { 1.0 }
+    }
+
     /// Does it speak against a candidate only while that one is not overloaded?
     pub(super) fn needs_equal_load(&self) -> bool {
         matches!(self, Self::Latency(_) | Self::FirstByte(_))

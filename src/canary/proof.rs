@@ -114,7 +114,7 @@ impl Proof {
         }
         let allowed = match arm {
             Arm::Candidate => check.at_most.times,
-            Arm::Stable => 1.0,
+            Arm::Stable => check.metric.tie().min(check.at_most.times),
         };
         threshold.map(|threshold| amount > threshold * allowed)
     }
@@ -177,9 +177,17 @@ impl Proof {
         (self.candidate, self.stable)
     }
 
+    /// Is it a check that nobody asked for, and of which no request tells anything?
+    pub(super) fn is_passed_over(&self, check: &Check) -> bool {
+        let none = self.candidate.requests == 0 && self.stable.requests == 0;
+        none && check.metric.rules().is_some_and(|rules| rules.optional)
+    }
+
     /// Is there proof enough on this step that it is no worse? Amounts only veto, but must have been measured.
     pub(super) fn passes(&self, check: &Check) -> bool {
-        if check.metric.compares_amounts() {
+        if self.is_passed_over(check) {
+            true
+        } else if check.metric.compares_amounts() {
             self.on_step >= MIN_READINGS
         } else {
             self.safe.log() >= SAFE
@@ -189,7 +197,7 @@ impl Proof {
     /// How many more requests of the candidate that takes, if it goes on as so far; `None`: no number would do.
     pub(super) fn needs(&self, check: &Check, share: f64) -> Option<f64> {
         let left = SAFE - self.safe.log();
-        if left <= 0.0 {
+        if left <= 0.0 || self.is_passed_over(check) {
             return Some(0.0);
         }
         let margin = margin_of_step(share, self.margin(check));

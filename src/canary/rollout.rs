@@ -147,7 +147,7 @@ pub(super) struct Memory {
     pub(super) usable_since: Option<f64>,
     pub(super) usable: bool,
     pub(super) failing_since: Option<f64>,
-    /// Paused because it failed.
+    /// Paused or rolled back because it failed.
     pub(super) failed: bool,
     pub(super) proofs: Vec<Proof>,
     pub(super) burst: Burst,

@@ -82,6 +82,7 @@ impl RollOut {
             self.memory.samples > 200
                 && proof.on_step == 0
                 && !matches!(check.metric, Metric::Errors)
+                && !proof.is_passed_over(check)
         });
         if let Some((_, check)) = unread {
             return format!("no request has told anything of {} yet.", check.metric.name());
@@ -151,7 +152,8 @@ impl RollOut {
         let why = if why.is_empty() { String::new() } else { format!(" {why}") };
         match ending {
             Ending::Promoted => {
-                format!("{candidate} was promoted{seen}.{why} It serves all of {model}.")
+                let unread = self.unread();
+                format!("{candidate} was promoted{seen}.{why} It serves all of {model}.{unread}")
             }
             Ending::RolledBack if self.plan.aa => {
                 format!("{candidate} is no longer compared with itself.{why}")
@@ -217,7 +219,16 @@ impl RollOut {
         } else {
             " It has no usable replica now: what it misses counts as errors."
         };
-        format!("{slow}{usable}")
+        format!("{slow}{usable}{}", self.unread())
+    }
+
+    fn unread(&self) -> &'static str {
+        let mut each = self.memory.proofs.iter().zip(&self.plan.checks);
+        if each.any(|(proof, check)| self.is_unread(proof, check)) {
+            " No answer can be read (binary or compressed): bad_output is not checked."
+        } else {
+            ""
+        }
     }
 
     fn counted(&self) -> Count {
