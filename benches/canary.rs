@@ -1,9 +1,11 @@
 //! What one request costs a canary: on the data path, and where it is judged.
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use evener::canary::{Arm, CanaryPlan, Judged, Observation, RollOut, World};
+use evener::canary::{Arm, CanaryPlan, Finding, Judged, Observation, RollOut, World};
+use evener::dialect::{Dialect, OutputForm, OutputScan, OutputWish};
 use evener::fleet::Gather;
 use evener::stats::{Clock as _, Moment, MonotonicClock};
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::Duration;
 
 const WORLD: World =
@@ -15,7 +17,7 @@ fn request(n: u64, each: u64) -> Observation {
         arm: if n.is_multiple_of(each) { Arm::Candidate } else { Arm::Stable },
         error: n.is_multiple_of(211),
         client_error: false,
-        bad_output: Some(false),
+        bad_output: Some(Finding::Good),
         latency: Some(took),
         first_byte: Some(took / 2),
         tokens: Some(100),
@@ -78,5 +80,37 @@ fn observe(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, data_path, observe);
+/// The data path, within its budget: looks at a chat answer of 1 KB, and at one of 100 tokens as a stream.
+fn look(c: &mut Criterion) {
+    let wish =
+        OutputWish { empty: true, json_invalid: true, truncated: true, ..OutputWish::default() };
+    let wish = Arc::new(wish);
+    let text = "the quick brown fox ".repeat(40);
+    let body = format!(
+        r#"{{"id":"chatcmpl-1","object":"chat.completion","created":1,"model":"m","choices":[{{"index":0,"message":{{"role":"assistant","content":"{text}"}},"finish_reason":"stop"}}],"usage":{{"completion_tokens":200}}}}"#
+    );
+    let event = r#"data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"content":" fox"},"finish_reason":null}]}"#;
+    let event = format!("{event}\n\n");
+    let mut group = c.benchmark_group("canary/look");
+    group.bench_function("json of 1 KB", |b| {
+        b.iter(|| {
+            let mut scan = OutputScan::new(Dialect::OpenAi, OutputForm::Json, Arc::clone(&wish));
+            scan.chunk(black_box(body.as_bytes()));
+            scan.finish(true)
+        });
+    });
+    group.bench_function("stream of 100 events", |b| {
+        b.iter(|| {
+            let mut scan = OutputScan::new(Dialect::OpenAi, OutputForm::Events, Arc::clone(&wish));
+            for _ in 0..100 {
+                scan.chunk(black_box(event.as_bytes()));
+            }
+            scan.chunk(b"data: [DONE]\n\n");
+            scan.finish(true)
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, data_path, look, observe);
 criterion_main!(benches);

@@ -38,7 +38,13 @@ impl RollOut {
         let mut most = MIN_SAMPLES.saturating_sub(self.memory.samples);
         for (proof, check) in self.memory.proofs.iter().zip(&self.plan.checks) {
             if !check.metric.compares_amounts() {
-                most = most.max(proof.needs(check, self.memory.share)?.ceil() as u64);
+                // Not every request tells something.
+                let each = match proof.on_step {
+                    0 => 1.0,
+                    told => self.memory.samples as f64 / told as f64,
+                };
+                let needs = proof.needs(check, self.memory.share)? * each.max(1.0);
+                most = most.max(needs.ceil() as u64);
             }
         }
         Some(most)

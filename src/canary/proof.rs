@@ -1,6 +1,6 @@
 //! What one check knows: counts of both sides, and what they prove.
 use super::evidence::{Block, Harm, Safe, margin_of_step};
-use super::metric::{Arm, Observation, Reading};
+use super::metric::{Arm, Finding, Observation, Reading};
 use super::plan::Check;
 use super::sketch::Sketch;
 use super::view::Count;
@@ -25,6 +25,8 @@ pub(super) struct Proof {
     block: Block,
     candidate: Count,
     stable: Count,
+    /// The candidate's bad answers, as [`Finding::BAD`] names them.
+    flaws: [u64; Finding::BAD.len()],
     /// Readings of the candidate on this step, compared or not.
     pub(super) on_step: u64,
     /// For amounts: what is usual on the stable side.
@@ -77,6 +79,7 @@ impl Proof {
             block: Block::default(),
             candidate: Count::default(),
             stable: Count::default(),
+            flaws: Default::default(),
             on_step: 0,
             usual: check.metric.compares_amounts().then(Usual::default),
         }
@@ -87,6 +90,11 @@ impl Proof {
         let Some(reading) = check.metric.read(seen) else { return };
         if arm == Arm::Candidate {
             self.on_step += 1;
+            let found = seen.bad_output.filter(|_| check.metric.rules().is_some());
+            let flaw = Finding::BAD.iter().position(|bad| Some(*bad) == found);
+            if let Some(flaw) = flaw {
+                self.flaws[flaw] += 1;
+            }
         }
         if let Some(hit) = self.hit(check, reading, arm, at) {
             self.count(check, hit, arm, at.share);
@@ -175,6 +183,11 @@ impl Proof {
 
     pub(super) fn counts(&self) -> (Count, Count) {
         (self.candidate, self.stable)
+    }
+
+    /// What was wrong with the candidate's answers, and how often.
+    pub(super) fn flaws(&self) -> impl Iterator<Item = (Finding, u64)> {
+        Finding::BAD.into_iter().zip(self.flaws).filter(|(_, count)| *count > 0)
     }
 
     /// Is it a check that nobody asked for, and of which no request tells anything?

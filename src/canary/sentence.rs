@@ -1,5 +1,5 @@
 //! What a canary says of itself: where it stands, what was seen, how sure that is, and what happens next.
-use super::metric::Metric;
+use super::metric::{Finding, Metric};
 use super::rollout::{Ending, RollOut, State};
 use super::view::{Count, loudest};
 use super::words::{chance, grouped, percent, some, span};
@@ -257,7 +257,12 @@ impl RollOut {
         let of = |count: Count| format!("{} of {}", grouped(count.hits), grouped(count.requests));
         let other = if self.plan.aa { "the other half" } else { &self.stable };
         let own = format!("{} requests", of(candidate));
-        let rated = rate(candidate);
+        let rated = match (rate(candidate), flaw_words(self.memory.proofs[check].flaws())) {
+            (rated, None) => rated,
+            (_, Some(flaws)) => {
+                format!(" ({}: {flaws})", percent(candidate.rate().unwrap_or_default()))
+            }
+        };
         let theirs = format!("{}{}", of(stable), rate(stable));
         let from = self.memory.evidence_since.max(self.judged_from().unwrap_or(age));
         let took = span(age - from);
@@ -275,6 +280,12 @@ impl RollOut {
         };
         format!("{what} {own}{rated}, {other} in {theirs}, in {took}")
     }
+}
+
+fn flaw_words(flaws: impl Iterator<Item = (Finding, u64)>) -> Option<String> {
+    let words: Vec<String> =
+        flaws.map(|(found, count)| format!("{} {}", grouped(count), found.words())).collect();
+    (!words.is_empty()).then(|| words.join(", "))
 }
 
 fn capital(text: &str) -> String {

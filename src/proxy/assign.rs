@@ -1,8 +1,8 @@
 //! What a canary learns of a request: its side, and how its first attempt ended.
 use super::exchange::Exchange;
 use super::pick::Wish;
-use crate::canary::{Arm, Observation};
-use crate::dialect::Output;
+use crate::canary::{Arm, Finding, Observation};
+use crate::dialect::{Output, OutputProblem};
 use crate::health::{Class, Outcome};
 use crate::table::{Model, Version};
 
@@ -42,12 +42,23 @@ impl Exchange<'_> {
         let output = output.filter(|output| good && output.judged);
         model.state.seen.add(Observation {
             client_error,
-            bad_output: output.map(|output| output.problem.is_some()),
+            bad_output: output.map(finding),
             tokens: output.and_then(|output| output.tokens),
             latency: good.then_some(outcome.latency),
             first_byte: outcome.first_byte.filter(|_| good),
             ..observation(arm, error)
         });
+    }
+}
+
+fn finding(output: Output) -> Finding {
+    match output.problem {
+        None => Finding::Good,
+        Some(OutputProblem::Truncated) => Finding::Truncated,
+        Some(OutputProblem::Empty) => Finding::Empty,
+        Some(OutputProblem::JsonInvalid) => Finding::JsonInvalid,
+        Some(OutputProblem::Unexpected) => Finding::Unexpected,
+        Some(OutputProblem::Matches) => Finding::Matches,
     }
 }
 

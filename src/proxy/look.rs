@@ -1,8 +1,11 @@
 //! Looks at an answer as it passes, for a canary: after each chunk left for the client, and within a part of the thread's
 //! time. Nothing is held up for it, and what there is no time for is not looked at.
 use super::exchange::Exchange;
+use super::forward::rewritten_target;
+use super::placed::Placed;
+use super::request::origin_form;
 use super::shared::Proxy;
-use crate::dialect::{Output, OutputBudget, OutputForm, OutputScan, Reserved};
+use crate::dialect::{Dialect, Output, OutputBudget, OutputForm, OutputScan, Reserved, read_path};
 use crate::stats::Moment;
 use http::{Method, StatusCode, header};
 use pingora_http::ResponseHeader;
@@ -29,6 +32,16 @@ pub(super) struct Look {
 }
 
 impl Exchange<'_> {
+    /// The dialect in which a replica is asked.
+    pub(super) fn asked_in(&self, placed: &Placed<'_>) -> Dialect {
+        let rewritten = placed.route.and_then(|route| route.rewrite_path.as_deref());
+        let (Some(path), true) = (rewritten, self.arm.is_some()) else { return self.dialect };
+        let pattern = placed.route.and_then(|route| route.path.as_ref());
+        let target = rewritten_target(path, origin_form(self.session.req_header()), pattern);
+        let path = target.split('?').next().unwrap_or_default();
+        read_path(path).map_or(self.dialect, |facts| facts.dialect)
+    }
+
     /// Begins to look at an answer of a good status, where a canary learns from this attempt and its checks ask for it.
     pub(super) fn look(&self, head: &ResponseHeader) -> Option<Box<Look>> {
         let model = self.record.model.as_ref().filter(|_| self.arm.is_some())?;
@@ -52,7 +65,7 @@ impl Exchange<'_> {
         })?;
         Some(Box::new(Look {
             proxy: Arc::clone(self.proxy),
-            scan: Some(OutputScan::new(self.dialect, form, Arc::clone(wish))),
+            scan: Some(OutputScan::new(self.answers_in, form, Arc::clone(wish))),
             reserved: Some(reserved),
             spent: Duration::ZERO,
         }))

@@ -1,10 +1,13 @@
 //! Canaries that look into answers: those that say nothing, are broken or end early are found, and streams pass untouched.
-use crate::canary::{asking, until_state};
-use crate::client::{Request, send};
-use crate::site::Site;
+use crate::canary::{asking, canary, until_state};
+use crate::client::{Client, Request, send};
+use crate::site::{Site, eventually};
+use crate::streaming::{SSE, chunk, on_command};
 use crate::upstream::{Mock, Upstream};
 use evener::mock::Knobs;
+use http_body_util::BodyExt as _;
 use serde_json::Value;
+use std::time::Duration;
 
 const CHAT: &str = "/v1/chat/completions";
 const WHOLE: &str = r#"{"model":"m","messages":[]}"#;
@@ -48,7 +51,7 @@ async fn a_candidate_that_says_nothing_is_rolled_back_by_the_default_checks() {
         let done = rolled_back(&v1.url(), &v2.url(), "hold: 1h", CHAT, body).await;
         let sentence = done["sentence"].as_str().unwrap();
         assert!(sentence.contains("v2 was rolled back: bad output in "), "{sentence}");
-        assert!(sentence.contains("(100 %), v1 in 0 of "), "{sentence}");
+        assert!(sentence.contains(" empty), v1 in 0 of "), "{sentence}");
         let check = &done["checks"][2];
         assert_eq!((&check["metric"], &check["stable_hits"]), (&"bad_output".into(), &0.into()));
         assert_eq!(check["candidate_hits"], check["candidate_requests"]);
@@ -61,12 +64,15 @@ async fn broken_json_and_streams_without_an_end_are_bad_output() {
     let broken = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 12\r\n\r\n{\"choices\":[";
     let endless = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n\
                    28\r\ndata: {\"choices\":[{\"delta\":{\"content\":\"x\r\n7\r\n\"}}]}\n\n\r\n0\r\n\r\n";
-    for (answer, rule, body) in [(broken, "json_invalid", WHOLE), (endless, "truncated", STREAM)] {
+    for (answer, rule, body, said) in [
+        (broken, "json_invalid", WHOLE, " with broken JSON), v1 in 0 of "),
+        (endless, "truncated", STREAM, " truncated), v1 in 0 of "),
+    ] {
         let v1 = Mock::version("v1").await;
         let v2 = Upstream::answering(answer).await;
         let checks = format!("hold: 1h, checks: [{{metric: bad_output, when: {{{rule}: true}}}}]");
         let done = rolled_back(&v1.url(), &v2.url(), &checks, CHAT, body).await;
-        assert!(done["sentence"].as_str().unwrap().contains("bad output in "), "{done}");
+        assert!(done["sentence"].as_str().unwrap().contains(said), "{done}");
     }
 }
 
@@ -99,6 +105,22 @@ async fn answers_much_longer_than_the_others_speak_against_it() {
     assert!(sentence.contains("above 2 times the output_tokens of v1"), "{sentence}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rewritten_path_is_answered_in_the_dialect_of_its_replica() {
+    let hollow = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 31\r\n\r\n\
+                  {\"model_name\":\"m\",\"outputs\":[]}";
+    let (v1, v2) = (Mock::version("v1").await, Upstream::answering(hollow).await);
+    let text = models(&v1.url(), &v2.url(), "hold: 1h, checks: [{metric: bad_output}]");
+    let routes =
+        "routes: [{match: {path: /score}, model: m, rewrite: {path: /v2/models/m/infer}}]\n";
+    let site = Site::start(routes.to_owned() + &text).await;
+    let inputs = r#"{"inputs":[{"name":"x","datatype":"FP32","shape":[1],"data":[1]}]}"#;
+    let running = asking(&site, "/score", inputs);
+    let done = until_state(&site, "rolled_back").await;
+    drop(running);
+    assert!(done["sentence"].as_str().unwrap().contains(" empty), v1 in 0 of "), "{done}");
+}
+
 /// A canary must not wait for ever for what cannot be had, nor promote in silence.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_that_nobody_can_read_are_passed_over_aloud() {
@@ -112,4 +134,39 @@ async fn answers_that_nobody_can_read_are_passed_over_aloud() {
     let sentence = done["sentence"].as_str().unwrap();
     assert!(sentence.contains("No answer can be read"), "{sentence}");
     assert_eq!(done["checks"][2]["note"], "no answer can be read", "{done}");
+}
+
+#[tokio::test]
+async fn an_event_that_is_looked_at_is_seen_before_the_next_is_sent() {
+    let (upstream, say) = on_command().await;
+    let site = Site::start(models(&upstream.url(), &upstream.url(), "hold: 1h")).await;
+    // Looks are by the second.
+    eventually("the canary judges", async || {
+        let sentence = canary(&site).await["sentence"].as_str().unwrap().to_owned();
+        (!sentence.contains("no usable replica")).then_some(())
+    })
+    .await;
+    let mut client = Client::connect(site.address, false).await.unwrap();
+    let event = |text: &str| {
+        chunk(&format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"{text}\"}}}}]}}\n\n"))
+    };
+    say.send(format!("{SSE}{}", event("0"))).unwrap();
+    let mut body = client.begin(Request::post(CHAT, STREAM)).await.unwrap().into_body();
+    for i in 1..5 {
+        let frame = tokio::time::timeout(Duration::from_secs(5), body.frame());
+        let frame = frame.await.expect("the event comes alone").unwrap().unwrap();
+        let seen = frame.into_data().unwrap();
+        assert!(seen.ends_with(b"}]}\n\n") && seen.starts_with(b"data: "), "{seen:?}");
+        say.send(event(&i.to_string())).unwrap();
+    }
+    say.send("0\r\n\r\n".to_owned()).unwrap();
+    body.collect().await.unwrap();
+    let seen = eventually("its end was judged", async || {
+        let checks = canary(&site).await["checks"].clone();
+        let of = |side: &str| checks[2][format!("{side}_requests")].as_u64().unwrap();
+        (of("candidate") + of("stable") == 1).then_some(checks)
+    })
+    .await;
+    let hits = |side: &str| seen[2][format!("{side}_hits")].as_u64().unwrap();
+    assert_eq!(hits("candidate") + hits("stable"), 1, "it had no end: {seen}");
 }
