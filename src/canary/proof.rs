@@ -198,9 +198,7 @@ impl Proof {
 
     /// Is there proof enough on this step that it is no worse? Amounts only veto, but must have been measured.
     pub(super) fn passes(&self, check: &Check) -> bool {
-        if self.is_passed_over(check) {
-            true
-        } else if check.metric.compares_amounts() {
+        if check.metric.compares_amounts() {
             self.on_step >= MIN_READINGS
         } else {
             self.safe.log() >= SAFE

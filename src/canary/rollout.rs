@@ -381,12 +381,6 @@ impl RollOut {
         effects
     }
 
-    /// Is every check proven on this step?
-    pub(super) fn is_safe(&self) -> bool {
-        let mut each = self.memory.proofs.iter().zip(&self.plan.checks);
-        self.memory.samples >= MIN_SAMPLES && each.all(|(proof, check)| proof.passes(check))
-    }
-
     /// The logarithm of all the evidence: a mean of e-processes is one, too.
     pub fn evidence(&self) -> f64 {
         let each = self.memory.proofs.iter().zip(&self.weights);
