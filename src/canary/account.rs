@@ -1,6 +1,8 @@
 //! What a canary tells of itself in numbers: for the API, the metrics and its sentences.
+use super::plan::Check;
+use super::proof::Proof;
 use super::rollout::{MIN_SAMPLES, RollOut, Stage, State};
-use super::view::CheckView;
+use super::view::{CheckView, loudest};
 use crate::stats::Moment;
 
 impl RollOut {
@@ -36,7 +38,13 @@ impl RollOut {
         let mut most = MIN_SAMPLES.saturating_sub(self.memory.samples);
         for (proof, check) in self.memory.proofs.iter().zip(&self.plan.checks) {
             if !check.metric.compares_amounts() {
-                most = most.max(proof.needs(check, self.memory.share)?.ceil() as u64);
+                // Not every request tells something.
+                let each = match proof.on_step {
+                    0 => 1.0,
+                    told => self.memory.samples as f64 / told as f64,
+                };
+                let needs = proof.needs(check, self.memory.share)? * each.max(1.0);
+                most = most.max(needs.ceil() as u64);
             }
         }
         Some(most)
@@ -68,22 +76,137 @@ impl RollOut {
         -self.plan.false_alarm.ln()
     }
 
+    /// Is every check proven on this step?
+    pub(super) fn is_safe(&self) -> bool {
+        let mut each = self.memory.proofs.iter().zip(&self.plan.checks);
+        self.memory.samples >= MIN_SAMPLES
+            && each.all(|(proof, check)| proof.passes(check) || proof.is_passed_over(check))
+    }
+
+    /// Is it passed over, after requests enough?
+    pub(super) fn is_unread(&self, proof: &Proof, check: &Check) -> bool {
+        self.memory.samples >= MIN_SAMPLES && proof.is_passed_over(check)
+    }
+
+    /// The check that failed it; `None`: none did, an operator or the time on a step ended it.
+    pub fn failed_by(&self) -> Option<&'static str> {
+        let loudest = loudest(&self.memory.proofs, &self.weights).filter(|_| self.memory.failed)?;
+        Some(self.plan.checks[loudest].metric.name())
+    }
+
     /// Every check, in the order of the plan.
     pub fn checks(&self) -> Vec<CheckView> {
         let each = self.memory.proofs.iter().zip(&self.plan.checks).zip(&self.weights);
         each.map(|((proof, check), weight)| {
             let (candidate, stable) = proof.counts();
             let unequal = check.metric.needs_equal_load() && !self.equal_load();
+            let unread = self.is_unread(proof, check);
+            let slow = "not comparable, the candidate is under-provisioned";
             CheckView {
                 metric: check.metric.name(),
                 candidate,
                 stable,
                 log_evidence: proof.harm(),
                 weight: *weight,
-                passes: proof.passes(check),
-                note: unequal.then_some("not comparable, the candidate is under-provisioned"),
+                passes: proof.passes(check) || unread,
+                note: unequal.then_some(slow).or(unread.then_some("no answer can be read")),
             }
         })
         .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::canary::{Arm, CanaryPlan, Check, Finding, Judged, Metric, Observation, World};
+    use std::time::Duration;
+
+    const WORLD: World = World {
+        candidate_usable: true,
+        candidate_load_per_weight: 0.5,
+        stable_load_per_weight: 0.5,
+    };
+
+    /// A canary with this last check after 300 requests of each side.
+    fn after(last: Check, told: impl Fn(u32, Arm) -> (Option<Finding>, Option<u32>)) -> RollOut {
+        let mut checks = Check::usual();
+        checks[2] = last;
+        let plan = CanaryPlan {
+            candidate: "v2".into(),
+            warmup: Duration::ZERO,
+            checks,
+            ..CanaryPlan::default()
+        };
+        let judged = Judged { model: "m".into(), candidate: "v2".into(), upstream_model: None };
+        let (mut canary, _) = RollOut::begin(plan, judged, "v1".into(), 0.5, Moment::ZERO);
+        canary.tick(&WORLD, Moment::ZERO);
+        for n in 0..300 {
+            for arm in [Arm::Candidate, Arm::Stable] {
+                let (bad_output, tokens) = told(n, arm);
+                let first_byte = Some(Duration::from_millis(50));
+                let (error, client_error, latency) = (false, false, None);
+                let seen = Observation {
+                    arm,
+                    error,
+                    client_error,
+                    bad_output,
+                    latency,
+                    first_byte,
+                    tokens,
+                };
+                canary.observe(&seen, Moment::ZERO);
+            }
+        }
+        canary
+    }
+
+    fn bad_output(optional: bool) -> Check {
+        let mut check = Check::usual().swap_remove(2);
+        if let Metric::BadOutput(rules) = &mut check.metric {
+            rules.optional = optional;
+        }
+        check
+    }
+
+    #[test]
+    fn a_usual_check_that_nothing_can_be_told_of_is_passed_over_aloud() {
+        let canary = after(bad_output(true), |_, _| (None, None));
+        let check = &canary.checks()[2];
+        assert_eq!((check.passes, check.note), (true, Some("no answer can be read")));
+        assert!(canary.sentence(Moment::ZERO).ends_with("bad_output is not checked."));
+    }
+
+    #[test]
+    fn a_check_that_was_asked_for_or_that_one_side_tells_of_is_waited_for() {
+        let canary = after(bad_output(false), |_, _| (None, None));
+        assert!(!canary.checks()[2].passes && !canary.is_safe());
+        let canary =
+            after(bad_output(true), |_, arm| ((arm == Arm::Stable).then_some(Finding::Good), None));
+        assert!(!canary.checks()[2].passes && !canary.is_safe());
+    }
+
+    #[test]
+    fn what_only_some_requests_tell_takes_more_of_them() {
+        let tells =
+            |each: u32| move |n: u32, _| (n.is_multiple_of(each).then_some(Finding::Good), None);
+        let needs = |each| after(bad_output(true), tells(each)).needs_requests().unwrap();
+        assert!(needs(10) > needs(1) + 500, "{} {}", needs(10), needs(1));
+    }
+
+    #[test]
+    fn answers_of_the_usual_length_are_longer_on_neither_side() {
+        let tokens = || Check { metric: Metric::OutputTokens, ..Check::usual().swap_remove(1) };
+        let hits = |canary: &RollOut| {
+            let check = &canary.checks()[2];
+            (check.candidate.hits, check.stable.hits)
+        };
+        for length in 1..300 {
+            let canary = after(tokens(), |_, _| (None, Some(length)));
+            assert_eq!(hits(&canary), (0, 0), "{length} tokens");
+        }
+        let longer = |_, arm| (None, Some(if arm == Arm::Candidate { 40 } else { 16 }));
+        let canary = after(tokens(), longer);
+        assert!(hits(&canary).0 > 200 && canary.checks()[2].log_evidence > 20.0);
     }
 }

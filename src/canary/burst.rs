@@ -17,8 +17,9 @@ pub(super) struct Burst {
 }
 
 impl Burst {
-    /// Takes note of the evidence at `age`.
-    pub(super) fn mark(&mut self, evidence: f64, age: f64) {
+    /// Takes note of the evidence at `age`. Returns how many marks were passed.
+    pub(super) fn mark(&mut self, evidence: f64, age: f64) -> u32 {
+        let before = self.marks;
         while age >= f64::from(self.marks + 1) * MARK {
             if self.marks >= 1 {
                 self.best = self.best.max(evidence - self.before);
@@ -26,6 +27,7 @@ impl Burst {
             (self.before, self.last) = (self.last, evidence);
             self.marks += 1;
         }
+        self.marks - before
     }
 
     /// What is left of the evidence without its best window; the running one counts, too.

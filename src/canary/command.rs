@@ -43,14 +43,8 @@ impl RollOut {
                 return Err(format!("no canary of {model} is running; {how}"));
             }
             Stage::Promoted | Stage::RolledBack => {
-                let how = match self.stage() {
-                    Stage::Promoted => "was promoted",
-                    Stage::Idle
-                    | Stage::Running
-                    | Stage::Paused
-                    | Stage::Undecided
-                    | Stage::RolledBack => "was rolled back",
-                };
+                let promoted = self.stage() == Stage::Promoted;
+                let how = if promoted { "was promoted" } else { "was rolled back" };
                 let again = format!("`evener canary start {model}` begins anew");
                 return Err(format!("{candidate} {how} already; {again}"));
             }
@@ -88,10 +82,10 @@ impl RollOut {
 
     /// What a failure leads to.
     pub(super) fn fail(&mut self, now: Moment) -> Vec<Effect> {
+        self.memory.failed = true;
         match self.plan().on_failure {
             OnFailure::Rollback => self.end(Ending::RolledBack, "", now),
             OnFailure::Pause => {
-                self.memory.failed = true;
                 let held = format!("after it failed; it keeps {}", percent(self.memory.share));
                 self.set_stage(Stage::Paused, held);
                 self.announce(Occasion::Paused, now)

@@ -46,7 +46,8 @@ impl Block {
         let (tc, tb) = bet;
         let (mut low, mut high) = (low, high);
         // With a margin of 0 it is this mean.
-        let mut p = ((nb * tb + nc * (tc - margin)) / (nb + nc)).clamp(low, high);
+        let mean = (nb * tb + nc * (tc - margin)) / (nb + nc);
+        let mut p = if mean > low && mean < high { mean } else { f64::midpoint(low, high) };
         for _ in 0..60 {
             let (vb, q) = (p * (1.0 - p), p + margin);
             let vc = q * (1.0 - q);
@@ -63,7 +64,7 @@ impl Block {
                 if newton > low && newton < high { newton } else { f64::midpoint(low, high) };
             let moved = (next - p).abs();
             p = next;
-            if moved <= 1e-10 * p {
+            if moved <= 1e-9 * p {
                 break;
             }
         }
@@ -76,6 +77,8 @@ impl Block {
 pub struct Harm {
     /// The logarithm of each bet's stake.
     stakes: [f64; 8],
+    /// The part of the capital that is on no bet yet.
+    reserve: f64,
     /// Of the stable side, with what was expected before.
     hits: f64,
     requests: f64,
@@ -84,7 +87,25 @@ pub struct Harm {
 impl Harm {
     /// `expected`: the rate before anything was seen.
     pub fn new(expected: f64) -> Self {
-        Self { stakes: [0.0; 8], hits: expected * PRIOR, requests: PRIOR }
+        Self { stakes: [0.0; 8], reserve: 0.0, hits: expected * PRIOR, requests: PRIOR }
+    }
+
+    /// Keeps a part of the capital back, to be put on later: a candidate that was good for long has won nearly all that
+    /// was betted against it, and its death would take as long to prove as that conduct lasted.
+    pub fn keeping(expected: f64, reserve: f64) -> Self {
+        Self { stakes: [(1.0 - reserve).ln(); 8], reserve, ..Self::new(expected) }
+    }
+
+    /// Puts a part of the reserve on all bets alike. The capital stays the same, so this proves nothing by itself; it
+    /// must not depend on a block that is not added yet.
+    pub fn raise(&mut self, part: f64) {
+        let put = self.reserve * part;
+        if put > 0.0 {
+            self.reserve -= put;
+            for stake in &mut self.stakes {
+                *stake = log_sum(&[*stake, put.ln()]);
+            }
+        }
     }
 
     /// The stable side's rate so far.
@@ -94,8 +115,8 @@ impl Harm {
 
     /// Takes in a block. The bets come from earlier ones only; the block is learned from afterwards.
     pub fn add(&mut self, block: &Block, margin: f64) {
-        let margin = margin.min(MOST - 2.0 * LEAST);
-        let tb = self.usual().clamp(LEAST, (MOST - margin - LEAST).max(LEAST));
+        let margin = margin.clamp(0.0, 0.99);
+        let tb = self.usual().clamp(LEAST, MOST - margin - LEAST);
         for (stake, effect) in self.stakes.iter_mut().zip(EFFECTS) {
             let tc = (tb + margin + (1.0 - tb - margin) * effect).min(MOST);
             let p = block.nearest((tc, tb), margin, tb, (tc - margin).max(tb));
@@ -105,9 +126,10 @@ impl Harm {
         self.requests += block.stable;
     }
 
-    /// The logarithm of the mean stake.
+    /// The logarithm of the capital: the mean stake and the reserve.
     pub fn log(&self) -> f64 {
-        log_sum(&self.stakes) - (EFFECTS.len() as f64).ln()
+        let stakes = log_sum(&self.stakes) - (EFFECTS.len() as f64).ln();
+        log_sum(&[stakes, self.reserve.ln()])
     }
 
     pub fn stakes(&self) -> &[f64; 8] {
@@ -245,6 +267,27 @@ mod tests {
         for (found, golden) in harm.stakes().iter().zip(golden) {
             near(*found, golden);
         }
+    }
+
+    #[test]
+    fn a_reserve_keeps_long_good_conduct_from_hiding_a_death() {
+        let death = |mut harm: Harm| {
+            for n in 0..5000 {
+                harm.add(&Block::new(0.0, 1.0, f64::from(u8::from(n % 20 == 0)), 9.0), 0.005);
+                let before = harm.log();
+                if n % 15 == 0 {
+                    harm.raise(0.01);
+                }
+                assert!((harm.log() - before).abs() < 1e-9, "what is put on was there before");
+            }
+            let failed = Block::new(1.0, 1.0, 0.0, 9.0);
+            (1..1000).find(|_| {
+                harm.add(&failed, 0.005);
+                harm.log() > 100_f64.ln()
+            })
+        };
+        assert_eq!(death(Harm::keeping(0.01, 0.1)), Some(7));
+        assert!(death(Harm::new(0.01)) > Some(30));
     }
 
     #[test]

@@ -18,10 +18,41 @@ pub struct Observation {
     pub error: bool,
     pub client_error: bool,
     /// `None`: not looked at.
-    pub bad_output: Option<bool>,
+    pub bad_output: Option<Finding>,
     pub latency: Option<Duration>,
     pub first_byte: Option<Duration>,
     pub tokens: Option<u32>,
+}
+
+/// What a look at an answer found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Finding {
+    Good,
+    Truncated,
+    Empty,
+    JsonInvalid,
+    /// A JSON pointer does not lead to what it should.
+    Unexpected,
+    /// Its text has in it what it must not.
+    Matches,
+}
+
+impl Finding {
+    /// The bad ones, in the order of their counts.
+    pub(super) const BAD: [Self; 5] =
+        [Self::Truncated, Self::Empty, Self::JsonInvalid, Self::Unexpected, Self::Matches];
+
+    /// In sentences: "3 empty".
+    pub(super) const fn words(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Truncated => "truncated",
+            Self::Empty => "empty",
+            Self::JsonInvalid => "with broken JSON",
+            Self::Unexpected => "with unexpected JSON",
+            Self::Matches => "with the pattern",
+        }
+    }
 }
 
 /// What a check looks at.
@@ -103,9 +134,20 @@ impl Metric {
         }
     }
 
+    /// What it looks for in an answer.
+    pub fn rules(&self) -> Option<&OutputRules> {
+        if let Self::BadOutput(rules) = self { Some(rules) } else { None }
+    }
+
     /// Does it compare amounts with the usual one, rather than count what happened?
     pub fn compares_amounts(&self) -> bool {
         self.quantile().is_some()
+    }
+
+    /// By how much an amount of the stable side must exceed what is usual. Many answers have the same number of tokens,
+    /// and the usual one is known to 1 % only: equal ones must not fall on either side of it by chance.
+    pub(super) fn tie(&self) -> f64 {
+        if *self == Self::OutputTokens { 1.02 } else { 1.0 }
     }
 
     /// Does it speak against a candidate only while that one is not overloaded?
@@ -131,7 +173,7 @@ impl Metric {
         match self {
             Self::Errors => None,
             Self::ClientErrors => Some(Reading::Hit(seen.client_error)),
-            Self::BadOutput(_) => seen.bad_output.map(Reading::Hit),
+            Self::BadOutput(_) => seen.bad_output.map(|found| Reading::Hit(found != Finding::Good)),
             Self::Latency(_) => seen.latency.map(seconds),
             Self::FirstByte(_) => seen.first_byte.map(seconds),
             Self::OutputTokens => seen.tokens.map(|n| Reading::Amount(f64::from(n))),

@@ -19,7 +19,7 @@ mod words;
 
 pub use command::{By, Command};
 pub use evidence::{Block, Harm, Safe, margin_of_step};
-pub use metric::{Arm, Metric, Observation};
+pub use metric::{Arm, Finding, Metric, Observation};
 pub use plan::{
     CanaryPlan, Check, DoWhenUndecided, Judged, Margin, Notify, OnFailure, OnUndecided,
     OutputRules, Start,

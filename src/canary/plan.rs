@@ -56,16 +56,15 @@ impl CanaryPlan {
         Self { notify: None, ..self.clone() }
     }
 
+    /// Does a check look into answers?
+    pub fn reads_answers(&self) -> bool {
+        let reads = |metric: &Metric| matches!(metric, Metric::BadOutput(_) | Metric::OutputTokens);
+        self.checks.iter().any(|check| reads(&check.metric))
+    }
+
     /// What an answer's body is looked at for, if any check asks.
     pub fn output_rules(&self) -> Option<&OutputRules> {
-        self.checks.iter().find_map(|check| match &check.metric {
-            Metric::BadOutput(rules) => Some(rules),
-            Metric::Errors
-            | Metric::ClientErrors
-            | Metric::Latency(_)
-            | Metric::FirstByte(_)
-            | Metric::OutputTokens => None,
-        })
+        self.checks.iter().find_map(|check| check.metric.rules())
     }
 }
 
@@ -106,7 +105,7 @@ pub struct Check {
 impl Check {
     /// What is checked where the file names no checks.
     pub fn usual() -> Vec<Self> {
-        let rules = OutputRules::usual();
+        let rules = OutputRules { optional: true, ..OutputRules::usual() };
         vec![
             Self { metric: Metric::Errors, at_most: Margin { points: 0.005, times: 1.5 } },
             Self { metric: Metric::FirstByte(95), at_most: Margin { points: 0.0, times: 1.1 } },
@@ -133,6 +132,7 @@ impl Margin {
 
 /// What makes an answer bad; any rule that is met.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "independent rules, not states")]
 pub struct OutputRules {
     /// Nothing was said.
     pub empty: bool,
@@ -144,11 +144,13 @@ pub struct OutputRules {
     pub matches: Option<String>,
     /// A pointer into the answer, with the value that is expected there.
     pub json: Vec<(String, String)>,
+    /// Of the usual checks: passed over while no answer of either side can be read. One that was asked for is waited for.
+    pub optional: bool,
 }
 
 impl OutputRules {
     pub fn usual() -> Self {
-        Self { empty: true, json_invalid: true, truncated: true, matches: None, json: Vec::new() }
+        Self { empty: true, json_invalid: true, truncated: true, ..Self::default() }
     }
 
     pub fn is_empty(&self) -> bool {

@@ -1,6 +1,6 @@
 //! What one check knows: counts of both sides, and what they prove.
 use super::evidence::{Block, Harm, Safe, margin_of_step};
-use super::metric::{Arm, Observation, Reading};
+use super::metric::{Arm, Finding, Observation, Reading};
 use super::plan::Check;
 use super::sketch::Sketch;
 use super::view::Count;
@@ -8,6 +8,11 @@ use serde::{Deserialize, Serialize};
 
 /// The chance of letting a candidate advance that is worse by a step's margin, as the logarithm of 1/0.05.
 const SAFE: f64 = 2.995_732_273_553_991;
+
+/// The part of the capital that is not put on bets at once, and how much of what is left of it each mark puts on: never
+/// less than e^-8 of the whole in the first half hour.
+const RESERVE: f64 = 0.1;
+const RAISE: f64 = 0.01;
 
 /// Readings of an amount on a step, at least: what was never measured has not passed.
 const MIN_READINGS: u64 = 20;
@@ -20,6 +25,8 @@ pub(super) struct Proof {
     block: Block,
     candidate: Count,
     stable: Count,
+    /// The candidate's bad answers, as [`Finding::BAD`] names them.
+    flaws: [u64; Finding::BAD.len()],
     /// Readings of the candidate on this step, compared or not.
     pub(super) on_step: u64,
     /// For amounts: what is usual on the stable side.
@@ -67,11 +74,12 @@ impl Proof {
     pub(super) fn new(check: &Check) -> Self {
         let prior = check.metric.prior();
         Self {
-            harm: Harm::new(prior),
+            harm: Harm::keeping(prior, RESERVE),
             safe: Safe::new(prior),
             block: Block::default(),
             candidate: Count::default(),
             stable: Count::default(),
+            flaws: Default::default(),
             on_step: 0,
             usual: check.metric.compares_amounts().then(Usual::default),
         }
@@ -82,6 +90,11 @@ impl Proof {
         let Some(reading) = check.metric.read(seen) else { return };
         if arm == Arm::Candidate {
             self.on_step += 1;
+            let found = seen.bad_output.filter(|_| check.metric.rules().is_some());
+            let flaw = Finding::BAD.iter().position(|bad| Some(*bad) == found);
+            if let Some(flaw) = flaw {
+                self.flaws[flaw] += 1;
+            }
         }
         if let Some(hit) = self.hit(check, reading, arm, at) {
             self.count(check, hit, arm, at.share);
@@ -109,7 +122,7 @@ impl Proof {
         }
         let allowed = match arm {
             Arm::Candidate => check.at_most.times,
-            Arm::Stable => 1.0,
+            Arm::Stable => check.metric.tie().min(check.at_most.times),
         };
         threshold.map(|threshold| amount > threshold * allowed)
     }
@@ -158,6 +171,11 @@ impl Proof {
         self.on_step = 0;
     }
 
+    /// So many marks have passed.
+    pub(super) fn raise(&mut self, marks: u32) {
+        self.harm.raise(1.0 - (1.0 - RAISE).powi(marks.cast_signed()));
+    }
+
     /// The logarithm of what speaks against the candidate.
     pub(super) fn harm(&self) -> f64 {
         self.harm.log()
@@ -165,6 +183,17 @@ impl Proof {
 
     pub(super) fn counts(&self) -> (Count, Count) {
         (self.candidate, self.stable)
+    }
+
+    /// What was wrong with the candidate's answers, and how often.
+    pub(super) fn flaws(&self) -> impl Iterator<Item = (Finding, u64)> {
+        Finding::BAD.into_iter().zip(self.flaws).filter(|(_, count)| *count > 0)
+    }
+
+    /// Is it a check that nobody asked for, and of which no request tells anything?
+    pub(super) fn is_passed_over(&self, check: &Check) -> bool {
+        let none = self.candidate.requests == 0 && self.stable.requests == 0;
+        none && check.metric.rules().is_some_and(|rules| rules.optional)
     }
 
     /// Is there proof enough on this step that it is no worse? Amounts only veto, but must have been measured.
@@ -179,7 +208,7 @@ impl Proof {
     /// How many more requests of the candidate that takes, if it goes on as so far; `None`: no number would do.
     pub(super) fn needs(&self, check: &Check, share: f64) -> Option<f64> {
         let left = SAFE - self.safe.log();
-        if left <= 0.0 {
+        if left <= 0.0 || self.is_passed_over(check) {
             return Some(0.0);
         }
         let margin = margin_of_step(share, self.margin(check));

@@ -147,7 +147,7 @@ pub(super) struct Memory {
     pub(super) usable_since: Option<f64>,
     pub(super) usable: bool,
     pub(super) failing_since: Option<f64>,
-    /// Paused because it failed.
+    /// Paused or rolled back because it failed.
     pub(super) failed: bool,
     pub(super) proofs: Vec<Proof>,
     pub(super) burst: Burst,
@@ -286,7 +286,8 @@ impl RollOut {
             return Vec::new();
         }
         let evidence = self.evidence();
-        self.memory.burst.mark(evidence, age);
+        let marks = self.memory.burst.mark(evidence, age);
+        self.memory.proofs.iter_mut().for_each(|proof| proof.raise(marks));
         if self.memory.stage != Stage::Running {
             return Vec::new();
         }
@@ -378,12 +379,6 @@ impl RollOut {
         let mut effects = self.share_effect();
         effects.extend(self.announce(Occasion::Advanced, now));
         effects
-    }
-
-    /// Is every check proven on this step?
-    pub(super) fn is_safe(&self) -> bool {
-        let mut each = self.memory.proofs.iter().zip(&self.plan.checks);
-        self.memory.samples >= MIN_SAMPLES && each.all(|(proof, check)| proof.passes(check))
     }
 
     /// The logarithm of all the evidence: a mean of e-processes is one, too.

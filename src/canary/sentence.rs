@@ -1,5 +1,5 @@
 //! What a canary says of itself: where it stands, what was seen, how sure that is, and what happens next.
-use super::metric::Metric;
+use super::metric::{Finding, Metric};
 use super::rollout::{Ending, RollOut, State};
 use super::view::{Count, loudest};
 use super::words::{chance, grouped, percent, some, span};
@@ -56,15 +56,10 @@ impl RollOut {
         }
         let (step, steps) = (self.memory.step + 1, self.plan.steps.len());
         let seen = self.seen(self.main_check(), age);
-        let next = match state {
-            State::Passing => format!("It is proven to be no worse, and {}.", self.next(age)),
-            State::Idle
-            | State::Collecting
-            | State::Failing
-            | State::Paused
-            | State::Promoted
-            | State::RolledBack
-            | State::Undecided => format!("Nothing decides yet: {}", self.missing(age)),
+        let next = if state == State::Passing {
+            format!("It is proven to be no worse, and {}.", self.next(age))
+        } else {
+            format!("Nothing decides yet: {}", self.missing(age))
         };
         format!("{candidate} has {share} (step {step} of {steps}): {seen}. {next}{}", self.notes())
     }
@@ -87,6 +82,7 @@ impl RollOut {
             self.memory.samples > 200
                 && proof.on_step == 0
                 && !matches!(check.metric, Metric::Errors)
+                && !proof.is_passed_over(check)
         });
         if let Some((_, check)) = unread {
             return format!("no request has told anything of {} yet.", check.metric.name());
@@ -110,16 +106,21 @@ impl RollOut {
     }
 
     fn failing(&self, age: f64) -> String {
-        let kept = if self.memory.share < self.step_share() {
-            format!(
-                "It is kept at {} until it is clear that this was no burst.",
+        let candidate = &self.judged.candidate;
+        if self.evidence() < self.bar() {
+            let seen = self.seen(self.main_check(), age);
+            return format!(
+                "{candidate} failed in a burst: {seen}. It is kept at {} for a while before it goes on.",
                 percent(self.memory.share)
-            )
+            );
+        }
+        let kept = if self.memory.share < self.step_share() {
+            let share = percent(self.memory.share);
+            format!("It is kept at {share} until it is clear that this was no burst.")
         } else {
             "It does not advance until it is clear whether this was a burst.".to_owned()
         };
-        let seen = self.seen_against(age);
-        format!("{} fails: {seen}. {kept}", self.judged.candidate)
+        format!("{candidate} fails: {}. {kept}", self.seen_against(age))
     }
 
     fn paused(&self, age: f64) -> String {
@@ -151,16 +152,22 @@ impl RollOut {
         let why = if why.is_empty() { String::new() } else { format!(" {why}") };
         match ending {
             Ending::Promoted => {
-                format!("{candidate} was promoted{seen}.{why} It serves all of {model}.")
+                let unread = self.unread();
+                format!("{candidate} was promoted{seen}.{why} It serves all of {model}.{unread}")
             }
             Ending::RolledBack if self.plan.aa => {
                 format!("{candidate} is no longer compared with itself.{why}")
             }
-            Ending::RolledBack => format!(
-                "{candidate} was rolled back{seen}.{why} {} serve{} all; `evener canary start {model}` tries again.",
-                capital(&self.stable),
-                if self.stable.starts_with("the ") { "" } else { "s" },
-            ),
+            Ending::RolledBack => {
+                // The name of a version stays as it is.
+                let serve = match self.stable.strip_prefix("the ") {
+                    Some(rest) => format!("The {rest} serve all"),
+                    None => format!("{} serves all", self.stable),
+                };
+                format!(
+                    "{candidate} was rolled back{seen}.{why} {serve}; `evener canary start {model}` tries again."
+                )
+            }
         }
     }
 
@@ -212,7 +219,16 @@ impl RollOut {
         } else {
             " It has no usable replica now: what it misses counts as errors."
         };
-        format!("{slow}{usable}")
+        format!("{slow}{usable}{}", self.unread())
+    }
+
+    fn unread(&self) -> &'static str {
+        let mut each = self.memory.proofs.iter().zip(&self.plan.checks);
+        if each.any(|(proof, check)| self.is_unread(proof, check)) {
+            " No answer can be read (binary or compressed): bad_output is not checked."
+        } else {
+            ""
+        }
     }
 
     fn counted(&self) -> Count {
@@ -235,12 +251,19 @@ impl RollOut {
     fn seen(&self, check: usize, age: f64) -> String {
         let (candidate, stable) = self.memory.proofs[check].counts();
         let metric = &self.plan.checks[check].metric;
-        let counted = |count: Count| {
-            let rate = count.rate().map_or(String::new(), |rate| format!(" ({})", percent(rate)));
-            format!("{} of {}{rate}", grouped(count.hits), grouped(count.requests))
+        let rate = |count: Count| {
+            count.rate().map_or(String::new(), |rate| format!(" ({})", percent(rate)))
         };
+        let of = |count: Count| format!("{} of {}", grouped(count.hits), grouped(count.requests));
         let other = if self.plan.aa { "the other half" } else { &self.stable };
-        let (own, theirs) = (counted(candidate), counted(stable));
+        let own = format!("{} requests", of(candidate));
+        let rated = match (rate(candidate), flaw_words(self.memory.proofs[check].flaws())) {
+            (rated, None) => rated,
+            (_, Some(flaws)) => {
+                format!(" ({}: {flaws})", percent(candidate.rate().unwrap_or_default()))
+            }
+        };
+        let theirs = format!("{}{}", of(stable), rate(stable));
         let from = self.memory.evidence_since.max(self.judged_from().unwrap_or(age));
         let took = span(age - from);
         let times = self.plan.checks[check].at_most.times;
@@ -251,12 +274,18 @@ impl RollOut {
             Metric::Latency(_) | Metric::FirstByte(_) | Metric::OutputTokens => {
                 let name = metric.name();
                 return format!(
-                    "{own} requests above {times} times the {name} of {other}, whose own are above it in {theirs}, in {took}"
+                    "{own} above {times} times the {name} of {other}{rated}, whose own are above it in {theirs}, in {took}"
                 );
             }
         };
-        format!("{what} {own} requests, {other} in {theirs}, in {took}")
+        format!("{what} {own}{rated}, {other} in {theirs}, in {took}")
     }
+}
+
+fn flaw_words(flaws: impl Iterator<Item = (Finding, u64)>) -> Option<String> {
+    let words: Vec<String> =
+        flaws.map(|(found, count)| format!("{} {}", grouped(count), found.words())).collect();
+    (!words.is_empty()).then(|| words.join(", "))
 }
 
 fn capital(text: &str) -> String {

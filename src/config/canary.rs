@@ -1,46 +1,37 @@
-//! The key `canary`: how a candidate is brought in, and what stops it.
+//! The key `canary`: how a candidate is brought in. What stops it is in `checks`.
+use super::diagnostic::Diagnostic;
+use super::hints;
 use super::keys;
 use super::reader::{Reader, Section};
 use super::scalar::{self, Complaint, Read};
-use super::tree::{Node, Value};
-use crate::canary::{
-    CanaryPlan, Check, DoWhenUndecided, Margin, Metric, OnFailure, OnUndecided, Start,
-};
-use crate::dialect::nearest;
+use super::tree::Value;
+use crate::canary::{CanaryPlan, DoWhenUndecided, OnFailure, OnUndecided, Start};
 use crate::table::VersionPlan;
+
+/// Of a model, as far as its canary must fit to it.
+pub(super) struct Around<'a> {
+    pub(super) name: &'a str,
+    pub(super) versions: &'a [VersionPlan],
+    pub(super) split: &'a [f64],
+    /// Is a client kept on one version?
+    pub(super) sticky: bool,
+}
 
 impl Reader<'_> {
     pub(super) fn canary(
         &mut self,
         model: &Section<'_>,
-        versions: &[VersionPlan],
-        sticky: bool,
+        around: &Around<'_>,
     ) -> Option<CanaryPlan> {
         let entry = model.get("canary").filter(|entry| !entry.value.is_null())?;
         let section = self.inner(model, "canary", keys::CANARY);
         if !matches!(entry.value.value, Value::Map(_)) {
             return None;
         }
-        let Some(candidate) = self.text(&section, "candidate") else {
-            self.missing(&section, "candidate", "candidate: v2");
-            return None;
-        };
-        if !versions.iter().any(|version| version.name == candidate) {
-            let names = || versions.iter().map(|version| version.name.as_str());
-            let near = nearest(&candidate, names());
-            let hint = if near.is_empty() { names().collect::<Vec<_>>() } else { near };
-            let complaint = Complaint::new(
-                "unknown-version",
-                format!("is `{candidate}`, which is no version"),
-                "no such version",
-            );
-            let help = format!("versions: `{}`", hint.join("`, `"));
-            let place = section.place_of("candidate");
-            self.complain(&section.path_of("candidate"), place, complaint.help(help));
-            return None;
-        }
+        let aa = self.flag(&section, "aa");
+        let candidate = self.candidate(&section, around, aa);
         let confirm = self.flag(&section, "confirm");
-        if sticky && !confirm {
+        if around.sticky && !confirm {
             let complaint =
                 Complaint::new("conflicting-keys", "does not go with `hash_on`", "too hasty");
             let help = "with sticky keys the failures of one user come together: leave it on";
@@ -48,8 +39,9 @@ impl Reader<'_> {
             self.complain(&section.path_of("confirm"), place, complaint.help(help));
         }
         let undecided = self.inner(&section, "on_undecided", keys::ON_UNDECIDED);
-        Some(CanaryPlan {
-            candidate,
+        // All that is wrong is told, with a candidate or without.
+        let plan = CanaryPlan {
+            candidate: String::new(),
             start: match self.word(&section, "start") {
                 "manual" => Start::Manual,
                 _ => Start::Auto,
@@ -72,127 +64,96 @@ impl Reader<'_> {
                 },
             },
             notify: self.notify(&section),
-            aa: self.flag(&section, "aa"),
-        })
+            aa,
+        };
+        candidate.map(|candidate| CanaryPlan { candidate, ..plan })
+    }
+
+    /// An A/A test that names none is of the version that has most.
+    fn candidate(
+        &mut self,
+        section: &Section<'_>,
+        around: &Around<'_>,
+        aa: bool,
+    ) -> Option<String> {
+        let Around { name, versions, split, .. } = around;
+        let names: Vec<&str> = versions.iter().map(|version| version.name.as_str()).collect();
+        let Some(written) = self.text(section, "candidate") else {
+            if aa {
+                let most = split.iter().copied().fold(0.0, f64::max);
+                let place = split.iter().position(|share| *share >= most)?;
+                return names.get(place).map(|name| (*name).to_owned());
+            }
+            if !section.has("candidate") {
+                let last = names.last().copied().unwrap_or("v2");
+                self.missing(section, "candidate", &format!("candidate: {last}"));
+            }
+            return None;
+        };
+        let place = section.place_of("candidate");
+        if !names.contains(&written.as_str()) {
+            let message = format!(
+                "`canary` of model `{name}` names version `{written}`, which it does not have"
+            );
+            let help = hints::choices(&written, &format!("versions of `{name}`"), &names);
+            let diagnostic = Diagnostic::error("unknown-version", place, message);
+            self.report(diagnostic.label("no such version").help(help));
+            return None;
+        }
+        if names.len() == 1 && !aa {
+            let message =
+                format!("`canary` of model `{name}` has nothing to compare `{written}` with");
+            let help =
+                "add the version that serves now, or compare this one with itself: `aa: true`";
+            let diagnostic = Diagnostic::error("lone-candidate", place, message);
+            self.report(diagnostic.label("the only version").help(help));
+        }
+        Some(written)
     }
 
     fn steps(&mut self, section: &Section<'_>) -> Vec<f64> {
         if !section.has("steps") {
             return CanaryPlan::default().steps;
         }
-        let items = self.items(section, "steps", "a percentage", scalar::part);
-        let steps: Vec<f64> = items.into_iter().map(|(step, _)| step).collect();
-        let rising = steps.is_sorted_by(|a, b| a < b) && steps.first().is_some_and(|s| *s > 0.0);
-        let ends = steps.last().is_some_and(|last| (last - 100.0).abs() < 1e-9);
-        if rising && ends && steps.len() > 1 {
-            return steps;
+        let found = self.items(section, "steps", "a percentage", step);
+        let complete = found.len() == self.list(section, "steps").len();
+        let steps: Vec<f64> = found.iter().map(|(step, _)| *step).collect();
+        let fault = |what: String, label: &str| Complaint::new("impossible-steps", what, label);
+        let path = section.path_of("steps");
+        let falls = found.windows(2).find(|pair| pair[1].0 <= pair[0].0);
+        if let Some([(before, _), (step, place)]) = falls {
+            let what = format!("has {step} after {before}; each must be above the one before");
+            let complaint = fault(what, "not rising").help("as in `[1, 5, 25, 50, 100]`");
+            self.complain(&path, place.clone(), complaint);
+        } else if complete && steps.last().is_none_or(|last| (last - 100.0).abs() > 1e-9) {
+            let what = "does not end at 100: the candidate would never serve all".to_owned();
+            let complaint = fault(what, "100 is missing").help("as in `[1, 5, 25, 50, 100]`");
+            self.complain(&path, section.place_of("steps"), complaint);
+        } else if complete && steps.len() == 1 {
+            let what = "begins with 100, where nothing is left to compare with".to_owned();
+            let complaint = fault(what, "no step below 100").help("as in `[10, 100]`");
+            self.complain(&path, section.place_of("steps"), complaint);
         }
-        let what = match (rising, ends) {
-            (false, _) => "do not rise",
-            (true, false) => "do not end at 100",
-            (true, true) => "are 100 alone: there is nothing to judge below",
-        };
-        let complaint = Complaint::new("impossible-steps", what, "impossible");
-        let help = "write for example `[1, 5, 25, 50, 100]`";
-        let place = section.place_of("steps");
-        self.complain(&section.path_of("steps"), place, complaint.help(help));
-        CanaryPlan::default().steps
-    }
-
-    fn checks(&mut self, section: &Section<'_>) -> Vec<Check> {
-        if !section.has("checks") {
-            return Check::usual().into_iter().filter(|check| is_there(&check.metric)).collect();
-        }
-        let mut checks = Vec::new();
-        for (index, node) in self.list(section, "checks").iter().enumerate() {
-            let path = format!("{}[{index}]", section.path_of("checks"));
-            checks.extend(self.check(node, path));
-        }
-        checks
-    }
-
-    fn check(&mut self, node: &Node, path: String) -> Option<Check> {
-        let section = self.section(node, node.span.clone(), keys::CHECK, path);
-        if !section.has("metric") {
-            self.missing(&section, "metric", "metric: errors");
-            return None;
-        }
-        let metric = self.optional(&section, "metric", metric)?;
-        let usual = if metric.compares_amounts() { "1.1x" } else { "+0.5%" };
-        let mut at_most = Margin { points: 0.0, times: 1.0 };
-        let mut widen = |part: Margin| {
-            at_most.points = at_most.points.max(part.points);
-            at_most.times = at_most.times.max(part.times);
-        };
-        match section.get("at_most").map(|entry| &entry.value.value) {
-            Some(Value::List(_)) => {
-                let margins = self.items(&section, "at_most", "a margin", margin);
-                for (part, _) in margins {
-                    widen(part);
-                }
-            }
-            Some(Value::Scalar(_) | Value::Map(_)) => {
-                self.optional(&section, "at_most", margin).into_iter().for_each(widen);
-            }
-            None => margin(usual).into_iter().for_each(widen),
-        }
-        Some(Check { metric, at_most })
+        steps
     }
 }
 
-/// Answers are not looked into yet.
-fn is_there(metric: &Metric) -> bool {
-    !matches!(metric, Metric::BadOutput(_) | Metric::OutputTokens)
-}
-
-fn metric(text: &str) -> Read<Metric> {
-    let there = || {
-        let named = Metric::NAMES.into_iter();
-        named.filter(|name| Metric::of_name(name).is_some_and(|metric| is_there(&metric)))
-    };
-    match Metric::of_name(text) {
-        Some(metric) if is_there(&metric) => Ok(metric),
-        Some(_) => {
-            let what = format!("is `{text}`, but answers are not looked into yet");
-            Err(Complaint::new("not-available", what, "not supported yet"))
-        }
-        None => {
-            let near = nearest(text, there());
-            let known = there().collect::<Vec<_>>().join(", ");
-            let help = match near.first() {
-                Some(near) => format!("did you mean `{near}`? metrics: {known}"),
-                None => format!("metrics: {known}"),
-            };
-            let what = format!("is `{text}`, which is no metric");
-            Err(Complaint::new("unknown-value", what, "no such metric").help(help))
-        }
+fn step(text: &str) -> Read<f64> {
+    let step = scalar::part(text)?;
+    if step > 0.0 {
+        return Ok(step);
     }
-}
-
-/// `+0.5%`: percentage points; `1.5x`: times.
-fn margin(text: &str) -> Read<Margin> {
-    let bad = || {
-        Complaint::new("bad-margin", format!("is `{text}`, which is no margin"), "not a margin")
-            .help("write `+0.5%` for percentage points more, or `1.5x` for times as much")
-    };
-    if let Some(times) = text.strip_suffix('x') {
-        let times = scalar::number(times).map_err(|_| bad())?;
-        return if (1.0..=1000.0).contains(&times) {
-            Ok(Margin { points: 0.0, times })
-        } else {
-            Err(bad())
-        };
-    }
-    let points = text.strip_prefix('+').filter(|points| points.ends_with('%')).ok_or_else(bad)?;
-    let points = scalar::part(points).map_err(|_| bad())?;
-    Ok(Margin { points: points / 100.0, times: 1.0 })
+    let complaint =
+        Complaint::new("impossible-steps", "holds 0, at which nothing can be learned", "0 percent");
+    Err(complaint.help("begin with a small share, as 1"))
 }
 
 fn false_alarm(text: &str) -> Read<f64> {
     let percent = scalar::part(text)?;
-    if percent > 0.0 && percent <= 50.0 {
+    if (0.000_001..=50.0).contains(&percent) {
         return Ok(percent / 100.0);
     }
-    let what = format!("is `{text}`; it must be above 0 and at most 50");
-    Err(Complaint::new("out-of-range", what, "out of range"))
+    let what = format!("is `{text}`; it must be above 0 and at most 50 percent");
+    let complaint = Complaint::new("out-of-range", what, "out of range");
+    Err(complaint.help("`1%`: of 100 good candidates one is rolled back at most"))
 }

@@ -2,7 +2,7 @@
 use super::effective::{Page, list, quoted, text};
 use super::render::MASK;
 use super::scalar::show_duration;
-use crate::canary::{CanaryPlan, DoWhenUndecided, Margin, OnFailure, Start};
+use crate::canary::{CanaryPlan, Check, DoWhenUndecided, OnFailure, Start};
 use crate::health::{EjectionPlan, FailureCodes, HedgeAfter, HedgePlan, RetryPlan};
 
 pub(super) fn canary(out: &mut Page, plan: &CanaryPlan) {
@@ -13,12 +13,8 @@ pub(super) fn canary(out: &mut Page, plan: &CanaryPlan) {
     out.line("hold", show_duration(plan.hold));
     out.line("warmup", show_duration(plan.warmup));
     out.line("confirm", plan.confirm);
-    out.block("checks", &plan.checks, |out, check| {
-        out.line("metric", check.metric.name());
-        let Margin { points, times } = check.at_most;
-        out.line("at_most", format!("[\"+{}%\", \"{times}x\"]", points * 100.0));
-    });
-    out.line("false_alarm", plan.false_alarm * 100.0);
+    out.block("checks", &plan.checks, check);
+    out.line("false_alarm", plain(plan.false_alarm * 100.0));
     let pauses = plan.on_failure == OnFailure::Pause;
     out.line("on_failure", if pauses { "pause" } else { "rollback" });
     let back = plan.on_undecided.act == DoWhenUndecided::Rollback;
@@ -38,6 +34,29 @@ pub(super) fn canary(out: &mut Page, plan: &CanaryPlan) {
     }
     out.line("aa", plan.aa);
     out.close();
+}
+
+fn check(out: &mut Page, check: &Check) {
+    out.line("metric", check.metric.name());
+    let points = format!("\"+{}%\"", plain(check.at_most.points * 100.0));
+    let times = format!("\"{}x\"", check.at_most.times);
+    let bounds = if check.metric.compares_amounts() { vec![times] } else { vec![points, times] };
+    out.line("at_most", list(bounds));
+    let Some(rules) = check.metric.rules() else { return };
+    out.open("when");
+    out.line("empty", rules.empty);
+    out.line("json_invalid", rules.json_invalid);
+    out.line("truncated", rules.truncated);
+    if let Some(pattern) = &rules.matches {
+        out.line("matches", quoted(pattern));
+    }
+    out.pairs("json", rules.json.iter().map(|(at, value)| (at.as_str(), quoted(value))));
+    out.close();
+}
+
+/// Without the dust of floating point; it reads back as the same.
+fn plain(number: f64) -> f64 {
+    (number * 1e9).round() / 1e9
 }
 
 pub(super) fn retries(out: &mut Page, plan: &RetryPlan) {

@@ -1,4 +1,6 @@
 //! The one table of every key: the reader, the JSON schema and conf/README.md are made from it.
+use crate::canary::Metric;
+
 /// A key of the file.
 #[derive(Debug)]
 pub(super) struct Key {
@@ -190,29 +192,39 @@ pub(super) static REPLICA: &[Key] = &[
 
 #[rustfmt::skip]
 pub(super) static CANARY: &[Key] = &[
-    key("candidate", Shape::Text, "", "The version that is to take over. Required."),
+    key("candidate", Shape::Text, "", "The version that is to take over. Required, but for `aa`."),
     key("start", Shape::Word(&["auto", "manual"]), "auto",
         "`auto`: when the file names a candidate that was not judged yet; `manual`: by `evener canary start`."),
-    key("steps", Shape::List(&Shape::Percent), "[1, 5, 25, 50, 100]", "Percent of the candidate, rising to 100."),
+    key("steps", Shape::List(&Shape::Percent), "[1, 5, 25, 50, 100]",
+        "Percent of the candidate, rising to 100. Begins at the first that is not below its share in `split`."),
     key("hold", SPAN, "2m", "At least so long on a step, and 100 requests, and longer until the evidence is in."),
     key("warmup", SPAN_OR_ZERO, "30s", "After the candidate's first usable replica: not judged."),
     key("confirm", Shape::Flag, "true",
         "Roll back only when the evidence stands without its best 30 s: a burst is one event. `false`: at once."),
-    key("checks", Shape::List(&Shape::Section(CHECK)), "",
-        "Against the other versions in the same minutes. Default: errors `[+0.5%, 1.5x]` and first_byte_p95 `1.1x`."),
+    key("checks", Shape::List(&Shape::Section(CHECK)), "[{metric: errors}, {metric: first_byte_p95}, {metric: bad_output}]",
+        "What is compared with the other versions in the same minutes."),
     key("false_alarm", Shape::Percent, "1%", "The chance, over the whole roll-out, of rolling back a candidate that is as good."),
-    key("on_failure", Shape::Word(&["rollback", "pause"]), "rollback", "What follows when a check fails."),
+    key("on_failure", Shape::Word(&["rollback", "pause"]), "rollback", "What follows when a check fails; `pause` leaves the share and waits for an operator."),
     key("on_undecided", Shape::Section(ON_UNDECIDED), "", "When a step takes too long."),
     key("notify", Shape::Section(NOTIFY), "", "Who is told of what happens."),
-    key("aa", Shape::Flag, "false", "Judge a version against itself, change nothing, and report what the statistics say."),
+    key("aa", Shape::Flag, "false", "Judge a version against itself (the largest, unless `candidate` names one), change nothing, and report what the statistics say."),
 ];
 
 #[rustfmt::skip]
 pub(super) static CHECK: &[Key] = &[
-    key("metric", Shape::Text, "",
-        "`errors`, `client_errors`, `latency_p50`, `_p95`, `_p99`, `first_byte_p50`, `_p95`, `_p99`. Required."),
+    key("metric", Shape::Word(&Metric::NAMES), "", "What is measured. Required."),
     key("at_most", Shape::OneOf(&[Shape::Text, Shape::List(&Shape::Text)]), "",
-        "How much worse it may be: `+0.5%` percentage points, `1.5x` times; of several the widest."),
+        "How much worse it may be: `+0.5%` percentage points, `1.5x` times; of several the widest. Default: `[+0.5%, 1.5x]` for errors, `+1%` for `bad_output`, else `1.1x`."),
+    key("when", Shape::Section(WHEN), "", "For `bad_output`: any of these makes an answer a bad one. Default: the first three."),
+];
+
+#[rustfmt::skip]
+pub(super) static WHEN: &[Key] = &[
+    key("empty", Shape::Flag, "false", "Nothing was said: no text, tool call, embedding or prediction."),
+    key("json_invalid", Shape::Flag, "false", "It says that it is JSON and is not; for streams, an event."),
+    key("truncated", Shape::Flag, "false", "It ended at its limit of tokens, or a stream without its end."),
+    key("matches", Shape::Text, "", "A regular expression that is in the text of no good answer."),
+    key("json", Shape::Map(&Shape::Text), "{}", "JSON pointers with the value each must lead to; in a stream, in one event at least."),
 ];
 
 #[rustfmt::skip]

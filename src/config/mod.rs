@@ -1,6 +1,7 @@
 //! Text to `Plan`, with errors worth reading: all at once, each at its place, with a way out.
 mod address;
 mod canary;
+mod checks;
 mod diagnostic;
 mod effective;
 mod effective_options;

@@ -1,4 +1,5 @@
 //! The keys of a model, and what models must not do to one another.
+use super::canary::Around;
 use super::diagnostic::Diagnostic;
 use super::inherit;
 use super::keys;
@@ -90,7 +91,9 @@ impl Reader<'_> {
         let versions = if usable { self.versions(&section, &name) } else { Vec::new() };
         let split = self.split(&section, &name, &versions);
         let settings = self.settings(&section);
-        let canary = self.canary(&section, &versions, !settings.hash_on.is_empty());
+        let sticky = !settings.hash_on.is_empty();
+        let around = Around { name: &name, versions: &versions, split: &split, sticky };
+        let canary = self.canary(&section, &around);
         let written = entry.value.entries().iter().any(|entry| entry.key == "mirror");
         let mirror = self.mirror(&section, &name, &versions, written);
         ModelPlan {

@@ -188,12 +188,17 @@ impl Core {
         told
     }
 
-    fn count_ending(&self, model: &str, ending: Ending) {
-        let Some(model) = self.table().model(model) else { return };
+    fn count_ending(&self, name: &str, ending: Ending) {
+        let Some(model) = self.table().model(name) else { return };
         match ending {
-            Ending::Promoted => model.state.promotions.fetch_add(1, Relaxed),
-            Ending::RolledBack => model.state.rollbacks.fetch_add(1, Relaxed),
-        };
+            Ending::Promoted => {
+                model.state.promotions.fetch_add(1, Relaxed);
+            }
+            Ending::RolledBack => {
+                let canary = self.canaries.get(name);
+                model.state.rolled_back(canary.and_then(|canary| canary.rollout.failed_by()));
+            }
+        }
     }
 
     /// Gives the candidate its share; the others keep the file's proportions.

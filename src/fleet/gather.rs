@@ -2,8 +2,8 @@
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
-/// Threads are dealt over so many boxes.
-const BOXES: usize = 16;
+/// Threads are dealt over so many boxes: more than a machine's workers, mostly.
+const BOXES: usize = 64;
 /// What nobody takes out is not kept beyond so many a box: the rest is dropped.
 const MOST: usize = 65_536;
 
@@ -14,16 +14,21 @@ thread_local! {
     };
 }
 
+/// Alone on its cache line: a neighbour's lock would take it away from its thread.
+#[derive(Debug)]
+#[repr(align(64))]
+struct Own<T>(Mutex<Vec<T>>);
+
 /// Closed until somebody wants what comes in.
 #[derive(Debug)]
 pub struct Gather<T> {
     open: AtomicBool,
-    boxes: [Mutex<Vec<T>>; BOXES],
+    boxes: [Own<T>; BOXES],
 }
 
 impl<T> Default for Gather<T> {
     fn default() -> Self {
-        Self { open: AtomicBool::default(), boxes: std::array::from_fn(|_| Mutex::default()) }
+        Self { open: AtomicBool::default(), boxes: std::array::from_fn(|_| Own(Mutex::default())) }
     }
 }
 
@@ -37,14 +42,19 @@ impl<T> Gather<T> {
     }
 
     pub fn add(&self, one: T) {
-        let mut mine = self.boxes[MINE.with(|mine| *mine)].lock();
+        let mut mine = self.boxes[MINE.with(|mine| *mine)].0.lock();
         if mine.len() < MOST {
             mine.push(one);
         }
     }
 
-    /// All that came in, a box after the other.
+    /// All that came in, a box after the other. Each keeps room for as much again, so that requests allocate none.
     pub fn take(&self) -> Vec<T> {
-        self.boxes.iter().flat_map(|each| std::mem::take(&mut *each.lock())).collect()
+        let emptied = |each: &Own<T>| {
+            let mut full = each.0.lock();
+            let room = full.len();
+            std::mem::replace(&mut *full, Vec::with_capacity(room))
+        };
+        self.boxes.iter().flat_map(emptied).collect()
     }
 }

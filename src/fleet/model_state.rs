@@ -3,7 +3,7 @@ use super::budget::Budget;
 use super::gather::Gather;
 use super::mirror::Mirror;
 use super::tally::{Refusals, Tally};
-use crate::canary::Observation;
+use crate::canary::{Metric, Observation};
 use crate::health::{HedgePlan, RetryOn, RetryPlan};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -35,9 +35,10 @@ pub struct ModelState {
     /// What a canary is judged by; open while one runs.
     pub seen: Gather<Observation>,
     pub mirror: Mirror,
-    /// Canaries that ended well, and those that were rolled back, by check.
+    /// Canaries that ended well.
     pub promotions: AtomicU64,
-    pub rollbacks: AtomicU64,
+    /// Those that were rolled back, by check; the last: by none.
+    rollbacks: [AtomicU64; Metric::NAMES.len() + 1],
     /// Messages about canaries that arrived, and those that were given up.
     pub webhooks_delivered: AtomicU64,
     pub webhooks_failed: AtomicU64,
@@ -88,7 +89,7 @@ impl ModelState {
             seen: Gather::default(),
             mirror: Mirror::default(),
             promotions: AtomicU64::default(),
-            rollbacks: AtomicU64::default(),
+            rollbacks: Default::default(),
             webhooks_delivered: AtomicU64::default(),
             webhooks_failed: AtomicU64::default(),
         }
@@ -111,6 +112,18 @@ impl ModelState {
     /// Hedges by result.
     pub fn hedges(&self) -> impl Iterator<Item = (Hedged, u64)> + '_ {
         Hedged::ALL.into_iter().zip(self.hedges.iter().map(|count| count.load(Relaxed)))
+    }
+
+    /// A canary was rolled back because of a check, or by none of them.
+    pub fn rolled_back(&self, check: Option<&str>) {
+        let place = Metric::NAMES.iter().position(|name| Some(*name) == check);
+        self.rollbacks[place.unwrap_or(Metric::NAMES.len())].fetch_add(1, Relaxed);
+    }
+
+    /// Roll-backs by check.
+    pub fn rollbacks(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        let names = Metric::NAMES.into_iter().chain(["none"]);
+        names.zip(self.rollbacks.iter().map(|count| count.load(Relaxed)))
     }
 
     /// A second has passed.

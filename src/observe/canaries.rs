@@ -64,7 +64,13 @@ pub(super) fn expose(page: &mut Page, table: &Table, meters: &Meters) {
     }
     let family = page.family(&ROLLBACKS);
     for model in &table.models {
-        family.count(&[&model.name], model.state.rollbacks.load(Relaxed));
+        let checks = model.plan.canary.as_ref().map_or(&[][..], |plan| &plan.checks);
+        let may = |name| checks.iter().any(|check| check.metric.name() == name);
+        for (check, n) in model.state.rollbacks() {
+            if n > 0 || may(check) {
+                family.count(&[&model.name, check], n);
+            }
+        }
     }
     let family = page.family(&PROMOTIONS);
     for model in &table.models {

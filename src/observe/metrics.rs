@@ -75,8 +75,8 @@ metrics! {
         "1 for the present state of a canary, 0 for the others.";
     CANARY_EVIDENCE = Gauge "evener_canary_evidence" ["model", "check"]
         "The logarithm of the evidence of a check against the candidate.";
-    ROLLBACKS = Counter "evener_rollbacks_total" ["model"]
-        "Canaries that were rolled back.";
+    ROLLBACKS = Counter "evener_rollbacks_total" ["model", "check"]
+        "Canaries that were rolled back, by the check that spoke loudest; `none`: by an operator or for want of a verdict.";
     PROMOTIONS = Counter "evener_promotions_total" ["model"]
         "Canaries whose candidate was promoted.";
     WEBHOOKS = Counter "evener_webhooks_total" ["model", "result"]
@@ -312,6 +312,7 @@ mod tests {
         model.versions[0].state.served.fetch_add(1, Relaxed);
         model.state.refusals.add(RefusalCode::NoReplicas);
         model.state.mirror.note(Mirrored::Skipped);
+        model.state.rolled_back(None);
         let replica = &model.versions[0].members[0].replica;
         replica.hold(&model.versions[0].state, None, "by hand".into(), Moment::ZERO);
         meters.canaries.store(Arc::new(vec![canary()]));

@@ -1,7 +1,8 @@
 //! What a canary learns of a request: its side, and how its first attempt ended.
 use super::exchange::Exchange;
 use super::pick::Wish;
-use crate::canary::{Arm, Observation};
+use crate::canary::{Arm, Finding, Observation};
+use crate::dialect::{Output, OutputProblem};
 use crate::health::{Class, Outcome};
 use crate::table::{Model, Version};
 
@@ -23,7 +24,7 @@ impl Exchange<'_> {
     }
 
     /// Hands on how the first attempt ended, once. Later ones speak of whoever they were sent to.
-    pub(super) fn testify(&mut self, outcome: &Outcome) {
+    pub(super) fn testify(&mut self, outcome: &Outcome, output: Option<Output>) {
         let Some(arm) = self.arm.take() else { return };
         let Some(model) = self.record.model.as_ref().filter(|_| !outcome.tunnel) else { return };
         let (error, client_error) = match outcome.class {
@@ -38,12 +39,26 @@ impl Exchange<'_> {
             Class::Cancelled | Class::Refused => return,
         };
         let good = outcome.class == Class::Success;
+        let output = output.filter(|output| good && output.judged);
         model.state.seen.add(Observation {
             client_error,
+            bad_output: output.map(finding),
+            tokens: output.and_then(|output| output.tokens),
             latency: good.then_some(outcome.latency),
             first_byte: outcome.first_byte.filter(|_| good),
             ..observation(arm, error)
         });
+    }
+}
+
+fn finding(output: Output) -> Finding {
+    match output.problem {
+        None => Finding::Good,
+        Some(OutputProblem::Truncated) => Finding::Truncated,
+        Some(OutputProblem::Empty) => Finding::Empty,
+        Some(OutputProblem::JsonInvalid) => Finding::JsonInvalid,
+        Some(OutputProblem::Unexpected) => Finding::Unexpected,
+        Some(OutputProblem::Matches) => Finding::Matches,
     }
 }
 

@@ -160,7 +160,7 @@ impl Exchange<'_> {
             matches!(asked, Err(Trouble::Total)) && self.was_impatient(choice, began, now);
         let class = if impatient { Class::Cancelled } else { class };
         let outcome = Outcome { class, ..outcome };
-        self.testify(&outcome);
+        self.testify(&outcome, asked.as_ref().ok().and_then(|relayed| relayed.output));
         in_flight.finish(status, &outcome, now);
     }
 

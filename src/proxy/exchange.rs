@@ -77,6 +77,8 @@ pub(super) struct Exchange<'a> {
     pub(super) attempts: Attempts,
     /// The side of a canary that this request was assigned to, until its first attempt was counted.
     pub(super) arm: Option<Arm>,
+    /// How the replica answers: in its own dialect, where a route rewrites the path.
+    pub(super) answers_in: Dialect,
     /// The answer, where a copy of the request is to be answered the same.
     pub(super) original: Option<Box<Original>>,
     /// The attempt under way, counted until it is settled.
@@ -114,6 +116,7 @@ pub(super) async fn exchange(
         deadline,
         attempts: Attempts::NONE,
         arm: None,
+        answers_in: Dialect::Plain,
         original: None,
         in_flight: None,
         answer_seen: false,
@@ -239,6 +242,7 @@ impl Exchange<'_> {
             Refusal::new(RefusalCode::NoReplicas, message)
         })?;
         self.assign(model, wish, choice.version);
+        self.answers_in = self.asked_in(&placed);
         choice.version.state.served.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         self.overhear(&placed, choice.version);
         let end = self.serve(&mut placed, wish, choice).await?;

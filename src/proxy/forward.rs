@@ -211,7 +211,7 @@ fn set_target(
 }
 
 /// A route's `rewrite.path`; one that ends in `/*` keeps what the route's own `/*` matched. The query stays.
-fn rewritten_target(path: &str, target: &str, pattern: Option<&PathPattern>) -> String {
+pub(super) fn rewritten_target(path: &str, target: &str, pattern: Option<&PathPattern>) -> String {
     let (asked, query) = target.split_once('?').map_or((target, None), |(p, q)| (p, Some(q)));
     let mut new = match path.strip_suffix('*') {
         Some(base) => {

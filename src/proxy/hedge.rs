@@ -244,7 +244,7 @@ impl Exchange<'_> {
         }
         // Of the two, the first is the one that a canary judges.
         if !is_hedge {
-            self.testify(&outcome);
+            self.testify(&outcome, None);
         }
         in_flight.finish(status, &outcome, now);
     }

@@ -16,6 +16,7 @@ mod hedge;
 mod http1;
 mod http2;
 mod listener;
+mod look;
 mod mirror;
 mod pick;
 mod placed;

@@ -1,5 +1,6 @@
 //! How far an exchange came, and whom it waits for.
 use super::exchange::{End, Exchange};
+use super::look::Look;
 use super::relay::Relayed;
 use crate::dialect::ErrorEvents;
 use crate::health::Class;
@@ -66,6 +67,8 @@ pub(super) struct Progress<'a> {
     pub(super) heartbeat: Option<Duration>,
     /// Looks for errors inside an event stream.
     pub(super) errors: ErrorEvents,
+    /// Looks at the answer for a canary.
+    pub(super) look: Option<Box<Look>>,
 }
 
 impl<'a> Progress<'a> {
@@ -94,6 +97,7 @@ impl<'a> Progress<'a> {
             class: Class::Success,
             heartbeat: plan.heartbeat,
             errors: ErrorEvents::default(),
+            look: None,
         }
     }
 
@@ -125,12 +129,13 @@ impl<'a> Progress<'a> {
     }
 
     /// The response is complete. Where the request is not, the client may still be sending.
-    pub(super) fn whole(&self) -> Relayed {
+    pub(super) fn whole(&mut self) -> Relayed {
         self.ended(if self.client_done() { End::Keep } else { End::Linger }, self.sent)
     }
 
-    pub(super) fn ended(&self, end: End, reusable: bool) -> Relayed {
-        Relayed { end, class: self.class, reusable, client_waits: self.client_waits }
+    pub(super) fn ended(&mut self, end: End, reusable: bool) -> Relayed {
+        let output = self.look.take().and_then(|look| look.finish());
+        Relayed { end, class: self.class, reusable, client_waits: self.client_waits, output }
     }
 }
 

@@ -10,6 +10,7 @@ use super::placed::Placed;
 use super::progress::{Phase, Progress, fullness};
 use super::send::{finish_body, write_body};
 use super::timer::{Timer, after};
+use crate::dialect::Output;
 use crate::health::{Class, RetryOn};
 use crate::table::{Timeouts, Version};
 use crate::wire::Reins;
@@ -31,6 +32,8 @@ pub(super) struct Relayed {
     pub(super) reusable: bool,
     /// Time spent waiting for the client to take bytes.
     pub(super) client_waits: Duration,
+    /// What a look at the answer found.
+    pub(super) output: Option<Output>,
 }
 
 /// Why an exchange broke.

@@ -53,6 +53,9 @@ impl Exchange<'_> {
         }
         self.record.status = code;
         at.event_stream = !at.upgraded && is_event_stream(&from);
+        if at.class == Class::Success && !at.upgraded {
+            at.look = self.look(&from);
+        }
         at.sized = from.headers.contains_key(header::CONTENT_LENGTH);
         let head = self.response_head(from, at.upgraded)?;
         if self.proxy.phase() >= Phase::Draining {
@@ -157,9 +160,13 @@ impl Exchange<'_> {
         }
         self.record.bytes_out += bytes.len() as u64;
         self.at_event_end = bytes.ends_with(b"\n\n") || bytes.ends_with(b"\r\n\r\n");
+        let looked_at = at.look.is_some().then(|| bytes.clone());
         let before = self.proxy.now();
         self.write_body(bytes, done).await?;
         at.client_waits += self.proxy.now().since(before);
+        if let (Some(look), Some(bytes)) = (&mut at.look, looked_at) {
+            look.chunk(&bytes);
+        }
         Ok(done.then(|| at.whole()))
     }
 

@@ -4,11 +4,13 @@ use super::holds::Holds;
 use super::model::{Member, Model, Version};
 use super::plan::{KeySource, ModelPlan, Plan, ReplicaUrl, Scheme, VersionPlan};
 use crate::balance::Segments;
-use crate::canary::Snapshot;
+use crate::canary::{CanaryPlan, OutputRules, Snapshot};
+use crate::dialect::OutputWish;
 use crate::fleet::{Fleet, Replica, ReplicaId, VersionState};
 use crate::health::Stage;
 use crate::stats::Moment;
 use crate::wire::Dialed;
+use regex::Regex;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -156,7 +158,11 @@ impl Builder<'_> {
             Some(before) if unchanged => before.baseline.clone(),
             _ => versions.iter().map(|v| v.state.served.load(Relaxed)).collect(),
         };
-        Model { name, plan: Arc::clone(plan), state, versions, segments, baseline }
+        let output = match before.filter(|before| before.plan.canary == plan.canary) {
+            Some(before) => before.output.clone(),
+            None => plan.canary.as_ref().filter(|c| c.reads_answers()).map(output_wish),
+        };
+        Model { name, plan: Arc::clone(plan), state, versions, segments, output, baseline }
     }
 
     fn version(
@@ -230,6 +236,21 @@ impl Builder<'_> {
             self.joined.push(Arc::clone(replica));
         }
     }
+}
+
+/// What a canary's rules look for.
+fn output_wish(plan: &CanaryPlan) -> Arc<OutputWish> {
+    let Some(rules) = plan.output_rules() else { return Arc::default() };
+    let OutputRules { empty, json_invalid, truncated, matches, json, optional: _ } = rules;
+    // The file says a value as text.
+    let value = |text: &String| serde_json::from_str(text).unwrap_or_else(|_| text.as_str().into());
+    Arc::new(OutputWish {
+        empty: *empty,
+        json_invalid: *json_invalid,
+        truncated: *truncated,
+        matches: matches.as_deref().and_then(|pattern| Regex::new(pattern).ok()),
+        json: json.iter().map(|(at, text)| (at.clone(), value(text))).collect(),
+    })
 }
 
 fn dialed(url: &ReplicaUrl) -> Dialed {

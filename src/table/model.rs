@@ -1,6 +1,7 @@
 //! A model in the table: its versions, their replicas, and the division among them.
 use super::plan::{ModelPlan, VersionPlan};
 use crate::balance::{Pool, Segments, ramp, score, silent};
+use crate::dialect::OutputWish;
 use crate::fleet::{ModelState, Replica, VersionState};
 use crate::stats::Moment;
 use std::sync::Arc;
@@ -15,6 +16,8 @@ pub struct Model {
     /// In the file's order.
     pub versions: Box<[Version]>,
     pub segments: Segments,
+    /// What its canary looks for in answers, if it looks into them.
+    pub output: Option<Arc<OutputWish>>,
     /// What each version had served when the present shares began.
     pub baseline: Box<[u64]>,
 }

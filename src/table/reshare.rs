@@ -32,6 +32,7 @@ fn reshared(model: &Arc<Model>, overrides: &Overrides) -> Arc<Model> {
         state: Arc::clone(&model.state),
         versions,
         segments,
+        output: model.output.clone(),
         baseline,
     })
 }

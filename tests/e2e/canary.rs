@@ -25,7 +25,7 @@ fn models(v1: &Mock, v2: &Mock, canary: &str) -> String {
     )
 }
 
-async fn canary(site: &Site) -> Value {
+pub(crate) async fn canary(site: &Site) -> Value {
     let request = Request::get("/api/v1/models/m").header("host", "localhost");
     send(site.admin, request).await.unwrap().json()["canary"].clone()
 }
@@ -36,7 +36,7 @@ async fn say(site: &Site, verb: &str) -> (u16, Value) {
     (reply.status, reply.json())
 }
 
-async fn until_state(site: &Site, state: &str) -> Value {
+pub(crate) async fn until_state(site: &Site, state: &str) -> Value {
     eventually(&format!("the canary is {state}"), async || {
         let canary = canary(site).await;
         (canary["state"] == state).then_some(canary)
@@ -45,7 +45,8 @@ async fn until_state(site: &Site, state: &str) -> Value {
 }
 
 /// Clients in a closed loop, until it is dropped.
-struct Traffic(Arc<AtomicBool>, Vec<JoinHandle<()>>);
+#[derive(Debug)]
+pub(crate) struct Traffic(Arc<AtomicBool>, Vec<JoinHandle<()>>);
 
 impl Drop for Traffic {
     fn drop(&mut self) {
@@ -55,6 +56,11 @@ impl Drop for Traffic {
 }
 
 fn traffic(site: &Site) -> Traffic {
+    asking(site, ASK, BODY)
+}
+
+/// Asks this again and again.
+pub(crate) fn asking(site: &Site, path: &'static str, body: &'static str) -> Traffic {
     let stop = Arc::new(AtomicBool::new(false));
     let address = site.address;
     let clients = (0..4).map(|_| {
@@ -62,7 +68,7 @@ fn traffic(site: &Site) -> Traffic {
         tokio::spawn(async move {
             while !stop.load(SeqCst) {
                 let Ok(mut client) = Client::connect(address, false).await else { return };
-                while !stop.load(SeqCst) && client.send(Request::post(ASK, BODY)).await.is_ok() {}
+                while !stop.load(SeqCst) && client.send(Request::post(path, body)).await.is_ok() {}
             }
         })
     });

@@ -21,6 +21,7 @@ mod hygiene;
 mod journal;
 mod mirror;
 mod mirror_harm;
+mod outputs;
 mod regression;
 mod reload;
 mod retries;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-const SSE: &str =
+pub(crate) const SSE: &str =
     "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
 const STREAM: &str = r#"{"model":"m","stream":true,"messages":[]}"#;
 
@@ -19,12 +19,12 @@ fn models(url: &str, more: &str) -> String {
     format!("models: {{m: {{versions: {{v: [\"{url}\"]}}, health: false{more}}}}}\n")
 }
 
-fn chunk(text: &str) -> String {
+pub(crate) fn chunk(text: &str) -> String {
     format!("{:x}\r\n{text}\r\n", text.len())
 }
 
 /// A replica whose one event stream sends what the test says, when it says.
-async fn on_command() -> (Upstream, UnboundedSender<String>) {
+pub(crate) async fn on_command() -> (Upstream, UnboundedSender<String>) {
     let (say, said) = unbounded_channel::<String>();
     let said: Arc<Mutex<Option<UnboundedReceiver<String>>>> = Arc::new(Mutex::new(Some(said)));
     let upstream = Upstream::start(move |mut talk: Talk| {

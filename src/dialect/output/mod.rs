@@ -17,7 +17,7 @@ use std::sync::Arc;
 use window::Window;
 
 /// A body that is no stream is gathered up to this; a longer one is not judged.
-const LONGEST_BODY: usize = 1 << 20;
+const LONGEST_BODY: usize = 256 << 10;
 /// So many choices of a stream are told apart; text of further ones is not searched.
 const MOST_CHOICES: usize = 8;
 

@@ -1,0 +1,116 @@
+//! What one request costs a canary: on the data path, and where it is judged.
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use evener::canary::{Arm, CanaryPlan, Finding, Judged, Observation, RollOut, World};
+use evener::dialect::{Dialect, OutputForm, OutputScan, OutputWish};
+use evener::fleet::Gather;
+use evener::stats::{Clock as _, Moment, MonotonicClock};
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Duration;
+
+const WORLD: World =
+    World { candidate_usable: true, candidate_load_per_weight: 0.5, stable_load_per_weight: 0.5 };
+
+fn request(n: u64, each: u64) -> Observation {
+    let took = Duration::from_micros(50_000 + n * 7919 % 100_000);
+    Observation {
+        arm: if n.is_multiple_of(each) { Arm::Candidate } else { Arm::Stable },
+        error: n.is_multiple_of(211),
+        client_error: false,
+        bad_output: Some(Finding::Good),
+        latency: Some(took),
+        first_byte: Some(took / 2),
+        tokens: Some(100),
+    }
+}
+
+/// Testifies to `requests`; each ten thousandth request finds that the control path has taken all.
+fn testify(seen: &Gather<Observation>, requests: u64) {
+    for n in 0..requests {
+        if seen.is_open() {
+            seen.add(black_box(request(n, 20)));
+        }
+        if n.is_multiple_of(10_000) {
+            black_box(seen.take());
+        }
+    }
+}
+
+/// The data path, with as many threads: time of each for one request.
+fn data_path(c: &mut Criterion) {
+    let mut group = c.benchmark_group("canary/testify");
+    for threads in [1, 2] {
+        let seen = Gather::default();
+        seen.set_open(true);
+        let clock = MonotonicClock::new();
+        group.bench_function(BenchmarkId::new("threads", threads), |b| {
+            b.iter_custom(|requests| {
+                let began = clock.now();
+                std::thread::scope(|scope| {
+                    for _ in 0..threads {
+                        scope.spawn(|| testify(&seen, requests));
+                    }
+                });
+                clock.now().since(began)
+            });
+        });
+    }
+    group.finish();
+}
+
+/// The control path: a canary takes a request in, at a small and at a large share.
+fn observe(c: &mut Criterion) {
+    let mut group = c.benchmark_group("canary/observe");
+    for percent in [1_u64, 50] {
+        let judged = Judged { model: "chat".into(), candidate: "v2".into(), upstream_model: None };
+        let plan =
+            CanaryPlan { candidate: "v2".into(), warmup: Duration::ZERO, ..CanaryPlan::default() };
+        let share = percent as f64 / 100.0;
+        let (mut roll_out, _) = RollOut::begin(plan, judged, "v1".into(), share, Moment::ZERO);
+        roll_out.tick(&WORLD, Moment::ZERO);
+        let mut n = 0_u64;
+        group.bench_function(BenchmarkId::new("percent", percent), |b| {
+            b.iter(|| {
+                n += 1;
+                let now = Moment::from_nanos(n * 1_000_000);
+                roll_out.observe(&request(n, 100 / percent), now);
+            });
+        });
+    }
+    group.finish();
+}
+
+/// The data path, within its budget: looks at a chat answer of 1 KB, and at one of 100 tokens as a stream.
+fn look(c: &mut Criterion) {
+    let wish =
+        OutputWish { empty: true, json_invalid: true, truncated: true, ..OutputWish::default() };
+    let wish = Arc::new(wish);
+    let text = "the quick brown fox ".repeat(40);
+    let body = format!(
+        r#"{{"id":"chatcmpl-1","object":"chat.completion","created":1,"model":"m","choices":[{{"index":0,"message":{{"role":"assistant","content":"{text}"}},"finish_reason":"stop"}}],"usage":{{"completion_tokens":200}}}}"#
+    );
+    let event = r#"data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"content":" fox"},"finish_reason":null}]}"#;
+    let event = format!("{event}\n\n");
+    let mut group = c.benchmark_group("canary/look");
+    group.bench_function("json of 1 KB", |b| {
+        b.iter(|| {
+            let mut scan = OutputScan::new(Dialect::OpenAi, OutputForm::Json, Arc::clone(&wish));
+            scan.chunk(black_box(body.as_bytes()));
+            scan.finish(true)
+        });
+    });
+    group.bench_function("stream of 100 events", |b| {
+        b.iter(|| {
+            let mut scan = OutputScan::new(Dialect::OpenAi, OutputForm::Events, Arc::clone(&wish));
+            for _ in 0..100 {
+                scan.chunk(black_box(event.as_bytes()));
+            }
+            scan.chunk(b"data: [DONE]\n\n");
+            scan.finish(true)
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, data_path, look, observe);
+criterion_main!(benches);
