@@ -1,5 +1,6 @@
 //! `evener demo`: mocks, the proxy and traffic in one process, with a story told as it happens.
 mod counts;
+mod fall;
 mod promises;
 mod scratch;
 mod stage;
@@ -11,14 +12,14 @@ mod watch;
 use super::env;
 use super::run::log_to_stderr;
 use scratch::Scratch;
-use stage::Stage;
+use stage::{Plot, Stage};
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use voice::Voice;
 
-/// See it work on this machine: mock models, traffic, a replica that dies and returns
-#[derive(Clone, Copy, Debug, clap::Args)]
+/// See it work on this machine: mock models, traffic, a replica that dies, a canary that fails
+#[derive(Clone, Debug, clap::Args)]
 #[command(
     disable_version_flag = true,
     after_help = "\
@@ -28,6 +29,8 @@ before them, and about 100 requests a second through it, all in this process and
   the slow replica gets little traffic; the split 90/10 is kept;
   a replica is killed, taken out, revived, and serves again;
   the file is rewritten to 50/50 while requests run, and none fails.
+With --break v2 it is another story, of a minute and a half: v2 is brought in as a canary, starts
+well and gets more, breaks, and is rolled back by itself, with the sentence that says why.
 Its configuration is a file in a temporary directory, which is removed at the end. Edit it
 meanwhile if you like.
 
@@ -36,12 +39,16 @@ lines say what.
 
 Examples:
   evener demo              goes on until Ctrl-C, for you to look around
+  evener demo --break v2   a canary that fails
   evener demo --headless   ends by itself: for scripts"
 )]
 pub(super) struct DemoArgs {
     /// End after the story, without waiting for Ctrl-C
     #[arg(long)]
     headless: bool,
+    /// Bring this version in as a canary, and break it
+    #[arg(long = "break", value_name = "VERSION", value_parser = ["v2"])]
+    breaks: Option<String>,
 }
 
 /// Tells the story, and leaves nothing behind.
@@ -49,22 +56,23 @@ pub(super) fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     if env("EVENER_LOG").is_some() {
         log_to_stderr();
     }
-    let DemoArgs { headless } = args;
+    let DemoArgs { headless, breaks } = args;
+    let plot = if breaks.is_some() { Plot::Fall } else { Plot::Death };
     // Outlives all threads: what they still write must be gone as well.
     let scratch = Scratch::new()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let ended = runtime.block_on(play(&scratch, headless));
+    let ended = runtime.block_on(play(&scratch, plot, headless));
     runtime.shutdown_timeout(Duration::from_secs(2));
     drop(scratch);
     ended
 }
 
-async fn play(scratch: &Scratch, headless: bool) -> anyhow::Result<ExitCode> {
+async fn play(scratch: &Scratch, plot: Plot, headless: bool) -> anyhow::Result<ExitCode> {
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let voice = Voice::new();
-    let mut stage = Stage::set(scratch).await?;
+    let mut stage = Stage::set(scratch, plot).await?;
     let ended = tokio::select! {
-        told = Box::pin(story::tell(&mut stage, &voice, headless)) => Some(told),
+        told = Box::pin(story::tell(&mut stage, &voice, plot, headless)) => Some(told),
         _ = term.recv() => None,
         _ = int.recv() => None,
     };

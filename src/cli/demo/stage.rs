@@ -7,13 +7,21 @@ use crate::config;
 use crate::control::{Heritage, Order, Started};
 use crate::health::Standing;
 use crate::mock::{Knobs, Latency, serve};
+use crate::observe::CanaryReport;
 use crate::stats::{Clock as _, Moment};
 use crate::table::ListenAddress;
 use anyhow::Context as _;
+use bytes::Bytes;
+use http::Request;
+use http::header::{CONTENT_TYPE, HOST};
+use http_body_util::Full;
+use hyper::client::conn::http1::handshake;
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
@@ -21,6 +29,15 @@ use tokio::time::sleep;
 pub(super) const MODEL: &str = "chat";
 /// How much slower the slow replica is.
 pub(super) const SLOWER: u32 = 6;
+
+/// What is played.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Plot {
+    /// A slow replica, a death, a reload.
+    Death,
+    /// A canary that starts well and breaks.
+    Fall,
+}
 
 /// Everything that runs.
 pub(super) struct Stage {
@@ -36,7 +53,7 @@ pub(super) struct Stage {
 
 impl Stage {
     /// Starts the mocks, writes the file, and serves it.
-    pub(super) async fn set(scratch: &Scratch) -> anyhow::Result<Self> {
+    pub(super) async fn set(scratch: &Scratch, plot: Plot) -> anyhow::Result<Self> {
         let mut replicas = Vec::new();
         for i in 0..6_u32 {
             let version = if i < 3 { "v1" } else { "v2" };
@@ -53,7 +70,11 @@ impl Stage {
             replicas.push(MockReplica::start(version, knobs).await?);
         }
         let (file, state) = (scratch.path().join("evener.yaml"), scratch.path().join("state"));
-        std::fs::write(&file, yaml(&replicas, &state, 90, 10))?;
+        let text = match plot {
+            Plot::Death => yaml(&replicas, &state, (90, 10), ""),
+            Plot::Fall => yaml(&replicas, &state, (100, 0), CANARY),
+        };
+        std::fs::write(&file, text)?;
         let checked = config::load(&file, &env)
             .map_err(|found| anyhow::anyhow!("{}", found.render_text(false)))?;
         let heritage = Heritage::claim(&checked.plan.state_dir, false, Vec::new()).await?;
@@ -75,6 +96,11 @@ impl Stage {
         Counts::read(&self.started.proxy.current.load(), MODEL)
     }
 
+    /// The canary as it stands.
+    pub(super) fn canary(&self) -> Option<CanaryReport> {
+        self.started.proxy.meters.canaries.load().first().cloned()
+    }
+
     pub(super) fn generation(&self) -> u64 {
         self.started.proxy.current.load().generation
     }
@@ -89,7 +115,7 @@ impl Stage {
     /// Rewrites the file as an editor would: the new one takes the old one's place as a whole.
     pub(super) fn rewrite(&self, v1: u32, v2: u32) -> std::io::Result<()> {
         let new = self.file.with_extension("yaml.new");
-        std::fs::write(&new, yaml(&self.replicas, &self.state, v1, v2))?;
+        std::fs::write(&new, yaml(&self.replicas, &self.state, (v1, v2), ""))?;
         std::fs::rename(&new, &self.file)
     }
 
@@ -105,6 +131,9 @@ impl Stage {
         }
     }
 }
+
+/// Faster than the defaults: nobody watches for ten minutes.
+const CANARY: &str = "    canary: {candidate: v2, steps: [10, 25, 100], hold: 5s, warmup: 1s}\n";
 
 /// A mock that can be killed and revived.
 pub(super) struct MockReplica {
@@ -134,6 +163,20 @@ impl MockReplica {
         self.life = Some((stop, task));
     }
 
+    /// Changes its knobs while it runs, by its `POST /mock`.
+    pub(super) async fn turn(&self, knobs: &Value) -> anyhow::Result<()> {
+        let tcp = TcpStream::connect(self.address).await?;
+        let (mut sender, connection) = handshake(TokioIo::new(tcp)).await?;
+        tokio::spawn(connection);
+        let request = Request::post("/mock")
+            .header(HOST, self.address.to_string())
+            .header(CONTENT_TYPE, "application/json")
+            .body(Full::new(Bytes::from(knobs.to_string())))?;
+        let answer = sender.send_request(request).await?;
+        anyhow::ensure!(answer.status().is_success(), "the mock answered {}", answer.status());
+        Ok(())
+    }
+
     /// Its connections are cut, its port is closed.
     pub(super) async fn kill(&mut self) {
         if let Some((stop, task)) = self.life.take() {
@@ -159,7 +202,12 @@ impl MockReplica {
     }
 }
 
-fn yaml(replicas: &[MockReplica], state: &std::path::Path, v1: u32, v2: u32) -> String {
+fn yaml(
+    replicas: &[MockReplica],
+    state: &std::path::Path,
+    (v1, v2): (u32, u32),
+    more: &str,
+) -> String {
     let list = |version| {
         let urls = replicas.iter().filter(|r| r.version == version).map(|r| r.url.as_str());
         urls.collect::<Vec<_>>().join(", ")
@@ -180,7 +228,7 @@ models:
     health: {{path: /health, every: 1s, timeout: 500ms, fall: 2, rise: 1}}
     ejection: {{for: 1s}}
     slow_start: 2s
-telemetry: {{access_log: null}}
+{more}telemetry: {{access_log: null}}
 state: {{dir: {:?}}}
 shutdown: {{notice: 0s, drain: 2s}}
 ",

@@ -1,7 +1,7 @@
 //! The story: what is done, in which order, and the sentences that tell it.
 use super::counts::Counts;
 use super::promises::{Death, Observed, Reloaded, SLOW_SHARE, broken};
-use super::stage::{MODEL, SLOWER, Stage};
+use super::stage::{MODEL, Plot, SLOWER, Stage};
 use super::traffic::{RATE, Seen, Traffic};
 use super::voice::Voice;
 use super::watch::Watch;
@@ -20,13 +20,29 @@ const COUNTED: Duration = Duration::from_secs(6);
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Tells it, and returns whether every promise was kept.
-pub(super) async fn tell(stage: &mut Stage, voice: &Voice, headless: bool) -> anyhow::Result<bool> {
+pub(super) async fn tell(
+    stage: &mut Stage,
+    voice: &Voice,
+    plot: Plot,
+    headless: bool,
+) -> anyhow::Result<bool> {
     let traffic = Traffic::new(stage.proxy, stage.started.proxy.clock);
     let watch = Watch::new(stage, Arc::clone(&traffic));
     introduce(stage, *voice, headless)?;
     let mut story = Story { stage, voice: *voice, traffic: Arc::clone(&traffic) };
+    let telling = async {
+        let broken = match plot {
+            Plot::Death => Box::pin(story.death_and_reload()).await?,
+            Plot::Fall => Box::pin(story.fall()).await?,
+        };
+        story.conclude(&broken, headless)?;
+        if !headless {
+            std::future::pending::<()>().await;
+        }
+        Ok(broken.is_empty())
+    };
     tokio::select! {
-        kept = Box::pin(story.tell(headless)) => kept,
+        kept = telling => kept,
         () = traffic.flow() => Ok(false),
         silenced = watch.murmur(*voice) => Err(silenced.into()),
     }
@@ -49,14 +65,15 @@ fn introduce(stage: &Stage, voice: Voice, headless: bool) -> io::Result<()> {
     ))
 }
 
-struct Story<'a> {
-    stage: &'a mut Stage,
-    voice: Voice,
-    traffic: Arc<Traffic>,
+pub(super) struct Story<'a> {
+    pub(super) stage: &'a mut Stage,
+    pub(super) voice: Voice,
+    pub(super) traffic: Arc<Traffic>,
 }
 
 impl Story<'_> {
-    async fn tell(&mut self, headless: bool) -> anyhow::Result<bool> {
+    /// Returns the promises that were broken.
+    async fn death_and_reload(&mut self) -> anyhow::Result<Vec<String>> {
         let (slow_share, share_before) = self.shares().await?;
         let death = self.death().await?;
         let (reload, share_after) = self.reload().await?;
@@ -72,12 +89,7 @@ impl Story<'_> {
             failed_otherwise,
             held_back,
         };
-        let broken = broken(&observed);
-        self.conclude(&broken, &seen, headless)?;
-        if !headless {
-            std::future::pending::<()>().await;
-        }
-        Ok(broken.is_empty())
+        Ok(broken(&observed))
     }
 
     /// The slow replica's share of v1, and v2's share of all.
@@ -189,7 +201,7 @@ impl Story<'_> {
         Ok((Reloaded { after, failed }, counts.share("v2")))
     }
 
-    fn conclude(&self, broken: &[String], seen: &Seen, headless: bool) -> io::Result<()> {
+    fn conclude(&self, broken: &[String], headless: bool) -> io::Result<()> {
         let voice = self.voice;
         if broken.is_empty() {
             voice.headline("Everything that was promised happened.")?;
@@ -197,7 +209,7 @@ impl Story<'_> {
             voice.headline("Not everything that was promised happened:")?;
             broken.iter().try_for_each(|sentence| voice.say(format!("  - {sentence}")))?;
         }
-        let Seen { answered, failed, .. } = seen;
+        let Seen { answered, failed, .. } = self.traffic.seen();
         voice.say(format!("{answered} requests were answered, {failed} failed."))?;
         voice.say("Where to look next:")?;
         voice.say("  README.md                     what it is, and how to begin")?;
