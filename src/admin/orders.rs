@@ -135,11 +135,12 @@ async fn act(office: &Office, body: Body, act: Act) -> Answered {
 
 /// The target's replicas as they stand now.
 fn state_of(office: &Office, table: &Table, target: &Target) -> Value {
-    let model = table.models.iter().find(|model| *model.name == *target.model);
+    let model = table.model(&target.model);
     let version =
         model.and_then(|model| model.versions.iter().find(|v| *v.name == *target.version));
     let members = version.map(|version| &*version.members).unwrap_or_default();
-    let wanted = |url: &str| target.replica.as_deref().is_none_or(|replica| replica == url);
+    let named = target.replica.as_deref().map(|url| url.trim_end_matches('/'));
+    let wanted = |url: &str| named.is_none_or(|named| named == url);
     let replicas: Vec<_> = members
         .iter()
         .filter(|member| wanted(&member.replica.id.url))

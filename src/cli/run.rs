@@ -21,8 +21,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
 
 /// Serve: the proxy, its health checks and the admin page
 #[derive(Args, Clone, Debug)]
@@ -113,8 +115,8 @@ async fn serve(
     std::io::stdout().flush().ok();
     runner.succeed(heritage).await?;
     systemd::ready();
-    // Apart, so that a signal is heard while the runner waits for a disk.
-    let running = tokio::spawn(runner.run());
+    // On a thread of its own: while it waits for a disk, requests are served and signals heard.
+    let running = spawn_blocking(move || Handle::current().block_on(runner.run()));
     tokio::select! {
         ran = running => ran.map(|()| ExitCode::SUCCESS).context("the runner ended"),
         () = signals.obey(&started.orders) => Ok(ExitCode::FAILURE),

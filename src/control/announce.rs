@@ -5,7 +5,7 @@ use super::ejections::Ruling;
 use super::order::{Act, Answer, Target};
 use super::replicas::Unable;
 use super::runner::Runner;
-use crate::canary::{By, Command};
+use crate::canary::By;
 use crate::observe::stamp;
 use crate::stats::Clock as _;
 use crate::table::{Ends, Hold};
@@ -93,7 +93,9 @@ impl Runner {
         self.journalled = now;
         if let Err(error) = self.state.save(self.core.overrides()) {
             tracing::error!(%error, "cannot write the canaries' journal");
-            self.hold_canaries(&format!("the journal cannot be written: {error}"));
+            let why = format!("the journal cannot be written: {error}");
+            let held = self.core.hold_canaries(&why, now);
+            self.announce_canaries(&held, "evener", Some(&why));
         }
         self.publish();
     }
@@ -110,17 +112,6 @@ impl Runner {
                     Subject { candidate: &plan.candidate, state: &model.state, who, reason };
                 self.courier.tell(notify, one, about);
             }
-        }
-    }
-
-    fn hold_canaries(&mut self, why: &str) {
-        let now = self.clock.now();
-        let by = By { who: "evener", reason: Some(why) };
-        let running: Vec<String> =
-            self.core.canary_reports(now).into_iter().map(|report| report.model).collect();
-        for model in running {
-            let paused = self.core.order_canary(&model, CanaryVerb::Say(Command::Pause), by, now);
-            self.announce_canaries(&paused.unwrap_or_default(), "evener", Some(why));
         }
     }
 

@@ -2,7 +2,7 @@
 use super::core::Core;
 use super::replicas::Unable;
 use crate::canary::{
-    By, Command, Effect, Ending, Judged, Occasion, RollOut, Snapshot, Start, World,
+    By, Command, Effect, Ending, Judged, Occasion, RollOut, Snapshot, Start, Unusable, World,
 };
 use crate::observe::CanaryReport;
 use crate::stats::Moment;
@@ -54,6 +54,7 @@ impl Core {
                 self.canaries.insert(name, kept);
                 continue;
             }
+            let mut unusable = self.overrides.unreadable.remove(&name);
             let saved = self.overrides.canaries.remove(&name);
             if let Some(restored) = saved.filter(|saved| saved.split == split) {
                 match RollOut::restore(restored.snapshot, plan.clone(), &judged, now) {
@@ -62,10 +63,23 @@ impl Core {
                         self.set_share(&name);
                         continue;
                     }
-                    Err(why) => tracing::warn!(model = name, %why, "the canary begins anew"),
+                    // An edit wins.
+                    Err(Unusable::Changed) => {}
+                    Err(why @ (Unusable::Version | Unusable::Broken)) => {
+                        unusable = Some(why.to_string());
+                    }
                 }
             }
             told.extend(self.begin_canary(model, plan.start == Start::Auto, now));
+            // What was seen before is lost: somebody must look before it goes on.
+            if let Some(why) = unusable {
+                tracing::error!(model = name, %why, "the canary's journal cannot be used");
+                told.extend(self.hold_canary(
+                    &name,
+                    &format!("its journal cannot be used: {why}"),
+                    now,
+                ));
+            }
         }
         // Whatever is written next has them: a crash in between must not forget what they know.
         self.keep_canaries(now);
@@ -88,6 +102,23 @@ impl Core {
         };
         self.canaries.insert(name.clone(), Canary { rollout, split });
         self.carry_out(&name, effects)
+    }
+
+    /// Pauses a canary that runs.
+    fn hold_canary(&mut self, model: &str, why: &str, now: Moment) -> Vec<Told> {
+        let by = By { who: "evener", reason: Some(why) };
+        let Some(canary) = self.canaries.get_mut(model) else { return Vec::new() };
+        // One that does not run need not be paused.
+        let effects = canary.rollout.command(Command::Pause, by, now).unwrap_or_default();
+        self.carry_out(model, effects)
+    }
+
+    /// Pauses all that run.
+    pub fn hold_canaries(&mut self, why: &str, now: Moment) -> Vec<Told> {
+        let models: Vec<String> = self.canaries.keys().cloned().collect();
+        let told = models.iter().flat_map(|model| self.hold_canary(model, why, now)).collect();
+        self.reshare();
+        told
     }
 
     /// What was seen since the last look, and what follows from it. Called by the second.

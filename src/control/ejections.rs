@@ -1,7 +1,7 @@
 //! Rulings on replicas: who is ejected for cause, who is tried out, who serves again. Decided here, set in place.
 use super::core::Core;
 use crate::fleet::Replica;
-use crate::health::{Cause, EjectionPlan, Faded, Stage};
+use crate::health::{Cause, EjectionPlan, Faded, Stage, Standing};
 use crate::stats::Moment;
 use crate::table::{Held, ModelPlan, Table, Version};
 use rand::RngExt as _;
@@ -161,7 +161,7 @@ impl Core {
                 .try_out(plan.health.is_some(), now)
                 .then_some(Ruling::OnProbation { replica: again }),
             (Stage::Probation { .. }, rules) => {
-                replica.pass_long_trial(now);
+                replica.end_long_trial(now);
                 match (replica.failed_trial(), rules) {
                     (None, _) => {
                         replica.reinstate(now).then_some(Ruling::Reinstated { replica: again })
@@ -203,6 +203,10 @@ fn convict(
     draw: f64,
     now: Moment,
 ) -> Option<Ruling> {
+    if replica.standing() == Standing::Draining {
+        // What is wrong with it may be why: it is judged anew when it returns.
+        return None;
+    }
     let state = &version.state;
     let Some(evidence) = replica.conviction(state) else {
         replica.acquit();

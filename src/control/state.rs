@@ -33,8 +33,9 @@ struct State {
     drained: Vec<Kept>,
     #[serde(default)]
     ejected: Vec<Kept>,
+    /// Each is read by itself: one that another version wrote must not take the rest along.
     #[serde(default)]
-    canaries: BTreeMap<String, KeptCanary>,
+    canaries: BTreeMap<String, serde_json::Value>,
 }
 
 /// One hold.
@@ -141,11 +142,19 @@ impl StateDir {
             )));
         }
         self.written = text;
+        let (mut canaries, mut unreadable) = (BTreeMap::new(), BTreeMap::new());
+        for (model, kept) in state.canaries {
+            match serde_json::from_value::<KeptCanary>(kept) {
+                Ok(kept) => drop(canaries.insert(model, kept)),
+                Err(error) => drop(unreadable.insert(model, error.to_string())),
+            }
+        }
         Ok(Overrides {
             segments: state.segments,
             drained: held(state.drained, now, wall),
             ejected: held(state.ejected, now, wall),
-            canaries: state.canaries,
+            canaries,
+            unreadable,
             shares: BTreeMap::new(),
         })
     }
@@ -157,21 +166,59 @@ impl StateDir {
             segments: overrides.segments.clone(),
             drained: kept(&overrides.drained),
             ejected: kept(&overrides.ejected),
-            canaries: overrides.canaries.clone(),
+            canaries: overrides
+                .canaries
+                .iter()
+                .map(|(model, kept)| Ok((model.clone(), serde_json::to_value(kept)?)))
+                .collect::<serde_json::Result<_>>()?,
         };
         let text = serde_json::to_vec(&state)?;
         if text == self.written {
             return Ok(());
         }
-        let fresh = self.path.join("state.json.new");
-        let mut file =
-            OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&fresh)?;
-        file.write_all(&text)?;
-        file.sync_all()?;
-        fs::rename(&fresh, self.path.join(FILE))?;
-        File::open(&self.path)?.sync_all()?;
+        let mut replacing = Replacing { dir: &self.path, text: &text, fresh: None };
+        Replacing::STEPS.into_iter().try_for_each(|step| step(&mut replacing))?;
         self.written = text;
         Ok(())
+    }
+}
+
+/// A file on its way to take the place of [`FILE`]. After each step a crash leaves the old text or the new.
+struct Replacing<'a> {
+    dir: &'a Path,
+    text: &'a [u8],
+    fresh: Option<File>,
+}
+
+impl Replacing<'_> {
+    const STEPS: [fn(&mut Self) -> io::Result<()>; 5] =
+        [Self::create, Self::write, Self::sync, Self::publish, Self::sync_dir];
+
+    fn path(&self) -> PathBuf {
+        self.dir.join("state.json.new")
+    }
+
+    fn create(&mut self) -> io::Result<()> {
+        let mut options = OpenOptions::new();
+        let options = options.create(true).write(true).truncate(true).mode(0o600);
+        self.fresh = Some(options.open(self.path())?);
+        Ok(())
+    }
+
+    fn write(&mut self) -> io::Result<()> {
+        self.fresh.as_mut().map_or(Ok(()), |file| file.write_all(self.text))
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.fresh.as_ref().map_or(Ok(()), File::sync_all)
+    }
+
+    fn publish(&mut self) -> io::Result<()> {
+        fs::rename(self.path(), self.dir.join(FILE))
+    }
+
+    fn sync_dir(&mut self) -> io::Result<()> {
+        File::open(self.dir)?.sync_all()
     }
 }
 
@@ -246,6 +293,41 @@ mod tests {
         state.forget_written();
         state.save(&Overrides::default()).unwrap();
         assert!(state.load(Moment::ZERO, crate::observe::stamp()).is_ok());
+    }
+
+    #[test]
+    fn whichever_step_of_a_save_is_the_last_the_old_text_is_there_or_the_new() {
+        let drained = |reason: &str| {
+            let mut overrides = Overrides::default();
+            let hold = Hold { ends: None, reason: Some(reason.to_owned()) };
+            overrides.drained.0.insert(("chat".into(), "v1".into(), None), hold);
+            overrides
+        };
+        let (old, new) = (drained("old"), drained(&"new".repeat(1000)));
+        for died_after in 0..=Replacing::STEPS.len() {
+            // Also in the middle of the write.
+            for torn in [false, true] {
+                let dir = tempfile::tempdir().unwrap();
+                let mut state = StateDir::open(dir.path()).unwrap();
+                state.save(&new).unwrap();
+                let text = state.written.clone();
+                state.save(&old).unwrap();
+                let part = if torn { &text[..text.len() / 2] } else { &text[..] };
+                let mut replacing = Replacing { dir: dir.path(), text: part, fresh: None };
+                let steps = if torn { died_after.min(2) } else { died_after };
+                for step in &Replacing::STEPS[..steps] {
+                    step(&mut replacing).unwrap();
+                }
+                drop((replacing, state));
+                let mut state = StateDir::open(dir.path()).unwrap();
+                let found = state.load(Moment::ZERO, crate::observe::stamp()).unwrap();
+                let expected = if steps > 3 { &new } else { &old };
+                assert_eq!(found.drained, expected.drained, "{died_after} {torn}");
+                state.save(&new).unwrap();
+                let found = state.load(Moment::ZERO, crate::observe::stamp()).unwrap();
+                assert_eq!(found.drained, new.drained, "what is left over is in nobody's way");
+            }
+        }
     }
 
     #[test]

@@ -32,7 +32,7 @@ impl Fate {
 /// A replica that goes from bad to good and back each second is news once in so long.
 const QUIET: Duration = Duration::from_mins(1);
 
-/// A trial that has run for so long, and answers, has passed.
+/// A trial that has run for so long and answers has passed; one that is still being sent gives its place back.
 const LONG_TRIAL: Duration = Duration::from_mins(1);
 
 /// A replica's ejections: what picks read, and the rest behind a lock that is seldom taken.
@@ -287,10 +287,11 @@ impl Replica {
         })
     }
 
-    /// A trial that has been answering for long has shown what it can: an endless stream must not hold the place.
-    pub fn pass_long_trial(&self, now: Moment) {
-        let Some(trial) = self.custody.slot.answers_for(LONG_TRIAL, now) else { return };
-        if !self.tried(trial, Ok(())) {
+    /// A trial that has been answering for long has shown what it can, and one that is still being sent may never show
+    /// anything: neither an endless stream nor an endless upload may hold the place.
+    pub fn end_long_trial(&self, now: Moment) {
+        let Some((trial, answers)) = self.custody.slot.runs_for(LONG_TRIAL, now) else { return };
+        if !answers || !self.tried(trial, Ok(())) {
             self.custody.slot.free(trial, now);
         }
     }

@@ -3,7 +3,7 @@ use super::ejection::Fate;
 use super::replica::{Learned, Replica};
 use super::trial::Token;
 use super::version_state::VersionState;
-use crate::health::{Cause, Class, EjectionPlan, Outcome};
+use crate::health::{Cause, Class, EjectionPlan, Outcome, Standing};
 use crate::stats::Moment;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -63,6 +63,9 @@ impl InFlight {
         if self.is_being_sent() {
             self.silence = Silence::Lasts;
             self.replica.waits(now);
+            if let Some(trial) = self.trial {
+                self.replica.custody.slot.is_sent(trial);
+            }
         }
     }
 
@@ -157,7 +160,11 @@ impl InFlight {
             }
         }
         let Some(said) = said else { return false };
-        if self.replica.fate() != Fate::Free || !self.version.watched() {
+        let out =
+            self.replica.fate() != Fate::Free || self.replica.standing() == Standing::Draining;
+        // One that was asked before it went out says nothing of what returned: it may be another process.
+        let old = self.replica.ready_at().is_some_and(|returned| self.began < returned);
+        if out || old || !self.version.watched() {
             return false;
         }
         self.version.add(said.is_err());

@@ -311,6 +311,6 @@ impl Replica {
             learned.phantom.level = 0.0;
             self.phantom.store(0, Relaxed);
         }
-        learned.detector.fade(keeps)
+        learned.detector.fade(keeps, now)
     }
 }

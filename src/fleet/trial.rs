@@ -16,7 +16,8 @@ pub(super) struct Slot {
     /// [`FREE`], [`CLOSED`], or when it was claimed, in nanoseconds without the last bit, plus [`BEGUN`].
     holder: AtomicU64,
     free_since: AtomicU64,
-    /// The holder whose first byte came.
+    /// The holder whose request is sent, and the one whose first byte came.
+    sent: AtomicU64,
     answered: AtomicU64,
 }
 
@@ -26,8 +27,8 @@ pub(super) struct Token(u64);
 
 impl Default for Slot {
     fn default() -> Self {
-        let (free_since, answered) = Default::default();
-        Self { holder: AtomicU64::new(CLOSED), free_since, answered }
+        let (free_since, sent, answered) = Default::default();
+        Self { holder: AtomicU64::new(CLOSED), free_since, sent, answered }
     }
 }
 
@@ -67,16 +68,24 @@ impl Slot {
         self.holder.compare_exchange(held, begun, Relaxed, Relaxed).ok().map(|_| Token(begun))
     }
 
+    /// It is sent: from now on a deadline ends it if no first byte comes.
+    pub(super) fn is_sent(&self, Token(held): Token) {
+        self.sent.store(held, Relaxed);
+    }
+
     /// Its first byte came.
     pub(super) fn answers(&self, Token(held): Token) {
         self.answered.store(held, Relaxed);
     }
 
-    /// The one that has run for so long, and answers.
-    pub(super) fn answers_for(&self, long: Duration, now: Moment) -> Option<Token> {
+    /// The one that has run for so long, and whether it answers. `None`, too, while it waits for its first byte.
+    pub(super) fn runs_for(&self, long: Duration, now: Moment) -> Option<(Token, bool)> {
         let held = self.holder.load(Relaxed);
-        let answers = held != CLOSED && held & BEGUN != 0 && self.answered.load(Relaxed) == held;
-        (answers && now.since(Moment::from_nanos(held & !BEGUN)) >= long).then_some(Token(held))
+        let runs = held != CLOSED && held & BEGUN != 0;
+        let answers = self.answered.load(Relaxed) == held;
+        let waits = !answers && self.sent.load(Relaxed) == held;
+        let long = now.since(Moment::from_nanos(held & !BEGUN)) >= long;
+        (runs && !waits && long).then_some((Token(held), answers))
     }
 
     /// Does this one still hold it?

@@ -184,8 +184,11 @@ impl Detector {
         (excess(own, peers) >= CONFIRMED).then_some(evidence)
     }
 
-    /// Lets its rate fade. Returns what is left of it.
-    pub fn fade(&mut self, keeps: f64) -> Faded {
+    /// Lets its rate fade, and what speaks against one that fell silent. Returns what is left of the rate.
+    pub fn fade(&mut self, keeps: f64, now: Moment) -> Faded {
+        if now.since(self.seen) >= STALE {
+            self.score = 0.0;
+        }
         self.recent.requests *= keeps;
         self.recent.failures *= keeps;
         self.recent

@@ -282,7 +282,7 @@ mod tests {
     use crate::canary::{CanaryPlan, Judged, RollOut};
     use crate::config::parse_text;
     use crate::dialect::RefusalCode;
-    use crate::fleet::Fleet;
+    use crate::fleet::{Fleet, Mirrored};
     use crate::observe::CanaryReport;
     use crate::stats::Moment;
     use crate::table::Overrides;
@@ -311,6 +311,7 @@ mod tests {
         model.versions[0].state.requests.add(200, Class::Success);
         model.versions[0].state.served.fetch_add(1, Relaxed);
         model.state.refusals.add(RefusalCode::NoReplicas);
+        model.state.mirror.note(Mirrored::Skipped);
         let replica = &model.versions[0].members[0].replica;
         replica.hold(&model.versions[0].state, None, "by hand".into(), Moment::ZERO);
         meters.canaries.store(Arc::new(vec![canary()]));

@@ -31,8 +31,8 @@ pub struct Proxy {
     pub started: jiff::Timestamp,
     phase: watch::Sender<Phase>,
     succeeded: watch::Sender<bool>,
-    /// Held while the process before this one finishes what it runs.
-    predecessor: Arc<()>,
+    /// Does the process before this one finish what it runs?
+    predecessor: watch::Sender<bool>,
     connections: AtomicUsize,
     none_left: Notify,
 }
@@ -54,7 +54,7 @@ impl Proxy {
             started: crate::observe::stamp(),
             phase: watch::channel(Phase::Serving).0,
             succeeded: watch::channel(false).0,
-            predecessor: Arc::default(),
+            predecessor: watch::channel(false).0,
             connections: AtomicUsize::default(),
             none_left: Notify::new(),
         }
@@ -83,14 +83,19 @@ impl Proxy {
         self.succeeded.subscribe().wait_for(|succeeded| *succeeded).await.ok();
     }
 
-    /// The process before this one finishes what it runs, until what is returned is dropped.
-    pub fn predecessor_drains(&self) -> Arc<()> {
-        Arc::clone(&self.predecessor)
+    /// Notes whether the process before this one still runs requests.
+    pub fn follows(&self, predecessor: bool) {
+        self.predecessor.send_replace(predecessor);
     }
 
     /// Does the process before this one still run requests?
     pub fn has_predecessor(&self) -> bool {
-        Arc::strong_count(&self.predecessor) > 1
+        *self.predecessor.borrow()
+    }
+
+    /// Returns when it does not.
+    pub async fn until_alone(&self) {
+        self.predecessor.subscribe().wait_for(|runs| !*runs).await.ok();
     }
 
     /// May clients be sent here? Also when it is another process that will serve them.

@@ -23,6 +23,8 @@ pub struct Overrides {
     pub shares: BTreeMap<String, BTreeMap<String, f64>>,
     /// Canaries as the last process left them.
     pub canaries: BTreeMap<String, KeptCanary>,
+    /// Why those that it left are of no use, by model.
+    pub unreadable: BTreeMap<String, String>,
     pub drained: Holds,
     pub ejected: Holds,
 }

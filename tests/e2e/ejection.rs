@@ -268,15 +268,17 @@ async fn a_drain_waits_for_what_runs_and_lets_it_finish() {
         }
     })
     .await;
-    let site =
-        Site::start(format!("models: {{m: {{versions: {{v: [\"{}\"]}}}}}}\n", slow.url())).await;
+    let url = slow.url();
+    let models = format!("models: {{m: {{aliases: [also], versions: {{v: [\"{url}\"]}}}}}}\n");
+    let site = Site::start(models).await;
     let address = site.address;
     let running = tokio::spawn(async move { send(address, Request::get("/x")).await.unwrap() });
     eventually("it runs", async || (replicas(&site).await[0]["in_flight"] == 1).then_some(()))
         .await;
     let admin = format!("http://{}", site.admin);
     let mut waiting = Command::new(env!("CARGO_BIN_EXE_evener"))
-        .args(["drain", "m/v", "--wait", "--admin", &admin])
+        // Another name of the model, and of the replica.
+        .args(["drain", &format!("also/v/{url}/"), "--wait", "--admin", &admin])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -287,6 +289,8 @@ async fn a_drain_waits_for_what_runs_and_lets_it_finish() {
     let said = std::io::read_to_string(waiting.stdout.take().unwrap()).unwrap();
     assert!(said.contains("draining  0 in flight"), "{said}");
     assert_eq!(running.await.unwrap().text(), "half");
+    let said = told(&site, &["undrain", &format!("also/v/{url}/")]);
+    assert!(said.contains(&format!("{url}  healthy")), "{said}");
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ mod hedging;
 mod http;
 mod http2;
 mod hygiene;
+mod journal;
 mod mirror;
 mod mirror_harm;
 mod regression;

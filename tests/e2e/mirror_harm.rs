@@ -5,6 +5,7 @@ use crate::mirror::{
 };
 use crate::site::{Site, Stopwatch, eventually, until};
 use crate::upstream::Upstream;
+use bytes::Bytes;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -23,9 +24,26 @@ async fn hung() -> Upstream {
     .await
 }
 
+/// Answers at once, but thinks for ever where it is asked to.
+async fn patient() -> Upstream {
+    Upstream::start(|mut talk| async move {
+        while let Some(seen) = talk.request().await {
+            if seen.body.windows(4).any(|w| w == b"hang") {
+                return talk.wait_for_close().await;
+            }
+            json_answer(&mut talk, &json!({})).await;
+        }
+    })
+    .await
+}
+
+fn hang() -> Request {
+    Request::post(PREDICT, r#"{"instances":["hang"]}"#)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hung_candidate_costs_clients_nothing_and_holds_up_no_stop() {
-    let (v1, v2) = (echo().await, hung().await);
+    let (v1, v2) = (patient().await, hung().await);
     let idle = setup(&v1.url(), &v2.url(), "false");
     let mut site = Site::with(idle).await;
     let mut client = Client::connect(site.address, false).await.unwrap();
@@ -50,13 +68,45 @@ async fn a_hung_candidate_costs_clients_nothing_and_holds_up_no_stop() {
     assert_eq!((&found["running"], &found["results"]["skipped"]), (&3.into(), &197.into()));
     assert_eq!(found["agreement"], Value::Null);
     site.in_flight(3).await;
-    assert_eq!(v2.seen().len(), 3);
+    until("they are at work", || v2.seen().len() == 3).await;
+    // A drain ends them at once, and waits for what clients wait for.
+    let address = site.address;
+    let waits = tokio::spawn(async move { send(address, hang()).await });
+    site.in_flight(4).await;
     drop(client);
-    let watch = Stopwatch::start();
     site.signal(Signal::TERM);
+    v2.until_closed(3).await;
+    assert!(site.runs());
+    let watch = Stopwatch::start();
+    waits.abort();
     assert!(site.ended().await.success());
     assert!(watch.elapsed() < Duration::from_secs(10), "{:?}", watch.elapsed());
-    v2.until_closed(3).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hung_candidate_takes_no_space_that_requests_need() {
+    let (v1, v2) = (patient().await, hung().await);
+    let text = setup(&v1.url(), &v2.url(), "{to: v2, percent: 100, concurrency: 1000}").rest;
+    let site = Site::start(format!("buffers: 1MiB\n{text}")).await;
+    let long = json!({"instances": ["x".repeat(60_000)]}).to_string();
+    for _ in 0..40 {
+        assert_eq!(site.send(Request::post(PREDICT, long.clone())).await.status, 200);
+    }
+    let found = report(&site).await;
+    let running = found["running"].as_u64().unwrap();
+    assert!((2..=8).contains(&running), "{found}");
+    assert_eq!(found["results"]["skipped"], 40 - running);
+    // Four that are twice as long still fit beside them.
+    let longer = Bytes::from(json!({"instances": ["x".repeat(120_000), "hang"]}).to_string());
+    let mut waits = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let (address, longer) = (site.address, longer.clone());
+        waits.spawn(async move { send(address, Request::post(PREDICT, longer)).await });
+    }
+    until("all are at work", || {
+        v1.seen().iter().filter(|seen| seen.body.len() > 100_000).count() == 4
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -118,15 +168,7 @@ async fn failing_copies_speak_against_no_replica_that_serves() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_share_is_copied_and_a_client_that_leaves_is_not_waited_for() {
-    let v1 = Upstream::start(|mut talk| async move {
-        while let Some(seen) = talk.request().await {
-            if seen.body.windows(4).any(|w| w == b"hang") {
-                return talk.wait_for_close().await;
-            }
-            json_answer(&mut talk, &json!({})).await;
-        }
-    })
-    .await;
+    let v1 = patient().await;
     let v2 = numbers(|_| json!({})).await;
     let site = site(&v1, &v2, "{to: v2, percent: 20, concurrency: 1000}").await;
     let mut client = Client::connect(site.address, false).await.unwrap();
@@ -139,10 +181,7 @@ async fn a_share_is_copied_and_a_client_that_leaves_is_not_waited_for() {
     assert!((51..=149).contains(&found["compared"].as_u64().unwrap()), "{found}");
     site.reload(&setup(&v1.url(), &v2.url(), "{to: v2, percent: 100}")).await;
     let before = v2.seen().len();
-    let left = tokio::time::timeout(
-        Duration::from_millis(100),
-        site.send(Request::post(PREDICT, r#"{"instances":["hang"]}"#)),
-    );
+    let left = tokio::time::timeout(Duration::from_millis(100), site.send(hang()));
     assert!(left.await.is_err());
     v1.until_closed(1).await;
     eventually("it is abandoned", async || {

@@ -38,16 +38,15 @@ async fn a_new_one_that_is_told_to_end_steps_back_at_once() {
     }
 }
 
-/// Starts `evener drain m/v --wait`.
-fn drain(site: &Site, more: &[&str]) -> Process {
+/// Starts an `evener` that orders something.
+fn order(site: &Site, words: &[&str]) -> Process {
     let mut command = Command::new(env!("CARGO_BIN_EXE_evener"));
-    let admin = format!("http://{}", site.admin);
-    command.args(["drain", "m/v", "--wait", "--admin", &admin]).args(more);
+    command.args(words).args(["--admin", &format!("http://{}", site.admin)]);
     Process::begin(command, site.path())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_drain_waits_for_what_the_process_before_still_runs() {
+async fn a_drain_waits_for_what_the_processes_before_still_run() {
     let finish = Arc::new(Notify::new());
     let notified = Arc::clone(&finish);
     let replica = Upstream::start(move |mut talk| {
@@ -65,18 +64,20 @@ async fn a_drain_waits_for_what_the_process_before_still_runs() {
     let address = site.address;
     let running = tokio::spawn(async move { send(address, Request::get("/x")).await.unwrap() });
     site.in_flight(1).await;
-    let mut old = site.take_over().await;
-    let mut waiting = drain(&site, &[]);
-    until("it says what it waits for", || {
-        waiting.warned("waiting: the process before this one still finishes what it runs")
-    })
-    .await;
-    let mut hasty = drain(&site, &["--timeout", "1s"]);
-    assert_eq!(hasty.ended().await.code(), Some(3), "it gives up, undecided");
+    let old = site.take_over().await;
+    let waiting = order(&site, &["drain", "m/v", "--wait"]);
+    let waits = "waiting: the process before this one still finishes what it runs";
+    until("it says what it waits for", || waiting.warned(waits)).await;
+    let hasty = ["drain", "m/v", "--wait", "--timeout", "1s"];
+    assert_eq!(order(&site, &hasty).ended().await.code(), Some(3), "it gives up, undecided");
+    let between = site.take_over().await;
+    let code = order(&site, &hasty).ended().await.code();
+    assert_eq!(code, Some(3), "the second one waits for the first one");
     finish.notify_one();
     assert_eq!(running.await.unwrap().text(), "half");
-    assert!(waiting.ended().await.success());
-    assert!(old.ended().await.success());
+    for mut process in [waiting, old, between] {
+        assert!(process.ended().await.success());
+    }
     let request = Request::get("/api/v1/status").header("host", "localhost");
     let status = send(site.admin, request).await.unwrap().json();
     assert_eq!(status["predecessor_drains"], false);
@@ -135,4 +136,34 @@ async fn a_second_sigterm_ends_it_whatever_the_writer_waits_for() {
     .await;
     assert_eq!(site.ended().await.code(), Some(1));
     drop(writer);
+}
+
+/// What it does for one waits for the disk, and nobody else does.
+#[tokio::test]
+async fn while_the_writer_waits_for_a_disk_requests_are_served_and_signals_heard() {
+    let replica = Upstream::hanging_where_asked().await;
+    let url = replica.url();
+    let mut site = Site::start(format!(
+        "threads: 1\nmodels: {{m: {{versions: {{v: [\"{url}\"], w: [\"{url}\"]}}, split: {{v: 100, w: 0}}, health: false}}}}\n"
+    ))
+    .await;
+    // A file that cannot be opened for writing, for nobody reads it.
+    let pipe = site.path().join("state/state.json.new");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let _waits = order(&site, &["drain", "m/w"]);
+    eventually("it is drained, but for the disk", async || {
+        let request = Request::get("/api/v1/models/m").header("host", "localhost");
+        let model = send(site.admin, request).await.ok()?.json();
+        (model["versions"][1]["replicas"][0]["state"] == "draining").then_some(())
+    })
+    .await;
+    for _ in 0..20 {
+        assert_eq!(site.send(Request::get("/fine")).await.status, 200);
+    }
+    eventually("the second signal is obeyed", async || {
+        site.signal(Signal::TERM);
+        (!site.runs()).then_some(())
+    })
+    .await;
+    assert_eq!(site.ended().await.code(), Some(1));
 }

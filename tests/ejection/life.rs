@@ -1,5 +1,6 @@
 //! Lives of replicas: whatever crosses or happens, caps hold, trials are single, and every state has an exit.
 use crate::simulation::Simulation;
+use evener::fleet::InFlight;
 use evener::health::{Class, Outcome, Standing};
 use evener::stats::Moment;
 use evener::table::Tier;
@@ -86,26 +87,68 @@ enum Step {
     Probed(usize, bool),
     /// Out by hand, for so many seconds.
     Ejects(usize, u64),
-    /// A WebSocket that stays open.
-    Tunnel(usize),
+    /// A request that stays open, as long as it takes; and how far it comes.
+    Opens(usize, Comes),
+    /// One of those open ends, or fails, whatever became of its replica meanwhile.
+    Ends(usize, bool),
     /// So many replicas are left; is `ejection` on?
     Reloads(usize, bool),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Comes {
+    /// It is still being sent.
+    Uploads,
+    Waits,
+    Streams,
+    /// A WebSocket.
+    Tunnels,
 }
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => (any::<u8>(), 1_usize..60).prop_map(|(mask, n)| Step::Requests(mask, n)),
-        3 => (1_u64..30).prop_map(Step::Waits),
+        3 => (1_u64..90).prop_map(Step::Waits),
         1 => (0_usize..5, any::<bool>()).prop_map(|(i, on)| Step::Drains(i, on)),
         1 => (0_usize..5, any::<bool>()).prop_map(|(i, on)| Step::Probed(i, on)),
         1 => (0_usize..5, 1_u64..20).prop_map(|(i, seconds)| Step::Ejects(i, seconds)),
-        1 => (0_usize..5).prop_map(Step::Tunnel),
+        2 => (0_usize..5, comes()).prop_map(|(i, comes)| Step::Opens(i, comes)),
+        1 => (0_usize..20, any::<bool>()).prop_map(|(k, well)| Step::Ends(k, well)),
         1 => (1_usize..=5, any::<bool>()).prop_map(|(n, on)| Step::Reloads(n, on)),
     ]
 }
 
+fn comes() -> impl Strategy<Value = Comes> {
+    prop::sample::select(vec![Comes::Uploads, Comes::Waits, Comes::Streams, Comes::Tunnels])
+}
+
+/// A request that would be sent there now, if it would.
+fn open(simulation: &Simulation, i: usize, comes: Comes) -> Option<(InFlight, Comes)> {
+    let (model, now) = (simulation.model(), simulation.now);
+    let replica = simulation.replica(i);
+    if !replica.try_trial(Duration::ZERO, now) && !replica.usable() {
+        return None;
+    }
+    let mut request = replica.begin(&model.versions[0].state, now);
+    match comes {
+        Comes::Uploads => {}
+        Comes::Waits => request.waits(now),
+        Comes::Streams => {
+            request.waits(now);
+            request.heard(now);
+        }
+        Comes::Tunnels => request.tunnels(now),
+    }
+    Some((request, comes))
+}
+
+fn ended(well: bool, tunnel: bool) -> (u16, Outcome) {
+    let (status, class) = if well { (200, Class::Success) } else { (504, Class::Timeout) };
+    (status, Outcome { class, latency: Duration::ZERO, first_byte: None, bytes: 0, tunnel })
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_happens_the_cap_holds_and_everything_recovers(
@@ -114,7 +157,7 @@ proptest! {
     ) {
         let options = format!(", ejection: {{max_percent: {percent}, for: 1s, at_most: 8s}}");
         let mut simulation = Simulation::of(5, &options, 7);
-        let (mut n, mut tunnels) = (5, Vec::new());
+        let (mut n, mut requests) = (5, Vec::new());
         for step in steps {
             match step {
                 Step::Requests(mask, n) => {
@@ -135,31 +178,41 @@ proptest! {
                     let state = &model.versions[0].state;
                     simulation.replica(i).hold(state, until, "by hand".into(), simulation.now);
                 }
-                Step::Tunnel(i) if i < n => {
-                    let (model, now) = (simulation.model(), simulation.now);
-                    let replica = simulation.replica(i);
-                    if replica.try_trial(Duration::ZERO, now) || replica.usable() {
-                        let mut tunnel = replica.begin(&model.versions[0].state, now);
-                        tunnel.tunnels(now);
-                        tunnels.push(tunnel);
-                    }
+                Step::Opens(i, comes) if i < n => requests.extend(open(&simulation, i, comes)),
+                Step::Ends(k, well) if k < requests.len() => {
+                    let (request, comes): (InFlight, _) = requests.swap_remove(k);
+                    let (status, outcome) = ended(well, matches!(comes, Comes::Tunnels));
+                    request.finish(status, &outcome, simulation.now);
                 }
                 Step::Reloads(left, watched) => {
                     n = left;
                     simulation.reload(n, if watched { &options } else { ", ejection: false" });
                 }
-                Step::Drains(..) | Step::Probed(..) | Step::Ejects(..) | Step::Tunnel(_) => {}
+                Step::Drains(..)
+                | Step::Probed(..)
+                | Step::Ejects(..)
+                | Step::Opens(..)
+                | Step::Ends(..) => {}
             }
             prop_assert!(simulation.most_out <= 5 * percent as usize / 100);
         }
         simulation.reload(5, &options);
+        // `first_byte` ends these. The others stay open.
+        for (request, _) in requests.extract_if(.., |(_, comes)| matches!(comes, Comes::Waits)) {
+            let (status, outcome) = ended(false, false);
+            request.finish(status, &outcome, simulation.now);
+        }
         for i in 0..5 {
             simulation.replica(i).drain(false, None, simulation.now);
             simulation.replica(i).probed(true, None, simulation.now);
         }
-        let until = simulation.now.as_secs_f64() + 120.0;
+        let until = simulation.now.as_secs_f64() + 300.0;
         let healthy = |s: &Simulation| s.standings().iter().all(|s| *s == Standing::Healthy);
         simulation.run(20.0, until, &|_, _| 0.0, healthy);
         prop_assert!(healthy(&simulation), "{:?}", simulation.standings());
+        simulation.waits(61);
+        prop_assert!((0..5).all(|i| !simulation.replica(i).refused()));
+        drop(requests);
+        prop_assert!((0..5).all(|i| simulation.replica(i).in_flight() == 0));
     }
 }

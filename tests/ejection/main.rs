@@ -185,3 +185,35 @@ fn who_was_refused_is_judged_anew_once_it_is_compared_again() {
         assert_eq!(simulation.ejections().len(), 1);
     }
 }
+
+#[test]
+fn who_was_refused_and_fell_silent_is_not_ejected_once_there_is_room() {
+    let mut simulation = Simulation::of(4, ", ejection: {max_percent: 0}", 7);
+    let fails = |i, _| f64::from(u8::from(i == 0));
+    simulation.run(50.0, 20.0, &fails, never);
+    assert!(simulation.replica(0).refused());
+    // It is not asked for ten minutes, while the others work.
+    for _ in 0..600 {
+        simulation.waits(1);
+        (1..4).for_each(|i| simulation.end(i, false));
+    }
+    assert!(!simulation.replica(0).refused());
+    simulation.reload(4, ", ejection: {max_percent: 50}");
+    simulation.waits(1);
+    assert!(simulation.ejections().is_empty(), "{:?}", simulation.rulings);
+}
+
+#[test]
+fn who_was_refused_is_not_ejected_while_it_drains() {
+    let mut simulation = Simulation::of(4, ", ejection: {max_percent: 0}", 7);
+    let fails = |i, _| f64::from(u8::from(i == 0));
+    simulation.run(50.0, 20.0, &fails, never);
+    assert!(simulation.replica(0).refused());
+    simulation.reload(4, ", ejection: {max_percent: 50}");
+    simulation.replica(0).drain(true, Some("repair"), simulation.now);
+    simulation.waits(1);
+    simulation.replica(0).drain(false, None, simulation.now);
+    simulation.waits(1);
+    assert!(simulation.ejections().is_empty(), "{:?}", simulation.rulings);
+    assert_eq!(simulation.replica(0).standing(), Standing::Healthy);
+}

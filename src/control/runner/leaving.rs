@@ -9,6 +9,7 @@ use crate::proxy::{Phase, Proxy};
 use crate::stats::Clock as _;
 use std::io;
 use std::os::fd::AsFd as _;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Interval, sleep, timeout};
 
@@ -51,10 +52,11 @@ impl Runner {
         self.listeners.own_files();
         self.gate.iter_mut().for_each(Gate::own_file);
         if let Some(parting) = parting {
-            let drains = self.started.proxy.predecessor_drains();
+            let proxy = Arc::clone(&self.started.proxy);
+            proxy.follows(true);
             tokio::spawn(async move {
                 parting.ended().await;
-                drop(drains);
+                proxy.follows(false);
             });
         }
         Ok(())
@@ -190,11 +192,14 @@ impl Runner {
 
 /// Returns when no connection is left.
 async fn finish(proxy: &Proxy, handed_over: bool) {
-    if handed_over && timeout(LAST_REQUEST, proxy.idle()).await.is_ok() {
-        return;
+    if !handed_over || timeout(LAST_REQUEST, proxy.idle()).await.is_err() {
+        proxy.enter(Phase::Parting);
+        proxy.idle().await;
     }
-    proxy.enter(Phase::Parting);
-    proxy.idle().await;
+    if handed_over {
+        // Our end tells the successor that nothing runs any more in those before it.
+        proxy.until_alone().await;
+    }
 }
 
 /// What can still be done on the way out.

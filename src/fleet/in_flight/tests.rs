@@ -1,7 +1,7 @@
 //! Counting, learning and trials, on one replica.
 use super::*;
 use crate::fleet::{Fleet, ReplicaId};
-use crate::health::{Faded, Stage, Standing};
+use crate::health::{Faded, Stage};
 use crate::wire::Dialed;
 use proptest::prelude::*;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -242,13 +242,33 @@ fn a_stream_without_an_end_passes_its_trial_after_a_minute() {
         let mut stream = replica.begin(&version, now);
         stream.waits(now);
         now = now + Duration::from_mins(1);
-        replica.pass_long_trial(now);
+        replica.end_long_trial(now);
         assert!(!replica.try_trial(Duration::ZERO, now), "no byte came yet");
         stream.heard(now);
-        replica.pass_long_trial(now);
+        replica.end_long_trial(now);
         streams.push(stream);
     }
     assert!(replica.reinstate(now));
+}
+
+#[test]
+fn an_upload_without_an_end_gives_its_place_to_another() {
+    let (replica, version) = replica();
+    let now = Moment::from_millis(1000);
+    on_probation(&replica, &version, now);
+    assert!(replica.try_trial(Duration::ZERO, now));
+    let uploading = replica.begin(&version, now);
+    let later = now + Duration::from_mins(1);
+    replica.end_long_trial(later);
+    assert!(replica.try_trial(Duration::ZERO, later), "it proves nothing");
+    let mut sent = replica.begin(&version, later);
+    sent.waits(later);
+    uploading.finish(504, &outcome(Class::Timeout, 60_000), later);
+    let long_after = later + Duration::from_mins(5);
+    replica.end_long_trial(long_after);
+    assert!(!replica.try_trial(Duration::ZERO, long_after), "`first_byte` ends this one");
+    sent.finish(504, &outcome(Class::Timeout, 300_000), long_after);
+    assert_eq!(replica.failed_trial(), Some(Cause::Timeout));
 }
 
 #[test]
@@ -292,4 +312,25 @@ fn a_replica_that_returns_is_not_judged_by_what_it_did_before() {
         returns();
         assert!(score() < f64::EPSILON);
     }
+}
+
+#[test]
+fn what_began_before_a_replica_returned_or_ends_while_it_drains_is_no_evidence() {
+    let (replica, version) = replica();
+    version.watch(Some(&EjectionPlan::default()), 2);
+    let now = Moment::from_millis(1000);
+    let score = || replica.learned.lock().detector.score();
+    let old: Vec<_> = (0..8).map(|_| replica.begin(&version, now)).collect();
+    replica.drain(true, None, now);
+    let later = now + Duration::from_secs(1);
+    for (i, request) in old.into_iter().enumerate() {
+        if i == 4 {
+            replica.drain(false, None, later);
+        }
+        request.finish(502, &outcome(Class::Reset, 1), later);
+        assert!(score() < f64::EPSILON, "{i}");
+    }
+    assert_eq!(replica.outcomes.of_class(Class::Reset), 8, "all of them are counted");
+    replica.begin(&version, later).finish(502, &outcome(Class::Reset, 1), later);
+    assert!(score() > 1.0);
 }

@@ -153,7 +153,7 @@ proptest! {
                 1 => {
                     // The pool's sums may come from another moment than its own.
                     pool.counts.ever.requests = pool.counts.ever.requests.saturating_sub(7);
-                    pool.members[i].fade(0.5);
+                    pool.members[i].fade(0.5, Moment::ZERO);
                 }
                 _ => pool.end(i, failed.then_some(Cause::Timeout), Moment::ZERO),
             }
