@@ -51,6 +51,7 @@ pub const CODES: &[&str] = &[
     "duplicate-replica",
     "failed-test",
     "file-too-large",
+    "idle-mirror",
     "impossible-steps",
     "literal-secret",
     "lone-candidate",

@@ -6,7 +6,7 @@ use super::keys;
 use super::reader::{Reader, Section};
 use super::scalar::{self, Complaint, Read, show_duration};
 use crate::mirror::{Facet, MirrorPlan};
-use crate::table::VersionPlan;
+use crate::table::{Kind, ModelPlan, VersionPlan};
 
 impl Reader<'_> {
     /// Checks what `defaults` hold for all; which version is meant is known only in a model.
@@ -47,6 +47,24 @@ impl Reader<'_> {
         let named = to.is_some();
         let plan = self.mirror_plan(&section, to.unwrap_or_default());
         named.then_some(plan)
+    }
+
+    /// Says so where nothing would ever be copied: what is silent looks like what agrees.
+    pub(super) fn check_mirror(&mut self, model: &Section<'_>, plan: &ModelPlan) {
+        let Some(mirror) = &plan.mirror else { return };
+        let (to, name) = (&mirror.to, &plan.name);
+        let mut shares = plan.versions.iter().zip(&plan.split);
+        let serves_all = shares.any(|(version, share)| version.name == *to && *share >= 1.0);
+        let (why, help) = if plan.kind == Kind::Raw {
+            ("its `kind` is `raw`".to_owned(), "write `kind: predict` if it may be asked twice")
+        } else if serves_all {
+            (format!("version `{to}` serves all of them itself"), "take it out")
+        } else {
+            return;
+        };
+        let message = format!("no request of model `{name}` will be copied: {why}");
+        let found = Diagnostic::warning("idle-mirror", model.place_of("mirror"), message);
+        self.report(found.label("copies nothing").help(help));
     }
 
     fn mirror_plan(&mut self, section: &Section<'_>, to: String) -> MirrorPlan {

@@ -96,7 +96,7 @@ impl Reader<'_> {
         let canary = self.canary(&section, &around);
         let written = entry.value.entries().iter().any(|entry| entry.key == "mirror");
         let mirror = self.mirror(&section, &name, &versions, written);
-        ModelPlan {
+        let plan = ModelPlan {
             name,
             aliases: own,
             kind: settings.kind,
@@ -116,7 +116,9 @@ impl Reader<'_> {
             max_buffered_body: settings.max_buffered_body,
             canary,
             mirror,
-        }
+        };
+        self.check_mirror(&section, &plan);
+        plan
     }
 
     fn settings(&mut self, section: &Section<'_>) -> Settings {

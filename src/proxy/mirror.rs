@@ -9,6 +9,7 @@ use super::forward::upstream;
 use super::hedge::{Begun, First, open};
 use super::pick::{Choice, chance, spare};
 use super::placed::Placed;
+use super::relay::Trouble;
 use super::request::text;
 use super::retry::asks_a_model;
 use super::shared::{Phase, Proxy, draining};
@@ -21,12 +22,15 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, header};
 use pingora_http::{RequestHeader, ResponseHeader};
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 /// A longer answer is not compared.
 const LONGEST: usize = 1 << 20;
-/// By so much the space that an answer takes of `buffers` is reserved.
+/// The least space of `buffers` that an answer takes; it grows by doubling, as the memory does.
 const STEP: u64 = 64 << 10;
+/// Parsed answers take many times their length, and a core each: of all models so many pairs are compared at once.
+static COMPARING: Semaphore = Semaphore::const_new(2);
 /// What tells a replica that nobody will read its answer.
 const MARK: &str = "x-evener-mirror";
 
@@ -180,7 +184,9 @@ impl Kept {
         }
         if length > LONGEST {
             self.lost = Some(Mirrored::TooLarge);
-        } else if !buffers.grow_spare(&mut self.space, (length as u64).next_multiple_of(STEP)) {
+        } else if !buffers
+            .grow_spare(&mut self.space, (length as u64).next_power_of_two().max(STEP))
+        {
             self.lost = Some(Mirrored::Skipped);
         } else {
             return self.body.extend_from_slice(chunk);
@@ -204,11 +210,16 @@ async fn run(proxy: Arc<Proxy>, copy: Copy, case: Case) {
         asked = timeout(plan.timeout, asking) => asked.unwrap_or(Err(Mirrored::Timeout)),
     };
     drop(burden);
-    match asked {
-        Err(result) => case.mirroring.ended(result),
-        // A megabyte of JSON would hold up the clients of this thread.
-        Ok(copied) => drop(tokio::task::spawn_blocking(move || case.close(&copied))),
-    }
+    let copied = match asked {
+        Ok(copied) => copied,
+        Err(result) => return case.mirroring.ended(result),
+    };
+    let Ok(turn) = COMPARING.acquire().await else { return };
+    // A megabyte of JSON would hold up the clients of this thread.
+    drop(tokio::task::spawn_blocking(move || {
+        case.close(&copied);
+        drop(turn);
+    }));
 }
 
 /// Asks the replica, and reads its whole answer.
@@ -223,7 +234,7 @@ async fn ask(
     let opened = open(Arc::clone(proxy), asked, head, body, timeouts, Arc::default()).await;
     let Begun { mut session, reins, first } = opened.map_err(|trouble| {
         tracing::debug!(replica = %replica.id, %trouble, "a copy failed");
-        Mirrored::Failed
+        result_of(&trouble)
     })?;
     let mut answer = Kept::empty(proxy.buffers.reservation());
     let head = session.response_header().ok_or(Mirrored::Failed)?;
@@ -241,12 +252,18 @@ async fn ask(
         if let Some(lost) = answer.lost {
             return Err(lost);
         }
-        next = session.read_response_body().await.map_err(|_| Mirrored::Failed)?;
+        next = session.read_response_body().await.map_err(|error| result_of(&error.into()))?;
     }
     if session.response_done() {
         replica.upstream.park(session, reins, proxy.now()).await;
     }
     Ok(answer)
+}
+
+/// What a copy is counted as that got no whole answer. The model's own limits hold for it too.
+fn result_of(trouble: &Trouble) -> Mirrored {
+    let late = trouble.class() == Class::Timeout;
+    if late { Mirrored::Timeout } else { Mirrored::Failed }
 }
 
 impl Case {

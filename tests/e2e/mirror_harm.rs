@@ -8,6 +8,7 @@ use crate::upstream::Upstream;
 use bytes::Bytes;
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Thinks for ever over copies, and answers everybody else.
@@ -189,4 +190,27 @@ async fn a_share_is_copied_and_a_client_that_leaves_is_not_waited_for() {
     .await;
     assert_eq!(v2.seen().len(), before);
     at_rest(&site).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn long_answers_are_compared_few_at_a_time() {
+    // A number of one digit takes sixteen times its length when it is read.
+    let body = format!("{{\"predictions\":[1{}]}}", ",1".repeat(100_000));
+    let length = body.len();
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n";
+    let answer: &'static str = format!("{head}content-length: {length}\r\n\r\n{body}").leak();
+    let (v1, v2) = (Upstream::answering(answer).await, Upstream::answering(answer).await);
+    let site = Arc::new(site(&v1, &v2, "{to: v2, percent: 100, concurrency: 1000}").await);
+    let before = site.peak_memory();
+    let clients = (0..30).map(|n| {
+        let site = Arc::clone(&site);
+        tokio::spawn(async move { assert_eq!(site.send(ask(n)).await.body.len(), length) })
+    });
+    for client in clients.collect::<Vec<_>>() {
+        client.await.unwrap();
+    }
+    assert_eq!(settled(&site, 30).await["results"]["agreed"], 30);
+    // All the bodies are 12 MB; all of them read at once would be 200 MB.
+    let grown = site.peak_memory() - before;
+    assert!(grown < 130 << 20, "{} KiB", grown >> 10);
 }
