@@ -79,7 +79,7 @@ impl Traffic {
                 let chance = if arm == Arm::Candidate { pc } else { pb };
                 candidate += u64::from(arm == Arm::Candidate);
                 let error = self.rng.random::<f64>() < chance;
-                roll_out.observe(&request(arm, error), now);
+                roll_out.observe(&Observation::of(arm, error), now);
                 sent += 1;
             }
             second += 1;
@@ -95,18 +95,6 @@ impl Traffic {
                 return Outcome { state, seconds: second as f64, candidate, failing, z_test };
             }
         }
-    }
-}
-
-fn request(arm: Arm, error: bool) -> Observation {
-    Observation {
-        arm,
-        error,
-        client_error: false,
-        bad_output: None,
-        latency: None,
-        first_byte: None,
-        tokens: None,
     }
 }
 
@@ -307,7 +295,7 @@ fn slow(times: f64, seed: u64, world: World) -> (RollOut, u64, Moment) {
         let normal = (-2.0 * (1.0 - a).ln()).sqrt() * (std::f64::consts::TAU * b).cos();
         let longer = if arm == Arm::Candidate { times } else { 1.0 };
         let latency = Some(Duration::from_secs_f64(0.1 * longer * (0.8 * normal).exp()));
-        roll_out.observe(&Observation { latency, ..request(arm, false) }, now);
+        roll_out.observe(&Observation { latency, ..Observation::of(arm, false) }, now);
         if n % 100 == 0 {
             roll_out.tick(&world, now);
         }

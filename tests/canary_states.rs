@@ -53,7 +53,7 @@ impl Site {
                 let turn = &mut self.turns[usize::from(candidate)];
                 *turn += 1;
                 let error = every > 0 && turn.is_multiple_of(every);
-                self.canary.observe(&request(arm, error), self.now);
+                self.canary.observe(&Observation::of(arm, error), self.now);
             }
             self.idle(1);
         }
@@ -72,18 +72,6 @@ impl Site {
 
     fn say(&self) -> String {
         self.canary.sentence(self.now)
-    }
-}
-
-fn request(arm: Arm, error: bool) -> Observation {
-    Observation {
-        arm,
-        error,
-        client_error: false,
-        bad_output: None,
-        latency: None,
-        first_byte: None,
-        tokens: None,
     }
 }
 
@@ -114,7 +102,7 @@ fn nobody_calls_so_nothing_is_decided() {
         "chat is not receiving traffic: 0 requests in 5 min. Nothing is decided without evidence."
     );
     for _ in 0..600 {
-        site.canary.observe(&request(Arm::Stable, false), site.now);
+        site.canary.observe(&Observation::of(Arm::Stable, false), site.now);
         site.idle(1);
     }
     assert_eq!(

@@ -24,6 +24,21 @@ pub struct Observation {
     pub tokens: Option<u32>,
 }
 
+impl Observation {
+    /// One of which only this is known.
+    pub const fn of(arm: Arm, error: bool) -> Self {
+        Self {
+            arm,
+            error,
+            client_error: false,
+            bad_output: None,
+            latency: None,
+            first_byte: None,
+            tokens: None,
+        }
+    }
+}
+
 /// What a look at an answer found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Finding {

@@ -19,7 +19,7 @@ impl Exchange<'_> {
         if owner.index == serves.index {
             self.arm = Some(arm);
         } else {
-            model.state.seen.add(observation(arm, true));
+            model.state.seen.add(Observation::of(arm, true));
         }
     }
 
@@ -46,7 +46,7 @@ impl Exchange<'_> {
             tokens: output.and_then(|output| output.tokens),
             latency: good.then_some(outcome.latency),
             first_byte: outcome.first_byte.filter(|_| good),
-            ..observation(arm, error)
+            ..Observation::of(arm, error)
         });
     }
 }
@@ -59,17 +59,5 @@ fn finding(output: Output) -> Finding {
         Some(OutputProblem::JsonInvalid) => Finding::JsonInvalid,
         Some(OutputProblem::Unexpected) => Finding::Unexpected,
         Some(OutputProblem::Matches) => Finding::Matches,
-    }
-}
-
-fn observation(arm: Arm, error: bool) -> Observation {
-    Observation {
-        arm,
-        error,
-        client_error: false,
-        bad_output: None,
-        latency: None,
-        first_byte: None,
-        tokens: None,
     }
 }

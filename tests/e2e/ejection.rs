@@ -255,19 +255,7 @@ async fn what_is_taken_out_for_a_while_comes_back_by_itself() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_drain_waits_for_what_runs_and_lets_it_finish() {
     let finish = Arc::new(Notify::new());
-    let notified = Arc::clone(&finish);
-    let slow = Upstream::start(move |mut talk| {
-        let finish = Arc::clone(&notified);
-        async move {
-            while talk.request().await.is_some() {
-                talk.write("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nhal").await;
-                // The rest comes once the drain is known to wait.
-                finish.notified().await;
-                talk.write("f").await;
-            }
-        }
-    })
-    .await;
+    let slow = Upstream::halting(Arc::clone(&finish)).await;
     let url = slow.url();
     let models = format!("models: {{m: {{aliases: [also], versions: {{v: [\"{url}\"]}}}}}}\n");
     let site = Site::start(models).await;

@@ -48,18 +48,7 @@ fn order(site: &Site, words: &[&str]) -> Process {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_drain_waits_for_what_the_processes_before_still_run() {
     let finish = Arc::new(Notify::new());
-    let notified = Arc::clone(&finish);
-    let replica = Upstream::start(move |mut talk| {
-        let finish = Arc::clone(&notified);
-        async move {
-            while talk.request().await.is_some() {
-                talk.write("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nhal").await;
-                finish.notified().await;
-                talk.write("f").await;
-            }
-        }
-    })
-    .await;
+    let replica = Upstream::halting(Arc::clone(&finish)).await;
     let mut site = Site::with(setup(&replica)).await;
     let address = site.address;
     let running = tokio::spawn(async move { send(address, Request::get("/x")).await.unwrap() });

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 /// A mock model server; it ends when this is dropped.
@@ -187,6 +188,21 @@ impl Upstream {
                     return;
                 }
                 talk.answer("ok").await;
+            }
+        })
+        .await
+    }
+
+    /// Answers each request with `half`, whose second part comes when it is notified.
+    pub(crate) async fn halting(finish: Arc<Notify>) -> Self {
+        Self::start(move |mut talk| {
+            let finish = Arc::clone(&finish);
+            async move {
+                while talk.request().await.is_some() {
+                    talk.write("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nhal").await;
+                    finish.notified().await;
+                    talk.write("f").await;
+                }
             }
         })
         .await
