@@ -119,7 +119,12 @@ impl RollOut {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::canary::{Arm, CanaryPlan, Check, Finding, Judged, Metric, Observation, World};
+    use crate::canary::{
+        Arm, Block, CanaryPlan, Check, Finding, Harm, Judged, Metric, Observation, Safe, World,
+        margin_of_step,
+    };
+    use rand::rngs::SmallRng;
+    use rand::{RngExt as _, SeedableRng as _};
     use std::time::Duration;
 
     const WORLD: World = World {
@@ -192,6 +197,28 @@ mod tests {
             |each: u32| move |n: u32, _| (n.is_multiple_of(each).then_some(Finding::Good), None);
         let needs = |each| after(bad_output(true), tells(each)).needs_requests().unwrap();
         assert!(needs(10) > needs(1) + 500, "{} {}", needs(10), needs(1));
+    }
+
+    #[test]
+    fn what_is_bad_on_both_sides_keeps_no_candidate_back() {
+        // Clients that ask for few tokens have their answers cut, whoever answers.
+        let canary = after(bad_output(true), |_, _| (Some(Finding::Truncated), None));
+        let check = &canary.checks()[2];
+        assert!(check.passes && check.log_evidence < 1.0, "{check:?}");
+        for rate in [0.05, 0.3, 0.7] {
+            let mut rng = SmallRng::seed_from_u64(7);
+            let mut draw = || f64::from(u8::from(rng.random::<f64>() < rate));
+            let (mut harm, mut safe) = (Harm::keeping(0.01, 0.1), Safe::new(0.01));
+            let mut requests = 0;
+            while safe.log() < 3.0 {
+                let block = Block::new(draw(), 1.0, draw(), 1.0);
+                let usual = harm.usual();
+                safe.add(&block, usual, margin_of_step(0.5, 0.01, usual));
+                harm.add(&block, 0.01);
+                requests += 1;
+                assert!(requests < 8_000, "{rate}");
+            }
+        }
     }
 
     #[test]

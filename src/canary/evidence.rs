@@ -141,6 +141,9 @@ impl Harm {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Safe {
     stake: f64,
+    /// The stable side is so bad that nothing could be worse by the margin.
+    #[serde(default)]
+    no_room: bool,
     /// Of the candidate, over the whole roll-out, with what was expected before.
     hits: f64,
     requests: f64,
@@ -148,12 +151,18 @@ pub struct Safe {
 
 impl Safe {
     pub fn new(expected: f64) -> Self {
-        Self { stake: 0.0, hits: expected * PRIOR, requests: PRIOR }
+        Self { stake: 0.0, no_room: false, hits: expected * PRIOR, requests: PRIOR }
     }
 
     /// Each step asks anew: what a small share proved says little of a large one.
     pub fn restart(&mut self) {
-        self.stake = 0.0;
+        (self.stake, self.no_room) = (0.0, false);
+    }
+
+    /// Is there no room above the stable rate for the margin? Then nothing need be proven; what harms is found all the
+    /// same.
+    pub fn has_no_room(&self) -> bool {
+        self.no_room
     }
 
     /// The logarithm of the stake.
@@ -175,6 +184,7 @@ impl Safe {
 
     /// Takes in a block. `usual`: the stable rate before it.
     pub fn add(&mut self, block: &Block, usual: f64, margin: f64) {
+        self.no_room = usual + margin >= MOST;
         if let Some(bet) = self.bet(usual, margin) {
             self.stake += Self::gain(bet, block, margin);
         }
@@ -192,8 +202,9 @@ impl Safe {
 }
 
 /// By how much a candidate with `share` may be worse without being kept from the next step: the more exposure, the
-/// tighter, and never tighter than what does not stop it (`stops`).
-pub fn margin_of_step(share: f64, stops: f64) -> f64 {
+/// tighter, and never tighter than what does not stop it (`stops`), nor than a quarter of what is usual: where every
+/// third answer is bad, a point is not to be told from chance in a day.
+pub fn margin_of_step(share: f64, stops: f64, usual: f64) -> f64 {
     const BOUNDS: [(f64, f64); 4] = [(0.01, 0.10), (0.05, 0.05), (0.25, 0.02), (0.50, 0.01)];
     let place = BOUNDS.iter().position(|(upto, _)| share <= *upto + 1e-12);
     let own = match place {
@@ -204,7 +215,7 @@ pub fn margin_of_step(share: f64, stops: f64) -> f64 {
         }
         None => BOUNDS[3].1,
     };
-    own.max(1.5 * stops)
+    own.max(1.5 * stops).max(usual / 4.0)
 }
 
 /// The logarithm of a sum of which logarithms are given.
@@ -323,11 +334,12 @@ mod tests {
     fn a_step_asks_for_more_the_larger_its_share() {
         for (share, margin) in [(0.001, 0.1), (0.01, 0.1), (0.05, 0.05), (0.25, 0.02), (0.5, 0.01)]
         {
-            near(margin_of_step(share, 0.0), margin);
+            near(margin_of_step(share, 0.0, 0.01), margin);
         }
-        near(margin_of_step(0.75, 0.005), 0.01);
-        near(margin_of_step(0.5, 0.02), 0.03);
-        near(margin_of_step((0.25_f64 * 0.5).sqrt(), 0.0), 0.015);
+        near(margin_of_step(0.75, 0.005, 0.01), 0.01);
+        near(margin_of_step(0.5, 0.02, 0.01), 0.03);
+        near(margin_of_step(0.5, 0.01, 0.4), 0.1);
+        near(margin_of_step((0.25_f64 * 0.5).sqrt(), 0.0, 0.01), 0.015);
     }
 
     proptest! {
@@ -342,7 +354,8 @@ mod tests {
                     f64::from(kc.min(nc)), f64::from(nc), f64::from(kb.min(nb)), f64::from(nb),
                 );
                 let margin = points.max((times - 1.0) * harm.usual());
-                safe.add(&block, harm.usual(), margin_of_step(0.3, margin));
+                let usual = harm.usual();
+                safe.add(&block, usual, margin_of_step(0.3, margin, usual));
                 harm.add(&block, margin);
                 prop_assert!(harm.log().is_finite(), "{harm:?} at {margin}");
                 prop_assert!(safe.log().is_finite(), "{safe:?} at {margin}");

@@ -152,7 +152,8 @@ impl Proof {
         let block = std::mem::take(&mut self.block);
         let stops = self.margin(check);
         if !check.metric.compares_amounts() {
-            self.safe.add(&block, self.harm.usual(), margin_of_step(share, stops));
+            let usual = self.harm.usual();
+            self.safe.add(&block, usual, margin_of_step(share, stops, usual));
         }
         self.harm.add(&block, stops);
         if let (Some(usual), Some(q)) = (self.usual.as_mut(), check.metric.quantile()) {
@@ -201,17 +202,17 @@ impl Proof {
         if check.metric.compares_amounts() {
             self.on_step >= MIN_READINGS
         } else {
-            self.safe.log() >= SAFE
+            self.safe.log() >= SAFE || self.safe.has_no_room()
         }
     }
 
     /// How many more requests of the candidate that takes, if it goes on as so far; `None`: no number would do.
     pub(super) fn needs(&self, check: &Check, share: f64) -> Option<f64> {
         let left = SAFE - self.safe.log();
-        if left <= 0.0 || self.is_passed_over(check) {
+        if left <= 0.0 || self.safe.has_no_room() || self.is_passed_over(check) {
             return Some(0.0);
         }
-        let margin = margin_of_step(share, self.margin(check));
+        let margin = margin_of_step(share, self.margin(check), self.harm.usual());
         let beside = (1.0 - share) / share.max(1e-6);
         Some(left / self.safe.pace(self.harm.usual(), margin, beside)?)
     }
