@@ -173,7 +173,7 @@ impl Safe {
     fn bet(&self, usual: f64, margin: f64) -> Option<(f64, f64)> {
         let tb = usual.clamp(LEAST, 0.9);
         let tc = f64::midpoint((self.hits / self.requests).clamp(LEAST, 0.95), tb);
-        (tc < tb + margin && tb + margin < MOST).then_some((tc, tb))
+        (tc < tb + margin && has_room(tb, margin)).then_some((tc, tb))
     }
 
     fn gain(bet: (f64, f64), block: &Block, margin: f64) -> f64 {
@@ -184,7 +184,7 @@ impl Safe {
 
     /// Takes in a block. `usual`: the stable rate before it.
     pub fn add(&mut self, block: &Block, usual: f64, margin: f64) {
-        self.no_room = usual + margin >= MOST;
+        self.no_room = !has_room(usual, margin);
         if let Some(bet) = self.bet(usual, margin) {
             self.stake += Self::gain(bet, block, margin);
         }
@@ -199,6 +199,11 @@ impl Safe {
         let block = Block::new(bet.0, 1.0, bet.1 * beside, beside);
         Some(Self::gain(bet, &block, margin)).filter(|gain| *gain > 1e-6)
     }
+}
+
+/// Could anything be worse than `usual` by the margin?
+pub(super) fn has_room(usual: f64, margin: f64) -> bool {
+    usual + margin < MOST
 }
 
 /// By how much a candidate with `share` may be worse without being kept from the next step: the more exposure, the

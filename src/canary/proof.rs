@@ -1,5 +1,5 @@
 //! What one check knows: counts of both sides, and what they prove.
-use super::evidence::{Block, Harm, Safe, margin_of_step};
+use super::evidence::{Block, Harm, Safe, has_room, margin_of_step};
 use super::metric::{Arm, Finding, Observation, Reading};
 use super::plan::Check;
 use super::sketch::Sketch;
@@ -209,11 +209,12 @@ impl Proof {
     /// How many more requests of the candidate that takes, if it goes on as so far; `None`: no number would do.
     pub(super) fn needs(&self, check: &Check, share: f64) -> Option<f64> {
         let left = SAFE - self.safe.log();
-        if left <= 0.0 || self.safe.has_no_room() || self.is_passed_over(check) {
+        let usual = self.harm.usual();
+        let margin = margin_of_step(share, self.margin(check), usual);
+        if left <= 0.0 || !has_room(usual, margin) || self.is_passed_over(check) {
             return Some(0.0);
         }
-        let margin = margin_of_step(share, self.margin(check), self.harm.usual());
         let beside = (1.0 - share) / share.max(1e-6);
-        Some(left / self.safe.pace(self.harm.usual(), margin, beside)?)
+        Some(left / self.safe.pace(usual, margin, beside)?)
     }
 }
