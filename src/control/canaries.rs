@@ -134,7 +134,7 @@ impl Core {
             for one in &seen {
                 canary.rollout.observe(one, now);
             }
-            let world = world(model, &canary.rollout.judged().candidate);
+            let world = world(model, &canary.rollout);
             let effects = canary.rollout.tick(&world, now);
             told.extend(self.carry_out(&model.name, effects));
             let live = self.canaries.get(&*model.name).is_some_and(|c| c.rollout.is_live());
@@ -260,7 +260,8 @@ fn stable_name(plan: &ModelPlan, candidate: &str) -> String {
     }
 }
 
-fn world(model: &Model, candidate: &str) -> World {
+fn world(model: &Model, rollout: &RollOut) -> World {
+    let candidate = &rollout.judged().candidate;
     let load = |versions: &mut dyn Iterator<Item = &Version>| {
         let members = versions.flat_map(|version| &version.members);
         let (busy, weight) = members.fold((0.0, 0.0), |(busy, weight), member| {
@@ -270,11 +271,14 @@ fn world(model: &Model, candidate: &str) -> World {
     };
     let is = |version: &&Version| *version.name == *candidate;
     let usable = model.versions.iter().find(is).is_some_and(|version| version.any_usable(&[]));
-    World {
-        candidate_usable: usable,
-        candidate_load_per_weight: load(&mut model.versions.iter().filter(is)),
-        stable_load_per_weight: load(&mut model.versions.iter().filter(|v| !is(v))),
-    }
+    let candidate_load_per_weight = load(&mut model.versions.iter().filter(is));
+    // Compared with itself, its load is its own.
+    let stable_load_per_weight = if rollout.plan().aa {
+        candidate_load_per_weight
+    } else {
+        load(&mut model.versions.iter().filter(|v| !is(v)))
+    };
+    World { candidate_usable: usable, candidate_load_per_weight, stable_load_per_weight }
 }
 
 #[cfg(test)]
@@ -296,5 +300,18 @@ mod tests {
         assert!(applied.told.is_empty(), "it goes on, it does not begin");
         assert_eq!(second.overrides().canaries, first.overrides().canaries);
         assert!((applied.table.models[0].versions[1].share - 0.01).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_version_that_is_compared_with_itself_has_equal_loads() {
+        let text = "listeners: [{address: 127.0.0.1:0}]\nmodels:\n  m:\n    versions: {v1: [http://a:1]}\n    canary: {aa: true}\n";
+        let plan = Arc::new(parse_text(text.to_owned(), "test.yaml", &|_| None).unwrap().plan);
+        let (core, _) = Core::start(&plan, Overrides::default(), 7, Moment::ZERO);
+        let model = &core.table().models[0];
+        let version = &model.versions[0];
+        let _running = version.members[0].replica.begin(&version.state, Moment::ZERO);
+        let world = world(model, &core.canaries["m"].rollout);
+        assert!((world.candidate_load_per_weight - 1.0).abs() < 1e-9);
+        assert!((world.stable_load_per_weight - 1.0).abs() < 1e-9);
     }
 }
