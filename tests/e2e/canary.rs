@@ -96,7 +96,7 @@ async fn a_good_candidate_climbs_to_everything_and_the_others_get_nothing_more()
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bad_candidate_is_rolled_back_with_a_sentence_that_has_both_counts() {
-    let (v1, v2) = (version("v1", "0%").await, version("v2", "30%").await);
+    let (v1, v2) = (version("v1", "0%").await, version("v2", "5%").await);
     let checks = "checks: [{metric: errors}], steps: [50, 100], confirm: false";
     let site = Site::start(models(&v1, &v2, checks)).await;
     let running = traffic(&site);
