@@ -20,7 +20,8 @@ Examples:
   evener canary status chat                  the sentence, the share, the evidence by check
   evener canary status chat --wait           for scripts: exit 0 promoted, 1 rolled back, 3 undecided or paused
   evener canary pause chat --reason \"looking at its logs\"
-  evener canary start chat                   judge a candidate anew, as after a redeploy under the same name")]
+  evener canary start chat                   judge a candidate anew, as after a redeploy under the same name
+  evener canary start chat --wait            the same, and wait for the verdict: the whole of a deploy job")]
 pub struct CanaryArgs {
     #[command(subcommand)]
     pub verb: CanaryCommand,
@@ -49,31 +50,49 @@ pub struct SayArgs {
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
     #[command(flatten)]
+    pub verdict: VerdictArgs,
+    #[command(flatten)]
     pub remote: AdminArgs,
 }
 
 #[derive(Args, Clone, Debug)]
 pub struct StatusArgs {
     pub model: String,
+    #[command(flatten)]
+    pub verdict: VerdictArgs,
+    #[command(flatten)]
+    pub remote: AdminArgs,
+}
+
+/// Whether a command waits for the verdict.
+#[derive(Args, Clone, Debug)]
+pub struct VerdictArgs {
     /// Return when it is decided: exit 0 promoted, 1 rolled back, 3 undecided or paused
     #[arg(long)]
     pub wait: bool,
     /// With --wait: at most so long
     #[arg(long, value_name = "DURATION", default_value = "30m", requires = "wait")]
     pub timeout: String,
-    #[command(flatten)]
-    pub remote: AdminArgs,
 }
 
 pub async fn canary(args: CanaryArgs) -> ExitCode {
-    match args.verb {
-        CanaryCommand::Status(args) if args.wait => wait(&args).await,
-        CanaryCommand::Status(args) => finish(status(&args).await),
-        CanaryCommand::Start(args) => finish(say(&args, "start").await),
-        CanaryCommand::Pause(args) => finish(say(&args, "pause").await),
-        CanaryCommand::Resume(args) => finish(say(&args, "resume").await),
-        CanaryCommand::Promote(args) => finish(say(&args, "promote").await),
-        CanaryCommand::Abort(args) => finish(say(&args, "abort").await),
+    let (said, verb) = match args.verb {
+        CanaryCommand::Status(StatusArgs { model, verdict, remote }) => {
+            return if verdict.wait {
+                wait(&model, &verdict, &remote).await
+            } else {
+                finish(status(&model, &remote).await)
+            };
+        }
+        CanaryCommand::Start(args) => (args, "start"),
+        CanaryCommand::Pause(args) => (args, "pause"),
+        CanaryCommand::Resume(args) => (args, "resume"),
+        CanaryCommand::Promote(args) => (args, "promote"),
+        CanaryCommand::Abort(args) => (args, "abort"),
+    };
+    match say(&said, verb).await {
+        Ok(_) if said.verdict.wait => wait(&said.model, &said.verdict, &said.remote).await,
+        answered => finish(answered),
     }
 }
 
@@ -85,10 +104,8 @@ async fn say(args: &SayArgs, verb: &str) -> Result<String, Failure> {
     Ok(canary.as_ref().map(|canary| describe(&args.model, canary)).unwrap_or_default())
 }
 
-async fn status(args: &StatusArgs) -> Result<String, Failure> {
-    look(&Remote::new(&args.remote)?, &args.model)
-        .await
-        .map(|canary| describe(&args.model, &canary))
+async fn status(model: &str, remote: &AdminArgs) -> Result<String, Failure> {
+    look(&Remote::new(remote)?, model).await.map(|canary| describe(model, &canary))
 }
 
 async fn look(remote: &Remote, model: &str) -> Result<CanaryStatus, Failure> {
@@ -99,8 +116,8 @@ async fn look(remote: &Remote, model: &str) -> Result<CanaryStatus, Failure> {
 
 /// Prints each change until the canary is decided.
 #[expect(clippy::disallowed_methods, reason = "a command counts the time that it waits itself")]
-async fn wait(args: &StatusArgs) -> ExitCode {
-    let asked = limit_of(&args.timeout).and_then(|limit| Ok((limit, Remote::new(&args.remote)?)));
+async fn wait(model: &str, verdict: &VerdictArgs, remote: &AdminArgs) -> ExitCode {
+    let asked = limit_of(&verdict.timeout).and_then(|limit| Ok((limit, Remote::new(remote)?)));
     let (limit, remote) = match asked {
         Ok(asked) => asked,
         Err(failure) => return finish(Err(failure)),
@@ -108,13 +125,13 @@ async fn wait(args: &StatusArgs) -> ExitCode {
     let ends = Instant::now() + limit;
     let mut said = String::new();
     loop {
-        let canary = match look(&remote, &args.model).await {
+        let canary = match look(&remote, model).await {
             Ok(canary) => canary,
             Err(failure) => return finish(Err(failure)),
         };
         let now = format!("{} {}", canary.state, canary.step);
         if now != said {
-            terminal::out(&describe(&args.model, &canary));
+            terminal::out(&describe(model, &canary));
             said = now;
         }
         match canary.state.as_str() {

@@ -1,9 +1,10 @@
 //! Canaries on real traffic: the share climbs or falls by itself, says why, and survives kill -9.
 use crate::client::{Client, Request, send};
-use crate::site::{Site, eventually};
+use crate::site::{Process, Site, eventually};
 use crate::upstream::Mock;
 use evener::mock::Knobs;
 use serde_json::Value;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use tokio::task::JoinHandle;
@@ -83,6 +84,13 @@ async fn a_good_candidate_climbs_to_everything_and_the_others_get_nothing_more()
     let site = Site::start(models(&v1, &v2, checks)).await;
     assert_eq!(canary(&site).await["share"], 20.0);
     let running = traffic(&site);
+    // As a deploy job would: one that runs goes on as it was, and the verdict is waited for.
+    let mut job = Command::new(env!("CARGO_BIN_EXE_evener"));
+    let admin = format!("http://{}", site.admin);
+    job.args(["canary", "start", "m", "--wait", "--timeout", "1m", "--admin", &admin]);
+    let mut job = Process::begin(job, site.path());
+    assert!(job.ended().await.success());
+    assert!(job.said("  v2 was promoted").is_some());
     let done = until_state(&site, "promoted").await;
     assert_eq!((&done["share"], &done["step"]), (&100.0.into(), &1.into()));
     drop(running);
