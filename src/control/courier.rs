@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 use ureq::tls::{RootCerts, TlsConfig};
@@ -39,8 +39,8 @@ pub(super) struct Courier {
     agent: ureq::Agent,
     events: Arc<Events>,
     room: Arc<Semaphore>,
-    /// By receiver, whose turn it is: fair, so that the order is kept.
-    turns: Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    /// By receiver, what waits for it.
+    lines: Mutex<BTreeMap<String, mpsc::UnboundedSender<Parcel>>>,
     sent: AtomicU64,
 }
 
@@ -77,6 +77,15 @@ struct Message {
     body: String,
 }
 
+/// A message in its line, and what is noted of it.
+#[derive(Debug)]
+struct Parcel {
+    message: Message,
+    state: Arc<ModelState>,
+    what: String,
+    _room: OwnedSemaphorePermit,
+}
+
 /// Why an attempt failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Failed {
@@ -100,7 +109,7 @@ impl Courier {
             agent: config.build().new_agent(),
             events,
             room: Arc::new(Semaphore::new(MOST_WAITING)),
-            turns: Mutex::default(),
+            lines: Mutex::default(),
             sent: AtomicU64::default(),
         })
     }
@@ -115,17 +124,27 @@ impl Courier {
         let body = serde_json::to_string(&body).expect("text and times are JSON");
         let id = format!("msg_{:x}_{}", time.as_nanosecond(), self.sent.fetch_add(1, Relaxed));
         let message = Message { to: to.clone(), id, body };
-        let (me, state, what) = (Arc::clone(self), Arc::clone(state), format!("{model}: {event}"));
+        let (state, what) = (Arc::clone(state), format!("{model}: {event}"));
         let Ok(room) = Arc::clone(&self.room).try_acquire_owned() else {
-            return me.note(&state, &what, Err("too many others wait".to_owned()));
+            return self.note(&state, &what, Err("too many others wait".to_owned()));
         };
-        let turn = Arc::clone(self.turns.lock().entry(to.webhook.clone()).or_default());
+        let mut lines = self.lines.lock();
+        let line = lines.entry(to.webhook.clone()).or_insert_with(|| self.begin_line());
+        // Its other end is a task that lives as long as the process.
+        line.send(Parcel { message, state, what, _room: room }).ok();
+    }
+
+    /// A receiver's line: one message after the other.
+    fn begin_line(self: &Arc<Self>) -> mpsc::UnboundedSender<Parcel> {
+        let (line, mut waiting) = mpsc::unbounded_channel();
+        let me = Arc::clone(self);
         tokio::spawn(async move {
-            let _turn = turn.lock().await;
-            let delivered = me.deliver(message).await;
-            me.note(&state, &what, delivered);
-            drop(room);
+            while let Some(Parcel { message, state, what, _room }) = waiting.recv().await {
+                let delivered = me.deliver(message).await;
+                me.note(&state, &what, delivered);
+            }
         });
+        line
     }
 
     /// Waits a moment for what is on its way: the process ends.
