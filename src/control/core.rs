@@ -93,7 +93,7 @@ impl Core {
         rulings.extend(self.pass_time(passed, now));
         for model in &self.table.models {
             let hedge = model.plan.hedge.as_ref();
-            model.state.tick(&model.plan.retries, hedge);
+            model.state.tick(&model.plan.retries, hedge, passed);
             for version in &model.versions {
                 version.state.pace.tick(version.in_flight(), hedge);
                 for member in &version.members {

@@ -10,7 +10,7 @@ const TOKEN: f64 = 1e6;
 /// Seconds for which what was saved up lasts.
 const KEPT: usize = 10;
 
-/// One bucket, empty to begin with. Taking and putting in are single atomic operations.
+/// One bucket. Taking and putting in are single atomic operations.
 #[derive(Debug, Default)]
 pub struct Budget {
     balance: AtomicI64,
@@ -21,6 +21,11 @@ pub struct Budget {
 }
 
 impl Budget {
+    /// With so many tokens to begin with.
+    pub fn holding(tokens: f64) -> Self {
+        Self { balance: AtomicI64::new(millionths(tokens)), ..Self::default() }
+    }
+
     /// Counts a first attempt, which allows `fraction` of another.
     pub fn deposit(&self, fraction: f64) {
         self.arrivals.fetch_add(1, Relaxed);
@@ -35,16 +40,16 @@ impl Budget {
             .is_ok()
     }
 
-    /// A second has passed: `free` tokens come in, and no more is kept than ten seconds' worth, but at
-    /// least and at most these.
-    pub fn tick(&self, fraction: f64, free: f64, (least, most): (f64, f64)) {
+    /// `passed` seconds have, mostly one: `free` tokens come in for each, and no more is kept than ten seconds' worth,
+    /// but at least and at most these.
+    pub fn tick(&self, fraction: f64, free: f64, passed: f64, (least, most): (f64, f64)) {
         let mut recent = self.recent.lock();
         recent.rotate_right(1);
         recent[0] = self.arrivals.swap(0, Relaxed);
         let arrived: u64 = recent.iter().sum();
         let ceiling =
             millionths((free * KEPT as f64 + fraction * arrived as f64).max(least).min(most));
-        let free = millionths(free);
+        let free = millionths(free * passed);
         self.balance
             .fetch_update(Relaxed, Relaxed, |held| Some((held + free).min(ceiling)))
             .expect("the closure always gives a value");
@@ -70,7 +75,7 @@ mod tests {
     fn a_quiet_service_keeps_ten_seconds_of_free_tokens() {
         let budget = Budget::default();
         for _ in 0..100 {
-            budget.tick(0.2, 3.0, (0.0, f64::MAX));
+            budget.tick(0.2, 3.0, 1.0, (0.0, f64::MAX));
         }
         assert!((budget.tokens() - 30.0).abs() < 1e-9);
         assert_eq!((0..100).filter(|_| budget.take()).count(), 30);
@@ -93,7 +98,7 @@ mod tests {
                 taken += (0..*failures).map(|_| u32::from(budget.take())).sum::<u32>();
                 let most = fraction * f64::from(asked) + 3.0 * second as f64;
                 prop_assert!(f64::from(taken) <= most + 1e-6, "{taken} of at most {most}");
-                budget.tick(fraction, 3.0, (0.0, f64::MAX));
+                budget.tick(fraction, 3.0, 1.0, (0.0, f64::MAX));
                 prop_assert!(budget.tokens() >= 0.0);
             }
         }

@@ -6,6 +6,7 @@ use super::tally::{Refusals, Tally};
 use crate::canary::{Metric, Observation};
 use crate::health::{HedgePlan, RetryOn, RetryPlan};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 /// Retries that are allowed each second whatever the traffic (Finagle's minimum is 10, Linkerd's too; model servers
 /// are slower).
@@ -81,7 +82,7 @@ impl ModelState {
             offset,
             requests: Tally::default(),
             refusals: Refusals::default(),
-            retry_budget: Budget::default(),
+            retry_budget: Budget::holding(FREE_RETRIES),
             hedge_budget: Budget::default(),
             retries: Default::default(),
             retries_refused: AtomicU64::default(),
@@ -126,13 +127,15 @@ impl ModelState {
         names.zip(self.rollbacks.iter().map(|count| count.load(Relaxed)))
     }
 
-    /// A second has passed.
-    pub fn tick(&self, retries: &RetryPlan, hedge: Option<&HedgePlan>) {
+    /// Time has passed, mostly a second.
+    pub fn tick(&self, retries: &RetryPlan, hedge: Option<&HedgePlan>, passed: Duration) {
+        let passed = passed.as_secs_f64();
         let free = if retries.max > 0 { FREE_RETRIES } else { 0.0 };
-        self.retry_budget.tick(retries.budget, free, (0.0, f64::MAX));
+        self.retry_budget.tick(retries.budget, free, passed, (0.0, f64::MAX));
         self.hedge_budget.tick(
             hedge.map_or(0.0, |plan| plan.budget),
             0.0,
+            passed,
             (MOST_HEDGES, MOST_HEDGES),
         );
     }
