@@ -80,7 +80,9 @@ impl RollOut {
     pub(super) fn is_safe(&self) -> bool {
         let mut each = self.memory.proofs.iter().zip(&self.plan.checks);
         self.memory.samples >= MIN_SAMPLES
-            && each.all(|(proof, check)| proof.passes(check) || proof.is_passed_over(check))
+            && each.all(|(proof, check)| {
+                proof.passes(check, self.memory.share) || proof.is_passed_over(check)
+            })
     }
 
     /// Is it passed over, after requests enough?
@@ -108,7 +110,7 @@ impl RollOut {
                 stable,
                 log_evidence: proof.harm(),
                 weight: *weight,
-                passes: proof.passes(check) || unread,
+                passes: proof.passes(check, self.memory.share) || unread,
                 note: unequal.then_some(slow).or(unread.then_some("no answer can be read")),
             }
         })
@@ -150,16 +152,8 @@ mod tests {
             for arm in [Arm::Candidate, Arm::Stable] {
                 let (bad_output, tokens) = told(n, arm);
                 let first_byte = Some(Duration::from_millis(50));
-                let (error, client_error, latency) = (false, false, None);
-                let seen = Observation {
-                    arm,
-                    error,
-                    client_error,
-                    bad_output,
-                    latency,
-                    first_byte,
-                    tokens,
-                };
+                let seen =
+                    Observation { bad_output, first_byte, tokens, ..Observation::of(arm, false) };
                 canary.observe(&seen, Moment::ZERO);
             }
         }

@@ -141,9 +141,6 @@ impl Harm {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Safe {
     stake: f64,
-    /// The stable side is so bad that nothing could be worse by the margin.
-    #[serde(default)]
-    no_room: bool,
     /// Of the candidate, over the whole roll-out, with what was expected before.
     hits: f64,
     requests: f64,
@@ -151,18 +148,12 @@ pub struct Safe {
 
 impl Safe {
     pub fn new(expected: f64) -> Self {
-        Self { stake: 0.0, no_room: false, hits: expected * PRIOR, requests: PRIOR }
+        Self { stake: 0.0, hits: expected * PRIOR, requests: PRIOR }
     }
 
     /// Each step asks anew: what a small share proved says little of a large one.
     pub fn restart(&mut self) {
-        (self.stake, self.no_room) = (0.0, false);
-    }
-
-    /// Is there no room above the stable rate for the margin? Then nothing need be proven; what harms is found all the
-    /// same.
-    pub fn has_no_room(&self) -> bool {
-        self.no_room
+        self.stake = 0.0;
     }
 
     /// The logarithm of the stake.
@@ -184,7 +175,6 @@ impl Safe {
 
     /// Takes in a block. `usual`: the stable rate before it.
     pub fn add(&mut self, block: &Block, usual: f64, margin: f64) {
-        self.no_room = !has_room(usual, margin);
         if let Some(bet) = self.bet(usual, margin) {
             self.stake += Self::gain(bet, block, margin);
         }

@@ -152,8 +152,7 @@ impl Proof {
         let block = std::mem::take(&mut self.block);
         let stops = self.margin(check);
         if !check.metric.compares_amounts() {
-            let usual = self.harm.usual();
-            self.safe.add(&block, usual, margin_of_step(share, stops, usual));
+            self.safe.add(&block, self.harm.usual(), self.step_margin(check, share));
         }
         self.harm.add(&block, stops);
         if let (Some(usual), Some(q)) = (self.usual.as_mut(), check.metric.quantile()) {
@@ -164,6 +163,11 @@ impl Proof {
     /// By how much the candidate's rate may exceed the stable one. For amounts the margin is in the comparison.
     fn margin(&self, check: &Check) -> f64 {
         if check.metric.compares_amounts() { 0.0 } else { check.at_most.above(self.harm.usual()) }
+    }
+
+    /// By how much it may exceed it without being kept from the next step.
+    fn step_margin(&self, check: &Check, share: f64) -> f64 {
+        margin_of_step(share, self.margin(check), self.harm.usual())
     }
 
     /// A new step asks for new proof of safety; what speaks against the candidate stays.
@@ -198,19 +202,19 @@ impl Proof {
     }
 
     /// Is there proof enough on this step that it is no worse? Amounts only veto, but must have been measured.
-    pub(super) fn passes(&self, check: &Check) -> bool {
+    /// Where nothing could be worse by the margin, nothing need be proven; what harms is found all the same.
+    pub(super) fn passes(&self, check: &Check, share: f64) -> bool {
         if check.metric.compares_amounts() {
-            self.on_step >= MIN_READINGS
-        } else {
-            self.safe.log() >= SAFE || self.safe.has_no_room()
+            return self.on_step >= MIN_READINGS;
         }
+        let room = has_room(self.harm.usual(), self.step_margin(check, share));
+        self.safe.log() >= SAFE || (!room && self.on_step > 0)
     }
 
     /// How many more requests of the candidate that takes, if it goes on as so far; `None`: no number would do.
     pub(super) fn needs(&self, check: &Check, share: f64) -> Option<f64> {
         let left = SAFE - self.safe.log();
-        let usual = self.harm.usual();
-        let margin = margin_of_step(share, self.margin(check), usual);
+        let (usual, margin) = (self.harm.usual(), self.step_margin(check, share));
         if left <= 0.0 || !has_room(usual, margin) || self.is_passed_over(check) {
             return Some(0.0);
         }

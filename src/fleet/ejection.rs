@@ -226,17 +226,20 @@ impl Replica {
     /// Nobody compares it any more, or it is another process than before: nothing speaks against it.
     pub fn excuse(&self, version: &VersionState) {
         if self.refused() {
-            self.custody.file.lock().refused = None;
-            self.custody.refused.store(false, Relaxed);
+            self.end_refusal();
         }
         self.forget(version);
+    }
+
+    fn end_refusal(&self) {
+        self.custody.file.lock().refused = None;
+        self.custody.refused.store(false, Relaxed);
     }
 
     /// The refused one behaves again. A score that only wavers is no end of it.
     pub fn acquit(&self) {
         if self.refused() && self.learned.lock().detector.score() < SUSPECT / 2.0 {
-            self.custody.file.lock().refused = None;
-            self.custody.refused.store(false, Relaxed);
+            self.end_refusal();
         }
     }
 

@@ -8,6 +8,7 @@ use super::pick::{Choice, Wish, choose};
 use super::placed::Placed;
 use super::record::Note;
 use super::relay::{Relayed, Trouble};
+use super::response::class_of;
 use super::send::{FEED, send_whole};
 use super::shared::Proxy;
 use crate::fleet::{Hedged, InFlight, Replica};
@@ -15,7 +16,7 @@ use crate::health::{Class, Outcome, Repeatable, RetryOn, Standing};
 use crate::table::{Model, Timeouts};
 use crate::wire::{Checkout, Reins};
 use bytes::Bytes;
-use http::{StatusCode, header};
+use http::StatusCode;
 use parking_lot::Mutex;
 use pingora_core::protocols::http::client::HttpSession;
 use pingora_http::RequestHeader;
@@ -98,10 +99,7 @@ impl Exchange<'_> {
         }
         let Some(second) = self.second(placed, &first, wish) else {
             model.state.hedged(Hedged::Skipped);
-            let opened = tokio::select! { biased;
-                opened = &mut first.opening => opened,
-                trouble = self.interrupted(timeouts) => Err(trouble),
-            };
+            let opened = self.watched(timeouts, &mut first.opening).await.flatten();
             return self.finish(placed, first, opened).await;
         };
         let Race { winner, loser, opened, lost } = self.first_of(model, first, second).await;
@@ -254,8 +252,7 @@ impl Begun {
     /// What its head says of the replica.
     fn meaning(&self) -> (Class, u16) {
         let Some(head) = self.session.response_header() else { return (Class::Reset, 502) };
-        let status = head.status.as_u16();
-        (Class::of_status(status, head.headers.contains_key(header::RETRY_AFTER)), status)
+        (class_of(head), head.status.as_u16())
     }
 }
 

@@ -4,10 +4,11 @@ use super::exchange::Exchange;
 use super::forward::rewritten_target;
 use super::placed::Placed;
 use super::request::origin_form;
+use super::response::form_of;
 use super::shared::Proxy;
 use crate::dialect::{Dialect, Output, OutputBudget, OutputForm, OutputScan, Reserved, read_path};
 use crate::stats::Moment;
-use http::{Method, StatusCode, header};
+use http::{Method, StatusCode};
 use pingora_http::ResponseHeader;
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -50,12 +51,7 @@ impl Exchange<'_> {
         let worked = self.session.req_header().method == Method::POST
             && head.status.is_success()
             && head.status != StatusCode::NO_CONTENT;
-        let text = |name| head.headers.get(name).and_then(|value| value.to_str().ok());
-        let encoding = match head.headers.get(header::CONTENT_ENCODING) {
-            Some(value) => Some(value.to_str().unwrap_or("unknown")),
-            None => None,
-        };
-        let form = OutputForm::of(text(header::CONTENT_TYPE), encoding);
+        let form = form_of(head);
         if !worked || form == OutputForm::Opaque {
             return None;
         }

@@ -10,7 +10,7 @@ use super::hedge::{Begun, First, open};
 use super::pick::{Choice, chance, spare};
 use super::placed::Placed;
 use super::relay::Trouble;
-use super::request::text;
+use super::response::{class_of, form_of};
 use super::retry::asks_a_model;
 use super::shared::{Phase, Proxy, draining};
 use crate::dialect::{DeadlineHeader, Dialect, OutputForm};
@@ -19,7 +19,7 @@ use crate::health::Class;
 use crate::mirror::{Answer, CompareSpec, Pair, compare};
 use crate::table::{Model, Timeouts, Version};
 use bytes::{Bytes, BytesMut};
-use http::{HeaderValue, header};
+use http::HeaderValue;
 use pingora_http::{RequestHeader, ResponseHeader};
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -37,11 +37,11 @@ const MARK: &str = "x-evener-mirror";
 /// What the client of a request that is mirrored is answered.
 pub(super) struct Original {
     mirroring: Mirroring,
-    answer: Kept,
+    pub(super) answer: Kept,
 }
 
 /// An answer, as far as it is here.
-struct Kept {
+pub(super) struct Kept {
     status: u16,
     form: OutputForm,
     body: BytesMut,
@@ -152,32 +152,20 @@ impl Exchange<'_> {
     }
 }
 
-impl Original {
-    /// An answer begins; what an attempt before had begun is forgotten.
-    pub(super) fn begin(&mut self, head: &ResponseHeader) {
-        self.answer.begin(head);
-    }
-
-    pub(super) fn take(&mut self, chunk: &[u8], buffers: &Buffers) {
-        self.answer.take(chunk, buffers);
-    }
-}
-
 impl Kept {
     fn empty(space: Reservation) -> Self {
         Self { status: 0, form: OutputForm::Opaque, body: BytesMut::new(), space, lost: None }
     }
 
-    fn begin(&mut self, head: &ResponseHeader) {
-        let read = |name| text(&head.headers, name);
-        let kind = read(header::CONTENT_TYPE.as_str());
+    /// An answer begins; what an attempt before had begun is forgotten.
+    pub(super) fn begin(&mut self, head: &ResponseHeader) {
         self.status = head.status.as_u16();
-        self.form = OutputForm::of(kind, read(header::CONTENT_ENCODING.as_str()));
+        self.form = form_of(head);
         self.body.clear();
         self.lost = None;
     }
 
-    fn take(&mut self, chunk: &[u8], buffers: &Buffers) {
+    pub(super) fn take(&mut self, chunk: &[u8], buffers: &Buffers) {
         let length = self.body.len() + chunk.len();
         if self.lost.is_some() {
             return;
@@ -238,8 +226,7 @@ async fn ask(
     })?;
     let mut answer = Kept::empty(proxy.buffers.reservation());
     let head = session.response_header().ok_or(Mirrored::Failed)?;
-    let impatient = head.headers.contains_key(header::RETRY_AFTER);
-    if Class::of_status(head.status.as_u16(), impatient) == Class::Overloaded {
+    if class_of(head) == Class::Overloaded {
         return Err(Mirrored::Failed);
     }
     answer.begin(head);

@@ -4,7 +4,7 @@ use super::forward::stripped;
 use super::progress::Progress;
 use super::relay::{Relayed, Trouble};
 use super::shared::Phase;
-use crate::dialect::{RefusalCode, sse_error_event};
+use crate::dialect::{OutputForm, RefusalCode, sse_error_event};
 use crate::health::{Class, RetryOn};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
@@ -40,16 +40,13 @@ impl Exchange<'_> {
         at.headed = true;
         at.upgraded = at.upgrade && status == StatusCode::SWITCHING_PROTOCOLS;
         let code = status.as_u16();
-        at.class = match grpc_status(&from.headers) {
-            Some(status) => Class::of_grpc(status),
-            None => Class::of_status(code, from.headers.contains_key(header::RETRY_AFTER)),
-        };
+        at.class = class_of(&from);
         let failed = RetryOn::Status(code);
         if self.grants_retry(failed, false) {
             return Err(Trouble::Answered { failed, status: code, class: at.class, sent: at.sent });
         }
         if let Some(original) = &mut self.original {
-            original.begin(&from);
+            original.answer.begin(&from);
         }
         self.record.status = code;
         at.event_stream = !at.upgraded && is_event_stream(&from);
@@ -156,7 +153,7 @@ impl Exchange<'_> {
             at.class = Class::ServerError;
         }
         if let Some(original) = &mut self.original {
-            original.take(&bytes, &self.proxy.buffers);
+            original.answer.take(&bytes, &self.proxy.buffers);
         }
         self.record.bytes_out += bytes.len() as u64;
         self.at_event_end = bytes.ends_with(b"\n\n") || bytes.ends_with(b"\r\n\r\n");
@@ -224,6 +221,22 @@ impl Exchange<'_> {
             Err(_) => End::Cut,
         }
     }
+}
+
+/// What a head says of the replica that sent it.
+pub(super) fn class_of(head: &ResponseHeader) -> Class {
+    match grpc_status(&head.headers) {
+        Some(status) => Class::of_grpc(status),
+        None => {
+            Class::of_status(head.status.as_u16(), head.headers.contains_key(header::RETRY_AFTER))
+        }
+    }
+}
+
+/// How the body after this head can be read.
+pub(super) fn form_of(head: &ResponseHeader) -> OutputForm {
+    let text = |name| head.headers.get(name).map(|value| value.to_str().unwrap_or("unknown"));
+    OutputForm::of(text(header::CONTENT_TYPE), text(header::CONTENT_ENCODING))
 }
 
 /// The status of a gRPC answer: in its trailers, or in the head of one without a body.

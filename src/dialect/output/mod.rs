@@ -48,19 +48,6 @@ pub enum OutputProblem {
     Matches,
 }
 
-impl OutputProblem {
-    /// As the configuration names it.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Truncated => "truncated",
-            Self::Empty => "empty",
-            Self::JsonInvalid => "json_invalid",
-            Self::Unexpected => "json",
-            Self::Matches => "matches",
-        }
-    }
-}
-
 /// How an answer's bytes are to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutputForm {
