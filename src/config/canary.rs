@@ -1,6 +1,5 @@
 //! The key `canary`: how a candidate is brought in. What stops it is in `checks`.
 use super::diagnostic::Diagnostic;
-use super::hints;
 use super::keys;
 use super::reader::{Reader, Section};
 use super::scalar::{self, Complaint, Read};
@@ -92,12 +91,7 @@ impl Reader<'_> {
         };
         let place = section.place_of("candidate");
         if !names.contains(&written.as_str()) {
-            let message = format!(
-                "`canary` of model `{name}` names version `{written}`, which it does not have"
-            );
-            let help = hints::choices(&written, &format!("versions of `{name}`"), &names);
-            let diagnostic = Diagnostic::error("unknown-version", place, message);
-            self.report(diagnostic.label("no such version").help(help));
+            self.unknown_version("canary", (&written, place), name, versions);
             return None;
         }
         if names.len() == 1 && !aa {

@@ -33,14 +33,7 @@ impl Reader<'_> {
         match &to {
             None if own && !section.has("to") => self.missing(&section, "to", "to: v2"),
             Some(to) if versions.iter().all(|version| version.name != *to) => {
-                let names: Vec<&str> = versions.iter().map(|v| v.name.as_str()).collect();
-                let message = format!(
-                    "`mirror.to` of model `{name}` names version `{to}`, which it does not have"
-                );
-                let found = Diagnostic::error("unknown-version", section.place_of("to"), message);
-                let title = format!("versions of `{name}`");
-                let help = hints::choices(to, &title, &names);
-                self.report(found.label("no such version").help(help));
+                self.unknown_version("mirror.to", (to, section.place_of("to")), name, versions);
             }
             None | Some(_) => {}
         }

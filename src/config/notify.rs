@@ -34,12 +34,12 @@ impl Reader<'_> {
         let entry = section.get(name).filter(|entry| !entry.value.is_null())?;
         let (path, place) = (section.path_of(name), entry.place());
         let (value, elsewhere) = self.secret(&entry.value, place.clone(), &path)?;
-        // The address of a chat's webhook lets whoever knows it write there.
         if value.is_empty() {
             let complaint = Complaint::new("bad-secret", "is empty", "empty");
             self.complain(&path, place, complaint.help("is the file or the variable empty?"));
             return None;
         }
+        // The address of a chat's webhook lets whoever knows it write there.
         if !elsewhere && (name == "secret" || value.starts_with("https://")) {
             self.warn_of_literal(place.clone(), &path);
         }

@@ -159,7 +159,12 @@ impl Reader<'_> {
             sum += share;
             match versions.iter().position(|version| version.name == entry.key) {
                 Some(index) => shares[index] = share,
-                None => self.unknown_version(entry, name, versions),
+                None => self.unknown_version(
+                    "split",
+                    (&*entry.key, entry.key_span.clone()),
+                    name,
+                    versions,
+                ),
             }
         }
         if complete && (sum - 100.0).abs() > TOLERANCE {
@@ -195,16 +200,21 @@ impl Reader<'_> {
         )
     }
 
-    fn unknown_version(&mut self, entry: &Entry, name: &str, versions: &[VersionPlan]) {
+    /// A key of a model names a version that is not there.
+    pub(super) fn unknown_version(
+        &mut self,
+        key: &str,
+        (word, place): (&str, Range<usize>),
+        model: &str,
+        versions: &[VersionPlan],
+    ) {
         let names: Vec<&str> = versions.iter().map(|version| version.name.as_str()).collect();
-        let message = format!(
-            "`split` of model `{name}` names version `{}`, which it does not have",
-            entry.key
-        );
+        let message =
+            format!("`{key}` of model `{model}` names version `{word}`, which it does not have");
         self.report(
-            Diagnostic::error("unknown-version", entry.key_span.clone(), message)
+            Diagnostic::error("unknown-version", place, message)
                 .label("no such version")
-                .help(hints::choices(&entry.key, &format!("versions of `{name}`"), &names)),
+                .help(hints::choices(word, &format!("versions of `{model}`"), &names)),
         );
     }
 

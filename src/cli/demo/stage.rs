@@ -2,6 +2,7 @@
 use super::counts::Counts;
 use super::scratch::Scratch;
 use crate::cli::env;
+use crate::cli::remote::{AdminArgs, Remote};
 use crate::cli::run::{self, Opened};
 use crate::config;
 use crate::control::{Heritage, Order, Started};
@@ -11,17 +12,11 @@ use crate::observe::CanaryReport;
 use crate::stats::{Clock as _, Moment};
 use crate::table::ListenAddress;
 use anyhow::Context as _;
-use bytes::Bytes;
-use http::Request;
-use http::header::{CONTENT_TYPE, HOST};
-use http_body_util::Full;
-use hyper::client::conn::http1::handshake;
-use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
@@ -165,16 +160,9 @@ impl MockReplica {
 
     /// Changes its knobs while it runs, by its `POST /mock`.
     pub(super) async fn turn(&self, knobs: &Value) -> anyhow::Result<()> {
-        let tcp = TcpStream::connect(self.address).await?;
-        let (mut sender, connection) = handshake(TokioIo::new(tcp)).await?;
-        tokio::spawn(connection);
-        let request = Request::post("/mock")
-            .header(HOST, self.address.to_string())
-            .header(CONTENT_TYPE, "application/json")
-            .body(Full::new(Bytes::from(knobs.to_string())))?;
-        let answer = sender.send_request(request).await?;
-        anyhow::ensure!(answer.status().is_success(), "the mock answered {}", answer.status());
-        Ok(())
+        let mock = AdminArgs { admin: self.url.clone(), token: None };
+        let turned = async { Remote::new(&mock)?.post("/mock", knobs).await?.good() };
+        turned.await.map(drop).map_err(|failure| anyhow::anyhow!(failure.message))
     }
 
     /// Its connections are cut, its port is closed.
