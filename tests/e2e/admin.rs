@@ -1,5 +1,5 @@
 //! What operators read and order over the admin listener of a running Evener.
-use crate::client::{Reply, Request, send};
+use crate::client::{Request, send};
 use crate::site::{Setup, Site, eventually, text_of};
 use crate::upstream::{Mock, Upstream};
 use serde_json::{Value, json};
@@ -8,12 +8,8 @@ fn models(url: &str) -> Setup {
     Setup::new(format!("models: {{m: {{versions: {{v: [\"{url}\"]}}}}}}\n"))
 }
 
-async fn ask(site: &Site, request: Request) -> Reply {
-    send(site.admin, request.header("host", "localhost")).await.unwrap()
-}
-
 async fn status(site: &Site) -> Value {
-    ask(site, Request::get("/api/v1/status")).await.json()
+    site.ask(Request::get("/api/v1/status")).await.json()
 }
 
 fn replica(status: &Value) -> &Value {
@@ -48,7 +44,7 @@ async fn the_status_counts_what_is_in_flight_and_what_was_served() {
 async fn a_reload_is_reported_as_applied_unchanged_or_rejected() {
     let mocks = [Mock::version("a").await, Mock::version("b").await];
     let site = Site::with(models(&mocks[0].url())).await;
-    let order = async || ask(&site, Request::post("/api/v1/reload", "{}")).await;
+    let order = async || site.ask(Request::post("/api/v1/reload", "{}")).await;
     let result = async || status(&site).await["config"]["last_reload"]["result"].clone();
     assert_eq!(order().await.status, 200);
     assert_eq!(result().await, "unchanged");
@@ -59,12 +55,12 @@ async fn a_reload_is_reported_as_applied_unchanged_or_rejected() {
     assert_eq!(result().await, "rejected");
     let now = status(&site).await;
     assert!(now["config"]["last_reload"]["diagnostics"][0]["line"].is_u64(), "{now}");
-    let metrics = ask(&site, Request::get("/metrics")).await.text();
+    let metrics = site.ask(Request::get("/metrics")).await.text();
     assert!(metrics.contains("\nevener_config_last_reload_successful 0"), "{metrics}");
     site.write(&models(&mocks[1].url()));
     eventually("the running text heals", async || (result().await == "unchanged").then_some(()))
         .await;
-    let metrics = ask(&site, Request::get("/metrics")).await.text();
+    let metrics = site.ask(Request::get("/metrics")).await.text();
     assert!(metrics.contains("\nevener_config_last_reload_successful 1"), "{metrics}");
     assert_eq!(status(&site).await["generation"], 2);
 }
@@ -90,13 +86,13 @@ async fn a_drained_replica_gets_nothing_and_stays_drained_over_reload_and_restar
             assert_eq!(site.send(Request::get("/headers")).await.version(), "b");
         }
     };
-    assert_eq!(ask(&site, order("drain")).await.status, 200);
+    assert_eq!(site.ask(order("drain")).await.status, 200);
     only_b(&site).await;
     site.reload(&setup(", fail_open: false")).await;
     only_b(&site).await;
     site.restart().await;
     only_b(&site).await;
-    assert_eq!(ask(&site, order("undrain")).await.status, 200);
+    assert_eq!(site.ask(order("undrain")).await.status, 200);
     eventually("it serves again", async || {
         (site.send(Request::get("/headers")).await.version() == "a").then_some(())
     })
@@ -107,8 +103,8 @@ async fn a_drained_replica_gets_nothing_and_stays_drained_over_reload_and_restar
 async fn an_order_to_stop_drains_and_ends() {
     let mock = Mock::version("v").await;
     let mut site = Site::with(models(&mock.url())).await;
-    assert_eq!(ask(&site, Request::get("/readyz")).await.status, 200);
-    let reply = ask(&site, Request::post("/api/v1/stop", "{}")).await;
+    assert_eq!(site.ask(Request::get("/readyz")).await.status, 200);
+    let reply = site.ask(Request::post("/api/v1/stop", "{}")).await;
     assert!(reply.status < 300, "{}", reply.text());
     assert!(site.ended().await.success());
 }
@@ -126,10 +122,10 @@ async fn metrics_count_requests_by_what_became_of_them() {
         r#"code="model_not_found""#,
     ];
     eventually("they are counted", async || {
-        let metrics = ask(&site, Request::get("/metrics")).await.text();
+        let metrics = site.ask(Request::get("/metrics")).await.text();
         wanted.iter().all(|line| metrics.contains(line)).then_some(())
     })
     .await;
-    let metrics = ask(&site, Request::get("/metrics")).await.text();
+    let metrics = site.ask(Request::get("/metrics")).await.text();
     assert!(!metrics.contains("model=\"x\""), "an unknown model is never a label");
 }

@@ -1,5 +1,5 @@
 //! A side that reads nothing stops the other; it fills no memory, and holds nothing for ever.
-use crate::client::{Raw, Request, send};
+use crate::client::{Raw, Request};
 use crate::h2c::{self, H2c};
 use crate::site::{Setup, Site, eventually};
 use crate::upstream::{Talk, Upstream};
@@ -34,8 +34,7 @@ async fn until_stalled(taken: &AtomicUsize) -> usize {
 }
 
 async fn replica(site: &Site) -> Value {
-    let ask = Request::get("/api/v1/status").header("host", "localhost");
-    let status = send(site.admin, ask).await.unwrap().json();
+    let status = site.ask(Request::get("/api/v1/status")).await.json();
     status["models"][0]["versions"][0]["replicas"][0].clone()
 }
 

@@ -1,5 +1,5 @@
 //! Canaries on real traffic: the share climbs or falls by itself, says why, and survives kill -9.
-use crate::client::{Client, Request, send};
+use crate::client::{Client, Request};
 use crate::site::{Process, Site, eventually};
 use crate::upstream::Mock;
 use evener::mock::Knobs;
@@ -27,13 +27,12 @@ fn models(v1: &Mock, v2: &Mock, canary: &str) -> String {
 }
 
 pub(crate) async fn canary(site: &Site) -> Value {
-    let request = Request::get("/api/v1/models/m").header("host", "localhost");
-    send(site.admin, request).await.unwrap().json()["canary"].clone()
+    site.ask(Request::get("/api/v1/models/m")).await.json()["canary"].clone()
 }
 
 async fn say(site: &Site, verb: &str) -> (u16, Value) {
     let request = Request::post(&format!("/api/v1/models/m/canary/{verb}"), r#"{"reason":"test"}"#);
-    let reply = send(site.admin, request.header("host", "localhost")).await.unwrap();
+    let reply = site.ask(request).await;
     (reply.status, reply.json())
 }
 

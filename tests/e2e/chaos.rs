@@ -71,10 +71,7 @@ async fn deed(address: SocketAddr, rng: &mut SmallRng) {
 }
 
 async fn status(site: &Site) -> Value {
-    send(site.admin, Request::get("/api/v1/status").header("host", "localhost"))
-        .await
-        .unwrap()
-        .json()
+    site.ask(Request::get("/api/v1/status")).await.json()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -60,11 +60,7 @@ async fn an_impatient_client_does_not_speak_against_the_replica() {
     assert_eq!(site.send(request).await.status, 504);
     let line = site.logged("the request", |line| line["status"] == 504).await;
     assert_eq!(line["outcome"], "timeout");
-    let status =
-        crate::client::send(site.admin, Request::get("/api/v1/status").header("host", "localhost"))
-            .await
-            .unwrap()
-            .json();
+    let status = site.ask(Request::get("/api/v1/status")).await.json();
     assert_eq!(status["models"][0]["versions"][0]["replicas"][0]["failures_total"], 0);
 }
 

@@ -1,5 +1,5 @@
 //! Ejection and drains on the real binary: who is taken out, what operators see of it, and how all come back.
-use crate::client::{Client, Reply, Request, send};
+use crate::client::{Client, Request, send};
 use crate::site::{Setup, Site, eventually};
 use crate::upstream::{Mock, Upstream};
 use evener::mock::Knobs;
@@ -31,12 +31,8 @@ async fn turn(mock: &Mock, knobs: &str) {
     assert_eq!(reply.status, 200, "{}", reply.text());
 }
 
-async fn ask(site: &Site, request: Request) -> Reply {
-    send(site.admin, request.header("host", "localhost")).await.unwrap()
-}
-
 async fn replicas(site: &Site) -> Vec<Value> {
-    let model = ask(site, Request::get("/api/v1/models/m")).await.json();
+    let model = site.ask(Request::get("/api/v1/models/m")).await.json();
     model["versions"][0]["replicas"].as_array().unwrap().clone()
 }
 
@@ -104,10 +100,10 @@ async fn one_of_four_that_always_fails_costs_few_answers_and_its_ejection_is_exp
     assert!((1.0..=12.0).contains(&left), "{left}");
     let text = told(&site, &["status", "m"]);
     assert!(text.contains(" s left; failed "), "{text}");
-    let events = ask(&site, Request::get("/api/v1/events")).await.text();
+    let events = site.ask(Request::get("/api/v1/events")).await.text();
     assert!(events.contains("is ejected for ") && events.contains(reason), "{events}");
     assert_eq!(site.count_said("is ejected for "), 1);
-    let metrics = ask(&site, Request::get("/metrics")).await.text();
+    let metrics = site.ask(Request::get("/metrics")).await.text();
     let url = mocks[1].url();
     let labels = format!("model=\"m\",version=\"v\",replica=\"{url}\"");
     assert!(
@@ -166,7 +162,7 @@ async fn with_three_of_four_failing_two_are_ejected_and_all_come_back() {
         (out == 2 && refused).then_some(())
     })
     .await;
-    let metrics = ask(&site, Request::get("/metrics")).await.text();
+    let metrics = site.ask(Request::get("/metrics")).await.text();
     let refused = "\nevener_ejections_refused_total{model=\"m\",version=\"v\"} ";
     assert!(metrics.contains(refused) && !metrics.contains(&format!("{refused}0")), "{metrics}");
     for mock in &mocks[1..] {
@@ -198,7 +194,7 @@ async fn an_ejected_replica_waits_for_its_health_check_and_then_proves_itself() 
     turn(&mocks[0], r#"{"error": "0%", "healthy": true}"#).await;
     // The next ordinary probe is half a minute away: one that is asked for comes at once.
     let order = json!({"model": "m", "version": "v", "replica": mocks[0].url()}).to_string();
-    let reply = ask(&site, Request::post("/api/v1/replicas/probe", order)).await;
+    let reply = site.ask(Request::post("/api/v1/replicas/probe", order)).await;
     assert_eq!(reply.status, 200, "{}", reply.text());
     until_state(&site, 0, "healthy").await;
     assert_eq!(site.count_said("is on probation"), 1);
@@ -228,7 +224,7 @@ async fn operators_eject_and_restore_by_hand_over_a_restart() {
     );
     told(&site, &["restore", &one, "--wait"]);
     assert_eq!(states(&site).await, ["healthy"; 2]);
-    let events = ask(&site, Request::get("/api/v1/events")).await.text();
+    let events = site.ask(Request::get("/api/v1/events")).await.text();
     assert!(events.contains("is restored and serves again"), "{events}");
     assert_eq!(evener(&site, &["eject", "m/v9"]).status.code(), Some(1));
     assert_eq!(evener(&site, &["eject", "m/v", "--for", "soon"]).status.code(), Some(2));

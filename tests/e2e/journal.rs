@@ -10,8 +10,7 @@ const MODELS: &str = "models:\n  m:\n    versions: {v1: [http://127.0.0.1:1], v2
                       canary: {candidate: v2, steps: [7, 100]}\n";
 
 async fn canary(site: &Site) -> Value {
-    let request = Request::get("/api/v1/models/m").header("host", "localhost");
-    send(site.admin, request).await.unwrap().json()["canary"].clone()
+    site.ask(Request::get("/api/v1/models/m")).await.json()["canary"].clone()
 }
 
 fn order(verb: &str) -> Request {

@@ -1,5 +1,5 @@
 //! Copies of requests to another version: which are made, and what they find.
-use crate::client::{Client, Request, send};
+use crate::client::{Client, Request};
 use crate::h2c::{H2c, read};
 use crate::site::{Setup, Site, eventually};
 use crate::upstream::{Seen, Talk, Upstream};
@@ -60,8 +60,7 @@ pub(crate) fn ask(n: usize) -> Request {
 }
 
 pub(crate) async fn report(site: &Site) -> Value {
-    let request = Request::get("/api/v1/models/m/mirror").header("host", "localhost");
-    send(site.admin, request).await.unwrap().json()
+    site.ask(Request::get("/api/v1/models/m/mirror")).await.json()
 }
 
 pub(crate) fn sum(report: &Value) -> u64 {
@@ -81,8 +80,7 @@ pub(crate) async fn settled(site: &Site, n: u64) -> Value {
 pub(crate) async fn at_rest(site: &Site) {
     site.in_flight(0).await;
     eventually("no bytes are kept", async || {
-        let page = Request::get("/metrics").header("host", "localhost");
-        let page = send(site.admin, page).await.unwrap().text();
+        let page = site.ask(Request::get("/metrics")).await.text();
         page.contains("evener_buffered_bytes 0\n").then_some(())
     })
     .await;
@@ -130,8 +128,7 @@ async fn a_candidate_that_changes_one_answer_in_ten_is_reported_so() {
             .unwrap();
     assert_eq!(json["agreement"], 0.9);
     assert!(command(&site, &["status"]).await.contains("  mirror to v2: 360 of 400"), "status too");
-    let page = Request::get("/metrics").header("host", "localhost");
-    let page = send(site.admin, page).await.unwrap().text();
+    let page = site.ask(Request::get("/metrics")).await.text();
     for line in [
         "evener_mirror_requests_total{model=\"m\",result=\"differed\"} 40\n",
         // A copy is nobody's request.
@@ -224,8 +221,8 @@ async fn what_was_found_survives_a_reload_until_another_version_is_asked() {
     assert_eq!((&found["to"], &found["compared"], sum(&found)), (&"v1".into(), &0.into(), 0));
     site.reload(&text("false")).await;
     assert_eq!(report(&site).await["error"]["code"], "no_mirror");
-    let status = Request::get("/api/v1/models/m").header("host", "localhost");
-    assert_eq!(send(site.admin, status).await.unwrap().json()["mirror"], Value::Null);
+    let status = site.ask(Request::get("/api/v1/models/m")).await.json();
+    assert_eq!(status["mirror"], Value::Null);
 }
 
 #[tokio::test]

@@ -152,8 +152,7 @@ async fn failing_copies_speak_against_no_replica_that_serves() {
     assert_eq!(found["compared"], 0);
     let copies = || [&one, &two, &three].map(|one| one.seen().len());
     assert!(copies().iter().all(|n| *n > 10), "the policy spreads them: {:?}", copies());
-    let status = Request::get("/api/v1/models/m").header("host", "localhost");
-    let status = send(site.admin, status).await.unwrap().json();
+    let status = site.ask(Request::get("/api/v1/models/m")).await.json();
     for replica in status["versions"][1]["replicas"].as_array().unwrap() {
         assert_eq!((&replica["state"], &replica["failures_total"]), (&"healthy".into(), &0.into()));
     }

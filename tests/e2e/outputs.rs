@@ -1,6 +1,6 @@
 //! Canaries that look into answers: those that say nothing, are broken or end early are found, and streams pass untouched.
 use crate::canary::{asking, canary, until_state};
-use crate::client::{Client, Request, send};
+use crate::client::{Client, Request};
 use crate::site::{Site, eventually};
 use crate::streaming::{SSE, chunk, on_command};
 use crate::upstream::{Mock, Upstream};
@@ -33,8 +33,7 @@ async fn rolled_back(
     let running = asking(&site, path, body);
     let done = until_state(&site, "rolled_back").await;
     drop(running);
-    let ask = Request::get("/metrics").header("host", "localhost");
-    let page = send(site.admin, ask).await.unwrap().text();
+    let page = site.ask(Request::get("/metrics")).await.text();
     let check = done["checks"].as_array().unwrap().last().unwrap()["metric"].as_str().unwrap();
     for name in ["rollbacks_total", "canary_evidence"] {
         let line = format!("evener_{name}{{model=\"m\",check=\"{check}\"}} ");

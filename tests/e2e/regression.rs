@@ -1,5 +1,5 @@
 //! Defects that a review of the data path found: each of these once failed.
-use crate::client::{Client, Raw, Reply, Request, Wire, exchange, send, status_of};
+use crate::client::{Client, Raw, Request, Wire, exchange, status_of};
 use crate::h2c::H2c;
 use crate::site::{Setup, Site, eventually, until};
 use crate::upstream::{Mock, Upstream};
@@ -19,12 +19,8 @@ fn models(url: &str, more: &str) -> String {
     format!("models: {{m: {{versions: {{v: [\"{url}\"]}}, health: false{more}}}}}\n")
 }
 
-async fn ask(site: &Site, request: Request) -> Reply {
-    send(site.admin, request.header("host", "localhost")).await.unwrap()
-}
-
 async fn replica(site: &Site) -> Value {
-    let status = ask(site, Request::get("/api/v1/status")).await.json();
+    let status = site.ask(Request::get("/api/v1/status")).await.json();
     status["models"][0]["versions"][0]["replicas"][0].clone()
 }
 
@@ -181,7 +177,7 @@ async fn a_drain_hears_every_order_and_a_second_sigterm_ends_it() {
     site.signal(Signal::USR1);
     until("the log is there again", || log.exists()).await;
     site.signal(Signal::HUP);
-    let reload = ask(&site, Request::post("/api/v1/reload", "{}"));
+    let reload = site.ask(Request::post("/api/v1/reload", "{}"));
     let reload = timeout(Duration::from_secs(2), reload).await.expect("it is answered");
     assert!(reload.status >= 400, "{}", reload.text());
     assert!(reload.text().contains("Evener is ending"), "{}", reload.text());
@@ -256,7 +252,7 @@ async fn a_drain_by_any_name_survives_reloads_until_it_is_undone() {
         let site = Site::with(setup("")).await;
         let order = async |verb: &str| {
             let body = json!({"model": model, "version": "v", "replica": url}).to_string();
-            let reply = ask(&site, Request::post(&format!("/api/v1/replicas/{verb}"), body)).await;
+            let reply = site.ask(Request::post(&format!("/api/v1/replicas/{verb}"), body)).await;
             assert_eq!(reply.status, 200, "{model} {url}: {}", reply.text());
         };
         let state = async || replica(&site).await["state"].clone();

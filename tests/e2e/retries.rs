@@ -1,5 +1,5 @@
 //! What fails unseen is asked again elsewhere, within a budget, and never where it could do harm.
-use crate::client::{Client, Raw, Reply, Request, send};
+use crate::client::{Client, Raw, Reply, Request};
 use crate::site::{Site, Stopwatch, eventually, until};
 use crate::upstream::{Mock, Upstream};
 use evener::mock::Knobs;
@@ -21,8 +21,7 @@ fn models(urls: &[String], more: &str) -> String {
 }
 
 async fn metric(site: &Site, line: &str) -> f64 {
-    let page = send(site.admin, Request::get("/metrics").header("host", "localhost")).await;
-    let page = page.unwrap().text();
+    let page = site.ask(Request::get("/metrics")).await.text();
     let found = page.lines().find_map(|known| known.strip_prefix(line));
     found.map_or(0.0, |value| value.trim().parse().unwrap())
 }

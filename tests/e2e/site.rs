@@ -291,14 +291,18 @@ impl Site {
     /// Waits until so many requests run at the replicas, by the metrics.
     pub(crate) async fn in_flight(&self, n: u64) {
         eventually("so many are in flight", async || {
-            let page = Request::get("/metrics").header("host", "localhost");
-            let page = send(self.admin, page).await.unwrap().text();
+            let page = self.ask(Request::get("/metrics")).await.text();
             let gauges = page.lines().filter(|line| line.starts_with("evener_in_flight{"));
             let running: u64 =
                 gauges.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum();
             (running == n).then_some(())
         })
         .await;
+    }
+
+    /// Asks the admin API.
+    pub(crate) async fn ask(&self, request: Request) -> Reply {
+        send(self.admin, request.header("host", "localhost")).await.unwrap()
     }
 
     /// Sends on a connection of its own.

@@ -67,8 +67,7 @@ async fn a_drain_waits_for_what_the_processes_before_still_run() {
     for mut process in [waiting, old, between] {
         assert!(process.ended().await.success());
     }
-    let request = Request::get("/api/v1/status").header("host", "localhost");
-    let status = send(site.admin, request).await.unwrap().json();
+    let status = site.ask(Request::get("/api/v1/status")).await.json();
     assert_eq!(status["predecessor_drains"], false);
 }
 

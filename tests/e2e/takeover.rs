@@ -123,7 +123,7 @@ async fn status(site: &Site) -> Value {
 async fn order(site: &Site, verb: &str, replica: &str) -> u16 {
     let body = json!({"model": "m", "version": "v", "replica": replica}).to_string();
     let request = Request::post(&format!("/api/v1/replicas/{verb}"), body);
-    send(site.admin, request.header("host", "localhost")).await.unwrap().status
+    site.ask(request).await.status
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,5 +1,5 @@
 //! Webhooks of canaries: in order, signed, told again, and never elsewhere.
-use crate::client::{Request, send};
+use crate::client::Request;
 use crate::site::{Site, eventually, until};
 use crate::upstream::{Seen, Upstream};
 use base64::Engine as _;
@@ -22,11 +22,11 @@ fn models(webhook: &str) -> String {
 async fn say(site: &Site, verb: &str) {
     let request =
         Request::post(&format!("/api/v1/models/m/canary/{verb}"), r#"{"reason":"a test"}"#);
-    assert_eq!(send(site.admin, request.header("host", "localhost")).await.unwrap().status, 200);
+    assert_eq!(site.ask(request).await.status, 200);
 }
 
 async fn page(site: &Site, path: &str) -> String {
-    send(site.admin, Request::get(path).header("host", "localhost")).await.unwrap().text()
+    site.ask(Request::get(path)).await.text()
 }
 
 fn is_signed(seen: &Seen) -> bool {

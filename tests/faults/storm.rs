@@ -1,5 +1,5 @@
 //! Clients, replicas and a running Evener between them; what is left when all went home.
-use crate::client::{Request, send};
+use crate::client::Request;
 use crate::fault::Ending;
 use crate::http1::{self, Conn};
 use crate::http2::{self, Shared};
@@ -186,16 +186,13 @@ async fn order(site: &Site, replicas: &Replicas, verb: &str, replica: usize) {
     for version in ["v1", "v2"] {
         let body = json!({"model": "m", "version": version, "replica": url}).to_string();
         let order = Request::post(&format!("/api/v1/replicas/{verb}"), body);
-        send(site.admin, order.header("host", "localhost")).await.unwrap();
+        site.ask(order).await;
     }
 }
 
 /// The samples of a metric, summed.
 pub(crate) async fn metric(site: &Site, name: &str) -> u64 {
-    let page = send(site.admin, Request::get("/metrics").header("host", "localhost"))
-        .await
-        .unwrap()
-        .text();
+    let page = site.ask(Request::get("/metrics")).await.text();
     let samples = page.lines().filter(|line| line.starts_with(name));
     samples.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum::<f64>() as u64
 }
@@ -209,8 +206,7 @@ pub(crate) async fn calm(site: &Site, ledger: &Ledger) {
         })
         .await;
     }
-    let status = send(site.admin, Request::get("/api/v1/status").header("host", "localhost"));
-    let status: Value = status.await.unwrap().json();
+    let status: Value = site.ask(Request::get("/api/v1/status")).await.json();
     let left = status["models"]
         .as_array()
         .unwrap()
