@@ -26,12 +26,15 @@ use rustix::process::Signal;
 use site::{Site, until};
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _};
-use storm::{Clients, Replicas, calm, memory, metric, open_files, unrest};
+use std::time::Duration;
+use storm::{Clients, Replicas, calm, memory, metric, names_of_open_files, open_files, unrest};
 
 /// How often the process is ended in the storm.
 const TIMES: u64 = 4;
 /// How many requests that storm has at most: more of them would show nothing new.
 const MOST: u64 = 8000;
+/// So long after the last request every connection is closed; less than conditions are waited for, to say which is not.
+const CLOSED: Duration = Duration::from_secs(12);
 /// Memory that may come beside half as much again.
 const SLACK: u64 = 64 << 20;
 
@@ -95,7 +98,10 @@ async fn in_a_storm_of_faults_every_client_sees_one_outcome_and_nothing_is_left(
     let most = warm.max(half);
     assert!(all <= most + most / 2 || all <= most + SLACK, "memory grows: {sizes:?}");
     site.reload(&replicas.farewell()).await;
-    until("files are closed", || open_files(&site) <= files + 2).await;
+    let closed = until("files are closed", || open_files(&site) <= files + 2);
+    tokio::time::timeout(CLOSED, closed).await.unwrap_or_else(|_| {
+        panic!("open, {files} at first:\n{}\n{replicas:?}", names_of_open_files(&site))
+    });
     assert_eq!(site.count_said("panicked"), 0);
 }
 

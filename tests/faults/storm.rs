@@ -222,6 +222,23 @@ pub(crate) fn open_files(site: &Site) -> usize {
     std::fs::read_dir(site.proc().join("fd")).unwrap().count()
 }
 
+/// What the open files of a process are: for sockets, their ends as `/proc/net/tcp` writes them.
+pub(crate) fn names_of_open_files(site: &Site) -> String {
+    let tcp = std::fs::read_to_string(site.proc().join("net/tcp")).unwrap();
+    let lines: Vec<Vec<&str>> = tcp.lines().map(|l| l.split_whitespace().collect()).collect();
+    let files = std::fs::read_dir(site.proc().join("fd")).unwrap();
+    let named = files.filter_map(|file| {
+        // It may have closed meanwhile.
+        let target = std::fs::read_link(file.ok()?.path()).ok()?.display().to_string();
+        let inode = target.strip_prefix("socket:[").and_then(|rest| rest.strip_suffix(']'));
+        let line = inode.and_then(|inode| lines.iter().find(|line| line.get(9) == Some(&inode)));
+        Some(line.map_or(target, |line| {
+            format!("{} -> {} state {} queues {}", line[1], line[2], line[3], line[4])
+        }))
+    });
+    named.collect::<Vec<_>>().join("\n")
+}
+
 /// Memory of a process, in bytes.
 pub(crate) fn memory(site: &Site) -> u64 {
     let status = std::fs::read_to_string(site.proc().join("status")).unwrap();
