@@ -1,6 +1,6 @@
 //! What one request costs a canary: on the data path, and where it is judged.
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use evener::canary::{Arm, CanaryPlan, Finding, Judged, Observation, RollOut, World};
+use evener::canary::{Arm, CanaryPlan, Ended, Finding, Judged, Load, Observation, RollOut, World};
 use evener::dialect::{Dialect, OutputForm, OutputScan, OutputWish};
 use evener::fleet::Gather;
 use evener::stats::{Clock as _, Moment, MonotonicClock};
@@ -8,13 +8,16 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
-const WORLD: World =
-    World { candidate_usable: true, candidate_load_per_weight: 0.5, stable_load_per_weight: 0.5 };
+const LOAD: Load = Load { weight: 1.0, share: 0.5 };
+const WORLD: World = World { candidate_usable: true, candidate: LOAD, stable: LOAD };
 
 fn request(n: u64, each: u64) -> Observation {
     let took = Duration::from_micros(50_000 + n * 7919 % 100_000);
     Observation {
         arm: if n.is_multiple_of(each) { Arm::Candidate } else { Arm::Stable },
+        began: Moment::from_nanos(n * 1_000_000),
+        ended: Ended::Seen,
+        beside: 0,
         error: n.is_multiple_of(211),
         client_error: false,
         bad_output: Some(Finding::Good),

@@ -1,14 +1,14 @@
 //! The states of a canary: every way between them, and what is said in each.
 use evener::canary::{
-    Arm, By, CanaryPlan, Check, Command, DoWhenUndecided, Effect, Ending, Judged, Metric,
+    Arm, By, CanaryPlan, Check, Command, DoWhenUndecided, Effect, Ending, Judged, Load, Metric,
     Observation, OnFailure, OnUndecided, RollOut, State, Unusable, World,
 };
 use evener::stats::Moment;
 use proptest::prelude::*;
 use std::time::Duration;
 
-const USABLE: World =
-    World { candidate_usable: true, candidate_load_per_weight: 0.5, stable_load_per_weight: 0.5 };
+const LOAD: Load = Load { weight: 1.0, share: 0.5 };
+const USABLE: World = World { candidate_usable: true, candidate: LOAD, stable: LOAD };
 const ANA: By<'_> = By { who: "ana", reason: Some("lunch") };
 
 fn judged() -> Judged {
@@ -53,7 +53,7 @@ impl Site {
                 let turn = &mut self.turns[usize::from(candidate)];
                 *turn += 1;
                 let error = every > 0 && turn.is_multiple_of(every);
-                self.canary.observe(&Observation::of(arm, error), self.now);
+                self.canary.observe(&Observation::of(arm, error, self.now), self.now);
             }
             self.idle(1);
         }
@@ -102,7 +102,7 @@ fn nobody_calls_so_nothing_is_decided() {
         "chat is not receiving traffic: 0 requests in 5 min. Nothing is decided without evidence."
     );
     for _ in 0..600 {
-        site.canary.observe(&Observation::of(Arm::Stable, false), site.now);
+        site.canary.observe(&Observation::of(Arm::Stable, false, site.now), site.now);
         site.idle(1);
     }
     assert_eq!(
@@ -271,7 +271,7 @@ fn a_restart_resumes_the_stage_and_the_evidence() {
     assert!((again.evidence() - site.canary.evidence()).abs() < 1e-9);
     let changed = CanaryPlan { hold: Duration::from_secs(7), ..plan() };
     assert_eq!(RollOut::restore(read(), changed, &judged(), begun).unwrap_err(), Unusable::Changed);
-    let other = text.replace("\"version\":1", "\"version\":2");
+    let other = text.replace("\"version\":2", "\"version\":1");
     let other = serde_json::from_str(&other).unwrap();
     assert_eq!(RollOut::restore(other, plan(), &judged(), begun).unwrap_err(), Unusable::Version);
 }

@@ -101,7 +101,7 @@ impl RollOut {
         let each = self.memory.proofs.iter().zip(&self.plan.checks).zip(&self.weights);
         each.map(|((proof, check), weight)| {
             let (candidate, stable) = proof.counts();
-            let unequal = check.metric.needs_equal_load() && !self.equal_load();
+            let unequal = check.metric.depends_on_load() && self.memory.crowded;
             let unread = self.is_unread(proof, check);
             let slow = "not comparable, the candidate is under-provisioned";
             CheckView {
@@ -122,23 +122,20 @@ impl RollOut {
 mod tests {
     use super::*;
     use crate::canary::{
-        Arm, Block, CanaryPlan, Check, Finding, Harm, Judged, Metric, Observation, Safe, World,
-        margin_of_step,
+        Arm, Block, CanaryPlan, Check, Finding, Harm, Judged, Load, Metric, Observation, Safe,
+        World, margin_of_step,
     };
     use rand::rngs::SmallRng;
     use rand::{RngExt as _, SeedableRng as _};
     use std::time::Duration;
 
-    const WORLD: World = World {
-        candidate_usable: true,
-        candidate_load_per_weight: 0.5,
-        stable_load_per_weight: 0.5,
-    };
+    const LOAD: Load = Load { weight: 1.0, share: 0.5 };
+    const WORLD: World = World { candidate_usable: true, candidate: LOAD, stable: LOAD };
 
     /// A canary with this last check after 300 requests of each side.
     fn after(last: Check, told: impl Fn(u32, Arm) -> (Option<Finding>, Option<u32>)) -> RollOut {
         let mut checks = Check::usual();
-        checks[2] = last;
+        *checks.last_mut().unwrap() = last;
         let plan = CanaryPlan {
             candidate: "v2".into(),
             warmup: Duration::ZERO,
@@ -152,8 +149,8 @@ mod tests {
             for arm in [Arm::Candidate, Arm::Stable] {
                 let (bad_output, tokens) = told(n, arm);
                 let first_byte = Some(Duration::from_millis(50));
-                let seen =
-                    Observation { bad_output, first_byte, tokens, ..Observation::of(arm, false) };
+                let usual = Observation::of(arm, false, Moment::ZERO);
+                let seen = Observation { bad_output, first_byte, tokens, ..usual };
                 canary.observe(&seen, Moment::ZERO);
             }
         }
@@ -161,7 +158,7 @@ mod tests {
     }
 
     fn bad_output(optional: bool) -> Check {
-        let mut check = Check::usual().swap_remove(2);
+        let mut check = Check::usual().pop().unwrap();
         if let Metric::BadOutput(rules) = &mut check.metric {
             rules.optional = optional;
         }
@@ -171,7 +168,7 @@ mod tests {
     #[test]
     fn a_usual_check_that_nothing_can_be_told_of_is_passed_over_aloud() {
         let canary = after(bad_output(true), |_, _| (None, None));
-        let check = &canary.checks()[2];
+        let check = &canary.checks()[3];
         assert_eq!((check.passes, check.note), (true, Some("no answer can be read")));
         assert!(canary.sentence(Moment::ZERO).ends_with("bad_output is not checked."));
     }
@@ -179,10 +176,10 @@ mod tests {
     #[test]
     fn a_check_that_was_asked_for_or_that_one_side_tells_of_is_waited_for() {
         let canary = after(bad_output(false), |_, _| (None, None));
-        assert!(!canary.checks()[2].passes && !canary.is_safe());
+        assert!(!canary.checks()[3].passes && !canary.is_safe());
         let canary =
             after(bad_output(true), |_, arm| ((arm == Arm::Stable).then_some(Finding::Good), None));
-        assert!(!canary.checks()[2].passes && !canary.is_safe());
+        assert!(!canary.checks()[3].passes && !canary.is_safe());
     }
 
     #[test]
@@ -197,7 +194,7 @@ mod tests {
     fn what_is_bad_on_both_sides_keeps_no_candidate_back() {
         // Clients that ask for few tokens have their answers cut, whoever answers.
         let canary = after(bad_output(true), |_, _| (Some(Finding::Truncated), None));
-        let check = &canary.checks()[2];
+        let check = &canary.checks()[3];
         assert!(check.passes && check.log_evidence < 1.0, "{check:?}");
         for rate in [0.05, 0.3, 0.7] {
             let mut rng = SmallRng::seed_from_u64(7);
@@ -217,9 +214,9 @@ mod tests {
 
     #[test]
     fn answers_of_the_usual_length_are_longer_on_neither_side() {
-        let tokens = || Check { metric: Metric::OutputTokens, ..Check::usual().swap_remove(1) };
+        let tokens = || Check { metric: Metric::OutputTokens, ..Check::usual().swap_remove(2) };
         let hits = |canary: &RollOut| {
-            let check = &canary.checks()[2];
+            let check = &canary.checks()[3];
             (check.candidate.hits, check.stable.hits)
         };
         for length in 1..300 {
@@ -228,6 +225,6 @@ mod tests {
         }
         let longer = |_, arm| (None, Some(if arm == Arm::Candidate { 40 } else { 16 }));
         let canary = after(tokens(), longer);
-        assert!(hits(&canary).0 > 200 && canary.checks()[2].log_evidence > 20.0);
+        assert!(hits(&canary).0 > 200 && canary.checks()[3].log_evidence > 20.0);
     }
 }

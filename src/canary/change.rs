@@ -5,11 +5,6 @@ use super::rollout::{Effect, Ending, Occasion, RollOut, Stage};
 use super::{CanaryPlan, Judged};
 use crate::stats::Moment;
 
-/// Speed is compared while the candidate's load by weight is at most so many times the stable one.
-const FAIR_LOAD: f64 = 2.0;
-/// Below one request at a time nothing is overloaded.
-const IDLE_LOAD: f64 = 1.0;
-
 impl RollOut {
     pub fn plan(&self) -> &CanaryPlan {
         &self.plan
@@ -41,12 +36,6 @@ impl RollOut {
 
     pub(super) fn is_judging(&self, age: f64) -> bool {
         self.judged_from().is_some_and(|from| age >= from)
-    }
-
-    /// A candidate on too few replicas is slow for want of replicas, and one that idles looks fast.
-    pub(super) fn equal_load(&self) -> bool {
-        let [candidate, stable] = self.memory.loads;
-        candidate <= IDLE_LOAD || candidate <= FAIR_LOAD * stable
     }
 
     /// The step before the one that gives everything: no other side is left to compare with at that one.

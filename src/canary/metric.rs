@@ -1,5 +1,6 @@
 //! What is measured of a request, and on which side of the canary it was.
 use super::plan::OutputRules;
+use crate::stats::Moment;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -15,6 +16,11 @@ pub enum Arm {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Observation {
     pub arm: Arm,
+    /// When it was asked: what began before a canary did, or in its warm-up, does not speak of it.
+    pub began: Moment,
+    pub ended: Ended,
+    /// Requests that its replica had already, by weight.
+    pub beside: u32,
     pub error: bool,
     pub client_error: bool,
     /// `None`: not looked at.
@@ -26,9 +32,12 @@ pub struct Observation {
 
 impl Observation {
     /// One of which only this is known.
-    pub const fn of(arm: Arm, error: bool) -> Self {
+    pub const fn of(arm: Arm, error: bool, began: Moment) -> Self {
         Self {
             arm,
+            began,
+            ended: Ended::Seen,
+            beside: 0,
             error,
             client_error: false,
             bad_output: None,
@@ -37,6 +46,16 @@ impl Observation {
             tokens: None,
         }
     }
+}
+
+/// Did anybody wait for its end? If not, its times are what was waited, at least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Ended {
+    Seen,
+    /// Its client left.
+    Cancelled,
+    /// A hedge was faster.
+    Outrun,
 }
 
 /// What a look at an answer found.
@@ -75,6 +94,8 @@ impl Finding {
 pub enum Metric {
     Errors,
     ClientErrors,
+    /// Clients that left before anything of an answer came.
+    Cancelled,
     BadOutput(OutputRules),
     /// A percentile of the whole exchange: 50, 95 or 99.
     Latency(u8),
@@ -90,13 +111,16 @@ pub(super) enum Reading {
     Hit(bool),
     /// Seconds, or tokens: to be compared with what is usual.
     Amount(f64),
+    /// So much, or more.
+    AtLeast(f64),
 }
 
 impl Metric {
     /// Every name, in the order of the docs.
-    pub const NAMES: [&str; 10] = [
+    pub const NAMES: [&str; 11] = [
         "errors",
         "client_errors",
+        "cancelled",
         "bad_output",
         "latency_p50",
         "latency_p95",
@@ -112,6 +136,7 @@ impl Metric {
         Some(match name {
             "errors" => Self::Errors,
             "client_errors" => Self::ClientErrors,
+            "cancelled" => Self::Cancelled,
             "bad_output" => Self::BadOutput(OutputRules::default()),
             "latency_p50" => Self::Latency(50),
             "latency_p95" => Self::Latency(95),
@@ -129,6 +154,7 @@ impl Metric {
         match self {
             Self::Errors => "errors",
             Self::ClientErrors => "client_errors",
+            Self::Cancelled => "cancelled",
             Self::BadOutput(_) => "bad_output",
             Self::Latency(..=50) => "latency_p50",
             Self::Latency(51..=95) => "latency_p95",
@@ -143,7 +169,7 @@ impl Metric {
     /// The fraction of the stable version's requests that lie below what is usual; `None` for what happens or not.
     pub(super) fn quantile(&self) -> Option<f64> {
         match self {
-            Self::Errors | Self::ClientErrors | Self::BadOutput(_) => None,
+            Self::Errors | Self::ClientErrors | Self::Cancelled | Self::BadOutput(_) => None,
             Self::Latency(percent) | Self::FirstByte(percent) => Some(f64::from(*percent) / 100.0),
             Self::OutputTokens => Some(0.5),
         }
@@ -165,8 +191,8 @@ impl Metric {
         if *self == Self::OutputTokens { 1.02 } else { 1.0 }
     }
 
-    /// Does it speak against a candidate only while that one is not overloaded?
-    pub(super) fn needs_equal_load(&self) -> bool {
+    /// Does it depend on how busy the replica is?
+    pub(super) fn depends_on_load(&self) -> bool {
         matches!(self, Self::Latency(_) | Self::FirstByte(_))
     }
 
@@ -176,22 +202,29 @@ impl Metric {
     }
 
     /// What it says of a request; `None`: nothing. Failed requests have no speed and no output: fast failures would
-    /// make a candidate look fast.
+    /// make a candidate look fast. Of one whose end nobody saw, nothing is known but how long it took at least.
     pub(super) fn read(&self, seen: &Observation) -> Option<Reading> {
-        if *self == Self::Errors {
-            return Some(Reading::Hit(seen.error));
-        }
-        if seen.error {
-            return None;
-        }
-        let seconds = |took: Duration| Reading::Amount(took.as_secs_f64());
+        let (whole, good) = (seen.ended == Ended::Seen, !seen.error);
+        let seconds = |took: Duration| {
+            let of = if whole { Reading::Amount } else { Reading::AtLeast };
+            of(took.as_secs_f64())
+        };
         match self {
-            Self::Errors => None,
-            Self::ClientErrors => Some(Reading::Hit(seen.client_error)),
+            Self::Errors => whole.then_some(Reading::Hit(seen.error)),
+            Self::Cancelled => {
+                let left = seen.ended == Ended::Cancelled && seen.first_byte.is_none();
+                (seen.ended != Ended::Outrun).then_some(Reading::Hit(left))
+            }
+            Self::ClientErrors => (whole && good).then_some(Reading::Hit(seen.client_error)),
             Self::BadOutput(_) => seen.bad_output.map(|found| Reading::Hit(found != Finding::Good)),
-            Self::Latency(_) => seen.latency.map(seconds),
-            Self::FirstByte(_) => seen.first_byte.map(seconds),
-            Self::OutputTokens => seen.tokens.map(|n| Reading::Amount(f64::from(n))),
+            Self::Latency(_) => seen.latency.filter(|_| good).map(seconds),
+            Self::FirstByte(_) => match seen.first_byte.filter(|_| good) {
+                Some(came) => Some(Reading::Amount(came.as_secs_f64())),
+                None => seen.latency.filter(|_| good && !whole).map(seconds),
+            },
+            Self::OutputTokens => {
+                seen.tokens.filter(|_| good).map(|n| Reading::Amount(f64::from(n)))
+            }
         }
     }
 }

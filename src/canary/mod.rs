@@ -16,15 +16,17 @@ mod sentence;
 mod sketch;
 mod view;
 mod words;
+mod world;
 
 pub use command::{By, Command};
 pub use evidence::{Block, Harm, Safe, margin_of_step};
-pub use metric::{Arm, Finding, Metric, Observation};
+pub use metric::{Arm, Ended, Finding, Metric, Observation};
 pub use plan::{
     CanaryPlan, Check, DoWhenUndecided, Judged, Margin, Notify, OnFailure, OnUndecided,
     OutputRules, Start,
 };
-pub use rollout::{Effect, Ending, Occasion, RollOut, State, World};
+pub use rollout::{Effect, Ending, Occasion, RollOut, State};
 pub use saved::{Snapshot, Unusable};
 pub use sketch::Sketch;
 pub use view::{CheckView, Count};
+pub use world::{Load, World};

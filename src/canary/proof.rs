@@ -5,6 +5,7 @@ use super::plan::Check;
 use super::sketch::Sketch;
 use super::view::Count;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// The chance of letting a candidate advance that is worse by a step's margin, as the logarithm of 1/0.05.
 const SAFE: f64 = 2.995_732_273_553_991;
@@ -22,32 +23,44 @@ const MIN_READINGS: u64 = 20;
 pub(super) struct Proof {
     harm: Harm,
     safe: Safe,
-    block: Block,
     candidate: Count,
     stable: Count,
     /// The candidate's bad answers, as [`Finding::BAD`] names them.
     flaws: [u64; Finding::BAD.len()],
     /// Readings of the candidate on this step, compared or not.
     pub(super) on_step: u64,
-    /// For amounts: what is usual on the stable side.
-    usual: Option<Usual>,
+    /// Like is compared with like: by how busy the replica was.
+    strata: BTreeMap<u8, Stratum>,
 }
 
-/// The running quantile of the stable side.
+/// Requests whose replica was about as busy when it was asked.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Usual {
+struct Stratum {
+    block: Block,
+    /// For amounts: those of the stable side.
     sketch: Sketch,
-    /// What amounts are compared with; the same for all of a block.
+    /// What amounts are compared with: what is usual on the stable side. The same for all of a block.
     threshold: Option<f64>,
-    /// How many amounts were known when it was read.
+    /// How many amounts were known when it was read, and how many came since.
     known: f64,
     since: u32,
 }
 
-impl Usual {
-    fn learn(&mut self, amount: f64, at: f64) {
+impl Stratum {
+    /// Of a request, by how many its replica had already: each number up to 8 for itself, above that a quarter more.
+    fn of(beside: u32) -> u8 {
+        if beside <= 8 {
+            return beside as u8;
+        }
+        8 + (f64::from(beside) / 8.0).log(1.25).ceil().min(20.0) as u8
+    }
+
+    fn learn(&mut self, amount: f64, q: f64, at: f64) {
         self.sketch.add(amount, at);
         self.since += 1;
+        if self.threshold.is_none() {
+            self.refresh(q);
+        }
     }
 
     /// Reads the threshold anew, once enough is new.
@@ -66,8 +79,8 @@ pub(super) struct Conditions {
     pub(super) age: f64,
     /// The candidate's.
     pub(super) share: f64,
-    /// May speed be compared?
-    pub(super) equal_load: bool,
+    /// Has the candidate too few replicas to compare its speed?
+    pub(super) crowded: bool,
 }
 
 impl Proof {
@@ -76,18 +89,22 @@ impl Proof {
         Self {
             harm: Harm::keeping(prior, RESERVE),
             safe: Safe::new(prior),
-            block: Block::default(),
             candidate: Count::default(),
             stable: Count::default(),
             flaws: Default::default(),
             on_step: 0,
-            usual: check.metric.compares_amounts().then(Usual::default),
+            strata: BTreeMap::new(),
         }
     }
 
     /// Takes in a request.
     pub(super) fn observe(&mut self, check: &Check, seen: &Observation, arm: Arm, at: Conditions) {
         let Some(reading) = check.metric.read(seen) else { return };
+        let alike = if check.metric.depends_on_load() { Stratum::of(seen.beside) } else { 0 };
+        let hit = self.hit(check, reading, arm, alike, at);
+        if hit.is_none() && matches!(reading, Reading::AtLeast(_)) {
+            return;
+        }
         if arm == Arm::Candidate {
             self.on_step += 1;
             let found = seen.bad_output.filter(|_| check.metric.rules().is_some());
@@ -96,40 +113,47 @@ impl Proof {
                 self.flaws[flaw] += 1;
             }
         }
-        if let Some(hit) = self.hit(check, reading, arm, at) {
-            self.count(check, hit, arm, at.share);
+        if let Some(hit) = hit {
+            self.count(check, hit, arm, alike, at.share);
         }
     }
 
     /// Is the reading a bad one? `None`: it cannot be compared.
-    fn hit(&mut self, check: &Check, reading: Reading, arm: Arm, at: Conditions) -> Option<bool> {
-        let amount = match reading {
+    fn hit(
+        &mut self,
+        check: &Check,
+        reading: Reading,
+        arm: Arm,
+        alike: u8,
+        at: Conditions,
+    ) -> Option<bool> {
+        let (amount, exact) = match reading {
             Reading::Hit(hit) => return Some(hit),
-            Reading::Amount(amount) => amount,
+            Reading::Amount(amount) => (amount, true),
+            Reading::AtLeast(amount) => (amount, false),
         };
-        let (usual, q) = (self.usual.as_mut()?, check.metric.quantile()?);
+        let stratum = self.strata.entry(alike).or_default();
         // Learned from after it was compared: the threshold knows only the past.
-        let threshold = usual.threshold;
-        if arm == Arm::Stable {
-            usual.learn(amount, at.age);
-            if threshold.is_none() {
-                usual.refresh(q);
-            }
+        let threshold = stratum.threshold;
+        if arm == Arm::Stable && exact {
+            stratum.learn(amount, check.metric.quantile()?, at.age);
         }
-        if check.metric.needs_equal_load() && !at.equal_load {
-            self.block = Block::default();
+        if check.metric.depends_on_load() && at.crowded {
             return None;
         }
         let allowed = match arm {
             Arm::Candidate => check.at_most.times,
             Arm::Stable => check.metric.tie().min(check.at_most.times),
         };
-        threshold.map(|threshold| amount > threshold * allowed)
+        let above = amount > threshold? * allowed;
+        // Both sides' are left out alike below what they are compared with: equal ones stay equal.
+        (exact || above).then_some(above)
     }
 
-    fn count(&mut self, check: &Check, hit: bool, arm: Arm, share: f64) {
+    fn count(&mut self, check: &Check, hit: bool, arm: Arm, alike: u8, share: f64) {
         let hits = u64::from(hit);
-        let (block, one) = (&mut self.block, f64::from(u8::from(hit)));
+        let block = &mut self.strata.entry(alike).or_default().block;
+        let one = f64::from(u8::from(hit));
         match arm {
             Arm::Candidate => {
                 self.candidate.add(hits, 1);
@@ -144,20 +168,21 @@ impl Proof {
         }
         let smaller = if share <= 0.5 { Arm::Candidate } else { Arm::Stable };
         if arm == smaller && block.has_both() {
-            self.close(check, share);
+            let block = std::mem::take(block);
+            self.close(check, &block, share);
+            if let (Some(stratum), Some(q)) = (self.strata.get_mut(&alike), check.metric.quantile())
+            {
+                stratum.refresh(q);
+            }
         }
     }
 
-    fn close(&mut self, check: &Check, share: f64) {
-        let block = std::mem::take(&mut self.block);
+    fn close(&mut self, check: &Check, block: &Block, share: f64) {
         let stops = self.margin(check);
         if !check.metric.compares_amounts() {
-            self.safe.add(&block, self.harm.usual(), self.step_margin(check, share));
+            self.safe.add(block, self.harm.usual(), self.step_margin(check, share));
         }
-        self.harm.add(&block, stops);
-        if let (Some(usual), Some(q)) = (self.usual.as_mut(), check.metric.quantile()) {
-            usual.refresh(q);
-        }
+        self.harm.add(block, stops);
     }
 
     /// By how much the candidate's rate may exceed the stable one. For amounts the margin is in the comparison.

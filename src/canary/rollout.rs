@@ -11,10 +11,11 @@
 //! be a burst: it gets the first step's share until that is known).
 use super::burst::Burst;
 use super::evidence::log_sum;
-use super::metric::{Arm, Observation};
+use super::metric::{Arm, Ended, Observation};
 use super::plan::{CanaryPlan, DoWhenUndecided, Judged, OnFailure};
 use super::proof::{Conditions, Proof};
 use super::view::{loudest, weights};
+use super::world::World;
 use crate::stats::Moment;
 use serde::{Deserialize, Serialize};
 
@@ -24,9 +25,8 @@ pub(super) const MIN_SAMPLES: u64 = 100;
 const MIN_HITS: u64 = 3;
 /// How long a candidate that failed is kept at the first step, in seconds, at least.
 const KEPT_BACK: f64 = 300.0;
-/// The memory of rates and loads, as a time constant in seconds.
+/// The memory of rates, as a time constant in seconds.
 const RECENT: f64 = 60.0;
-const LOADS: f64 = 10.0;
 
 /// What a canary is, for the API and the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -125,16 +125,6 @@ impl Occasion {
     }
 }
 
-/// What a tick is told of the fleet.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct World {
-    /// Has the candidate a usable replica?
-    pub candidate_usable: bool,
-    /// Requests in flight, by weight.
-    pub candidate_load_per_weight: f64,
-    pub stable_load_per_weight: f64,
-}
-
 /// All that a canary remembers; times are seconds since it began.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Memory {
@@ -157,13 +147,15 @@ pub(super) struct Memory {
     pub(super) samples: u64,
     /// All requests since the beginning: candidate, stable.
     pub(super) requests: [u64; 2],
+    /// Those of them whose clients left.
+    pub(super) cancelled: [u64; 2],
     /// When each side was last asked.
     pub(super) last_seen: [Option<f64>; 2],
     /// Requests of the candidate lately, and the seconds they took; both fade.
     pub(super) recent: (f64, f64),
     pub(super) ticked: f64,
-    /// In flight by weight, smoothed: candidate, stable.
-    pub(super) loads: [f64; 2],
+    /// The candidate has too few replicas to compare its speed.
+    pub(super) crowded: bool,
     /// Who did it and why, or what happened; what a final state says.
     pub(super) because: String,
     /// Halves the requests of an A/A test.
@@ -201,10 +193,11 @@ impl RollOut {
             evidence_since: 0.0,
             samples: 0,
             requests: [0; 2],
+            cancelled: [0; 2],
             last_seen: [None; 2],
             recent: (0.0, 0.0),
             ticked: 0.0,
-            loads: [0.0; 2],
+            crowded: false,
             because: String::new(),
             coin: 0x9E37_79B9_7F4A_7C15,
         };
@@ -242,24 +235,28 @@ impl RollOut {
 
     /// Takes in one request. Between two ticks nothing but counts changes.
     pub fn observe(&mut self, seen: &Observation, now: Moment) {
-        if !self.is_live() {
+        // What began before this life may be about another candidate.
+        if !self.is_live() || seen.began < self.epoch {
             return;
         }
         let age = self.age(now);
         let arm = self.arm(seen.arm);
         let side = usize::from(arm == Arm::Stable);
         self.memory.requests[side] += 1;
+        self.memory.cancelled[side] += u64::from(seen.ended == Ended::Cancelled);
         self.memory.last_seen[side] = Some(age);
-        if arm == Arm::Candidate {
+        let tells = arm == Arm::Candidate && seen.ended == Ended::Seen;
+        if tells {
             self.memory.recent.0 += 1.0;
         }
-        if !self.is_judging(age) {
+        let began = self.age(seen.began);
+        if !self.is_judging(began) || began < self.memory.evidence_since {
             return;
         }
-        if arm == Arm::Candidate {
+        if tells {
             self.memory.samples += 1;
         }
-        let at = Conditions { age, share: self.memory.share, equal_load: self.equal_load() };
+        let at = Conditions { age, share: self.memory.share, crowded: self.memory.crowded };
         for (proof, check) in self.memory.proofs.iter_mut().zip(&self.plan.checks) {
             proof.observe(check, seen, arm, at);
         }
@@ -300,11 +297,7 @@ impl RollOut {
         let keeps = (-passed / RECENT).exp();
         let (requests, seconds) = self.memory.recent;
         self.memory.recent = (requests * keeps, (seconds + passed) * keeps);
-        let loads = [world.candidate_load_per_weight, world.stable_load_per_weight];
-        let step = 1.0 - (-passed / LOADS).exp();
-        for (known, load) in self.memory.loads.iter_mut().zip(loads) {
-            *known += step * (load - *known);
-        }
+        self.memory.crowded = world.is_crowded();
         self.memory.usable = world.candidate_usable || self.plan.aa;
         if self.memory.usable && self.memory.usable_since.is_none() {
             self.memory.usable_since = Some(age);

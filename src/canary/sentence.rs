@@ -7,6 +7,9 @@ use crate::stats::Moment;
 
 /// A side that was not asked for so long, in seconds, is said to get nothing.
 const SILENT: f64 = 60.0;
+/// Clients that left are spoken of from so many on, and from this part of all.
+const MANY: u64 = 10;
+const PART: f64 = 0.05;
 
 impl RollOut {
     /// The state in plain English.
@@ -145,8 +148,8 @@ impl RollOut {
         let age = self.age(now);
         let (candidate, model) = (&self.judged.candidate, &self.judged.model);
         let seen = match (self.counted().requests, why) {
-            (0, _) => String::new(),
             (_, "") if ending == Ending::RolledBack => format!(": {}", self.seen_against(age)),
+            (0, _) => String::new(),
             (..) => format!(": {}", self.seen(self.main_check(), age)),
         };
         let why = if why.is_empty() { String::new() } else { format!(" {why}") };
@@ -205,11 +208,11 @@ impl RollOut {
     }
 
     fn notes(&self) -> String {
-        let compares = self.plan.checks.iter().any(|check| check.metric.needs_equal_load());
-        let slow = if compares && !self.equal_load() {
+        let compares = self.plan.checks.iter().any(|check| check.metric.depends_on_load());
+        let slow = if compares && self.memory.crowded {
             let (candidate, stable) = (&self.judged.candidate, &self.stable);
             format!(
-                " Latency is not comparable: {candidate} has too few replicas, its load is over twice that of {stable}."
+                " Latency is not comparable: {candidate} has too few replicas, each is given more than those of {stable}."
             )
         } else {
             String::new()
@@ -219,7 +222,28 @@ impl RollOut {
         } else {
             " It has no usable replica now: what it misses counts as errors."
         };
-        format!("{slow}{usable}{}", self.unread())
+        format!("{slow}{usable}{}{}", self.cancelled(), self.unread())
+    }
+
+    /// Where clients leave the candidate much more often than the others, it is slow or hangs.
+    fn cancelled(&self) -> String {
+        let count = |side: usize| {
+            let (hits, requests) = (self.memory.cancelled[side], self.memory.requests[side]);
+            Count { hits, requests }
+        };
+        let (own, theirs) = (count(0), count(1));
+        let (rate, usual) = (own.rate().unwrap_or_default(), theirs.rate().unwrap_or_default());
+        if own.hits < MANY || rate < PART || rate < 2.0 * usual {
+            return String::new();
+        }
+        format!(
+            " Clients left {} of its {} requests before their end, and {} of {} of {}.",
+            grouped(own.hits),
+            grouped(own.requests),
+            grouped(theirs.hits),
+            grouped(theirs.requests),
+            self.stable
+        )
     }
 
     fn unread(&self) -> &'static str {
@@ -270,6 +294,7 @@ impl RollOut {
         let what = match metric {
             Metric::Errors => "errors in",
             Metric::ClientErrors => "client errors in",
+            Metric::Cancelled => "clients left before any answer in",
             Metric::BadOutput(_) => "bad output in",
             Metric::Latency(_) | Metric::FirstByte(_) | Metric::OutputTokens => {
                 let name = metric.name();

@@ -201,7 +201,7 @@ pub(super) static CANARY: &[Key] = &[
     key("warmup", SPAN_OR_ZERO, "30s", "After the candidate's first usable replica: not judged."),
     key("confirm", Shape::Flag, "true",
         "Roll back only when the evidence stands without its best 30 s: a burst is one event. `false`: at once."),
-    key("checks", Shape::List(&Shape::Section(CHECK)), "[{metric: errors}, {metric: first_byte_p95}, {metric: bad_output}]",
+    key("checks", Shape::List(&Shape::Section(CHECK)), "[{metric: errors}, {metric: cancelled}, {metric: first_byte_p95}, {metric: bad_output}]",
         "What is compared with the other versions in the same minutes."),
     key("false_alarm", Shape::Percent, "1%", "The chance, over the whole roll-out, of rolling back a candidate that is as good."),
     key("on_failure", Shape::Word(&["rollback", "pause"]), "rollback", "What follows when a check fails; `pause` leaves the share and waits for an operator."),
@@ -214,7 +214,7 @@ pub(super) static CANARY: &[Key] = &[
 pub(super) static CHECK: &[Key] = &[
     key("metric", Shape::Word(&Metric::NAMES), "", "What is measured. Required."),
     key("at_most", Shape::OneOf(&[Shape::Text, Shape::List(&Shape::Text)]), "",
-        "How much worse it may be: `+0.5%` percentage points, `1.5x` times; of several the widest. Default: `[+0.5%, 1.5x]` for errors, `+1%` for `bad_output`, else `1.1x`."),
+        "How much worse it may be: `+0.5%` percentage points, `1.5x` times; of several the widest. Default: `[+0.5%, 1.5x]` for `errors`, `client_errors` and `cancelled`, `+1%` for `bad_output`, else `1.1x`."),
     key("when", Shape::Section(WHEN), "", "For `bad_output`: any of these makes an answer a bad one. Default: the first three."),
 ];
 

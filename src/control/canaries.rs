@@ -2,7 +2,7 @@
 use super::core::Core;
 use super::replicas::Unable;
 use crate::canary::{
-    By, Command, Effect, Ending, Judged, Occasion, RollOut, Snapshot, Start, Unusable, World,
+    By, Command, Effect, Ending, Judged, Load, Occasion, RollOut, Snapshot, Start, Unusable, World,
 };
 use crate::observe::CanaryReport;
 use crate::stats::Moment;
@@ -261,24 +261,27 @@ fn stable_name(plan: &ModelPlan, candidate: &str) -> String {
 }
 
 fn world(model: &Model, rollout: &RollOut) -> World {
-    let candidate = &rollout.judged().candidate;
-    let load = |versions: &mut dyn Iterator<Item = &Version>| {
-        let members = versions.flat_map(|version| &version.members);
-        let (busy, weight) = members.fold((0.0, 0.0), |(busy, weight), member| {
-            (busy + f64::from(member.replica.in_flight()), weight + f64::from(member.weight))
-        });
-        if weight > 0.0 { busy / weight } else { 0.0 }
-    };
-    let is = |version: &&Version| *version.name == *candidate;
-    let usable = model.versions.iter().find(is).is_some_and(|version| version.any_usable(&[]));
-    let candidate_load_per_weight = load(&mut model.versions.iter().filter(is));
+    let name = &rollout.judged().candidate;
+    let is = |version: &&Version| *version.name == *name;
+    let candidate_usable = model.versions.iter().find(is).is_some_and(|v| v.any_usable(&[]));
+    let candidate = load(model.versions.iter().filter(is));
     // Compared with itself, its load is its own.
-    let stable_load_per_weight = if rollout.plan().aa {
-        candidate_load_per_weight
+    let stable = if rollout.plan().aa {
+        candidate
     } else {
-        load(&mut model.versions.iter().filter(|v| !is(v)))
+        load(model.versions.iter().filter(|version| !is(version)))
     };
-    World { candidate_usable: usable, candidate_load_per_weight, stable_load_per_weight }
+    World { candidate_usable, candidate, stable }
+}
+
+fn load<'a>(versions: impl Iterator<Item = &'a Version>) -> Load {
+    let mut load = Load::default();
+    for version in versions {
+        load.share += version.share;
+        let usable = version.members.iter().filter(|member| member.replica.usable());
+        load.weight += usable.map(|member| f64::from(member.weight)).sum::<f64>();
+    }
+    load
 }
 
 #[cfg(test)]
@@ -308,10 +311,8 @@ mod tests {
         let plan = Arc::new(parse_text(text.to_owned(), "test.yaml", &|_| None).unwrap().plan);
         let (core, _) = Core::start(&plan, Overrides::default(), 7, Moment::ZERO);
         let model = &core.table().models[0];
-        let version = &model.versions[0];
-        let _running = version.members[0].replica.begin(&version.state, Moment::ZERO);
         let world = world(model, &core.canaries["m"].rollout);
-        assert!((world.candidate_load_per_weight - 1.0).abs() < 1e-9);
-        assert!((world.stable_load_per_weight - 1.0).abs() < 1e-9);
+        assert!((world.candidate.weight - 1.0).abs() < 1e-9);
+        assert_eq!(world.candidate, world.stable);
     }
 }

@@ -6,6 +6,7 @@ use super::forward::upstream;
 use super::pick::{Choice, Wish};
 use super::placed::Placed;
 use super::relay::{Relayed, Trouble};
+use crate::canary::Ended;
 use crate::dialect::RefusalCode;
 use crate::fleet::{InFlight, Replica};
 use crate::health::{Class, Outcome, Repeatable};
@@ -160,7 +161,9 @@ impl Exchange<'_> {
             matches!(asked, Err(Trouble::Total)) && self.was_impatient(choice, began, now);
         let class = if impatient { Class::Cancelled } else { class };
         let outcome = Outcome { class, ..outcome };
-        self.testify(&outcome, asked.as_ref().ok().and_then(|relayed| relayed.output));
+        let left = impatient || matches!(asked, Err(Trouble::ClientGone));
+        let ended = if left { Ended::Cancelled } else { Ended::Seen };
+        self.testify(&outcome, asked.as_ref().ok().and_then(|relayed| relayed.output), ended);
         in_flight.finish(status, &outcome, now);
     }
 

@@ -1,6 +1,7 @@
 //! One request and its response, passing the proxy step by step.
 use super::accept::Client;
 use super::answer::Refusal;
+use super::assign::Witness;
 use super::body::{Body, Need};
 use super::head;
 use super::mirror::Original;
@@ -11,7 +12,6 @@ use super::request::{Ask, client_ip, is_trusted, is_upgrade, origin_form, text};
 use super::retry::{Attempts, client_deadline, repeatable};
 use super::shared::Proxy;
 use crate::balance::hash_point;
-use crate::canary::Arm;
 use crate::dialect::{BodyRead, Dialect, Facts, PathFacts, RefusalCode, nearest, read_path};
 use crate::fleet::InFlight;
 use crate::health::Repeatable;
@@ -76,7 +76,7 @@ pub(super) struct Exchange<'a> {
     pub(super) deadline: Option<Duration>,
     pub(super) attempts: Attempts,
     /// The side of a canary that this request was assigned to, until its first attempt was counted.
-    pub(super) arm: Option<Arm>,
+    pub(super) witness: Option<Witness>,
     /// How the replica answers: in its own dialect, where a route rewrites the path.
     pub(super) answers_in: Dialect,
     /// The answer, where a copy of the request is to be answered the same.
@@ -115,7 +115,7 @@ pub(super) async fn exchange(
         asked_at: None,
         deadline,
         attempts: Attempts::NONE,
-        arm: None,
+        witness: None,
         answers_in: Dialect::Plain,
         original: None,
         in_flight: None,
@@ -241,7 +241,7 @@ impl Exchange<'_> {
                 format!("no replica of `{}/{}` may serve ({why})", model.name, owner.name);
             Refusal::new(RefusalCode::NoReplicas, message)
         })?;
-        self.assign(model, wish, choice.version);
+        self.assign(model, wish, choice);
         self.answers_in = self.asked_in(&placed);
         choice.version.state.served.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         self.overhear(&placed, choice.version);

@@ -11,6 +11,7 @@ use super::relay::{Relayed, Trouble};
 use super::response::class_of;
 use super::send::{FEED, send_whole};
 use super::shared::Proxy;
+use crate::canary::Ended;
 use crate::fleet::{Hedged, InFlight, Replica};
 use crate::health::{Class, Outcome, Repeatable, RetryOn, Standing};
 use crate::table::{Model, Timeouts};
@@ -242,7 +243,8 @@ impl Exchange<'_> {
         }
         // Of the two, the first is the one that a canary judges.
         if !is_hedge {
-            self.testify(&outcome, None);
+            let outrun = class == Class::Cancelled;
+            self.testify(&outcome, None, if outrun { Ended::Outrun } else { Ended::Seen });
         }
         in_flight.finish(status, &outcome, now);
     }

@@ -36,7 +36,7 @@ impl Exchange<'_> {
     /// The dialect in which a replica is asked.
     pub(super) fn asked_in(&self, placed: &Placed<'_>) -> Dialect {
         let rewritten = placed.route.and_then(|route| route.rewrite_path.as_deref());
-        let (Some(path), true) = (rewritten, self.arm.is_some()) else { return self.dialect };
+        let (Some(path), true) = (rewritten, self.witness.is_some()) else { return self.dialect };
         let pattern = placed.route.and_then(|route| route.path.as_ref());
         let target = rewritten_target(path, origin_form(self.session.req_header()), pattern);
         let path = target.split('?').next().unwrap_or_default();
@@ -45,7 +45,7 @@ impl Exchange<'_> {
 
     /// Begins to look at an answer of a good status, where a canary learns from this attempt and its checks ask for it.
     pub(super) fn look(&self, head: &ResponseHeader) -> Option<Box<Look>> {
-        let model = self.record.model.as_ref().filter(|_| self.arm.is_some())?;
+        let model = self.record.model.as_ref().filter(|_| self.witness.is_some())?;
         let wish = model.output.as_ref()?;
         // Only what was sent to be worked on has an output: a page of metadata is none.
         let worked = self.session.req_header().method == Method::POST

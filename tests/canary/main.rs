@@ -1,9 +1,12 @@
 //! Whole roll-outs, simulated: how often a good candidate is sent back, how soon a bad one is found.
 #![expect(clippy::print_stdout, reason = "what was measured is worth reading")]
 
+mod queues;
+mod speed;
+
 use evener::canary::{
-    Arm, Block, CanaryPlan, Check, Effect, Harm, Judged, Margin, Metric, Observation, Occasion,
-    RollOut, State, World,
+    Arm, Block, CanaryPlan, Check, Effect, Harm, Judged, Load, Margin, Metric, Observation,
+    Occasion, RollOut, State, World,
 };
 use evener::stats::Moment;
 use rand::rngs::Xoshiro256PlusPlus;
@@ -12,8 +15,8 @@ use std::time::Duration;
 
 type Rates = Box<dyn Fn(f64) -> [f64; 2]>;
 
-const GOOD: World =
-    World { candidate_usable: true, candidate_load_per_weight: 0.5, stable_load_per_weight: 0.5 };
+const LOAD: Load = Load { weight: 1.0, share: 0.5 };
+const GOOD: World = World { candidate_usable: true, candidate: LOAD, stable: LOAD };
 /// Roll-outs of a cell. With 1000 it takes minutes, and prints the table of src/README.md.
 #[expect(clippy::disallowed_methods, reason = "the size of a test is given by whoever starts it")]
 fn runs() -> u64 {
@@ -82,7 +85,7 @@ impl Traffic {
                 let chance = if arm == Arm::Candidate { pc } else { pb };
                 candidate += u64::from(arm == Arm::Candidate);
                 let error = self.rng.random::<f64>() < chance;
-                roll_out.observe(&Observation::of(arm, error), now);
+                roll_out.observe(&Observation::of(arm, error, now), now);
                 sent += 1;
             }
             second += 1;
@@ -260,54 +263,4 @@ fn a_dead_candidate_is_rolled_back_in_forty_seconds() {
         );
         assert!(at_once[20] <= 40.0 && late[20] <= 40.0);
     }
-}
-
-/// Latencies of both sides, lognormal with a deviation of 0.8; the candidate's are `times` as long.
-fn slow(times: f64, seed: u64, world: World) -> (RollOut, u64, Moment) {
-    let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
-    let (mut roll_out, _) = RollOut::begin(at_once(5.0), judged(), "v1".into(), 0.05, Moment::ZERO);
-    roll_out.tick(&world, Moment::ZERO);
-    let mut candidate = 0;
-    for n in 0..60_000_u64 {
-        let now = Moment::from_millis(n * 10);
-        let arm = if n % 20 == 7 { Arm::Candidate } else { Arm::Stable };
-        candidate += u64::from(arm == Arm::Candidate);
-        let (a, b): (f64, f64) = (rng.random(), rng.random());
-        let normal = (-2.0 * (1.0 - a).ln()).sqrt() * (std::f64::consts::TAU * b).cos();
-        let longer = if arm == Arm::Candidate { times } else { 1.0 };
-        let latency = Some(Duration::from_secs_f64(0.1 * longer * (0.8 * normal).exp()));
-        roll_out.observe(&Observation { latency, ..Observation::of(arm, false) }, now);
-        if n % 100 == 0 {
-            roll_out.tick(&world, now);
-        }
-        if !roll_out.is_live() {
-            return (roll_out, candidate, now);
-        }
-    }
-    (roll_out, candidate, Moment::from_millis(600_000))
-}
-
-#[test]
-fn a_candidate_that_is_a_third_slower_is_found_in_few_requests() {
-    let found = (0..11).map(|seed| {
-        let (roll_out, candidate, now) = slow(1.3, seed, GOOD);
-        assert_eq!(roll_out.state(now), State::RolledBack, "{}", roll_out.sentence(now));
-        candidate as f64
-    });
-    let found = median(found.collect());
-    println!("1.3 times as slow: found after {found} requests of the candidate, 700 allowed");
-    assert!(found <= 700.0);
-}
-
-#[test]
-fn a_candidate_on_too_few_replicas_is_not_called_slow() {
-    let crowded = World { candidate_load_per_weight: 9.0, stable_load_per_weight: 3.0, ..GOOD };
-    let (roll_out, _, now) = slow(3.0, 1, crowded);
-    assert!(roll_out.is_live());
-    assert!(
-        roll_out.sentence(now).contains("Latency is not comparable"),
-        "{}",
-        roll_out.sentence(now)
-    );
-    assert!(roll_out.checks()[1].note.is_some());
 }

@@ -7,7 +7,9 @@ use serde_json::Value;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::Duration;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 const ASK: &str = "/v1/completions";
 const BODY: &str = r#"{"model":"m","prompt":"x"}"#;
@@ -61,6 +63,11 @@ fn traffic(site: &Site) -> Traffic {
 
 /// Asks this again and again.
 pub(crate) fn asking(site: &Site, path: &'static str, body: &'static str) -> Traffic {
+    waiting(site, path, body, Duration::from_mins(1))
+}
+
+/// Asks this again and again, on a new connection after each answer that did not come within its `patience`.
+fn waiting(site: &Site, path: &'static str, body: &'static str, patience: Duration) -> Traffic {
     let stop = Arc::new(AtomicBool::new(false));
     let address = site.address;
     let clients = (0..4).map(|_| {
@@ -68,7 +75,11 @@ pub(crate) fn asking(site: &Site, path: &'static str, body: &'static str) -> Tra
         tokio::spawn(async move {
             while !stop.load(SeqCst) {
                 let Ok(mut client) = Client::connect(address, false).await else { return };
-                while !stop.load(SeqCst) && client.send(Request::post(path, body)).await.is_ok() {}
+                let mut asked = Ok(Ok(()));
+                while !stop.load(SeqCst) && matches!(asked, Ok(Ok(()))) {
+                    let asking = client.send(Request::post(path, body));
+                    asked = timeout(patience, asking).await.map(|reply| reply.map(drop));
+                }
             }
         })
     });
@@ -124,6 +135,21 @@ async fn a_bad_candidate_is_rolled_back_with_a_sentence_that_has_both_counts() {
     assert_eq!((status, &answer["canary"]["state"]), (200, &"rolled_back".into()), "{answer}");
     let (status, _) = say(&site, "dance").await;
     assert_eq!(status, 404);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_candidate_that_hangs_for_longer_than_clients_wait_is_rolled_back() {
+    let v1 = version("v1", "0%").await;
+    let hang = "100%".parse().unwrap();
+    let v2 = Knobs { version: "v2".to_owned(), hang, ..Knobs::default() };
+    let v2 = Mock::start(v2).await;
+    // No timeout of Evener's ends any of these requests, and the checks are those of a file that names none.
+    let site = Site::start(models(&v1, &v2, "steps: [50, 100], confirm: false")).await;
+    let _running = waiting(&site, ASK, BODY, Duration::from_millis(300));
+    let done = until_state(&site, "rolled_back").await;
+    let sentence = done["sentence"].as_str().unwrap();
+    assert!(sentence.contains("rolled back: clients left before any answer in"), "{sentence}");
+    assert!(sentence.contains(", v1 in 0 of "), "{sentence}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
