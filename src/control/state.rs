@@ -176,6 +176,8 @@ impl StateDir {
         if text == self.written {
             return Ok(());
         }
+        // Should the last step fail, the file is the new one already.
+        self.forget_written();
         let mut replacing = Replacing { dir: &self.path, text: &text, fresh: None };
         Replacing::STEPS.into_iter().try_for_each(|step| step(&mut replacing))?;
         self.written = text;

@@ -84,7 +84,7 @@ impl Runner {
                 }
             }
         };
-        let events = &self.started.events;
+        let events = Arc::clone(&self.started.events);
         match handed {
             Ok(parted) => {
                 // Said by the one that is still the unit's main process: nobody else would be believed.
@@ -98,9 +98,7 @@ impl Runner {
             }
             Err(kept) => {
                 self.state.forget_written();
-                if let Err(error) = self.state.save(self.core.overrides()) {
-                    tracing::error!(%error, "cannot write the state");
-                }
+                self.save().ok();
                 let message =
                     format!("the takeover by {who} failed, this Evener serves on: {kept}");
                 events.announce("handover", message, "takeover", None);
@@ -119,7 +117,7 @@ impl Runner {
         };
         let prepared = heir.offer(estate).await?;
         self.core.keep_canaries(self.clock.now());
-        if let Err(error) = self.state.save(self.core.overrides()) {
+        if let Err(error) = self.save() {
             prepared.refuse(format!("its state cannot be written: {error}")).await;
             return Err(error.into());
         }
