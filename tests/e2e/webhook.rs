@@ -107,3 +107,37 @@ async fn a_redirect_is_not_followed_and_the_operator_hears_of_it() {
     );
     assert_eq!((elsewhere.accepted(), receiver.seen().len()), (0, 1));
 }
+
+/// Answers as long as it lives what `status` says.
+async fn receiver(status: &'static str) -> Upstream {
+    Upstream::start(move |mut talk| async move {
+        while talk.request().await.is_some() {
+            talk.write(format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n")).await;
+        }
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_receiver_that_is_away_keeps_nothing_from_the_others() {
+    let (dead, alive) = (receiver("503 Away").await, receiver("204 Thanks").await);
+    let other = models(&alive.url()).replace("models:\n", "").replace("  m:\n", "  n:\n");
+    let site = Site::start(models(&dead.url()) + &other).await;
+    until("the other is told", || alive.seen().len() == 1).await;
+    for _ in 0..130 {
+        say(&site, "pause").await;
+        say(&site, "resume").await;
+    }
+    let events = page(&site, "/api/v1/events").await;
+    assert!(events.contains("64 later messages wait for its receiver"), "{events}");
+    let request = Request::post("/api/v1/models/n/canary/pause", r#"{"reason":"a test"}"#);
+    assert_eq!(site.ask(request).await.status, 200);
+    until("the other is told at once", || alive.seen().len() == 2).await;
+    let metrics = page(&site, "/metrics").await;
+    let failed = |model: &str| {
+        let name = format!(r#"evener_webhooks_total{{model="{model}",result="failed"}} "#);
+        let count = metrics.lines().find_map(|line| line.strip_prefix(&name)).unwrap();
+        count.parse::<u32>().unwrap()
+    };
+    assert_eq!((failed("m"), failed("n")), (261 - 64, 0));
+}
