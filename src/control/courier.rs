@@ -7,6 +7,7 @@ use super::canaries::Told;
 use crate::canary::Notify;
 use crate::fleet::ModelState;
 use crate::observe::{Events, stamp};
+use crate::table::{KeptWebhook, Table};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use parking_lot::Mutex;
@@ -14,10 +15,10 @@ use ring::hmac;
 use serde::Serialize;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::sync;
-use tokio::task::spawn_blocking;
+use tokio::task::{AbortHandle, spawn_blocking};
 use tokio::time::{sleep, timeout};
 use ureq::tls::{RootCerts, TlsConfig};
 
@@ -39,8 +40,10 @@ pub(super) struct Courier {
     agent: ureq::Agent,
     events: Arc<Events>,
     /// By receiver, what waits for it; the first is on its way. A line without messages is not there.
-    lines: Mutex<BTreeMap<String, VecDeque<Arc<Message>>>>,
+    lines: Mutex<BTreeMap<String, Line>>,
     line_ended: sync::Notify,
+    /// A message left its line since somebody asked.
+    moved: AtomicBool,
     sent: AtomicU64,
 }
 
@@ -72,11 +75,22 @@ struct Body<'a> {
 /// A message on its way, and of which model it tells.
 #[derive(Debug)]
 struct Message {
+    kept: KeptWebhook,
     to: Notify,
-    id: String,
-    body: String,
-    what: String,
     state: Arc<ModelState>,
+}
+
+/// What waits for a receiver, and the task that sends it, which ends with the line.
+#[derive(Debug)]
+struct Line {
+    waiting: VecDeque<Arc<Message>>,
+    task: AbortHandle,
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 /// Why an attempt failed.
@@ -103,6 +117,7 @@ impl Courier {
             events,
             lines: Mutex::default(),
             line_ended: sync::Notify::new(),
+            moved: AtomicBool::default(),
             sent: AtomicU64::default(),
         })
     }
@@ -116,19 +131,34 @@ impl Courier {
         let body = Body { text, event, model, candidate, sentence, time, who, reason };
         let body = serde_json::to_string(&body).expect("text and times are JSON");
         let id = format!("msg_{:x}_{}", time.as_nanosecond(), self.sent.fetch_add(1, Relaxed));
-        let (what, state) = (format!("{model}: {event}"), Arc::clone(state));
-        self.send(Message { to: to.clone(), id, body, what, state });
+        let kept = KeptWebhook { model: model.clone(), event: event.to_owned(), id, body };
+        self.send(Message { kept, to: to.clone(), state: Arc::clone(state) });
+    }
+
+    /// Goes on with what the last process could not tell, to whom the file now names.
+    pub(super) fn resume(self: &Arc<Self>, left: Vec<KeptWebhook>, table: &Table) {
+        for kept in left {
+            let model = table.model(&kept.model);
+            let notify = model.and_then(|model| model.plan.canary.as_ref()?.notify.as_ref());
+            let state = model.map(|model| Arc::clone(&model.state));
+            if let (Some(to), Some(state)) = (notify.cloned(), state.clone()) {
+                self.send(Message { kept, to, state });
+            } else {
+                self.give_up(&kept, state.as_deref(), "the file names no receiver any more");
+            }
+        }
     }
 
     fn send(self: &Arc<Self>, message: Message) {
         let mut lines = self.lines.lock();
         let line = lines.entry(message.to.webhook.clone()).or_insert_with_key(|receiver| {
-            tokio::spawn(Arc::clone(self).serve(receiver.clone()));
-            VecDeque::new()
+            let task = tokio::spawn(Arc::clone(self).serve(receiver.clone())).abort_handle();
+            Line { waiting: VecDeque::new(), task }
         });
-        line.push_back(Arc::new(message));
+        line.waiting.push_back(Arc::new(message));
         // What happened last counts most. The first is on its way.
-        let given_up = (line.len() > MOST_WAITING).then(|| line.remove(1)).flatten();
+        let full = line.waiting.len() > MOST_WAITING;
+        let given_up = full.then(|| line.waiting.remove(1)).flatten();
         drop(lines);
         if let Some(given_up) = given_up {
             let why = format!("{MOST_WAITING} later messages wait for its receiver");
@@ -141,7 +171,8 @@ impl Courier {
         while let Some(message) = self.first(&receiver) {
             let delivered = self.deliver(&message).await;
             self.note(&message, delivered);
-            self.lines.lock().get_mut(&receiver).and_then(VecDeque::pop_front);
+            self.lines.lock().get_mut(&receiver).and_then(|line| line.waiting.pop_front());
+            self.moved.store(true, Relaxed);
         }
         self.line_ended.notify_one();
     }
@@ -149,11 +180,27 @@ impl Courier {
     /// The next message to a receiver. When there is none, its line is no more.
     fn first(&self, receiver: &str) -> Option<Arc<Message>> {
         let mut lines = self.lines.lock();
-        let first = lines.get(receiver).and_then(|line| line.front().cloned());
+        let first = lines.get(receiver).and_then(|line| line.waiting.front().cloned());
         if first.is_none() {
             lines.remove(receiver);
         }
         first
+    }
+
+    /// All that was not told yet.
+    pub(super) fn waiting(&self) -> Vec<KeptWebhook> {
+        let lines = self.lines.lock();
+        lines.values().flat_map(|line| &line.waiting).map(|message| message.kept.clone()).collect()
+    }
+
+    /// Is less waiting than when this was asked before?
+    pub(super) fn moved(&self) -> bool {
+        self.moved.swap(false, Relaxed)
+    }
+
+    /// Sends nothing more: another process does. What is just being sent may arrive twice.
+    pub(super) fn leave(&self) {
+        self.lines.lock().clear();
     }
 
     /// Waits a moment for what is on its way: the process ends.
@@ -163,9 +210,8 @@ impl Courier {
                 self.line_ended.notified().await;
             }
         };
-        if timeout(LAST_WORDS, told).await.is_err() {
-            tracing::warn!("not all webhooks could be told before the end");
-        }
+        // What is left is kept.
+        timeout(LAST_WORDS, told).await.ok();
     }
 
     /// Sends a message until it arrives. `Err`: why it was given up.
@@ -192,20 +238,27 @@ impl Courier {
     }
 
     fn note(&self, message: &Message, delivered: Result<(), String>) {
-        let Message { state, what, .. } = message;
-        let Err(why) = delivered else {
-            state.webhooks_delivered.fetch_add(1, Relaxed);
-            return;
-        };
-        state.webhooks_failed.fetch_add(1, Relaxed);
-        let message = format!("the webhook was not told of `{what}`: {why}");
+        let Message { kept, state, .. } = message;
+        match delivered {
+            Ok(()) => {
+                state.webhooks_delivered.fetch_add(1, Relaxed);
+            }
+            Err(why) => self.give_up(kept, Some(state), &why),
+        }
+    }
+
+    fn give_up(&self, kept: &KeptWebhook, state: Option<&ModelState>, why: &str) {
+        if let Some(state) = state {
+            state.webhooks_failed.fetch_add(1, Relaxed);
+        }
+        let message = format!("the webhook was not told of `{kept}`: {why}");
         self.events.announce("webhook", message, "evener", None);
     }
 }
 
 /// One attempt.
 fn post(agent: &ureq::Agent, message: &Message) -> Result<(), Failed> {
-    let Message { to, id, body, .. } = message;
+    let Message { to, kept: KeptWebhook { id, body, .. }, .. } = message;
     let time = stamp().as_second().to_string();
     let mut request = agent
         .post(&to.webhook)

@@ -87,6 +87,7 @@ impl Runner {
         // The last step: an Evener that hands over serves on until here.
         let (mut state, gate) = heritage.state().await?;
         let overrides = state.load(clock.now(), stamp())?;
+        let untold = overrides.webhooks.clone();
         let (core, Applied { table, told, .. }) =
             Core::start(&plan, overrides, seed(), clock.now());
         let meters = Arc::new(Meters::default());
@@ -98,6 +99,7 @@ impl Runner {
         let mut listeners = Listeners::default();
         listeners.commit(&proxy, prepared).context("cannot serve a bound socket")?;
         let courier = Courier::new(Arc::clone(&events));
+        courier.resume(untold, &table);
         let suspects = Arc::clone(core.suspects());
         let mut prober = Prober::new(Arc::clone(&events), suspects, clock);
         prober.follow(&table);
@@ -199,9 +201,7 @@ impl Runner {
             reply.send(answer).ok();
         };
         watching.abort();
-        let courier = Arc::clone(&self.courier);
         self.end(leave, second).await;
-        courier.last_words().await;
     }
 
     /// Reads the file again. `None`: nobody asked for this look, and the text is the one already seen.

@@ -1,5 +1,6 @@
 //! From one process to the next: succeeding another Evener, being succeeded, and the ways out.
 use super::Runner;
+use super::saving::save_last;
 use crate::control::handover::{Broken, Estate, Gate, Heir, Parted};
 use crate::control::heritage::{ClaimError, Heritage};
 use crate::control::order::{Answer, Letter, Order};
@@ -87,6 +88,7 @@ impl Runner {
         let events = Arc::clone(&self.started.events);
         match handed {
             Ok(parted) => {
+                self.courier.leave();
                 // Said by the one that is still the unit's main process: nobody else would be believed.
                 pid.into_iter().for_each(systemd::succeeded_by);
                 let left = self.started.proxy.connections();
@@ -127,14 +129,16 @@ impl Runner {
     /// Readiness fails; then nothing new is accepted; then what runs finishes, or its time is over.
     pub(super) async fn end(self, leave: Leave, mut second: Interval) {
         let Self {
-            core,
+            mut core,
             state,
             gate,
             admin,
             mut listeners,
             prober: _prober,
+            courier,
             started,
             mut letters,
+            clock,
             ..
         } = self;
         let proxy = &started.proxy;
@@ -145,7 +149,7 @@ impl Runner {
         };
         let handed_over = parted.is_some();
         // Nothing is held that a successor has: should it die, the next one must be able to start.
-        let _held = (!handed_over).then_some((state, admin));
+        let held = (!handed_over).then_some((state, admin));
         if handed_over {
             listeners.leave_files();
             gate.into_iter().for_each(Gate::leave);
@@ -185,6 +189,9 @@ impl Runner {
                     reply.send(while_ending(&order, handed_over, &proxy.access_log)).ok();
                 }
             }
+        }
+        if let Some((mut state, _admin)) = held {
+            save_last(&mut core, &mut state, &courier, clock.now()).await;
         }
         proxy.access_log.close();
         drop(parted);
