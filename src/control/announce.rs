@@ -4,11 +4,12 @@ use super::courier::Subject;
 use super::ejections::Ruling;
 use super::order::{Act, Answer, Target};
 use super::replicas::Unable;
-use super::runner::Runner;
+use super::runner::{Runner, done};
 use crate::canary::By;
 use crate::observe::stamp;
 use crate::stats::Clock as _;
 use crate::table::{Ends, Hold};
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,12 +48,7 @@ impl Runner {
                 self.started.events.announce(kind, message, who, reason);
             }
         }
-        match self.state.save(self.core.overrides()) {
-            Ok(()) => Answer::Done,
-            Err(error) => Answer::Failed(format!(
-                "it is done, but would be forgotten by a restart: cannot write the state: {error}"
-            )),
-        }
+        done(self.save())
     }
 
     /// Lets the canaries look at what was seen, and does what follows.
@@ -61,7 +57,8 @@ impl Runner {
         let told = self.core.judge_canaries(now);
         let due = self.core.canary_runs() && now.since(self.journalled) >= JOURNAL;
         if due || !told.is_empty() {
-            self.tell(&told, "evener", None);
+            // What cannot be written is tried again.
+            self.tell(&told, "evener", None).ok();
         } else {
             self.publish();
         }
@@ -78,26 +75,30 @@ impl Runner {
         match self.core.order_canary(model, verb, By { who, reason }, self.clock.now()) {
             Err(Unable::Unknown(why)) => Answer::Unknown(why),
             Err(Unable::Impossible(why)) => Answer::Failed(why),
-            Ok(told) => {
-                self.tell(&told, who, reason);
-                Answer::Done
-            }
+            Ok(told) => done(self.tell(&told, who, reason)),
         }
     }
 
-    /// Tells of canaries, writes them down, and shows how they stand. What cannot be written must not go on: a restart would not know of it.
-    pub(super) fn tell(&mut self, told: &[Told], who: &str, reason: Option<&str>) {
+    /// Tells of canaries, writes them down, and shows how they stand. What cannot be written must not go on: a restart
+    /// would not know of it.
+    pub(super) fn tell(
+        &mut self,
+        told: &[Told],
+        who: &str,
+        reason: Option<&str>,
+    ) -> io::Result<()> {
         self.announce_canaries(told, who, reason);
         let now = self.clock.now();
         self.core.keep_canaries(now);
         self.journalled = now;
-        if let Err(error) = self.state.save(self.core.overrides()) {
-            tracing::error!(%error, "cannot write the canaries' journal");
+        let saved = self.save();
+        if let Err(error) = &saved {
             let why = format!("the journal cannot be written: {error}");
             let held = self.core.hold_canaries(&why, now);
             self.announce_canaries(&held, "evener", Some(&why));
         }
         self.publish();
+        saved
     }
 
     fn announce_canaries(&self, told: &[Told], who: &str, reason: Option<&str>) {
@@ -129,11 +130,9 @@ impl Runner {
         for ruling in rulings {
             self.started.events.announce(ruling.kind(), ruling.to_string(), "evener", None);
         }
-        // What held for a while may be over.
-        if !rulings.is_empty()
-            && let Err(error) = self.state.save(self.core.overrides())
-        {
-            tracing::error!(%error, "cannot write the state: a restart would bring back what is over");
+        // What held for a while may be over. What cannot be written is tried again.
+        if !rulings.is_empty() {
+            self.save().ok();
         }
     }
 }

@@ -7,17 +7,18 @@ use super::canaries::Told;
 use crate::canary::Notify;
 use crate::fleet::ModelState;
 use crate::observe::{Events, stamp};
+use crate::table::{KeptWebhook, Table};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use parking_lot::Mutex;
 use ring::hmac;
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::task::spawn_blocking;
+use tokio::sync;
+use tokio::task::{AbortHandle, spawn_blocking};
 use tokio::time::{sleep, timeout};
 use ureq::tls::{RootCerts, TlsConfig};
 
@@ -30,17 +31,19 @@ const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 const MOST_ATTEMPTS: u32 = 18;
 /// What waits when the process ends gets so much longer.
 const LAST_WORDS: Duration = Duration::from_secs(3);
-/// Messages that wait at most: a receiver that is away must not fill the memory.
-const MOST_WAITING: usize = 256;
+/// Messages that wait for one receiver at most: one that is away must not fill the memory, and takes no room of others.
+const MOST_WAITING: usize = 64;
 
 /// Delivers messages: to one receiver in the order in which things happened, to others meanwhile.
 #[derive(Debug)]
 pub(super) struct Courier {
     agent: ureq::Agent,
     events: Arc<Events>,
-    room: Arc<Semaphore>,
-    /// By receiver, what waits for it.
-    lines: Mutex<BTreeMap<String, mpsc::UnboundedSender<Parcel>>>,
+    /// By receiver, what waits for it; the first is on its way. A line without messages is not there.
+    lines: Mutex<BTreeMap<String, Line>>,
+    line_ended: sync::Notify,
+    /// A message left its line since somebody asked.
+    moved: AtomicBool,
     sent: AtomicU64,
 }
 
@@ -69,21 +72,25 @@ struct Body<'a> {
     reason: Option<&'a str>,
 }
 
-/// A message on its way.
-#[derive(Clone, Debug)]
+/// A message on its way, and of which model it tells.
+#[derive(Debug)]
 struct Message {
+    kept: KeptWebhook,
     to: Notify,
-    id: String,
-    body: String,
+    state: Arc<ModelState>,
 }
 
-/// A message in its line, and what is noted of it.
+/// What waits for a receiver, and the task that sends it, which ends with the line.
 #[derive(Debug)]
-struct Parcel {
-    message: Message,
-    state: Arc<ModelState>,
-    what: String,
-    _room: OwnedSemaphorePermit,
+struct Line {
+    waiting: VecDeque<Arc<Message>>,
+    task: AbortHandle,
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 /// Why an attempt failed.
@@ -108,8 +115,9 @@ impl Courier {
         Arc::new(Self {
             agent: config.build().new_agent(),
             events,
-            room: Arc::new(Semaphore::new(MOST_WAITING)),
             lines: Mutex::default(),
+            line_ended: sync::Notify::new(),
+            moved: AtomicBool::default(),
             sent: AtomicU64::default(),
         })
     }
@@ -123,43 +131,94 @@ impl Courier {
         let body = Body { text, event, model, candidate, sentence, time, who, reason };
         let body = serde_json::to_string(&body).expect("text and times are JSON");
         let id = format!("msg_{:x}_{}", time.as_nanosecond(), self.sent.fetch_add(1, Relaxed));
-        let message = Message { to: to.clone(), id, body };
-        let (state, what) = (Arc::clone(state), format!("{model}: {event}"));
-        let Ok(room) = Arc::clone(&self.room).try_acquire_owned() else {
-            return self.note(&state, &what, Err("too many others wait".to_owned()));
-        };
-        let mut lines = self.lines.lock();
-        let line = lines.entry(to.webhook.clone()).or_insert_with(|| self.begin_line());
-        // Its other end is a task that lives as long as the process.
-        line.send(Parcel { message, state, what, _room: room }).ok();
+        let kept = KeptWebhook { model: model.clone(), event: event.to_owned(), id, body };
+        self.send(Message { kept, to: to.clone(), state: Arc::clone(state) });
     }
 
-    /// A receiver's line: one message after the other.
-    fn begin_line(self: &Arc<Self>) -> mpsc::UnboundedSender<Parcel> {
-        let (line, mut waiting) = mpsc::unbounded_channel();
-        let me = Arc::clone(self);
-        tokio::spawn(async move {
-            while let Some(Parcel { message, state, what, _room }) = waiting.recv().await {
-                let delivered = me.deliver(message).await;
-                me.note(&state, &what, delivered);
+    /// Goes on with what the last process could not tell, to whom the file now names.
+    pub(super) fn resume(self: &Arc<Self>, left: Vec<KeptWebhook>, table: &Table) {
+        for kept in left {
+            let model = table.model(&kept.model);
+            let notify = model.and_then(|model| model.plan.canary.as_ref()?.notify.as_ref());
+            let state = model.map(|model| Arc::clone(&model.state));
+            if let (Some(to), Some(state)) = (notify.cloned(), state.clone()) {
+                self.send(Message { kept, to, state });
+            } else {
+                self.give_up(&kept, state.as_deref(), "the file names no receiver any more");
             }
+        }
+    }
+
+    fn send(self: &Arc<Self>, message: Message) {
+        let mut lines = self.lines.lock();
+        let line = lines.entry(message.to.webhook.clone()).or_insert_with_key(|receiver| {
+            let task = tokio::spawn(Arc::clone(self).serve(receiver.clone())).abort_handle();
+            Line { waiting: VecDeque::new(), task }
         });
-        line
+        line.waiting.push_back(Arc::new(message));
+        // What happened last counts most. The first is on its way.
+        let full = line.waiting.len() > MOST_WAITING;
+        let given_up = full.then(|| line.waiting.remove(1)).flatten();
+        drop(lines);
+        if let Some(given_up) = given_up {
+            let why = format!("{MOST_WAITING} later messages wait for its receiver");
+            self.note(&given_up, Err(why));
+        }
+    }
+
+    /// A receiver's line: one message after the other, until none waits.
+    async fn serve(self: Arc<Self>, receiver: String) {
+        while let Some(message) = self.first(&receiver) {
+            let delivered = self.deliver(&message).await;
+            self.note(&message, delivered);
+            self.lines.lock().get_mut(&receiver).and_then(|line| line.waiting.pop_front());
+            self.moved.store(true, Relaxed);
+        }
+        self.line_ended.notify_one();
+    }
+
+    /// The next message to a receiver. When there is none, its line is no more.
+    fn first(&self, receiver: &str) -> Option<Arc<Message>> {
+        let mut lines = self.lines.lock();
+        let first = lines.get(receiver).and_then(|line| line.waiting.front().cloned());
+        if first.is_none() {
+            lines.remove(receiver);
+        }
+        first
+    }
+
+    /// All that was not told yet.
+    pub(super) fn waiting(&self) -> Vec<KeptWebhook> {
+        let lines = self.lines.lock();
+        lines.values().flat_map(|line| &line.waiting).map(|message| message.kept.clone()).collect()
+    }
+
+    /// Is less waiting than when this was asked before?
+    pub(super) fn moved(&self) -> bool {
+        self.moved.swap(false, Relaxed)
+    }
+
+    /// Sends nothing more: another process does. What is just being sent may arrive twice.
+    pub(super) fn leave(&self) {
+        self.lines.lock().clear();
     }
 
     /// Waits a moment for what is on its way: the process ends.
     pub(super) async fn last_words(&self) {
-        let all = self.room.acquire_many(MOST_WAITING as u32);
-        if timeout(LAST_WORDS, all).await.is_err() {
-            tracing::warn!("not all webhooks could be told before the end");
-        }
+        let told = async {
+            while !self.lines.lock().is_empty() {
+                self.line_ended.notified().await;
+            }
+        };
+        // What is left is kept.
+        timeout(LAST_WORDS, told).await.ok();
     }
 
     /// Sends a message until it arrives. `Err`: why it was given up.
-    async fn deliver(&self, message: Message) -> Result<(), String> {
+    async fn deliver(&self, message: &Arc<Message>) -> Result<(), String> {
         let mut pause = FIRST_PAUSE;
         for attempt in 1.. {
-            let (agent, one) = (self.agent.clone(), message.clone());
+            let (agent, one) = (self.agent.clone(), Arc::clone(message));
             let posted = spawn_blocking(move || post(&agent, &one)).await;
             let failed = match posted.map_err(|error| error.to_string())? {
                 Ok(()) => break,
@@ -178,20 +237,28 @@ impl Courier {
         Ok(())
     }
 
-    fn note(&self, state: &ModelState, what: &str, delivered: Result<(), String>) {
-        let Err(why) = delivered else {
-            state.webhooks_delivered.fetch_add(1, Relaxed);
-            return;
-        };
-        state.webhooks_failed.fetch_add(1, Relaxed);
-        let message = format!("the webhook was not told of `{what}`: {why}");
+    fn note(&self, message: &Message, delivered: Result<(), String>) {
+        let Message { kept, state, .. } = message;
+        match delivered {
+            Ok(()) => {
+                state.webhooks_delivered.fetch_add(1, Relaxed);
+            }
+            Err(why) => self.give_up(kept, Some(state), &why),
+        }
+    }
+
+    fn give_up(&self, kept: &KeptWebhook, state: Option<&ModelState>, why: &str) {
+        if let Some(state) = state {
+            state.webhooks_failed.fetch_add(1, Relaxed);
+        }
+        let message = format!("the webhook was not told of `{kept}`: {why}");
         self.events.announce("webhook", message, "evener", None);
     }
 }
 
 /// One attempt.
 fn post(agent: &ureq::Agent, message: &Message) -> Result<(), Failed> {
-    let Message { to, id, body } = message;
+    let Message { to, kept: KeptWebhook { id, body, .. }, .. } = message;
     let time = stamp().as_second().to_string();
     let mut request = agent
         .post(&to.webhook)

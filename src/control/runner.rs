@@ -1,7 +1,9 @@
 //! The one writer: takes orders in turn, and is alone in storing a table.
 mod leaving;
+mod saving;
 
 use self::leaving::Leave;
+pub(super) use self::saving::done;
 use super::core::{Applied, Core};
 use super::courier::Courier;
 use super::desk::{Desk, Loaded, Rejected};
@@ -58,6 +60,8 @@ pub struct Runner {
     seen: String,
     /// When the canaries' evidence was last written.
     pub(super) journalled: Moment,
+    /// When it was last tried in vain to write the state; `None`: it is written.
+    unsaved: Option<Moment>,
 }
 
 impl Runner {
@@ -83,6 +87,7 @@ impl Runner {
         // The last step: an Evener that hands over serves on until here.
         let (mut state, gate) = heritage.state().await?;
         let overrides = state.load(clock.now(), stamp())?;
+        let untold = overrides.webhooks.clone();
         let (core, Applied { table, told, .. }) =
             Core::start(&plan, overrides, seed(), clock.now());
         let meters = Arc::new(Meters::default());
@@ -94,6 +99,7 @@ impl Runner {
         let mut listeners = Listeners::default();
         listeners.commit(&proxy, prepared).context("cannot serve a bound socket")?;
         let courier = Courier::new(Arc::clone(&events));
+        courier.resume(untold, &table);
         let suspects = Arc::clone(core.suspects());
         let mut prober = Prober::new(Arc::clone(&events), suspects, clock);
         prober.follow(&table);
@@ -128,8 +134,10 @@ impl Runner {
             clock,
             seen,
             journalled,
+            unsaved: None,
         };
-        new.tell(&begun, "start", None);
+        // What cannot be written is tried again.
+        new.tell(&begun, "start", None).ok();
         Ok(new)
     }
 
@@ -162,6 +170,7 @@ impl Runner {
                     let rulings = self.core.tick(self.clock.now());
                     self.announce(&rulings);
                     self.judge();
+                    self.save_again();
                     super::systemd::alive();
                     continue;
                 }
@@ -192,9 +201,7 @@ impl Runner {
             reply.send(answer).ok();
         };
         watching.abort();
-        let courier = Arc::clone(&self.courier);
         self.end(leave, second).await;
-        courier.last_words().await;
     }
 
     /// Reads the file again. `None`: nobody asked for this look, and the text is the one already seen.
@@ -293,10 +300,8 @@ impl Runner {
         for replica in left {
             replica.upstream.close_parked(None);
         }
-        if let Err(error) = self.state.save(self.core.overrides()) {
-            tracing::error!(%error, "cannot write the state: a restart would move sticky keys");
-        }
-        self.tell(&told, "file", None);
+        // Also the sides of sticky keys. What cannot be written is tried again.
+        self.tell(&told, "file", None).ok();
         let generation = table.generation;
         let Changes(changes) = changes;
         self.note(ReloadResult::Applied, checked.text_hash, who, changes.clone(), None);

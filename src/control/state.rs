@@ -1,7 +1,8 @@
-//! What survives a restart: who is on which side of each split, and who is out by an operator's hand.
+//! What survives a restart: who is on which side of each split, who is out by an operator's hand, what canaries know, and
+//! what webhooks were not told yet.
 use crate::balance::Segments;
 use crate::stats::Moment;
-use crate::table::{Ends, Hold, Holds, KeptCanary, Overrides};
+use crate::table::{Ends, Hold, Holds, KeptCanary, KeptWebhook, Overrides};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -11,8 +12,9 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 const FILE: &str = "state.json";
-/// The layout of [`FILE`]; a newer one is not read. 1: drains had neither end nor reason, and ejections were not kept.
-const LAYOUT: u32 = 3;
+/// The layout of [`FILE`]; a newer one is not read. 1: drains had neither end nor reason, and ejections
+/// were not kept. 3: nor were webhooks.
+const LAYOUT: u32 = 4;
 
 /// The directory of the state, held by this process alone.
 #[derive(Debug)]
@@ -36,6 +38,8 @@ struct State {
     /// Each is read by itself: one that another version wrote must not take the rest along.
     #[serde(default)]
     canaries: BTreeMap<String, serde_json::Value>,
+    #[serde(default)]
+    webhooks: Vec<KeptWebhook>,
 }
 
 /// One hold.
@@ -155,6 +159,7 @@ impl StateDir {
             ejected: held(state.ejected, now, wall),
             canaries,
             unreadable,
+            webhooks: state.webhooks,
             shares: BTreeMap::new(),
         })
     }
@@ -171,11 +176,14 @@ impl StateDir {
                 .iter()
                 .map(|(model, kept)| Ok((model.clone(), serde_json::to_value(kept)?)))
                 .collect::<serde_json::Result<_>>()?,
+            webhooks: overrides.webhooks.clone(),
         };
         let text = serde_json::to_vec(&state)?;
         if text == self.written {
             return Ok(());
         }
+        // Should the last step fail, the file is the new one already.
+        self.forget_written();
         let mut replacing = Replacing { dir: &self.path, text: &text, fresh: None };
         Replacing::STEPS.into_iter().try_for_each(|step| step(&mut replacing))?;
         self.written = text;
@@ -239,11 +247,14 @@ mod tests {
         overrides.drained.0.insert(("chat".into(), "v1".into(), None), Hold::default());
         let held = ("chat".into(), "v1".into(), Some("http://a:1".into()));
         overrides.ejected.0.insert(held.clone(), Hold { ends, reason });
+        let [model, event, id, body] = ["chat", "canary_began", "msg_1", "{}"].map(str::to_owned);
+        overrides.webhooks.push(KeptWebhook { model, event, id, body });
         StateDir::open(&path).unwrap().save(&overrides).unwrap();
         let loaded = StateDir::open(&path).unwrap().load(now, wall).unwrap();
         assert_eq!(loaded.segments, overrides.segments);
         assert_eq!(loaded.drained, overrides.drained);
         assert_eq!(loaded.ejected, overrides.ejected);
+        assert_eq!(loaded.webhooks, overrides.webhooks);
         let late = wall + jiff::SignedDuration::from_hours(1);
         let loaded = StateDir::open(&path).unwrap().load(now, late).unwrap();
         assert_eq!(loaded.ejected.0[&held].ends.unwrap().at, now, "it ended while nothing ran");
@@ -260,7 +271,7 @@ mod tests {
         assert_eq!(loaded.drained.0.len(), 2);
         assert!(loaded.drained.on("m", "v", "http://a:1").is_some());
         state.save(&loaded).unwrap();
-        assert!(fs::read_to_string(dir.path().join(FILE)).unwrap().contains("\"layout\":3"));
+        assert!(fs::read_to_string(dir.path().join(FILE)).unwrap().contains("\"layout\":4"));
     }
 
     #[test]

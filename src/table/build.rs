@@ -27,6 +27,8 @@ pub struct Overrides {
     pub canaries: BTreeMap<String, KeptCanary>,
     /// Why those that it left are of no use, by model.
     pub unreadable: BTreeMap<String, String>,
+    /// Webhooks that were not told yet, those to one receiver in their order.
+    pub webhooks: Vec<KeptWebhook>,
     pub drained: Holds,
     pub ejected: Holds,
 }
@@ -37,6 +39,22 @@ pub struct KeptCanary {
     /// The file's split that it began with.
     pub split: Vec<(String, f64)>,
     pub snapshot: Snapshot,
+}
+
+/// A message about a model's canary that was not told yet. Addresses and secrets are the file's alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptWebhook {
+    pub model: String,
+    pub event: String,
+    /// Stays the same however often it is sent, and by whom.
+    pub id: String,
+    pub body: String,
+}
+
+impl std::fmt::Display for KeptWebhook {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.model, self.event)
+    }
 }
 
 impl Overrides {

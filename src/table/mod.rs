@@ -8,7 +8,7 @@ mod plan;
 mod reshare;
 mod route;
 
-pub use build::{Built, KeptCanary, Overrides};
+pub use build::{Built, KeptCanary, KeptWebhook, Overrides};
 pub use changes::Changes;
 pub use generation::{Current, Table};
 pub use holds::{Ends, Held, Hold, Holds};

@@ -1,8 +1,9 @@
 //! The journal of a canary: what was answered is kept whenever the process is killed, and what cannot be used is said.
 use crate::client::{Request, send};
-use crate::site::{Site, until};
+use crate::site::{Site, eventually, until};
 use rustix::process::Signal;
 use serde_json::Value;
+use std::path::PathBuf;
 use std::time::Duration;
 
 const MODELS: &str = "models:\n  m:\n    versions: {v1: [http://127.0.0.1:1], v2: [http://127.0.0.1:1]}\n    \
@@ -71,4 +72,54 @@ async fn a_journal_that_cannot_be_used_pauses_the_canary_and_says_so() {
         until("it is an event", || site.count_said("canary_paused") > 0).await;
         assert_eq!(send(site.admin, order("resume")).await.unwrap().status, 200);
     }
+}
+
+/// While this lives, no state can be written.
+struct Full(PathBuf);
+
+impl Full {
+    fn disk(site: &Site) -> Self {
+        let in_the_way = site.path().join("state/state.json.new");
+        std::fs::create_dir(&in_the_way).unwrap();
+        Self(in_the_way)
+    }
+}
+
+impl Drop for Full {
+    fn drop(&mut self) {
+        std::fs::remove_dir(&self.0).unwrap();
+    }
+}
+
+async fn is_written_when_there_is_room(verb: &str, ending: &str) {
+    let mut site = Site::start(MODELS).await;
+    let full = Full::disk(&site);
+    let answer = send(site.admin, order(verb)).await.unwrap();
+    let said = answer.text();
+    assert!(answer.status == 409 && said.contains("would be forgotten"), "{said}");
+    let drained = r#"{"model":"m","version":"v1","reason":"a test"}"#;
+    let drained = site.ask(Request::post("/api/v1/replicas/drain", drained)).await;
+    assert_eq!(drained.status, 409, "{}", drained.text());
+    assert_eq!(canary(&site).await["state"], ending);
+    drop(full);
+    eventually("nobody asks, and it is written", async || {
+        let events = site.ask(Request::get("/api/v1/events")).await.text();
+        events.contains("the state is written again").then_some(())
+    })
+    .await;
+    for once in ["cannot write the state", "the state is written again"] {
+        assert_eq!(site.count_said(once), 1, "{once}");
+    }
+    site.restart().await;
+    assert_eq!(canary(&site).await["state"], ending);
+    let model = site.ask(Request::get("/api/v1/models/m")).await.text();
+    assert!(model.contains("drained"), "{model}");
+}
+
+#[tokio::test]
+async fn what_a_full_disk_did_not_take_is_written_when_there_is_room() {
+    tokio::join!(
+        is_written_when_there_is_room("promote", "promoted"),
+        is_written_when_there_is_room("abort", "rolled_back"),
+    );
 }

@@ -1,5 +1,6 @@
 //! From one process to the next: succeeding another Evener, being succeeded, and the ways out.
 use super::Runner;
+use super::saving::save_last;
 use crate::control::handover::{Broken, Estate, Gate, Heir, Parted};
 use crate::control::heritage::{ClaimError, Heritage};
 use crate::control::order::{Answer, Letter, Order};
@@ -84,9 +85,10 @@ impl Runner {
                 }
             }
         };
-        let events = &self.started.events;
+        let events = Arc::clone(&self.started.events);
         match handed {
             Ok(parted) => {
+                self.courier.leave();
                 // Said by the one that is still the unit's main process: nobody else would be believed.
                 pid.into_iter().for_each(systemd::succeeded_by);
                 let left = self.started.proxy.connections();
@@ -98,9 +100,7 @@ impl Runner {
             }
             Err(kept) => {
                 self.state.forget_written();
-                if let Err(error) = self.state.save(self.core.overrides()) {
-                    tracing::error!(%error, "cannot write the state");
-                }
+                self.save().ok();
                 let message =
                     format!("the takeover by {who} failed, this Evener serves on: {kept}");
                 events.announce("handover", message, "takeover", None);
@@ -119,7 +119,7 @@ impl Runner {
         };
         let prepared = heir.offer(estate).await?;
         self.core.keep_canaries(self.clock.now());
-        if let Err(error) = self.state.save(self.core.overrides()) {
+        if let Err(error) = self.save() {
             prepared.refuse(format!("its state cannot be written: {error}")).await;
             return Err(error.into());
         }
@@ -129,14 +129,16 @@ impl Runner {
     /// Readiness fails; then nothing new is accepted; then what runs finishes, or its time is over.
     pub(super) async fn end(self, leave: Leave, mut second: Interval) {
         let Self {
-            core,
+            mut core,
             state,
             gate,
             admin,
             mut listeners,
             prober: _prober,
+            courier,
             started,
             mut letters,
+            clock,
             ..
         } = self;
         let proxy = &started.proxy;
@@ -147,7 +149,7 @@ impl Runner {
         };
         let handed_over = parted.is_some();
         // Nothing is held that a successor has: should it die, the next one must be able to start.
-        let _held = (!handed_over).then_some((state, admin));
+        let held = (!handed_over).then_some((state, admin));
         if handed_over {
             listeners.leave_files();
             gate.into_iter().for_each(Gate::leave);
@@ -187,6 +189,9 @@ impl Runner {
                     reply.send(while_ending(&order, handed_over, &proxy.access_log)).ok();
                 }
             }
+        }
+        if let Some((mut state, _admin)) = held {
+            save_last(&mut core, &mut state, &courier, clock.now()).await;
         }
         proxy.access_log.close();
         drop(parted);
