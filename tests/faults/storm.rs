@@ -19,6 +19,8 @@ use std::time::Duration;
 const WORKERS: usize = 128;
 /// Workers that share a connection of HTTP/2.
 const SHARE: usize = 8;
+/// As `/proc/net/tcp` writes it.
+const LISTENS: &str = "0A";
 /// Well above every limit of the site together.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -217,26 +219,26 @@ pub(crate) async fn calm(site: &Site, ledger: &Ledger) {
     assert_eq!(left, 0, "in flight by the admin API");
 }
 
-/// Files that a process has open, sockets among them.
-pub(crate) fn open_files(site: &Site) -> usize {
-    std::fs::read_dir(site.proc().join("fd")).unwrap().count()
-}
-
-/// What the open files of a process are: for sockets, their ends as `/proc/net/tcp` writes them.
-pub(crate) fn names_of_open_files(site: &Site) -> String {
+/// The files that a process has open, and apart from them its connections: both ends as `/proc/net/tcp` writes them.
+pub(crate) fn open_files(site: &Site) -> (Vec<String>, Vec<String>) {
     let tcp = std::fs::read_to_string(site.proc().join("net/tcp")).unwrap();
     let lines: Vec<Vec<&str>> = tcp.lines().map(|l| l.split_whitespace().collect()).collect();
-    let files = std::fs::read_dir(site.proc().join("fd")).unwrap();
-    let named = files.filter_map(|file| {
+    let connection = |file: &str| {
+        let inode = file.strip_prefix("socket:[")?.strip_suffix(']')?;
+        let line = lines.iter().find(|line| line.get(9) == Some(&inode))?;
+        (line[3] != LISTENS).then(|| format!("{} -> {} in state {}", line[1], line[2], line[3]))
+    };
+    let (mut files, mut connections) = (Vec::new(), Vec::new());
+    for entry in std::fs::read_dir(site.proc().join("fd")).unwrap() {
         // It may have closed meanwhile.
-        let target = std::fs::read_link(file.ok()?.path()).ok()?.display().to_string();
-        let inode = target.strip_prefix("socket:[").and_then(|rest| rest.strip_suffix(']'));
-        let line = inode.and_then(|inode| lines.iter().find(|line| line.get(9) == Some(&inode)));
-        Some(line.map_or(target, |line| {
-            format!("{} -> {} state {} queues {}", line[1], line[2], line[3], line[4])
-        }))
-    });
-    named.collect::<Vec<_>>().join("\n")
+        let Ok(target) = entry.and_then(|entry| std::fs::read_link(entry.path())) else { continue };
+        let file = target.display().to_string();
+        match connection(&file) {
+            Some(connection) => connections.push(connection),
+            None => files.push(file),
+        }
+    }
+    (files, connections)
 }
 
 /// Memory of a process, in bytes.
