@@ -97,7 +97,7 @@ impl Core {
             for version in &model.versions {
                 version.state.pace.tick(version.in_flight(), hedge);
                 for member in &version.members {
-                    member.replica.upstream.close_parked(Some(now - Duration::from_secs(4)));
+                    member.replica.upstream.close_parked(now - Duration::from_secs(4));
                 }
             }
         }

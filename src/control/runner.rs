@@ -287,7 +287,9 @@ impl Runner {
     fn apply(&mut self, checked: Checked, prepared: Prepared, who: &str) -> Reload {
         let plan = Arc::new(checked.plan);
         let began = self.clock.now();
-        let Applied { table, left, changes, told, .. } = self.core.apply(&plan, self.clock.now());
+        let Applied { table, joined, left, changes, told } =
+            self.core.apply(&plan, self.clock.now());
+        joined.iter().for_each(|replica| replica.upstream.join());
         let proxy = Arc::clone(&self.started.proxy);
         proxy.current.store(Arc::clone(&table));
         tracing::debug!(took = ?self.clock.now().since(began), "built and swapped the table");
@@ -298,7 +300,7 @@ impl Runner {
         self.started.addresses.store(Arc::new(self.listeners.addresses()));
         self.prober.follow(&table);
         for replica in left {
-            replica.upstream.close_parked(None);
+            replica.upstream.retire();
         }
         // Also the sides of sticky keys. What cannot be written is tried again.
         self.tell(&told, "file", None).ok();

@@ -10,7 +10,7 @@ use pingora_core::protocols::http::v1::client::HttpSession as Http1;
 use pingora_error::ErrorType::{ConnectError, ConnectTimedout, SocketError};
 use pingora_error::{Error, OrErr as _, Result};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::net::{TcpStream, UnixStream};
 
@@ -46,6 +46,8 @@ pub struct Upstream {
     shared: Mutex<Vec<Shared>>,
     /// HTTP/2 connections opened so far.
     opened: AtomicU64,
+    /// No table lists it: what runs ends, and nothing is kept for more.
+    retired: AtomicBool,
 }
 
 /// An HTTP/2 connection, told from the others of this replica by its number.
@@ -81,7 +83,8 @@ impl std::fmt::Debug for Checkout {
 impl Upstream {
     pub fn new(dialed: Dialed) -> Self {
         let (parked, shared) = (Mutex::default(), Mutex::default());
-        Self { dialed, parked, shared, opened: AtomicU64::default() }
+        let (opened, retired) = (AtomicU64::default(), AtomicBool::default());
+        Self { dialed, parked, shared, opened, retired }
     }
 
     pub fn http2(&self) -> bool {
@@ -149,7 +152,12 @@ impl Upstream {
         let stream = conn.spawn_stream().await?;
         let stream = stream.ok_or_else(|| Error::explain(ConnectError, "no HTTP/2 stream"))?;
         let number = self.opened.fetch_add(1, Relaxed);
-        self.shared.lock().push(Shared { conn, number });
+        let mut shared = self.shared.lock();
+        // Else its stream alone holds it.
+        if !self.retired.load(Relaxed) {
+            shared.push(Shared { conn, number });
+        }
+        drop(shared);
         let (session, connection) = (HttpSession::H2(stream), Some(number));
         Ok(Checkout { session, reins: None, reused: false, connection })
     }
@@ -197,15 +205,29 @@ impl Upstream {
         session.respect_keepalive();
         let Some(stream) = session.reuse().await else { return };
         let mut parked = self.parked.lock();
-        if parked.len() < MAX_PARKED {
+        if parked.len() < MAX_PARKED && !self.retired.load(Relaxed) {
             parked.push(Parked { stream, reins, since: now });
         }
     }
 
-    /// Closes every connection that nobody uses. Called when the replica leaves, and by the minute for old ones.
-    pub fn close_parked(&self, older_than: Option<Moment>) {
+    /// The replica left: what nobody uses closes now, and the rest when its request ends.
+    pub fn retire(&self) {
+        self.retired.store(true, Relaxed);
+        // Each taken after the mark is set: whoever keeps a connection looks for it under the same lock.
+        let parked = std::mem::take(&mut *self.parked.lock());
+        let shared = std::mem::take(&mut *self.shared.lock());
+        drop((parked, shared));
+    }
+
+    /// The replica joined: connections are kept.
+    pub fn join(&self) {
+        self.retired.store(false, Relaxed);
+    }
+
+    /// Closes what nobody used since. Called by the second.
+    pub fn close_parked(&self, older_than: Moment) {
         let mut parked = self.parked.lock();
-        let old = older_than.map_or(parked.len(), |at| parked.partition_point(|p| p.since < at));
+        let old = parked.partition_point(|parked| parked.since < older_than);
         let kept = parked.split_off(old);
         let old = std::mem::replace(&mut *parked, kept);
         drop(parked);
@@ -214,7 +236,7 @@ impl Upstream {
         let mut idle = 0;
         self.shared.lock().retain(|Shared { conn, .. }| {
             idle += usize::from(conn.is_idle());
-            older_than.is_some() && !conn.is_closed() && !(conn.is_idle() && idle > 1)
+            !conn.is_closed() && !(conn.is_idle() && idle > 1)
         });
     }
 }

@@ -1,12 +1,13 @@
 //! A new file takes over while requests run: none is lost, and a bad file changes nothing.
 use crate::client::{Client, Request, send};
 use crate::site::{Setup, Site, eventually, text_of, until};
-use crate::upstream::Mock;
+use crate::upstream::{Mock, Upstream};
 use rustix::process::Signal;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
+use tokio::sync::Notify;
 
 fn replicas<'a>(mocks: impl IntoIterator<Item = &'a Mock>) -> Setup {
     let urls: Vec<_> = mocks.into_iter().map(|mock| format!("\"{}\"", mock.url())).collect();
@@ -172,4 +173,34 @@ async fn a_replica_that_leaves_finishes_what_it_runs() {
     let reply = running.await.unwrap();
     assert_eq!((reply.status, reply.version()), (200, "leaving"));
     assert!(reply.text().ends_with("data: [DONE]\n\n"), "{}", reply.text());
+}
+
+#[tokio::test]
+async fn a_replica_that_left_keeps_no_connection() {
+    let finish = Arc::new(Notify::new());
+    let told = Arc::clone(&finish);
+    let leaving = Upstream::start(move |mut talk| {
+        let finish = Arc::clone(&told);
+        async move {
+            talk.request().await;
+            finish.notified().await;
+            talk.answer("ok").await;
+            talk.wait_for_close().await;
+        }
+    })
+    .await;
+    let staying = Mock::version("staying").await;
+    let site = Site::with(Setup::new(format!(
+        "models: {{m: {{versions: {{v: [\"{}\"]}}, health: false}}}}\n",
+        leaving.url()
+    )))
+    .await;
+    let address = site.address;
+    let running = tokio::spawn(send(address, Request::post("/v1/completions", "{}")));
+    until("it runs", || leaving.seen().len() == 1).await;
+    site.reload(&replicas([&staying])).await;
+    finish.notify_one();
+    assert_eq!(running.await.unwrap().unwrap().text(), "ok");
+    leaving.until_closed(1).await;
+    assert_eq!(site.send(Request::post("/v1/completions", "{}")).await.version(), "staying");
 }
