@@ -15,6 +15,10 @@ const SAFE: f64 = 2.995_732_273_553_991;
 const RESERVE: f64 = 0.1;
 const RAISE: f64 = 0.01;
 
+/// A block of amounts may grow so old, in seconds: in a stratum that is seldom met, what the one side did minutes ago is
+/// not compared with what the other does now.
+const SAME_MINUTES: f64 = 120.0;
+
 /// Readings of an amount on a step, at least: what was never measured has not passed.
 const MIN_READINGS: u64 = 20;
 
@@ -37,6 +41,8 @@ pub(super) struct Proof {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Stratum {
     block: Block,
+    /// When the block began, in seconds since the canary did.
+    opened: f64,
     /// For amounts: those of the stable side.
     sketch: Sketch,
     /// What amounts are compared with: what is usual on the stable side. The same for all of a block.
@@ -114,7 +120,7 @@ impl Proof {
             }
         }
         if let Some(hit) = hit {
-            self.count(check, hit, arm, alike, at.share);
+            self.count(check, hit, arm, alike, at);
         }
     }
 
@@ -150,10 +156,13 @@ impl Proof {
         (exact || above).then_some(above)
     }
 
-    fn count(&mut self, check: &Check, hit: bool, arm: Arm, alike: u8, share: f64) {
-        let hits = u64::from(hit);
-        let block = &mut self.strata.entry(alike).or_default().block;
-        let one = f64::from(u8::from(hit));
+    fn count(&mut self, check: &Check, hit: bool, arm: Arm, alike: u8, at: Conditions) {
+        let Stratum { block, opened, .. } = self.strata.entry(alike).or_default();
+        let old = check.metric.compares_amounts() && at.age - *opened > SAME_MINUTES;
+        if old || *block == Block::default() {
+            (*block, *opened) = (Block::default(), at.age);
+        }
+        let (hits, one) = (u64::from(hit), f64::from(u8::from(hit)));
         match arm {
             Arm::Candidate => {
                 self.candidate.add(hits, 1);
@@ -166,10 +175,10 @@ impl Proof {
                 block.stable += 1.0;
             }
         }
-        let smaller = if share <= 0.5 { Arm::Candidate } else { Arm::Stable };
+        let smaller = if at.share <= 0.5 { Arm::Candidate } else { Arm::Stable };
         if arm == smaller && block.has_both() {
             let block = std::mem::take(block);
-            self.close(check, &block, share);
+            self.close(check, &block, at.share);
             if let (Some(stratum), Some(q)) = (self.strata.get_mut(&alike), check.metric.quantile())
             {
                 stratum.refresh(q);

@@ -71,11 +71,13 @@ struct Scene {
     rps: f64,
     /// How much longer the candidate's requests take.
     times: f64,
+    /// How much longer all take from the fifth to the seventh minute.
+    bad_minutes: f64,
 }
 
 /// Half an hour at most: 0.1 s of work with a deviation of 0.5; the stable side gives each to who has least.
 fn half_an_hour(scene: Scene, seed: u64) -> RollOut {
-    let Scene { works, replicas, share, rps, times } = scene;
+    let Scene { works, replicas, share, rps, times, bad_minutes } = scene;
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
     let slow = |metric| Check { metric, at_most: Margin { points: 0.0, times: 1.1 } };
     let checks = [50, 95].map(|p| slow(Metric::Latency(p))).to_vec();
@@ -119,7 +121,8 @@ fn half_an_hour(scene: Scene, seed: u64) -> RollOut {
             among.clone().find(|i| each[*i].jobs.len() == fewest).unwrap_or(first)
         };
         let longer = if candidate { times } else { 1.0 };
-        let left = 0.1 * longer * lognormal(&mut rng, 0.5);
+        let bad = if (300.0..420.0).contains(&now) { bad_minutes } else { 1.0 };
+        let left = 0.1 * longer * bad * lognormal(&mut rng, 0.5);
         each[to].jobs.push(Job { began: now, beside: fewest as u32, left });
     }
     roll_out
@@ -135,7 +138,8 @@ fn called_slow(scene: Scene, runs: u64) -> u64 {
 fn a_candidate_that_queues_for_want_of_a_choice_is_not_called_slow() {
     for works in [Works::InLine, Works::Together(0.1)] {
         for rps in [4.0, 12.0, 25.0] {
-            let scene = Scene { works, replicas: [1, 3], share: 0.25, rps, times: 1.0 };
+            let scene =
+                Scene { works, replicas: [1, 3], share: 0.25, rps, times: 1.0, bad_minutes: 1.0 };
             let called = called_slow(scene, 10);
             println!("{works:?}, {rps} requests/s: {called} of 10 called slow");
             assert_eq!(called, 0, "{scene:?}");
@@ -148,10 +152,24 @@ fn a_candidate_that_queues_for_want_of_a_choice_is_not_called_slow() {
 fn a_candidate_that_queues_because_it_is_slow_is_called_slow() {
     for works in [Works::InLine, Works::Together(0.1)] {
         for (share, times) in [(0.25, 1.3), (0.05, 1.3), (0.05, 3.0)] {
-            let scene = Scene { works, replicas: [1, 3], share, rps: 12.0, times };
+            let scene =
+                Scene { works, replicas: [1, 3], share, rps: 12.0, times, bad_minutes: 1.0 };
             let called = called_slow(scene, 8);
             println!("{works:?}, {times} times as slow at {share}: {called} of 8 called slow");
             assert!(called >= 7, "{scene:?}");
         }
+    }
+}
+
+#[test]
+fn minutes_that_are_bad_for_both_sides_are_nobodys_fault() {
+    for (share, bad_minutes) in [(0.25, 2.0), (0.05, 2.0)] {
+        let works = Works::Together(0.1);
+        let scene = Scene { works, replicas: [1, 3], share, rps: 12.0, times: 1.0, bad_minutes };
+        let called = called_slow(scene, 10);
+        println!(
+            "all {bad_minutes} times as slow for two minutes, {share}: {called} of 10 called slow"
+        );
+        assert_eq!(called, 0, "{scene:?}");
     }
 }
