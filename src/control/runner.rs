@@ -289,7 +289,9 @@ impl Runner {
         let began = self.clock.now();
         let Applied { table, joined, left, changes, told } =
             self.core.apply(&plan, self.clock.now());
-        joined.iter().for_each(|replica| replica.upstream.join());
+        for replica in joined {
+            replica.upstream.join();
+        }
         let proxy = Arc::clone(&self.started.proxy);
         proxy.current.store(Arc::clone(&table));
         tracing::debug!(took = ?self.clock.now().since(began), "built and swapped the table");

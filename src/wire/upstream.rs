@@ -236,7 +236,7 @@ impl Upstream {
         let mut idle = 0;
         self.shared.lock().retain(|Shared { conn, .. }| {
             idle += usize::from(conn.is_idle());
-            !conn.is_closed() && !(conn.is_idle() && idle > 1)
+            !conn.is_closed() && (!conn.is_idle() || idle == 1)
         });
     }
 }
