@@ -276,7 +276,8 @@ fn world(model: &Model, rollout: &RollOut) -> World {
 
 fn load<'a>(versions: impl Iterator<Item = &'a Version>) -> Load {
     let mut load = Load::default();
-    for version in versions {
+    // Who is given nothing carries nothing.
+    for version in versions.filter(|version| version.share > 0.0) {
         load.share += version.share;
         let usable = version.members.iter().filter(|member| member.replica.usable());
         load.weight += usable.map(|member| f64::from(member.weight)).sum::<f64>();

@@ -180,7 +180,10 @@ impl Builder<'_> {
             Some(before) => before.output.clone(),
             None => plan.canary.as_ref().filter(|c| c.reads_answers()).map(output_wish),
         };
-        Model { name, plan: Arc::clone(plan), state, versions, segments, output, baseline }
+        let members = versions.iter().flat_map(|version| &version.members);
+        let lightest = members.map(|member| member.weight).fold(f32::INFINITY, f32::min);
+        let plan = Arc::clone(plan);
+        Model { name, plan, state, versions, segments, output, lightest, baseline }
     }
 
     fn version(

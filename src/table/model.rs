@@ -18,6 +18,8 @@ pub struct Model {
     pub segments: Segments,
     /// What its canary looks for in answers, if it looks into them.
     pub output: Option<Arc<OutputWish>>,
+    /// The least weight of its replicas: how much any of them may carry is told in multiples of it.
+    pub lightest: f32,
     /// What each version had served when the present shares began.
     pub baseline: Box<[u64]>,
 }

@@ -33,6 +33,7 @@ fn reshared(model: &Arc<Model>, overrides: &Overrides) -> Arc<Model> {
         versions,
         segments,
         output: model.output.clone(),
+        lightest: model.lightest,
         baseline,
     })
 }
