@@ -1,4 +1,4 @@
-"""Grafana's boards and Prometheus' rules, read by promtool and asked in a real Prometheus that scrapes a real Evener."""
+"""Grafana's boards and Prometheus' rules: read by promtool, and asked in a real Prometheus that scrapes Evener."""
 
 import importlib.util
 import itertools
@@ -176,11 +176,16 @@ class Prometheus(Program):
         super().__init__("prometheus", folder, [
             binary, f"--config.file={config}", f"--storage.tsdb.path={folder / 'data'}",
             f"--web.listen-address=127.0.0.1:{port}", "--log.level=warn"])
-        self.url = f"http://127.0.0.1:{port}"
-        wait_for("Prometheus", lambda: httpx.get(f"{self.url}/-/ready").is_success)
+        # One for all queries: making one takes longer than a query.
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10)
+        wait_for("Prometheus", lambda: self.client.get("/-/ready").is_success)
+
+    def end(self, deadline=30.0):
+        self.client.close()
+        return super().end(deadline)
 
     def get(self, path, **parameters):
-        answer = httpx.get(f"{self.url}/api/v1/{path}", params=parameters, timeout=10)
+        answer = self.client.get(f"/api/v1/{path}", params=parameters)
         assert answer.is_success, answer.text
         return answer.json()["data"]
 
@@ -192,7 +197,7 @@ class Prometheus(Program):
 
 @pytest.fixture
 def load(request):
-    """`load(url)` asks until the test is over, of eight clients at once."""
+    """`load(url)` asks until the test is over, of four clients at once."""
     over = threading.Event()
     clients = []
 
@@ -211,7 +216,7 @@ def load(request):
                     pass
 
     def begin(url):
-        clients.extend(threading.Thread(target=ask, args=(url, n)) for n in range(8))
+        clients.extend(threading.Thread(target=ask, args=(url, n)) for n in range(4))
         for client in clients:
             client.start()
 
