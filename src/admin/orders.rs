@@ -3,7 +3,8 @@ use super::answer::{Answered, Fault, good};
 use super::office::Office;
 use super::status;
 use crate::canary::Command;
-use crate::control::{Act, Answer, CanaryVerb, Order, Reload, Target};
+use crate::control::{self, Act, Answer, CanaryVerb, Order, Question, Reload, Target};
+use crate::stats::Clock as _;
 use crate::table::Table;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
@@ -67,6 +68,16 @@ pub(super) async fn reload(State(office): Shared, body: Body) -> Answered {
             Ok(good(&json!({"result": "unchanged", "generation": generation, "changes": []})))
         }
     }
+}
+
+/// No order: a question that is too long for a path.
+pub(super) async fn explain(State(office): Shared, body: Body) -> Answered {
+    let question: Question = required(body)?;
+    let found = control::explain(&office.current.load(), &question, office.clock.now());
+    found.map(|found| good(&found)).map_err(|why| {
+        let message = format!("the request goes nowhere: {why}");
+        Fault::new(StatusCode::UNPROCESSABLE_ENTITY, "unroutable", message)
+    })
 }
 
 pub(super) async fn stop(State(office): Shared, body: Body) -> Answered {

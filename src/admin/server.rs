@@ -79,6 +79,7 @@ fn router(office: &Arc<Office>) -> Router {
         .route("/api/v1/models/{model}/mirror", get(read::mirror))
         .route("/api/v1/config", get(read::config))
         .route("/api/v1/events", get(read::events))
+        .route("/api/v1/explain", post(orders::explain))
         .route("/api/v1/reload", post(orders::reload))
         .route("/api/v1/models/{model}/canary/{verb}", post(orders::canary))
         .route("/api/v1/stop", post(orders::stop))

@@ -1,9 +1,9 @@
 //! The command line as a whole: which commands there are, and where each is.
 #![expect(clippy::print_stderr, reason = "the command line speaks to people")]
 use super::{
-    CanaryArgs, CheckArgs, CompletionsArgs, HoldArgs, MirrorArgs, ReloadArgs, ReplicaArgs, RunArgs,
-    StatusArgs, StopArgs, canary, check, completions, demo, drain, eject, mirror, mock, reload,
-    restore, run, schema, status, stop, undrain,
+    CanaryArgs, CheckArgs, CompletionsArgs, ExplainArgs, HoldArgs, MirrorArgs, ReloadArgs,
+    ReplicaArgs, RunArgs, StatusArgs, StopArgs, canary, check, completions, demo, drain, eject,
+    explain, mirror, mock, reload, restore, run, schema, status, stop, undrain,
 };
 use crate::control::verify;
 use clap::{CommandFactory as _, Parser, Subcommand};
@@ -31,6 +31,7 @@ struct Cli {
 enum Command {
     Run(RunArgs),
     Check(CheckArgs),
+    Explain(ExplainArgs),
     /// Print the JSON Schema of the configuration file, for editors
     Schema,
     Status(StatusArgs),
@@ -57,6 +58,7 @@ pub fn main() -> ExitCode {
     let done = match command {
         Command::Run(args) => run(args),
         Command::Check(args) => Ok(check(args, verify)),
+        Command::Explain(args) => block_on(explain(args)),
         Command::Schema => Ok(schema()),
         Command::Demo(args) => demo::run(args),
         Command::Completions(args) => Ok(completions(&args, &mut Cli::command())),

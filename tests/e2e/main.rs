@@ -12,6 +12,7 @@ mod chaos;
 mod client;
 mod deadlines;
 mod ejection;
+mod explain;
 mod h2c;
 mod health;
 mod hedging;
