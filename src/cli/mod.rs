@@ -11,6 +11,7 @@ mod orders;
 mod remote;
 mod run;
 mod schema;
+mod split;
 mod status;
 mod terminal;
 mod wait;
@@ -26,6 +27,7 @@ pub use orders::{
 pub use remote::{AdminArgs, Failure, Remote, Reply};
 pub use run::{RunArgs, run};
 pub use schema::schema;
+pub use split::{SplitArgs, split};
 pub use status::{StatusArgs, StatusFormat, status};
 
 use std::path::{Path, PathBuf};

@@ -6,7 +6,7 @@ use crate::balance::Policy;
 use crate::health::{ProbeKind, ProbePlan};
 use crate::table::{
     AccessLogPlan, KeySource, Kind, ListenAddress, ListenerPlan, LogTarget, ModelPlan, NameSource,
-    PathPattern, Plan, RoutePlan, RouteTarget, TestPlan, VersionPlan,
+    PathPattern, Plan, RoutePlan, RouteTarget, TestPlan, VersionPlan, in_percent,
 };
 use std::fmt::{Display, Write as _};
 
@@ -41,6 +41,13 @@ pub fn effective_yaml(plan: &Plan) -> String {
     out.close();
     out.block("tests", &plan.tests, test);
     out.text
+}
+
+/// The lines that give a model these shares, by version.
+pub fn split_yaml<'a>(model: &str, shares: impl IntoIterator<Item = (&'a str, f64)>) -> String {
+    let share = |(version, share)| format!("{}: {}", text(version), in_percent(share));
+    let shares: Vec<String> = shares.into_iter().map(share).collect();
+    format!("models:\n  {}:\n    split: {{{}}}\n", text(model), shares.join(", "))
 }
 
 fn listener(out: &mut Page, plan: &ListenerPlan) {
