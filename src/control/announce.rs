@@ -61,11 +61,11 @@ impl Runner {
         shares: Option<Shares>,
         lasts: Option<Duration>,
         who: &str,
-        reason: Option<String>,
+        reason: Option<&str>,
     ) -> Answer {
         let ruled = match shares {
             Some(shares) => {
-                let hold = Hold { ends: self.ends(lasts), reason: reason.clone() };
+                let hold = Hold { ends: self.ends(lasts), reason: reason.map(str::to_owned) };
                 let by = (who, stamp());
                 self.core.set_split(model, shares, hold, by).map(Some)
             }
@@ -80,7 +80,7 @@ impl Runner {
             let lasts = lasts.and_then(|lasts| jiff::SignedDuration::try_from(lasts).ok());
             let lasts = lasts.map(|lasts| format!(" for {lasts:#}")).unwrap_or_default();
             let message = format!("{message}{lasts}");
-            self.started.events.announce("split", message, who, reason.as_deref());
+            self.started.events.announce("split", message, who, reason);
         }
         self.publish();
         done(self.save())

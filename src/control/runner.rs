@@ -193,7 +193,7 @@ impl Runner {
                 }
                 Order::Canary { model, verb } => self.say(&model, verb, &who, reason.as_deref()),
                 Order::Split { model, shares, lasts } => {
-                    self.split(&model, shares, lasts, &who, reason)
+                    self.split(&model, shares, lasts, &who, reason.as_deref())
                 }
                 Order::ReopenLogs => {
                     self.started.proxy.access_log.reopen();

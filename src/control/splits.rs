@@ -134,12 +134,13 @@ mod tests {
         core.set_split("gpt", shares, Hold { ends, reason: None }, ("api", WALL))
     }
 
-    fn shares(core: &Core) -> [f64; 3] {
+    /// Percents.
+    fn shares(core: &Core) -> [u64; 3] {
         let model = &core.table().models[0];
         std::array::from_fn(|i| {
             let owned = model.segments.share_of(&model.versions[i].name);
             assert!((owned - model.versions[i].share).abs() < 1e-9);
-            (owned * 1e6).round() / 1e6
+            (owned * 100.0).round() as u64
         })
     }
 
@@ -153,16 +154,16 @@ mod tests {
         let mut core = began(&file, Overrides::default());
         let said = set(&mut core, &[("v1", 0.6), ("v3", 0.4)], Some(NOW)).unwrap();
         assert_eq!(said, "`m` is split v1=60 v2=0 v3=40, where the file says v1=95 v2=5 v3=0,");
-        assert_eq!(shares(&core), [0.6, 0.0, 0.4]);
+        assert_eq!(shares(&core), [60, 0, 40]);
         // Another key than the split, and a version that gets nothing.
         core.apply(&plan("v1: 95, v2: 5, v3: 0", "    fail_open: false\n"), Moment::ZERO);
-        assert_eq!(shares(&core), [0.6, 0.0, 0.4]);
+        assert_eq!(shares(&core), [60, 0, 40]);
         let mut core = began(&file, core.overrides().clone());
-        assert_eq!(shares(&core), [0.6, 0.0, 0.4]);
+        assert_eq!(shares(&core), [60, 0, 40]);
         assert!(tick(&mut core, Moment::from_millis(59_999)).is_empty());
         let ended = "the split that was set for `m` is over: its time has passed, and it is v1=95 v2=5 v3=0 again";
         assert_eq!(tick(&mut core, NOW), [ended]);
-        assert_eq!(shares(&core), [0.95, 0.05, 0.0]);
+        assert_eq!(shares(&core), [95, 5, 0]);
         assert_eq!(core.table().models[0].set, None);
     }
 
@@ -173,16 +174,16 @@ mod tests {
         set(&mut core, &[("v2", 1.0)], None).unwrap();
         let again = core.reset_split("m").unwrap();
         assert_eq!(again.as_deref(), Some("`m` is split v1=95 v2=5 v3=0 again"));
-        assert_eq!((shares(&core), core.reset_split("m")), ([0.95, 0.05, 0.0], Ok(None)));
+        assert_eq!((shares(&core), core.reset_split("m")), ([95, 5, 0], Ok(None)));
         set(&mut core, &[("v2", 1.0)], None).unwrap();
         core.apply(&plan("v1: 90, v2: 10", ""), NOW);
-        assert_eq!(shares(&core), [0.9, 0.1, 0.0]);
+        assert_eq!(shares(&core), [90, 10, 0]);
         let ended = "the split that was set for `m` is over: the file was edited";
         assert_eq!(tick(&mut core, NOW), [ended]);
         // Also while nothing ran.
         set(&mut core, &[("v2", 1.0)], None).unwrap();
         let mut core = began(&file, core.overrides().clone());
-        assert_eq!(shares(&core), [0.95, 0.05, 0.0]);
+        assert_eq!(shares(&core), [95, 5, 0]);
         assert_eq!(tick(&mut core, NOW), [ended]);
     }
 
@@ -212,18 +213,18 @@ mod tests {
         };
         say(&mut core, Command::Pause);
         set(&mut core, &[("v1", 1.0)], Some(NOW)).unwrap();
-        assert_eq!(shares(&core), [1.0, 0.0, 0.0]);
+        assert_eq!(shares(&core), [100, 0, 0]);
         // Its end gives the paused canary back what it had.
         assert_eq!(tick(&mut core, NOW).len(), 1);
-        assert_eq!(shares(&core), [0.9, 0.1, 0.0]);
+        assert_eq!(shares(&core), [90, 10, 0]);
         set(&mut core, &[("v1", 1.0)], None).unwrap();
         say(&mut core, Command::Resume);
-        assert_eq!(shares(&core), [0.9, 0.1, 0.0]);
+        assert_eq!(shares(&core), [90, 10, 0]);
         let ended = "the split that was set for `m` is over: the canary sets the shares again";
         assert_eq!(tick(&mut core, NOW), [ended]);
         say(&mut core, Command::Abort);
         set(&mut core, &[("v2", 1.0)], None).unwrap();
-        assert_eq!(shares(&core), [0.0, 1.0, 0.0], "one that is over is in nobody's way");
+        assert_eq!(shares(&core), [0, 100, 0], "one that is over is in nobody's way");
     }
 
     #[test]
