@@ -82,6 +82,7 @@ fn router(office: &Arc<Office>) -> Router {
         .route("/api/v1/explain", post(orders::explain))
         .route("/api/v1/reload", post(orders::reload))
         .route("/api/v1/models/{model}/canary/{verb}", post(orders::canary))
+        .route("/api/v1/models/{model}/split", post(orders::split))
         .route("/api/v1/stop", post(orders::stop))
         .route("/api/v1/replicas/drain", post(orders::drain))
         .route("/api/v1/replicas/undrain", post(orders::undrain))

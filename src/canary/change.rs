@@ -30,6 +30,11 @@ impl RollOut {
         matches!(self.memory.stage, Stage::Running | Stage::Paused | Stage::Undecided)
     }
 
+    /// Does it move the shares by itself?
+    pub fn is_running(&self) -> bool {
+        self.memory.stage == Stage::Running
+    }
+
     /// When requests begin to be judged; `None`: not before the candidate has a usable replica.
     pub(super) fn judged_from(&self) -> Option<f64> {
         self.memory.usable_since.map(|since| since + self.plan.warmup.as_secs_f64())

@@ -2,8 +2,8 @@
 #![expect(clippy::print_stderr, reason = "the command line speaks to people")]
 use super::{
     CanaryArgs, CheckArgs, CompletionsArgs, ExplainArgs, HoldArgs, MirrorArgs, ReloadArgs,
-    ReplicaArgs, RunArgs, StatusArgs, StopArgs, canary, check, completions, demo, drain, eject,
-    explain, mirror, mock, reload, restore, run, schema, status, stop, undrain,
+    ReplicaArgs, RunArgs, SplitArgs, StatusArgs, StopArgs, canary, check, completions, demo, drain,
+    eject, explain, mirror, mock, reload, restore, run, schema, split, status, stop, undrain,
 };
 use crate::control::verify;
 use clap::{CommandFactory as _, Parser, Subcommand};
@@ -37,6 +37,7 @@ enum Command {
     Status(StatusArgs),
     Canary(CanaryArgs),
     Mirror(MirrorArgs),
+    Split(SplitArgs),
     Reload(ReloadArgs),
     Stop(StopArgs),
     /// Send no new requests to a replica or a version; those that run finish
@@ -68,6 +69,7 @@ pub fn main() -> ExitCode {
         Command::Status(args) => block_on(status(args)),
         Command::Canary(args) => block_on(canary(args)),
         Command::Mirror(args) => block_on(mirror(args)),
+        Command::Split(args) => block_on(split(args)),
         Command::Reload(args) => block_on(reload(args)),
         Command::Stop(args) => block_on(stop(args)),
         Command::Drain(args) => block_on(drain(args)),

@@ -12,6 +12,7 @@ mod orders;
 mod remote;
 mod run;
 mod schema;
+mod split;
 mod status;
 mod terminal;
 mod wait;
@@ -28,6 +29,7 @@ pub use orders::{
 pub use remote::{AdminArgs, Failure, Remote, Reply};
 pub use run::{RunArgs, run};
 pub use schema::schema;
+pub use split::{SplitArgs, split};
 pub use status::{StatusArgs, StatusFormat, status};
 
 use std::path::{Path, PathBuf};

@@ -5,7 +5,7 @@ use super::scalar::{show_duration, show_size};
 use crate::health::{ProbeKind, ProbePlan};
 use crate::table::{
     AccessLogPlan, Kind, ListenAddress, ListenerPlan, LogTarget, ModelPlan, NameSource, Plan,
-    RoutePlan, RouteTarget, TestPlan, VersionPlan,
+    RoutePlan, RouteTarget, TestPlan, VersionPlan, in_percent,
 };
 use std::fmt::{Display, Write as _};
 
@@ -40,6 +40,13 @@ pub fn effective_yaml(plan: &Plan) -> String {
     out.close();
     out.block("tests", &plan.tests, test);
     out.text
+}
+
+/// The lines that give a model these shares, by version.
+pub fn split_yaml<'a>(model: &str, shares: impl IntoIterator<Item = (&'a str, f64)>) -> String {
+    let share = |(version, share)| format!("{}: {}", text(version), in_percent(share));
+    let shares: Vec<String> = shares.into_iter().map(share).collect();
+    format!("models:\n  {}:\n    split: {{{}}}\n", text(model), shares.join(", "))
 }
 
 fn listener(out: &mut Page, plan: &ListenerPlan) {

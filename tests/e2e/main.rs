@@ -27,6 +27,7 @@ mod regression;
 mod reload;
 mod retries;
 mod routing;
+mod set_split;
 mod site;
 mod split;
 mod start;
