@@ -207,13 +207,13 @@ mod tests {
     use crate::table::Overrides;
     use std::sync::Arc;
 
-    fn ask(options: &str, question: Question) -> Result<Explanation, String> {
+    fn ask(options: &str, question: &Question) -> Result<Explanation, String> {
         let text = format!(
             "listeners: [{{address: 127.0.0.1:0}}]\nroutes:\n  - {{match: {{path: /v1/*}}}}\n  - {{match: {{path: /score, headers: {{x-team: a}}}}, model: m}}\nmodels:\n  m:\n    aliases: [gpt]\n    versions: {{v1: [http://a:1, {{url: http://a:2, weight: 2}}], v2: [http://b:1]}}\n    split: {{v1: 75, v2: 25}}\n{options}"
         );
         let plan = Arc::new(parse_text(text, "test.yaml", &|_| None).unwrap().plan);
         let (core, _) = Core::start(&plan, Overrides::default(), 7, Moment::ZERO);
-        explain(core.table(), &question, Moment::ZERO)
+        explain(core.table(), question, Moment::ZERO)
     }
 
     fn chat(headers: &[(&str, &str)]) -> Question {
@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_drawn_version_is_not_made_up() {
-        let found = ask("", chat(&[])).unwrap();
+        let found = ask("", &chat(&[])).unwrap();
         assert_eq!((found.version, found.picked, found.key), (None, None, None));
         assert_eq!(found.replicas.len(), 3);
         assert_eq!(found.route.unwrap().line, 3);
@@ -243,7 +243,7 @@ mod tests {
     fn a_sticky_key_names_its_version_by_its_point() {
         let on = "    hash_on: [header:x-user-id]\n";
         for user in ["u1", "u5", "u9"] {
-            let found = ask(on, chat(&[("x-user-id", user)])).unwrap();
+            let found = ask(on, &chat(&[("x-user-id", user)])).unwrap();
             let key = found.key.unwrap();
             assert_eq!(key.source, "header:x-user-id");
             let expected = if key.point < 0.75 { "v1" } else { "v2" };
@@ -255,24 +255,24 @@ mod tests {
     #[test]
     fn the_least_load_is_picked_and_pins_are_kept() {
         let pinned = chat(&[("x-evener-version", "v2")]);
-        let found = ask("    allow_pin: true\n", pinned.clone()).unwrap();
+        let found = ask("    allow_pin: true\n", &pinned).unwrap();
         assert_eq!(found.version.as_deref(), Some("v2"));
         assert_eq!(found.picked.as_deref(), Some("http://b:1"));
-        assert_eq!(ask("", pinned).unwrap().version, None, "pins of anybody are not kept");
+        assert_eq!(ask("", &pinned).unwrap().version, None, "pins of anybody are not kept");
         let unknown = chat(&[("x-evener-version", "v9")]);
-        assert!(ask("    allow_pin: true\n", unknown).unwrap_err().contains("no version `v9`"));
+        assert!(ask("    allow_pin: true\n", &unknown).unwrap_err().contains("no version `v9`"));
     }
 
     #[test]
     fn what_goes_nowhere_says_why() {
         let mut lost = chat(&[]);
         lost.model = Some("gptt".into());
-        assert!(ask("", lost).unwrap_err().contains("did you mean `gpt`?"));
+        assert!(ask("", &lost).unwrap_err().contains("did you mean `gpt`?"));
         let mut unrouted = chat(&[]);
         unrouted.path = "/score".into();
-        assert_eq!(ask("", unrouted.clone()).unwrap_err(), "it matches no route");
+        assert_eq!(ask("", &unrouted).unwrap_err(), "it matches no route");
         unrouted.headers.insert("x-team".into(), "a".into());
-        let found = ask("", unrouted).unwrap();
+        let found = ask("", &unrouted).unwrap();
         assert_eq!(found.route.unwrap().takes, "path /score, header x-team: a");
     }
 }
