@@ -8,13 +8,16 @@ mod demo;
 mod mirror;
 pub mod mock;
 mod orders;
+mod rates;
 mod remote;
 mod run;
 mod schema;
+mod screen;
 mod split;
 mod status;
 mod terminal;
 mod wait;
+mod watch;
 
 pub use canary::{CanaryArgs, canary};
 pub use check::{CheckArgs, Format, check};
