@@ -5,6 +5,7 @@ mod check;
 mod commands;
 mod completions;
 mod demo;
+mod diff;
 mod mirror;
 pub mod mock;
 mod orders;
@@ -23,6 +24,7 @@ pub use canary::{CanaryArgs, canary};
 pub use check::{CheckArgs, Format, check};
 pub use commands::main;
 pub use completions::{CompletionsArgs, completions};
+pub use diff::{DiffArgs, diff};
 pub use mirror::{MirrorArgs, mirror};
 pub use orders::{
     HoldArgs, ReloadArgs, ReplicaArgs, StopArgs, drain, eject, reload, restore, stop, undrain,
