@@ -3,7 +3,7 @@ use super::answer::{Answered, Fault, good};
 use super::office::{Office, Readiness};
 use super::{feed, mirror, status};
 use crate::config::effective_yaml;
-use crate::control::Loaded;
+use crate::control::{Loaded, Running};
 use crate::table::{Model, Table};
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
@@ -83,6 +83,7 @@ pub(super) async fn config(State(office): Shared) -> Response {
         "loaded_at": status.loaded_at,
         "last_reload": status.last_reload,
         "yaml": effective_yaml(&table.plan),
+        "running": Running::of(&table),
         "history": history,
     }))
 }

@@ -4,6 +4,7 @@
 mod least;
 mod load;
 mod lottery;
+mod moves;
 mod pick;
 mod rendezvous;
 mod rotation;
@@ -12,6 +13,7 @@ pub mod spread;
 mod sticky;
 
 pub use load::{Phantom, PoolSpeed, Slowness, ramp, score, silent};
+pub use moves::moves;
 pub use pick::{Policy, Pool};
 pub use split::{MalformedSegments, Segments};
 pub use sticky::hash_point;

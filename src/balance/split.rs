@@ -113,6 +113,12 @@ impl Segments {
         self.versions.iter().map(|(name, _)| name.as_str())
     }
 
+    /// Every segment with its version.
+    pub(super) fn pieces(&self) -> impl Iterator<Item = (&str, (u64, u64))> {
+        let all = self.versions.iter().map(|(name, own)| own.iter().map(move |s| (&**name, *s)));
+        all.flatten()
+    }
+
     /// Does every point belong to exactly one version, and every name to one?
     pub fn valid(&self) -> bool {
         let mut all: Vec<_> = self.versions.iter().flat_map(|(_, s)| s.iter().copied()).collect();

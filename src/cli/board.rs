@@ -1,5 +1,6 @@
 //! The status as a table for a terminal.
 use super::mirror::sentence;
+use super::rates::{self, Rate, Rates};
 use super::split::{in_words, until};
 use super::terminal::{Paint, Tone, clean};
 use crate::admin::{ModelStatus, ReplicaStatus, Status, VersionStatus};
@@ -8,6 +9,9 @@ use std::fmt::Write as _;
 const TITLES: [&str; 7] =
     ["REPLICA", "STATE", "IN-FLIGHT", "SLOWNESS", "REQUESTS", "FAILURES", "REASON"];
 
+/// So many characters of a reason are seen, where columns have to go.
+const REASON_AT_LEAST: usize = 16;
+
 /// What is shown.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Board<'a> {
@@ -15,22 +19,34 @@ pub(super) enum Board<'a> {
     Model(&'a ModelStatus),
 }
 
+/// How it is shown.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Look<'a> {
+    pub(super) paint: Paint,
+    /// In place of totals.
+    pub(super) rates: Option<&'a Rates>,
+    /// Only replicas with something to say.
+    pub(super) folded: bool,
+    /// Of the terminal; `None`: as many as it takes.
+    pub(super) columns: Option<usize>,
+}
+
 /// Renders it; all text from the server is cleaned here.
-pub(super) fn board(shown: &Board<'_>, paint: Paint) -> String {
+pub(super) fn board(shown: &Board<'_>, look: &Look<'_>) -> String {
     let mut out = String::new();
     let models = match shown {
         Board::All(status) => {
-            heading(&mut out, status, paint);
+            heading(&mut out, status, look.paint);
             &status.models[..]
         }
         Board::Model(model) => std::slice::from_ref(*model),
     };
-    let widths = widths(models);
+    let widths = widths(models, look);
     for (i, model) in models.iter().enumerate() {
         if i > 0 || matches!(shown, Board::All(_)) {
             out.push('\n');
         }
-        one_model(&mut out, model, &widths, paint);
+        one_model(&mut out, model, &widths, look);
     }
     out
 }
@@ -72,11 +88,15 @@ fn heading(out: &mut String, status: &Status, paint: Paint) {
     }
 }
 
-fn one_model(out: &mut String, model: &ModelStatus, widths: &[usize; 7], paint: Paint) {
+fn one_model(out: &mut String, model: &ModelStatus, widths: &[usize; 7], look: &Look<'_>) {
+    let paint = look.paint;
     let mut title = paint.on(Tone::Strong, &clean(&model.name));
     if !model.aliases.is_empty() {
         let aliases = clean(&model.aliases.join(", "));
         title.push_str(&paint.on(Tone::Faint, &format!("  also {aliases}")));
+    }
+    if let Some(rate) = look.rates.and_then(|rates| rates.of_model(model)) {
+        title.extend(["  ", &rates::in_words(rate, paint)]);
     }
     line(out, &title);
     if let Some(set) = &model.split_override {
@@ -103,16 +123,36 @@ fn one_model(out: &mut String, model: &ModelStatus, widths: &[usize; 7], paint: 
         line(out, &format!("  mirror {}", sentence(mirror)));
     }
     for version in &model.versions {
-        line(out, &share_line(version, paint));
-        let titles = TITLES.map(|title| (title.to_owned(), Tone::Faint));
-        row(out, &titles, widths, paint);
-        for replica in &version.replicas {
-            row(out, &cells(replica), widths, paint);
+        line(out, &share_line(&model.name, version, look));
+        let shown: Vec<_> = version.replicas.iter().filter(|one| look.shows(one)).collect();
+        if !shown.is_empty() || !look.folded {
+            row(out, &titles(look).map(|title| (title.to_owned(), Tone::Faint)), widths, paint);
+        }
+        for replica in &shown {
+            row(out, &cells((&model.name, &version.name, replica), look), widths, paint);
+        }
+        let folded = version.replicas.len() - shown.len();
+        if folded > 0 {
+            line(out, &paint.on(Tone::Faint, &format!("    {folded} healthy")));
         }
     }
 }
 
-fn share_line(version: &VersionStatus, paint: Paint) -> String {
+impl Look<'_> {
+    fn shows(&self, replica: &ReplicaStatus) -> bool {
+        !self.folded || replica.state != "healthy" || !why(replica).is_empty()
+    }
+}
+
+fn titles(look: &Look<'_>) -> [&'static str; 7] {
+    let [url, state, busy, slowness, requests, failures, reason] = TITLES;
+    match look.rates {
+        Some(_) => [url, state, busy, slowness, "REQ/S", "ERR/S", reason],
+        None => [url, state, busy, slowness, requests, failures, reason],
+    }
+}
+
+fn share_line(model: &str, version: &VersionStatus, look: &Look<'_>) -> String {
     let mut text = format!("  {}  {}% set", clean(&version.name), figure(version.share));
     if (version.share - version.configured_share).abs() > 1e-6 {
         write!(text, " ({}% in the file)", figure(version.configured_share))
@@ -121,11 +161,21 @@ fn share_line(version: &VersionStatus, paint: Paint) -> String {
     let observed = version.observed_share;
     let observed = observed.map_or("-".to_owned(), |share| format!("{}%", figure(share)));
     let s = if version.requests_total == 1 { "" } else { "s" };
-    let rest = format!(", {observed} observed, {} request{s}", version.requests_total);
-    text + &paint.on(Tone::Faint, &rest)
+    let Some(rates) = look.rates else {
+        let rest = format!(", {observed} observed, {} request{s}", version.requests_total);
+        return text + &look.paint.on(Tone::Faint, &rest);
+    };
+    text.push_str(&look.paint.on(Tone::Faint, &format!(", {observed} observed")));
+    if let Some(rate) = rates.of_version(model, &version.name) {
+        text.extend([", ", &rates::in_words(rate, look.paint)]);
+    }
+    text
 }
 
-fn cells(replica: &ReplicaStatus) -> [(String, Tone); 7] {
+fn cells(
+    (model, version, replica): (&str, &str, &ReplicaStatus),
+    look: &Look<'_>,
+) -> [(String, Tone); 7] {
     let tone = match replica.state.as_str() {
         "healthy" => Tone::Good,
         "unhealthy" | "ejected" => Tone::Bad,
@@ -135,14 +185,25 @@ fn cells(replica: &ReplicaStatus) -> [(String, Tone); 7] {
         Some(slots) => format!("{}/{slots}", replica.in_flight),
         None => replica.in_flight.to_string(),
     };
-    let failed = if replica.failures_total > 0 { Tone::Warn } else { Tone::Plain };
+    let rate = look.rates.map(|rates| rates.of_replica(model, version, replica));
+    let (requests, failures, failed) = match rate {
+        None => {
+            let (requests, failures) = (replica.requests_total, replica.failures_total);
+            (requests.to_string(), failures.to_string(), failures > 0)
+        }
+        Some(None) => ("-".to_owned(), "-".to_owned(), false),
+        Some(Some(Rate { requests, errors })) => {
+            (rates::figure(requests), rates::figure(errors), errors > 0.0)
+        }
+    };
+    let failed = if failed { Tone::Warn } else { Tone::Plain };
     [
         (clean(&replica.url), Tone::Plain),
         (clean(&replica.state), tone),
         (busy, Tone::Plain),
         (format!("{:.2}x", replica.slowness), Tone::Plain),
-        (replica.requests_total.to_string(), Tone::Plain),
-        (replica.failures_total.to_string(), failed),
+        (requests, Tone::Plain),
+        (failures, failed),
         (clean(&why(replica)), Tone::Faint),
     ]
 }
@@ -166,13 +227,23 @@ fn why(replica: &ReplicaStatus) -> String {
     why
 }
 
-/// The same columns for all models, so that the eye can run down.
-fn widths(models: &[ModelStatus]) -> [usize; 7] {
-    let mut widths = TITLES.map(str::len);
-    let replicas = models.iter().flat_map(|m| &m.versions).flat_map(|v| &v.replicas);
-    for replica in replicas {
-        for (width, (text, _)) in widths.iter_mut().zip(cells(replica)) {
-            *width = (*width).max(text.chars().count());
+/// The same columns for all models, so that the eye can run down. None: it is left out.
+fn widths(models: &[ModelStatus], look: &Look<'_>) -> [usize; 7] {
+    let mut widths = titles(look).map(str::len);
+    let versions = models.iter().flat_map(|m| m.versions.iter().map(|v| (&*m.name, v)));
+    for (model, version) in versions {
+        for replica in version.replicas.iter().filter(|replica| look.shows(replica)) {
+            let cells = cells((model, &version.name, replica), look);
+            for (width, (text, _)) in widths.iter_mut().zip(cells) {
+                *width = (*width).max(text.chars().count());
+            }
+        }
+    }
+    // The reason is worth more than these.
+    for spare in [3, 2] {
+        let taken: usize = widths[..6].iter().filter(|w| **w > 0).map(|w| w + 2).sum();
+        if look.columns.is_some_and(|columns| 4 + taken + REASON_AT_LEAST > columns) {
+            widths[spare] = 0;
         }
     }
     widths
@@ -181,6 +252,9 @@ fn widths(models: &[ModelStatus]) -> [usize; 7] {
 fn row(out: &mut String, cells: &[(String, Tone); 7], widths: &[usize; 7], paint: Paint) {
     out.push_str("    ");
     for (i, ((text, tone), width)) in cells.iter().zip(widths).enumerate() {
+        if *width == 0 {
+            continue;
+        }
         let gap = " ".repeat(width - text.chars().count());
         let text = paint.on(*tone, text);
         match i {
@@ -217,11 +291,11 @@ fn uptime(seconds: f64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use serde_json::json;
 
-    fn status() -> Status {
+    pub(in crate::cli) fn status() -> Status {
         let replica = |url: &str, state: &str, reason: Option<&str>| {
             json!({"url": url, "state": state, "reason": reason, "since": "2026-01-01T00:00:00Z",
                 "in_flight": 2, "slots": 64, "weight": 1.0, "slowness": 1.25,
@@ -245,9 +319,38 @@ mod tests {
         .unwrap()
     }
 
+    fn look(rates: Option<&Rates>) -> Look<'_> {
+        Look { paint: Paint(false), rates, folded: false, columns: None }
+    }
+
+    #[test]
+    fn a_watched_table_has_rates_and_leaves_out_what_has_nothing_to_say() {
+        let before = status();
+        let mut after = status();
+        after.uptime_seconds += 2.0;
+        let version = &mut after.models[0].versions[0];
+        version.requests_total += 25;
+        version.replicas[1].requests_total += 3;
+        version.replicas[1].failures_total += 1;
+        let rates = Rates::between(&before, &after).unwrap();
+        let folded = Look { folded: true, ..look(Some(&rates)) };
+        let text = board(&Board::All(&after), &folded);
+        let expected = "
+chat  also gpt  12.5 req/s, 0.5 err/s
+  v1  95% set, 94.88% observed, 12.5 req/s, 0.5 err/s
+    REPLICA     STATE      IN-FLIGHT  SLOWNESS  REQ/S  ERR/S  REASON
+    http://b:1  unhealthy       2/64     1.25x    1.5    0.5  refused\\u{1b}[2J
+    1 healthy
+  v2  5% set, - observed, 0 req/s, 0 err/s
+";
+        assert!(text.ends_with(expected), "{text}");
+        after.started_at += jiff::SignedDuration::from_secs(1);
+        assert!(Rates::between(&before, &after).is_none(), "of two processes");
+    }
+
     #[test]
     fn the_table_is_aligned_and_clean() {
-        let text = board(&Board::All(&status()), Paint(false));
+        let text = board(&Board::All(&status()), &look(None));
         let expected = "\
 evener 0.1.0  ready  generation 3  up 1h 2m  evener.yaml
 listening public 127.0.0.1:8080
@@ -286,7 +389,7 @@ chat  also gpt
     #[test]
     fn colors_do_not_move_the_columns() {
         let status = status();
-        let colored = board(&Board::All(&status), Paint(true));
+        let colored = board(&Board::All(&status), &Look { paint: Paint(true), ..look(None) });
         assert!(colored.contains("\u{1b}[32mhealthy\u{1b}[0m    "), "{colored}");
     }
 }

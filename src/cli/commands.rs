@@ -1,9 +1,10 @@
 //! The command line as a whole: which commands there are, and where each is.
 #![expect(clippy::print_stderr, reason = "the command line speaks to people")]
 use super::{
-    CanaryArgs, CheckArgs, CompletionsArgs, ExplainArgs, HoldArgs, MirrorArgs, ReloadArgs,
-    ReplicaArgs, RunArgs, SplitArgs, StatusArgs, StopArgs, canary, check, completions, demo, drain,
-    eject, explain, mirror, mock, reload, restore, run, schema, split, status, stop, undrain,
+    CanaryArgs, CheckArgs, CompletionsArgs, DiffArgs, ExplainArgs, HoldArgs, MirrorArgs,
+    ReloadArgs, ReplicaArgs, RunArgs, SplitArgs, StatusArgs, StopArgs, canary, check, completions,
+    demo, diff, drain, eject, explain, mirror, mock, reload, restore, run, schema, split, status,
+    stop, undrain,
 };
 use crate::control::verify;
 use clap::{CommandFactory as _, Parser, Subcommand};
@@ -34,6 +35,7 @@ enum Command {
     Explain(ExplainArgs),
     /// Print the JSON Schema of the configuration file, for editors
     Schema,
+    Diff(DiffArgs),
     Status(StatusArgs),
     Canary(CanaryArgs),
     Mirror(MirrorArgs),
@@ -60,6 +62,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run(args),
         Command::Check(args) => Ok(check(args, verify)),
         Command::Explain(args) => block_on(explain(args)),
+        Command::Diff(args) => block_on(diff(args)),
         Command::Schema => Ok(schema()),
         Command::Demo(args) => demo::run(args),
         Command::Completions(args) => Ok(completions(&args, &mut Cli::command())),

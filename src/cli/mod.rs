@@ -5,22 +5,27 @@ mod check;
 mod commands;
 mod completions;
 mod demo;
+mod diff;
 mod explain;
 mod mirror;
 pub mod mock;
 mod orders;
+mod rates;
 mod remote;
 mod run;
 mod schema;
+mod screen;
 mod split;
 mod status;
 mod terminal;
 mod wait;
+mod watch;
 
 pub use canary::{CanaryArgs, canary};
 pub use check::{CheckArgs, Format, check};
 pub use commands::main;
 pub use completions::{CompletionsArgs, completions};
+pub use diff::{DiffArgs, diff};
 pub use explain::{ExplainArgs, explain};
 pub use mirror::{MirrorArgs, mirror};
 pub use orders::{

@@ -1,23 +1,26 @@
 //! `evener status`: models, shares and replicas of an Evener that runs.
-use super::board::{Board, board};
+use super::board::{Board, Look, board};
 use super::remote::{AdminArgs, Failure, Remote, finish, segment};
 use super::terminal::{self, Paint};
+use super::watch::watch;
 use crate::admin::{ModelStatus, Status};
 use clap::{Args, ValueEnum};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use std::io::IsTerminal as _;
 use std::process::ExitCode;
-use std::time::Duration;
-
-const EVERY: Duration = Duration::from_secs(1);
 
 /// Show models, shares and replicas of the Evener that runs
 #[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  evener status                          everything, once
+  evener status chat --watch             one model, in place, with requests and errors a second; q ends
+  evener status --watch | tee watch.log  one table after the other
+  evener status --format json            as the admin API answers, for scripts")]
 pub struct StatusArgs {
     /// Only this model
     pub model: Option<String>,
-    /// Show it anew each second, until Ctrl-C
+    /// Show it anew each second, with rates, until q or Ctrl-C
     #[arg(long)]
     pub watch: bool,
     /// How it is written
@@ -45,7 +48,7 @@ async fn once(args: &StatusArgs) -> Result<String, Failure> {
 }
 
 /// One look at the server, rendered.
-async fn frame(args: &StatusArgs, remote: &Remote) -> Result<String, Failure> {
+pub(super) async fn frame(args: &StatusArgs, remote: &Remote) -> Result<String, Failure> {
     let path = match &args.model {
         Some(model) => format!("/api/v1/models/{}", segment(model)),
         None => "/api/v1/status".to_owned(),
@@ -55,55 +58,22 @@ async fn frame(args: &StatusArgs, remote: &Remote) -> Result<String, Failure> {
         StatusFormat::Json if args.watch => Ok(terminal::clean_json(&body.to_string()) + "\n"),
         StatusFormat::Json => Ok(terminal::clean_json(&format!("{body:#}\n"))),
         StatusFormat::Text => {
-            let paint = Paint(terminal::wants_color());
+            let look = Look {
+                paint: Paint(terminal::wants_color()),
+                rates: None,
+                folded: false,
+                columns: None,
+            };
             Ok(match &args.model {
-                Some(_) => board(&Board::Model(&read::<ModelStatus>(body)?), paint),
-                None => board(&Board::All(&read::<Status>(body)?), paint),
+                Some(_) => board(&Board::Model(&read::<ModelStatus>(body)?), &look),
+                None => board(&Board::All(&read::<Status>(body)?), &look),
             })
         }
     }
 }
 
-fn read<T: DeserializeOwned>(body: Value) -> Result<T, Failure> {
+pub(super) fn read<T: DeserializeOwned>(body: Value) -> Result<T, Failure> {
     serde_json::from_value(body).map_err(|error| {
         Failure::new(format!("the answer is not one that this version of evener knows: {error}"))
     })
-}
-
-async fn watch(args: &StatusArgs) -> ExitCode {
-    let remote = match Remote::new(&args.remote) {
-        Ok(remote) => remote,
-        Err(failure) => return finish(Err(failure)),
-    };
-    let in_place = args.format == StatusFormat::Text && std::io::stdout().is_terminal();
-    let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
-    let mut seen = false;
-    if in_place {
-        terminal::out("\u{1b}[2J");
-    }
-    loop {
-        let shown = tokio::select! {
-            _ = &mut interrupted => return ExitCode::SUCCESS,
-            shown = frame(args, &remote) => shown,
-        };
-        match shown {
-            Ok(text) if in_place => terminal::out(&redrawn(&text)),
-            Ok(text) => terminal::out(&text),
-            // A server that was there may come back; one that never was is a mistake to tell at once.
-            Err(failure) if !seen || failure.code != 1 => return finish(Err(failure)),
-            Err(failure) if in_place => terminal::out(&redrawn(&failure.message)),
-            Err(failure) => terminal::err(&failure.message),
-        }
-        seen = true;
-        tokio::select! {
-            _ = &mut interrupted => return ExitCode::SUCCESS,
-            () = tokio::time::sleep(EVERY) => {}
-        }
-    }
-}
-
-/// Over what stands there, without the flicker of clearing it first.
-fn redrawn(text: &str) -> String {
-    let lines = text.lines().flat_map(|line| [line, "\u{1b}[K\n"]);
-    ["\u{1b}[H"].into_iter().chain(lines).chain(["\u{1b}[J"]).collect()
 }

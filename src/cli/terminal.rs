@@ -54,6 +54,17 @@ pub(super) fn wants_color() -> bool {
     unset && std::io::stdout().is_terminal()
 }
 
+/// So many characters are seen of it: colors take no room.
+pub(super) fn width(text: &str) -> usize {
+    let mut in_escape = false;
+    let seen = |c: &char| {
+        let hidden = in_escape || *c == '\u{1b}';
+        in_escape = hidden && *c != 'm';
+        !hidden
+    };
+    text.chars().filter(seen).count()
+}
+
 /// Meanings, not colors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tone {

@@ -26,6 +26,7 @@ mod secret;
 mod secrets;
 mod server;
 mod tree;
+mod values;
 mod variables;
 mod version;
 
@@ -34,3 +35,4 @@ pub use effective::{effective_yaml, split_yaml};
 pub use load::{Checked, load, parse_text};
 pub use reference::reference;
 pub use schema::schema;
+pub use values::{effective_values, path_below};

@@ -6,7 +6,7 @@ use crate::canary::{
 };
 use crate::observe::CanaryReport;
 use crate::stats::Moment;
-use crate::table::{KeptCanary, Model, ModelPlan, Version};
+use crate::table::{KeptCanary, Model, ModelPlan, Shares, Version};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -98,8 +98,7 @@ impl Core {
         let Some(plan) = &model.plan.canary else { return Vec::new() };
         let (name, split) = (model.name.to_string(), model.plan.split_by_name());
         let judged = judged_of(&model.plan, &plan.candidate);
-        let share = split.iter().find(|(version, _)| *version == plan.candidate);
-        let share = share.map_or(0.0, |(_, share)| *share);
+        let share = candidate_share(&model.plan, &plan.candidate);
         let stable = stable_name(&model.plan, &plan.candidate);
         self.overrides.shares.remove(&name);
         if starts {
@@ -219,22 +218,9 @@ impl Core {
     /// Gives the candidate its share; the others keep the file's proportions.
     fn set_share(&mut self, model: &str) {
         let Some(Canary { rollout, split }) = self.canaries.get(model) else { return };
-        if rollout.plan().aa {
-            return;
+        if let Some(shares) = split_with(rollout, split) {
+            self.overrides.shares.insert(model.to_owned(), shares);
         }
-        let (candidate, share) = (&rollout.judged().candidate, rollout.share());
-        let rest: f64 = split.iter().filter(|(v, _)| v != candidate).map(|(_, s)| s).sum();
-        let others = split.len().saturating_sub(1).max(1) as f64;
-        let of = |(version, file): &(String, f64)| {
-            let live = match (version == candidate, rest > 0.0) {
-                (true, _) => share,
-                (false, true) => (1.0 - share) * file / rest,
-                (false, false) => (1.0 - share) / others,
-            };
-            (version.clone(), live)
-        };
-        let shares = split.iter().map(of).collect();
-        self.overrides.shares.insert(model.to_owned(), shares);
     }
 
     /// All canaries, for those who ask.
@@ -257,7 +243,32 @@ impl Core {
     }
 }
 
-fn judged_of(plan: &ModelPlan, candidate: &str) -> Judged {
+/// The file's.
+pub(super) fn candidate_share(plan: &ModelPlan, candidate: &str) -> f64 {
+    let split = plan.split_by_name();
+    split.iter().find(|(version, _)| version == candidate).map_or(0.0, |(_, share)| *share)
+}
+
+/// The candidate with its share, the others in the file's proportions. `None`: a test of one against itself moves nothing.
+pub(super) fn split_with(rollout: &RollOut, split: &[(String, f64)]) -> Option<Shares> {
+    if rollout.plan().aa {
+        return None;
+    }
+    let (candidate, share) = (&rollout.judged().candidate, rollout.share());
+    let rest: f64 = split.iter().filter(|(v, _)| v != candidate).map(|(_, s)| s).sum();
+    let others = split.len().saturating_sub(1).max(1) as f64;
+    let of = |(version, file): &(String, f64)| {
+        let live = match (version == candidate, rest > 0.0) {
+            (true, _) => share,
+            (false, true) => (1.0 - share) * file / rest,
+            (false, false) => (1.0 - share) / others,
+        };
+        (version.clone(), live)
+    };
+    Some(split.iter().map(of).collect())
+}
+
+pub(super) fn judged_of(plan: &ModelPlan, candidate: &str) -> Judged {
     let version = plan.versions.iter().find(|version| version.name == candidate);
     Judged {
         model: plan.name.clone(),
@@ -267,7 +278,7 @@ fn judged_of(plan: &ModelPlan, candidate: &str) -> Judged {
 }
 
 /// What sentences call the other side.
-fn stable_name(plan: &ModelPlan, candidate: &str) -> String {
+pub(super) fn stable_name(plan: &ModelPlan, candidate: &str) -> String {
     let mut others = plan.versions.iter().filter(|version| version.name != candidate);
     match (others.next(), others.next()) {
         (Some(only), None) => only.name.clone(),

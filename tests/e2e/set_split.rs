@@ -3,7 +3,6 @@ use crate::client::{Client, Request};
 use crate::site::{Setup, Site, eventually};
 use crate::upstream::Mock;
 use serde_json::{Value, json};
-use std::process::{Command, Output};
 
 const KEYS: usize = 400;
 
@@ -43,16 +42,6 @@ async fn model(site: &Site) -> Value {
     site.ask(Request::get("/api/v1/models/chat")).await.json()
 }
 
-/// Runs `evener` with this, as an operator would.
-async fn evener(site: &Site, args: &[&str]) -> (Option<i32>, String, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_evener"));
-    command.args(args).args(["--admin", &format!("http://{}", site.admin)]);
-    let ran = tokio::task::spawn_blocking(move || command.output().unwrap()).await;
-    let Output { status, stdout, stderr } = ran.unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (status.code(), text(stdout), text(stderr))
-}
-
 async fn until_told(site: &Site, message: &str) -> Value {
     eventually(message, async || {
         let events = site.ask(Request::get("/api/v1/events")).await.json();
@@ -68,7 +57,7 @@ async fn a_split_that_was_set_outlives_crash_and_takeover_and_ends_by_itself() {
     let mut site = Site::with(setup(&mocks, 10, "")).await;
     let before = on_v2(&site).await;
     let order = ["split", "chat", "v1=60", "v2=40", "--for", "1h", "--reason", "v1 is slow"];
-    let (code, lines, _) = evener(&site, &order).await;
+    let (code, lines, _) = site.evener(&order).await;
     assert_eq!(code, Some(0));
     assert!(lines.starts_with("# chat: v1=60 v2=40, until "), "{lines}");
     assert!(lines.ends_with("\nmodels:\n  chat:\n    split: {v1: 60, v2: 40}\n"), "{lines}");
@@ -95,7 +84,7 @@ async fn a_split_that_was_set_outlives_crash_and_takeover_and_ends_by_itself() {
     let set = &set["split_override"];
     assert_eq!((&set["who"], &set["reason"]), (&json!("api"), &json!("v1 is slow")));
     assert!((3000.0..=3600.0).contains(&set["seconds_left"].as_f64().unwrap()), "{set}");
-    let (_, table, _) = evener(&site, &["status", "chat"]).await;
+    let (_, table, _) = site.evener(&["status", "chat"]).await;
     assert!(table.contains("  split set by api, until "), "{table}");
     assert!(table.contains(": v1 is slow; the file says v1=90 v2=10\n"), "{table}");
     assert!(table.contains("    to make it last: split: {v1: 60, v2: 40}\n"), "{table}");
@@ -127,7 +116,7 @@ async fn an_edit_of_the_split_wins_and_another_one_changes_nothing() {
     assert_eq!(model(&site).await["versions"][1]["share"], 20.0);
     until_told(&site, "the split that was set for `chat` is over: the file was edited").await;
     assert_eq!(ordered(&site, json!({"shares": {"v1": 50, "v2": 50}})).await.0, 200);
-    let (code, said, _) = evener(&site, &["split", "chat", "--reset"]).await;
+    let (code, said, _) = site.evener(&["split", "chat", "--reset"]).await;
     assert_eq!((code, said.as_str()), (Some(0), "# chat: v1=80 v2=20\n"));
     until_told(&site, "`chat` is split v1=80 v2=20 again").await;
 }
@@ -141,7 +130,7 @@ async fn what_cannot_be_a_split_is_refused_with_the_reason() {
     let (status, answer) = ordered(&site, shares.clone()).await;
     assert_eq!(status, 409);
     assert!(answer["error"]["message"].as_str().unwrap().contains("pause it first"), "{answer}");
-    let (code, _, why) = evener(&site, &["split", "chat", "v1=100"]).await;
+    let (code, _, why) = site.evener(&["split", "chat", "v1=100"]).await;
     assert!(code == Some(1) && why.contains("`evener canary pause chat`"), "{why}");
     let say = async |verb: &str| {
         let path = format!("/api/v1/models/chat/canary/{verb}");
@@ -164,6 +153,6 @@ async fn what_cannot_be_a_split_is_refused_with_the_reason() {
         let why = answer["error"]["message"].as_str().unwrap();
         assert!(got == status && why.contains(word), "{got}: {why}");
     }
-    let (code, _, why) = evener(&site, &["split", "chat", "v1=90"]).await;
+    let (code, _, why) = site.evener(&["split", "chat", "v1=90"]).await;
     assert!(code == Some(2) && why.contains("sum to 90, not 100"), "{why}");
 }

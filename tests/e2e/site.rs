@@ -305,6 +305,15 @@ impl Site {
         send(self.admin, request.header("host", "localhost")).await.unwrap()
     }
 
+    /// Runs another command of `evener` on it, as an operator would. Returns exit code, stdout and stderr.
+    pub(crate) async fn evener(&self, args: &[&str]) -> (Option<i32>, String, String) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_evener"));
+        command.args(args).args(["--admin", &format!("http://{}", self.admin)]);
+        let ran = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (ran.status.code(), text(ran.stdout), text(ran.stderr))
+    }
+
     /// Sends on a connection of its own.
     pub(crate) async fn send(&self, request: Request) -> Reply {
         send(self.address, request).await.unwrap()
