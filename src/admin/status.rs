@@ -257,7 +257,7 @@ fn names(recent: &Recent) -> Vec<String> {
     recent.iter().map(|class| class.name().to_owned()).collect()
 }
 
-fn ejection(office: &Office, ejection: Ejection) -> EjectionStatus {
+pub(super) fn ejection(office: &Office, ejection: Ejection) -> EjectionStatus {
     let until = match ejection.stage {
         Stage::Ejected { until, .. } => until,
         Stage::Free | Stage::Probation { .. } => None,
@@ -281,10 +281,10 @@ fn ejection(office: &Office, ejection: Ejection) -> EjectionStatus {
 }
 
 /// A fraction as percents, without the dust of binary numbers.
-fn percent(share: f64) -> f64 {
+pub(super) fn percent(share: f64) -> f64 {
     rounded(share * 100.0, 1e9)
 }
 
-fn rounded(value: f64, parts: f64) -> f64 {
+pub(super) fn rounded(value: f64, parts: f64) -> f64 {
     (value * parts).round() / parts
 }
