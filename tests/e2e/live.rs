@@ -1,5 +1,5 @@
 //! The live view that pages follow.
-use crate::client::{Client, Raw, Request};
+use crate::client::{Client, Request};
 use crate::site::{Setup, Site, eventually};
 use crate::upstream::Mock;
 use http_body_util::BodyExt as _;
@@ -106,16 +106,16 @@ async fn who_looks_at_one_model_is_not_told_of_the_replicas_of_another() {
     assert_eq!(wrong.status, 400, "{}", wrong.text());
 }
 
-/// It may hold one message, and whatever the socket takes.
 #[tokio::test]
-async fn a_reader_that_does_not_read_holds_up_nobody() {
-    let (site, _mocks) = two().await;
-    let mut deaf = Raw::connect(site.admin).await;
-    deaf.write("GET /api/v1/live?model=m HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
-    let mut page = Page::open(&site, "").await;
-    let first = page.next("tick").await["uptime_seconds"].as_u64().unwrap();
-    eventually("the seconds go on", async || {
-        (page.next("tick").await["uptime_seconds"].as_u64()? > first + 1).then_some(())
-    })
-    .await;
+async fn of_very_many_replicas_those_that_are_not_healthy_are_told_first() {
+    let urls: Vec<String> = (1..=1002).map(|port| format!("http://127.0.0.1:{port}")).collect();
+    let text = format!("models: {{m: {{health: false, versions: {{v: {urls:?}}}}}}}\n");
+    let site = Site::with(Setup::new(text)).await;
+    let order = json!({"model": "m", "version": "v", "replica": urls[1001]}).to_string();
+    assert_eq!(site.ask(Request::post("/api/v1/replicas/drain", order)).await.status, 200);
+    let told = Page::open(&site, "?model=m").await.next("model").await;
+    let replicas = told["versions"][0]["replicas"].as_array().unwrap();
+    assert_eq!((replicas.len(), &told["left_out"]), (1000, &json!(2)));
+    assert_eq!(replicas[999]["state"], "draining");
+    assert_eq!(replicas[998]["url"], urls[998]);
 }

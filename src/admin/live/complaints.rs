@@ -1,8 +1,8 @@
 //! What clients were answered that they did not want, grouped, with when it was first and last seen.
-use crate::fleet::ModelState;
+use crate::fleet::{ModelState, Tally};
 use crate::health::Class;
 use crate::observe::Meters;
-use crate::table::Table;
+use crate::table::{Model, Table};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -51,7 +51,11 @@ impl Complaints {
     pub(super) fn look(&mut self, table: &Table, meters: &Meters, unix_ms: i64) {
         let nobody: Arc<str> = Arc::from("");
         let listed = |kind: &Kind| {
-            kind.model.is_empty() || table.models.iter().any(|model| model.name == kind.model)
+            let model = table.model(&kind.model).filter(|model| model.name == kind.model);
+            let named = |model: &Arc<Model>| {
+                kind.version.is_empty() || model.versions.iter().any(|v| v.name == kind.version)
+            };
+            kind.model.is_empty() || model.is_some_and(named)
         };
         self.outcomes.retain(|kind, _| listed(kind));
         self.refusals.retain(|kind, _| listed(kind));
@@ -78,7 +82,7 @@ impl Complaints {
     }
 }
 
-fn outcomes(tally: &crate::fleet::Tally) -> impl Iterator<Item = (u16, &'static str, u64)> + '_ {
+fn outcomes(tally: &Tally) -> impl Iterator<Item = (u16, &'static str, u64)> + '_ {
     let unwanted = tally.counts().filter(|(_, class, _)| *class != Class::Success);
     unwanted.map(|(status, class, n)| (status, class.name(), n))
 }

@@ -95,7 +95,7 @@ impl History {
         if point {
             push(&mut self.times, unix_ms);
         }
-        self.models.retain(|name, _| table.models.iter().any(|model| model.name == *name));
+        self.models.retain(|name, _| table.model(name).is_some_and(|model| model.name == *name));
         for model in &table.models {
             let tracks = self.models.entry(Arc::clone(&model.name)).or_default();
             tracks.look(model, now, point);

@@ -38,6 +38,40 @@ const ACTIONS = {
   },
 };
 
+// One field a version, which sum to 100.
+function shareFields(data) {
+  const versions = JSON.parse(data.shares);
+  const inputs = versions.map(([name, share], i) => h("input", {
+    id: "act-share-" + i, type: "number", min: 0, max: 100, step: "any", value: share, required: true, "aria-describedby": "act-sum",
+  }));
+  const sum = h("p", { id: "act-sum", class: "faint", role: "status" });
+  const all = () => inputs.reduce((so_far, input) => so_far + (parseFloat(input.value) || 0), 0);
+  const right = () => Math.abs(all() - 100) < 1e-6;
+  return {
+    nodes: [h("div", { class: "fields" }, versions.map(([name], i) => [h("label", { for: "act-share-" + i }, name + ", percent"), inputs[i]])), sum],
+    // What is wrong with it, if anything is.
+    check() {
+      sum.textContent = right() ? "The shares sum to 100." : "The shares sum to " + Number(all().toFixed(6)) + ", and must to 100.";
+      return right();
+    },
+    shares: () => Object.fromEntries(versions.map(([name], i) => [name, parseFloat(inputs[i].value) || 0])),
+  };
+}
+
+const splits = (more) => ({ path: (d) => "api/v1/models/" + encodeURIComponent(d.model) + "/split", ...more });
+
+ACTIONS.split = splits({
+  title: (d) => "Set the split of " + d.model + "?", say: "Set the split", lasts: true, fields: shareFields,
+  what: "It lasts for so long, and then is as the file says again.",
+  body: (d, fields) => ({ shares: fields.shares() }),
+  command: (d, fields) => ["split", d.model, ...Object.entries(fields.shares()).map(([name, share]) => name + "=" + share)],
+});
+ACTIONS.unsplit = splits({
+  title: (d) => "Take back the split of " + d.model + "?", say: "Take it back",
+  what: "What was there before it was set holds again.",
+  body: () => ({ reset: true }), command: (d) => ["split", d.model, "--reset"],
+});
+
 const LASTING = [["5m", "5 minutes"], ["15m", "15 minutes"], ["1h", "an hour"], ["4h", "4 hours"], ["", "until it is undone"]];
 
 // A button that opens the dialog of an action.
@@ -47,9 +81,9 @@ export function button(act, label, data, kind) {
   return h("button", attributes, label);
 }
 
-function commandLine(action, data, body) {
+function commandLine(action, data, body, fields) {
   const words = action.command
-    ? ["evener", ...action.command(data).map(quoted)]
+    ? ["evener", ...action.command(data, fields).map(quoted)]
     : ["curl", "-X", "POST", "-H", "'content-type: application/json'"];
   if (action.command) {
     if (body.for) words.push("--for", body.for);
@@ -92,14 +126,18 @@ export function open(pressed) {
   const copier = h("button", { type: "button", class: "quiet" }, "Copy");
   const cancel = h("button", { type: "button" }, "Cancel");
   const go = h("button", { class: action.grave ? "main grave" : "main" }, action.say);
+  const fields = action.fields ? action.fields(data) : null;
   const body = () => ({
-    ...action.body(data),
+    ...action.body(data, fields),
     ...(action.lasts && lasts.value ? { for: lasts.value } : {}),
     ...(reason.value.trim() ? { reason: reason.value.trim() } : {}),
   });
-  const show = () => { code.textContent = commandLine(action, data, body()); };
+  const show = () => {
+    go.disabled = fields !== null && !fields.check();
+    code.textContent = commandLine(action, data, body(), fields);
+  };
   const form = h("form", null,
-    h("h2", { id: "act-title" }, action.title(data)), h("p", null, action.what),
+    h("h2", { id: "act-title" }, action.title(data)), h("p", null, action.what), fields?.nodes,
     h("label", { for: "act-reason" }, "Why"), reason,
     action.lasts ? [h("label", { for: "act-for" }, "For"), lasts] : null,
     h("span", { class: "label" }, "The same as a command"), h("div", { class: "command" }, code, copier),
@@ -123,5 +161,5 @@ export function open(pressed) {
   show();
   dialog.replaceChildren(form);
   dialog.showModal();
-  reason.focus();
+  (form.querySelector("input") || go).focus();
 }

@@ -166,6 +166,22 @@ function follows() {
   });
 }
 
+// Browsers open some six connections to one server: tabs that nobody looks at must not hold them all.
+const PATIENCE = 10000;
+let leaving = null;
+
+function attend() {
+  clearTimeout(leaving);
+  if (document.hidden) leaving = setTimeout(rest, PATIENCE);
+  else follows();
+  show();
+}
+
+function rest() {
+  stream?.end.abort();
+  stream = null;
+}
+
 // Resolves once a token was given. Who closed the dialog without one opens it by the button in its stead.
 function askToken() {
   at("door-why").textContent = hasToken() ? "That is not its token." : "It is kept in this tab only, and sent in a header.";
@@ -227,6 +243,6 @@ addEventListener("hashchange", () => {
   show();
   scrollTo(0, 0);
 });
-addEventListener("visibilitychange", show);
+document.addEventListener("visibilitychange", attend);
 follows();
 show();

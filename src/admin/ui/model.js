@@ -4,7 +4,7 @@ import { Charts, hue } from "./charts.js";
 import { h } from "./dom.js";
 import { chip, errorMood, figure, shares, standings } from "./overview.js";
 import { ask } from "./stream.js";
-import { canaryMood, count, lasting, percent, place, plural, rate, spaced, time } from "./words.js";
+import { canaryMood, count, lasting, left, percent, place, plural, rate, spaced, time } from "./words.js";
 
 const CHARTS = [
   { key: "requests_per_second", title: "Requests per second", show: rate, least: 1 },
@@ -107,6 +107,23 @@ function canaryPanel(model) {
     compares(canary) ? checks(canary) : null);
 }
 
+// Where it can be set by hand, `split_override` is there, if only as nothing.
+function splitButtons(model) {
+  if (model.split_override === undefined || model.versions.length < 2) return null;
+  const now = JSON.stringify(model.versions.map((version) => [version.name, version.share]));
+  return h("div", { class: "buttons" }, button("split", "Set the split…", { model: model.name, shares: now }),
+    model.split_override ? button("unsplit", "Take it back…", { model: model.name }) : null);
+}
+
+function splitSet(model) {
+  const set = model.split_override;
+  if (!set) return null;
+  return h("details", { class: "set", "data-key": "set" },
+    h("summary", null, chip("warn", set.seconds_left === null ? "set by hand" : "set by hand, " + left(set.seconds_left)),
+      " by " + set.who + (set.reason ? ": " + set.reason : "")),
+    h("p", { class: "faint" }, "These lines in the file would make it last:"), h("pre", { tabindex: 0 }, set.yaml));
+}
+
 function versions(model) {
   const row = (version, i) => h("tr", { "data-key": version.name },
     h("th", { scope: "row" }, h("i", { class: "swatch", style: { "background-color": hue(i) }, "aria-hidden": "true" }), version.name),
@@ -125,7 +142,7 @@ function versions(model) {
       : button("drain", "Drain…", { model: model.name, version: version.name })));
   const titles = ["version", "share", "got", "req/s", "errors", "p50", "p95", "p99", "first byte p95", "in flight", "requests"];
   return h("section", { class: "card", "data-key": "versions", "aria-label": "versions" },
-    h("h2", null, "Versions"), shares(model), standings(model),
+    h("h2", null, "Versions", h("span", { class: "push" }), splitButtons(model)), shares(model), splitSet(model), standings(model),
     h("div", { class: "wide" }, h("table", null, h("caption", { class: "unseen" }, "Versions of " + model.name),
       h("thead", null, h("tr", null, titles.map((title) => h("th", { scope: "col" }, title)),
         h("th", { scope: "col" }, h("span", { class: "unseen" }, "orders")))),
@@ -166,7 +183,7 @@ function mirrorPanel(model) {
 // What is too much for each second is asked for every five.
 function refresh(name) {
   const now = performance.now();
-  if (report.model === name && now - report.at < 5000) return;
+  if (report.model === name && now - report.at < (report.said ? 5000 : 1000)) return;
   const said = report.model === name ? report.said : null;
   report = { model: name, at: now, said };
   ask("api/v1/models/" + encodeURIComponent(name) + "/mirror").then((found) => {

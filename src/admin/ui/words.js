@@ -104,6 +104,11 @@ export function complaints(tick) {
       const bad = now.errors_percent >= 5;
       add(bad ? 1 : 4, bad ? "bad" : "warn", percent(now.errors_percent) + " of the requests for " + model.name + " fail.", page);
     }
+    const set = model.split_override;
+    if (set) {
+      add(6, "warn", "The split of " + model.name + " is set by hand" +
+        (set.seconds_left === null ? "." : ", " + left(set.seconds_left) + "."), page);
+    }
     const canary = model.canary;
     if (canary && canary.state === "failing") {
       add(2, "bad", "The canary " + canary.candidate + " of " + model.name + " is failing.", page);
