@@ -25,6 +25,8 @@ FLAGS = [
     "--hide-scrollbars", "--window-size=1400,1000",
 ]
 PAGES = ["", "model/chat", "replicas/chat", "errors", "configuration", "events"]
+# What a wall shows.
+WALL = PAGES[:3]
 # What an operator waits for: two looks of a second.
 SOON = 2.0
 
@@ -365,7 +367,7 @@ def test_it_looks_right_from_a_phone_to_a_wall(page, site):
     PICTURES.mkdir(parents=True, exist_ok=True)
     for dark in [False, True]:
         for width in [320, 1400, 2560]:
-            for route in PAGES:
+            for route in PAGES if width < 2560 else WALL:
                 page.look(width, 1000, dark)
                 page.go(route)
                 wait_for(route, lambda: page.run("return document.querySelector('main .card')"))
@@ -377,4 +379,4 @@ def test_it_looks_right_from_a_phone_to_a_wall(page, site):
                 name = f"{route.replace('/', '-') or 'overview'}-{width}-{'dark' if dark else 'light'}"
                 page.driver.save_screenshot(str(PICTURES / f"{name}.png"))
     pictures = list(PICTURES.glob("*.png"))
-    assert len(pictures) >= 36 and all(picture.stat().st_size > 5000 for picture in pictures)
+    assert len(pictures) >= 30 and all(picture.stat().st_size > 5000 for picture in pictures)

@@ -16,7 +16,7 @@ function fill(made, attributes, children) {
     }
   }
   for (const child of children.flat(Infinity)) {
-    if (child !== null && child !== undefined && child !== false) made.append(child);
+    if (child !== null && child !== undefined && child !== false && child !== "") made.append(child);
   }
   return made;
 }
