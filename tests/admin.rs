@@ -63,7 +63,9 @@ fn obey(current: &Current, order: &Order) -> Answer {
             text: "error[unknown-key]: no\n".to_owned(),
             diagnostics: json!([{"severity": "error", "code": "unknown-key"}]),
         }),
-        Order::Stop { .. } | Order::Canary { .. } | Order::ReopenLogs => Answer::Done,
+        Order::Stop { .. } | Order::Canary { .. } | Order::Split { .. } | Order::ReopenLogs => {
+            Answer::Done
+        }
     }
 }
 

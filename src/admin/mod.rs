@@ -18,5 +18,5 @@ pub use office::{Office, Readiness};
 pub use server::serve;
 pub use status::{
     CanaryStatus, CheckStatus, ConfigStatus, LastReload, ListenerStatus, ModelStatus,
-    ReplicaStatus, Status, VersionStatus,
+    ReplicaStatus, SplitStatus, Status, VersionStatus,
 };

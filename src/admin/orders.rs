@@ -3,8 +3,9 @@ use super::answer::{Answered, Fault, good};
 use super::office::Office;
 use super::status;
 use crate::canary::Command;
-use crate::control::{Act, Answer, CanaryVerb, Order, Reload, Target};
-use crate::table::Table;
+use crate::control::{self, Act, Answer, CanaryVerb, Order, Question, Reload, Target};
+use crate::stats::Clock as _;
+use crate::table::{Shares, Table, shares_of_percents};
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, State};
@@ -44,6 +45,18 @@ struct ReplicaOrder {
     reason: Option<String>,
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SplitOrder {
+    /// Percents by version.
+    shares: Option<Shares>,
+    #[serde(default)]
+    reset: bool,
+    #[serde(rename = "for")]
+    lasts: Option<String>,
+    reason: Option<String>,
+}
+
 pub(super) async fn reload(State(office): Shared, body: Body) -> Answered {
     let PlainOrder { reason } = optional(body)?;
     match give(&office, Order::Reload { always: true }, reason).await? {
@@ -67,6 +80,16 @@ pub(super) async fn reload(State(office): Shared, body: Body) -> Answered {
             Ok(good(&json!({"result": "unchanged", "generation": generation, "changes": []})))
         }
     }
+}
+
+/// No order: a question that is too long for a path.
+pub(super) async fn explain(State(office): Shared, body: Body) -> Answered {
+    let question: Question = required(body)?;
+    let found = control::explain(&office.current.load(), &question, office.clock.now());
+    found.map(|found| good(&found)).map_err(|why| {
+        let message = format!("the request goes nowhere: {why}");
+        Fault::new(StatusCode::UNPROCESSABLE_ENTITY, "unroutable", message)
+    })
 }
 
 pub(super) async fn stop(State(office): Shared, body: Body) -> Answered {
@@ -119,6 +142,28 @@ pub(super) async fn restore(State(office): Shared, body: Body) -> Answered {
 
 pub(super) async fn probe(State(office): Shared, body: Body) -> Answered {
     act(&office, body, Act::Probe).await
+}
+
+pub(super) async fn split(
+    State(office): Shared,
+    Path(model): Path<String>,
+    body: Body,
+) -> Answered {
+    let SplitOrder { shares, reset, lasts, reason } = required(body)?;
+    let lasts = lasts.map(|text| duration("for", &text)).transpose().map_err(Fault::bad_request)?;
+    let shares = match (shares, reset) {
+        (Some(shares), false) => Some(shares_of_percents(&shares).map_err(Fault::bad_request)?),
+        (None, true) if lasts.is_none() => None,
+        (None, true) => return Err(Fault::bad_request("`for` does not go with `reset`")),
+        (Some(_), true) | (None, false) => {
+            let message =
+                r#"say either `shares`, such as {"v1": 90, "v2": 10}, or `"reset": true`"#;
+            return Err(Fault::bad_request(message));
+        }
+    };
+    give(&office, Order::Split { model: model.clone(), shares, lasts }, reason).await?;
+    let table = office.current.load();
+    Ok(good(&table.model(&model).map(|model| status::model(&office, model))))
 }
 
 async fn act(office: &Office, body: Body, act: Act) -> Answered {

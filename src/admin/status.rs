@@ -2,11 +2,12 @@
 use super::mirror::{self, MirrorStatus};
 use super::office::{Office, Readiness};
 use crate::canary::CheckView;
+use crate::config::split_yaml;
 use crate::fleet::Ejection;
 use crate::health::{Class, Recent, Stage};
 use crate::observe::observed_shares;
 use crate::stats::{Clock as _, Moment};
-use crate::table::{Member, Model, Table, Version};
+use crate::table::{Member, Model, SetSplit, Shares, Table, Version};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -55,9 +56,27 @@ pub struct ModelStatus {
     pub name: String,
     pub aliases: Vec<String>,
     pub versions: Vec<VersionStatus>,
+    /// `None`: the split is the file's, or the canary's.
+    #[serde(default)]
+    pub split_override: Option<SplitStatus>,
     pub canary: Option<CanaryStatus>,
     #[serde(default)]
     pub mirror: Option<MirrorStatus>,
+}
+
+/// A split that an operator set instead of the file's.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SplitStatus {
+    /// Percents by version.
+    pub shares: Shares,
+    pub who: String,
+    pub reason: Option<String>,
+    pub since: jiff::Timestamp,
+    /// `None`: until it is taken back, or the file has another split.
+    pub until: Option<jiff::Timestamp>,
+    pub seconds_left: Option<f64>,
+    /// What the file would have to say to make it last.
+    pub yaml: String,
 }
 
 /// How a canary stands. `step` counts from 0, shares and steps are percents.
@@ -199,8 +218,29 @@ pub(super) fn model(office: &Office, model: &Model) -> ModelStatus {
         name: model.name.to_string(),
         aliases: model.plan.aliases.clone(),
         versions: model.versions.iter().enumerate().map(version).collect(),
+        split_override: split_override(office, model),
         canary: canary(office, &model.name),
         mirror: mirror::status(office, model),
+    }
+}
+
+/// What an operator set, if anything.
+pub(super) fn split_override(office: &Office, model: &Model) -> Option<SplitStatus> {
+    model.set.as_ref().map(|set| split(office, model, set))
+}
+
+fn split(office: &Office, model: &Model, set: &SetSplit) -> SplitStatus {
+    let shares = || model.versions.iter().map(|version| (&*version.name, version.share));
+    let ends = set.hold.ends;
+    let left = ends.map(|ends| ends.at.since(office.clock.now()).as_secs_f64());
+    SplitStatus {
+        shares: shares().map(|(name, share)| (name.to_owned(), percent(share))).collect(),
+        who: set.who.clone(),
+        reason: set.hold.reason.clone(),
+        since: set.since,
+        until: ends.map(|ends| ends.wall),
+        seconds_left: left.map(|left| rounded(left, 10.0)),
+        yaml: split_yaml(&model.name, shares()),
     }
 }
 

@@ -43,6 +43,18 @@ pub trait Pool {
 }
 
 impl Policy {
+    /// The value of `balance`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::LeastLoad => "least_load",
+            Self::LeastRequest => "least_request",
+            Self::P2c => "p2c",
+            Self::RoundRobin => "round_robin",
+            Self::Random => "random",
+            Self::Hash => "hash",
+        }
+    }
+
     /// The index of the replica to use; `None` when none is usable.
     ///
     /// `turn` counts the picks of this pool (read by [`Policy::RoundRobin`] alone); `key` is what

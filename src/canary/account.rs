@@ -43,7 +43,7 @@ impl RollOut {
                     0 => 1.0,
                     told => self.memory.samples as f64 / told as f64,
                 };
-                let needs = proof.needs(check, self.memory.share)? * each.max(1.0);
+                let needs = proof.needs(check, self.at())? * each.max(1.0);
                 most = most.max(needs.ceil() as u64);
             }
         }
@@ -80,9 +80,8 @@ impl RollOut {
     pub(super) fn is_safe(&self) -> bool {
         let mut each = self.memory.proofs.iter().zip(&self.plan.checks);
         self.memory.samples >= MIN_SAMPLES
-            && each.all(|(proof, check)| {
-                proof.passes(check, self.memory.share) || proof.is_passed_over(check)
-            })
+            && each
+                .all(|(proof, check)| proof.passes(check, self.at()) || proof.is_passed_over(check))
     }
 
     /// Is it passed over, after requests enough?
@@ -101,7 +100,7 @@ impl RollOut {
         let each = self.memory.proofs.iter().zip(&self.plan.checks).zip(&self.weights);
         each.map(|((proof, check), weight)| {
             let (candidate, stable) = proof.counts();
-            let unequal = check.metric.depends_on_load() && self.memory.crowded;
+            let unequal = check.metric.depends_on_load() && self.is_crowded();
             let unread = self.is_unread(proof, check);
             let slow = "not comparable, the candidate is under-provisioned";
             CheckView {
@@ -110,7 +109,7 @@ impl RollOut {
                 stable,
                 log_evidence: proof.harm(),
                 weight: *weight,
-                passes: proof.passes(check, self.memory.share) || unread,
+                passes: proof.passes(check, self.at()) || unread,
                 note: unequal.then_some(slow).or(unread.then_some("no answer can be read")),
             }
         })

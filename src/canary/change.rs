@@ -1,7 +1,8 @@
 //! The changes of a canary that several ways lead to, and what they are made of.
 use super::burst::Burst;
-use super::proof::Proof;
-use super::rollout::{Effect, Ending, Occasion, RollOut, Stage};
+use super::proof::{Conditions, Proof};
+use super::rollout::{Effect, Ending, Memory, Occasion, RollOut, Stage};
+use super::world::Fairness;
 use super::{CanaryPlan, Judged};
 use crate::stats::Moment;
 
@@ -29,6 +30,11 @@ impl RollOut {
         matches!(self.memory.stage, Stage::Running | Stage::Paused | Stage::Undecided)
     }
 
+    /// Does it move the shares by itself?
+    pub fn is_running(&self) -> bool {
+        self.memory.stage == Stage::Running
+    }
+
     /// When requests begin to be judged; `None`: not before the candidate has a usable replica.
     pub(super) fn judged_from(&self) -> Option<f64> {
         self.memory.usable_since.map(|since| since + self.plan.warmup.as_secs_f64())
@@ -36,6 +42,17 @@ impl RollOut {
 
     pub(super) fn is_judging(&self, age: f64) -> bool {
         self.judged_from().is_some_and(|from| age >= from)
+    }
+
+    /// What the evidence now is looked at under.
+    pub(super) fn at(&self) -> Conditions {
+        let Memory { ticked: age, share, fairness, .. } = self.memory;
+        Conditions { age, share, fairness }
+    }
+
+    /// Has the candidate too few replicas to compare its speed?
+    pub(super) fn is_crowded(&self) -> bool {
+        self.memory.fairness == Fairness::Nobody
     }
 
     /// The step before the one that gives everything: no other side is left to compare with at that one.

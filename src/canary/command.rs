@@ -58,9 +58,14 @@ impl RollOut {
                 Ok(self.announce(Occasion::Paused, now))
             }
             (Command::Resume, _) => {
-                if std::mem::take(&mut self.memory.failed) {
+                let fails = self.memory.failing_since.is_some();
+                let given_up = self.stage() == Stage::Undecided && fails;
+                if std::mem::take(&mut self.memory.failed) || given_up {
                     // Whoever goes on after a failure overrules the evidence; it must not end the same way at once.
                     self.forget_evidence(age);
+                }
+                if given_up {
+                    self.enter_step(age);
                 }
                 self.set_stage(Stage::Running, by.words());
                 self.memory.step_since = age;

@@ -19,7 +19,7 @@ pub struct Observation {
     /// When it was asked: what began before a canary did, or in its warm-up, does not speak of it.
     pub began: Moment,
     pub ended: Ended,
-    /// Requests that its replica had already, by weight.
+    /// Requests that its replica had already, by weight: of one that may carry twice what the lightest does, half of them.
     pub beside: u32,
     pub error: bool,
     pub client_error: bool,
@@ -193,7 +193,7 @@ impl Metric {
 
     /// Does it depend on how busy the replica is?
     pub(super) fn depends_on_load(&self) -> bool {
-        matches!(self, Self::Latency(_) | Self::FirstByte(_))
+        matches!(self, Self::Latency(_) | Self::FirstByte(_) | Self::Cancelled)
     }
 
     /// The rate that is expected before anything was seen.

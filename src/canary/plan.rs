@@ -108,7 +108,7 @@ impl Check {
         let rules = OutputRules { optional: true, ..OutputRules::usual() };
         vec![
             Self { metric: Metric::Errors, at_most: Margin { points: 0.005, times: 1.5 } },
-            Self { metric: Metric::Cancelled, at_most: Margin { points: 0.005, times: 1.5 } },
+            Self { metric: Metric::Cancelled, at_most: Margin { points: 0.1, times: 2.0 } },
             Self { metric: Metric::FirstByte(95), at_most: Margin { points: 0.0, times: 1.1 } },
             Self { metric: Metric::BadOutput(rules), at_most: Margin { points: 0.01, times: 1.0 } },
         ]

@@ -4,6 +4,7 @@ use super::metric::{Arm, Finding, Observation, Reading};
 use super::plan::Check;
 use super::sketch::Sketch;
 use super::view::Count;
+use super::world::Fairness;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -31,20 +32,21 @@ pub(super) struct Proof {
     stable: Count,
     /// The candidate's bad answers, as [`Finding::BAD`] names them.
     flaws: [u64; Finding::BAD.len()],
-    /// Readings of the candidate on this step, compared or not.
+    /// Readings of the candidate on this step: those that were compared, and those that must not be.
     pub(super) on_step: u64,
-    /// Like is compared with like: by how busy the replica was.
+    /// What is compared with each other: all, or those whose replicas were as busy.
     strata: BTreeMap<u8, Stratum>,
 }
 
-/// Requests whose replica was about as busy when it was asked.
+/// Requests that are compared with each other.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Stratum {
     block: Block,
     /// When the block began, in seconds since the canary did.
     opened: f64,
-    /// For amounts: those of the stable side.
+    /// For amounts: those of the stable side, and when the last one came.
     sketch: Sketch,
+    last: f64,
     /// What amounts are compared with: what is usual on the stable side. The same for all of a block.
     threshold: Option<f64>,
     /// How many amounts were known when it was read, and how many came since.
@@ -52,17 +54,22 @@ struct Stratum {
     since: u32,
 }
 
-impl Stratum {
-    /// Of a request, by how many its replica had already: each number up to 8 for itself, above that a quarter more.
-    fn of(beside: u32) -> u8 {
-        if beside <= 8 {
-            return beside as u8;
-        }
-        8 + (f64::from(beside) / 8.0).log(1.25).ceil().min(20.0) as u8
-    }
+/// The stratum of all.
+const ALL: u8 = u8::MAX;
 
+/// The stratum of a request by how many its replica had already: each number up to 8 for itself, above that a quarter
+/// more.
+fn as_busy(beside: u32) -> u8 {
+    if beside <= 8 {
+        return beside as u8;
+    }
+    8 + (f64::from(beside) / 8.0).log(1.25).ceil().min(20.0) as u8
+}
+
+impl Stratum {
     fn learn(&mut self, amount: f64, q: f64, at: f64) {
         self.sketch.add(amount, at);
+        self.last = at;
         self.since += 1;
         if self.threshold.is_none() {
             self.refresh(q);
@@ -85,8 +92,14 @@ pub(super) struct Conditions {
     pub(super) age: f64,
     /// The candidate's.
     pub(super) share: f64,
-    /// Has the candidate too few replicas to compare its speed?
-    pub(super) crowded: bool,
+    pub(super) fairness: Fairness,
+}
+
+impl Conditions {
+    /// Has the candidate too few replicas for this check?
+    fn is_unfair_to(self, check: &Check) -> bool {
+        check.metric.depends_on_load() && self.fairness == Fairness::Nobody
+    }
 }
 
 impl Proof {
@@ -106,12 +119,9 @@ impl Proof {
     /// Takes in a request.
     pub(super) fn observe(&mut self, check: &Check, seen: &Observation, arm: Arm, at: Conditions) {
         let Some(reading) = check.metric.read(seen) else { return };
-        let alike = if check.metric.depends_on_load() { Stratum::of(seen.beside) } else { 0 };
-        let hit = self.hit(check, reading, arm, alike, at);
-        if hit.is_none() && matches!(reading, Reading::AtLeast(_)) {
-            return;
-        }
-        if arm == Arm::Candidate {
+        let place = self.place(check, reading, arm, seen.beside, at);
+        let hit = place.and_then(|place| self.hit(check, reading, arm, place));
+        if arm == Arm::Candidate && (hit.is_some() || at.is_unfair_to(check)) {
             self.on_step += 1;
             let found = seen.bad_output.filter(|_| check.metric.rules().is_some());
             let flaw = Finding::BAD.iter().position(|bad| Some(*bad) == found);
@@ -119,70 +129,103 @@ impl Proof {
                 self.flaws[flaw] += 1;
             }
         }
-        if let Some(hit) = hit {
-            self.count(check, hit, arm, alike, at);
+        if let (Some(place), Some(hit)) = (place, hit) {
+            self.enter(check, hit, arm, place, at);
+        }
+        // Learned from after it was compared: the threshold knows only the past.
+        if let (Reading::Amount(amount), Arm::Stable, Some(q)) =
+            (reading, arm, check.metric.quantile())
+        {
+            self.strata.entry(ALL).or_default().learn(amount, q, at.age);
+            if check.metric.depends_on_load() {
+                let busy = self.strata.entry(as_busy(seen.beside)).or_default();
+                busy.learn(amount, q, at.age);
+            }
+        }
+    }
+
+    /// The stratum in which it is compared; `None`: in none.
+    fn place(
+        &self,
+        check: &Check,
+        reading: Reading,
+        arm: Arm,
+        beside: u32,
+        at: Conditions,
+    ) -> Option<u8> {
+        if !check.metric.depends_on_load() {
+            return Some(ALL);
+        }
+        match (at.fairness, reading) {
+            (Fairness::Nobody, _) => None,
+            (Fairness::All, _) | (_, Reading::Hit(_)) => Some(ALL),
+            (Fairness::Alike, _) if arm == Arm::Stable => Some(as_busy(beside)),
+            // One that is less busy may be compared with one that is more so: it should be the faster one.
+            (Fairness::Alike, _) => {
+                let known = |stratum: &Stratum| {
+                    stratum.threshold.is_some() && at.age - stratum.last <= SAME_MINUTES
+                };
+                let busier = self.strata.range(as_busy(beside)..ALL);
+                busier.filter(|(_, stratum)| known(stratum)).map(|(place, _)| *place).next()
+            }
         }
     }
 
     /// Is the reading a bad one? `None`: it cannot be compared.
-    fn hit(
-        &mut self,
-        check: &Check,
-        reading: Reading,
-        arm: Arm,
-        alike: u8,
-        at: Conditions,
-    ) -> Option<bool> {
+    fn hit(&self, check: &Check, reading: Reading, arm: Arm, place: u8) -> Option<bool> {
         let (amount, exact) = match reading {
             Reading::Hit(hit) => return Some(hit),
             Reading::Amount(amount) => (amount, true),
             Reading::AtLeast(amount) => (amount, false),
         };
-        let stratum = self.strata.entry(alike).or_default();
-        // Learned from after it was compared: the threshold knows only the past.
-        let threshold = stratum.threshold;
-        if arm == Arm::Stable && exact {
-            stratum.learn(amount, check.metric.quantile()?, at.age);
-        }
-        if check.metric.depends_on_load() && at.crowded {
-            return None;
-        }
         let allowed = match arm {
             Arm::Candidate => check.at_most.times,
             Arm::Stable => check.metric.tie().min(check.at_most.times),
         };
-        let above = amount > threshold? * allowed;
+        let above = amount > self.strata.get(&place)?.threshold? * allowed;
         // Both sides' are left out alike below what they are compared with: equal ones stay equal.
         (exact || above).then_some(above)
     }
 
-    fn count(&mut self, check: &Check, hit: bool, arm: Arm, alike: u8, at: Conditions) {
-        let Stratum { block, opened, .. } = self.strata.entry(alike).or_default();
-        let old = check.metric.compares_amounts() && at.age - *opened > SAME_MINUTES;
-        if old || *block == Block::default() {
-            (*block, *opened) = (Block::default(), at.age);
+    fn enter(&mut self, check: &Check, hit: bool, arm: Arm, place: u8, at: Conditions) {
+        let amounts = check.metric.quantile();
+        let stratum = self.strata.entry(place).or_default();
+        if let Some(q) = amounts
+            && at.age - stratum.opened > SAME_MINUTES
+        {
+            stratum.block = Block::default();
+            stratum.refresh(q);
         }
-        let (hits, one) = (u64::from(hit), f64::from(u8::from(hit)));
+        if stratum.block == Block::default() {
+            stratum.opened = at.age;
+        }
+        let one = f64::from(u8::from(hit));
+        let block = &mut stratum.block;
         match arm {
             Arm::Candidate => {
-                self.candidate.add(hits, 1);
                 block.candidate_hits += one;
                 block.candidate += 1.0;
             }
             Arm::Stable => {
-                self.stable.add(hits, 1);
                 block.stable_hits += one;
                 block.stable += 1.0;
             }
         }
         let smaller = if at.share <= 0.5 { Arm::Candidate } else { Arm::Stable };
-        if arm == smaller && block.has_both() {
-            let block = std::mem::take(block);
+        let closed = (arm == smaller && block.has_both()).then(|| std::mem::take(block));
+        if let Some(q) = amounts.filter(|_| closed.is_some()) {
+            stratum.refresh(q);
+        }
+        // Of amounts only those count that were compared: in a stratum of one side nothing is.
+        if amounts.is_none() {
+            let side = if arm == Arm::Candidate { &mut self.candidate } else { &mut self.stable };
+            side.add(u64::from(hit), 1);
+        } else if let Some(block) = &closed {
+            self.candidate.add(block.candidate_hits as u64, block.candidate as u64);
+            self.stable.add(block.stable_hits as u64, block.stable as u64);
+        }
+        if let Some(block) = closed {
             self.close(check, &block, at.share);
-            if let (Some(stratum), Some(q)) = (self.strata.get_mut(&alike), check.metric.quantile())
-            {
-                stratum.refresh(q);
-            }
         }
     }
 
@@ -237,22 +280,23 @@ impl Proof {
 
     /// Is there proof enough on this step that it is no worse? Amounts only veto, but must have been measured.
     /// Where nothing could be worse by the margin, nothing need be proven; what harms is found all the same.
-    pub(super) fn passes(&self, check: &Check, share: f64) -> bool {
-        if check.metric.compares_amounts() {
+    pub(super) fn passes(&self, check: &Check, at: Conditions) -> bool {
+        if check.metric.compares_amounts() || at.is_unfair_to(check) {
             return self.on_step >= MIN_READINGS;
         }
-        let room = has_room(self.harm.usual(), self.step_margin(check, share));
+        let room = has_room(self.harm.usual(), self.step_margin(check, at.share));
         self.safe.log() >= SAFE || (!room && self.on_step > 0)
     }
 
     /// How many more requests of the candidate that takes, if it goes on as so far; `None`: no number would do.
-    pub(super) fn needs(&self, check: &Check, share: f64) -> Option<f64> {
+    pub(super) fn needs(&self, check: &Check, at: Conditions) -> Option<f64> {
         let left = SAFE - self.safe.log();
-        let (usual, margin) = (self.harm.usual(), self.step_margin(check, share));
-        if left <= 0.0 || !has_room(usual, margin) || self.is_passed_over(check) {
+        let (usual, margin) = (self.harm.usual(), self.step_margin(check, at.share));
+        let nothing = at.is_unfair_to(check) || self.is_passed_over(check);
+        if left <= 0.0 || !has_room(usual, margin) || nothing {
             return Some(0.0);
         }
-        let beside = (1.0 - share) / share.max(1e-6);
+        let beside = (1.0 - at.share) / at.share.max(1e-6);
         Some(left / self.safe.pace(usual, margin, beside)?)
     }
 }

@@ -15,7 +15,7 @@ use super::metric::{Arm, Ended, Observation};
 use super::plan::{CanaryPlan, DoWhenUndecided, Judged, OnFailure};
 use super::proof::{Conditions, Proof};
 use super::view::{loudest, weights};
-use super::world::World;
+use super::world::{Fairness, World};
 use crate::stats::Moment;
 use serde::{Deserialize, Serialize};
 
@@ -154,8 +154,10 @@ pub(super) struct Memory {
     /// Requests of the candidate lately, and the seconds they took; both fade.
     pub(super) recent: (f64, f64),
     pub(super) ticked: f64,
-    /// The candidate has too few replicas to compare its speed.
-    pub(super) crowded: bool,
+    /// With whom speed is compared.
+    pub(super) fairness: Fairness,
+    /// When it was last compared with nobody: what began then was slowed by the crowd.
+    pub(super) crowded_until: f64,
     /// Who did it and why, or what happened; what a final state says.
     pub(super) because: String,
     /// Halves the requests of an A/A test.
@@ -197,7 +199,8 @@ impl RollOut {
             last_seen: [None; 2],
             recent: (0.0, 0.0),
             ticked: 0.0,
-            crowded: false,
+            fairness: Fairness::All,
+            crowded_until: -1.0,
             because: String::new(),
             coin: 0x9E37_79B9_7F4A_7C15,
         };
@@ -256,7 +259,9 @@ impl RollOut {
         if tells {
             self.memory.samples += 1;
         }
-        let at = Conditions { age, share: self.memory.share, crowded: self.memory.crowded };
+        let crowded = self.is_crowded() || began <= self.memory.crowded_until;
+        let fairness = if crowded { Fairness::Nobody } else { self.memory.fairness };
+        let at = Conditions { age, share: self.memory.share, fairness };
         for (proof, check) in self.memory.proofs.iter_mut().zip(&self.plan.checks) {
             proof.observe(check, seen, arm, at);
         }
@@ -297,7 +302,10 @@ impl RollOut {
         let keeps = (-passed / RECENT).exp();
         let (requests, seconds) = self.memory.recent;
         self.memory.recent = (requests * keeps, (seconds + passed) * keeps);
-        self.memory.crowded = world.is_crowded();
+        self.memory.fairness = world.fairness();
+        if self.is_crowded() {
+            self.memory.crowded_until = age;
+        }
         self.memory.usable = world.candidate_usable || self.plan.aa;
         if self.memory.usable && self.memory.usable_since.is_none() {
             self.memory.usable_since = Some(age);

@@ -209,7 +209,7 @@ impl RollOut {
 
     fn notes(&self) -> String {
         let compares = self.plan.checks.iter().any(|check| check.metric.depends_on_load());
-        let slow = if compares && self.memory.crowded {
+        let slow = if compares && self.is_crowded() {
             let (candidate, stable) = (&self.judged.candidate, &self.stable);
             format!(
                 " Latency is not comparable: {candidate} has too few replicas, each is given more than those of {stable}."

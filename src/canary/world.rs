@@ -1,9 +1,11 @@
-//! What a canary is told of the fleet.
+//! What a canary is told of the fleet, and whether that makes for a fair comparison.
+use serde::{Deserialize, Serialize};
 
-/// Speed is compared while the candidate is given no more by weight than the stable side is. Up to twice as much would do
-/// for replicas that work on one request at a time; where each request slows down the others, what a busy one has now
-/// says less of what it gets meanwhile.
-const FAIR: f64 = 1.0;
+/// Weights are written as decimals and kept as `f32`.
+const ROUNDING: f64 = 1e-6;
+/// So little of what the stable side is given by weight keeps a candidate less busy, even on one replica where the other
+/// side has many to choose from.
+const LITTLE: f64 = 0.25;
 
 /// The fleet at a tick.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -24,30 +26,66 @@ pub struct Load {
     pub share: f64,
 }
 
+/// With whom speed is compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Fairness {
+    /// With all: the candidate is no busier than the stable side but by its own slowness.
+    #[default]
+    All,
+    /// With requests whose replicas were as busy: it queues more on few replicas than the others on many.
+    Alike,
+    /// With nobody: each of its replicas is given more than each of the others'.
+    Nobody,
+}
+
 impl World {
-    /// Has the candidate too few replicas for what it is given?
-    pub(super) fn is_crowded(&self) -> bool {
+    pub(super) fn fairness(&self) -> Fairness {
         let (one, other) = (self.candidate, self.stable);
-        one.share * other.weight > FAIR * other.share * one.weight + 1e-9
+        let is_given = |times: f64| {
+            one.share * other.weight <= times * other.share * one.weight * (1.0 + ROUNDING)
+        };
+        let as_many = one.weight >= other.weight * (1.0 - ROUNDING);
+        if is_given(LITTLE) || (as_many && is_given(1.0)) {
+            Fairness::All
+        } else if is_given(1.0) {
+            Fairness::Alike
+        } else {
+            Fairness::Nobody
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use Fairness::{Alike, All, Nobody};
 
-    fn crowded(candidate: (f64, f64), stable: (f64, f64)) -> bool {
+    fn fairness(candidate: (f64, f64), stable: (f64, f64)) -> Fairness {
         let load = |(share, weight)| Load { weight, share };
         World { candidate_usable: true, candidate: load(candidate), stable: load(stable) }
-            .is_crowded()
+            .fairness()
     }
 
     #[test]
-    fn whoever_is_given_much_more_by_weight_is_crowded() {
-        assert!(!crowded((0.01, 1.0), (0.99, 9.0)));
-        assert!(!crowded((0.25, 1.0), (0.75, 3.0)), "as much each");
-        assert!(!crowded((0.5, 3.0), (0.5, 3.0)));
-        assert!(crowded((0.5, 2.0), (0.5, 3.0)));
-        assert!(crowded((0.05, 0.0), (0.95, 3.0)), "nothing usable");
+    fn whoever_is_given_little_is_compared_with_all() {
+        assert_eq!(fairness((0.01, 1.0), (0.99, 9.0)), All);
+        assert_eq!(fairness((0.05, 1.0), (0.95, 3.0)), All);
+        assert_eq!(fairness((0.25, 3.0), (0.75, 3.0)), All);
+        assert_eq!(fairness((0.5, 3.0), (0.5, 3.0)), All);
+    }
+
+    #[test]
+    fn few_replicas_are_compared_with_those_as_busy_while_each_is_given_no_more() {
+        assert_eq!(fairness((0.05, 1.0), (0.95, 9.0)), Alike);
+        assert_eq!(fairness((0.25, 1.0), (0.75, 3.0)), Alike, "as much each");
+        let written = |weight: f32| f64::from(weight) * 3.0;
+        assert_eq!(fairness((0.25, written(0.1)), (0.75, written(0.3))), Alike);
+    }
+
+    #[test]
+    fn whoever_is_given_more_each_is_compared_with_nobody() {
+        assert_eq!(fairness((0.5, 2.0), (0.5, 3.0)), Nobody);
+        assert_eq!(fairness((0.75, 2.0), (0.25, 2.0)), Nobody);
+        assert_eq!(fairness((0.05, 0.0), (0.95, 3.0)), Nobody, "nothing usable");
     }
 }

@@ -1,5 +1,6 @@
 //! The status as a table for a terminal.
 use super::mirror::sentence;
+use super::split::{in_words, until};
 use super::terminal::{Paint, Tone, clean};
 use crate::admin::{ModelStatus, ReplicaStatus, Status, VersionStatus};
 use std::fmt::Write as _;
@@ -78,6 +79,17 @@ fn one_model(out: &mut String, model: &ModelStatus, widths: &[usize; 7], paint: 
         title.push_str(&paint.on(Tone::Faint, &format!("  also {aliases}")));
     }
     line(out, &title);
+    if let Some(set) = &model.split_override {
+        let file = in_words(&model.versions, |version| version.configured_share);
+        let why = set.reason.as_ref().map(|why| format!(": {}", clean(why))).unwrap_or_default();
+        let said = format!("by {}, {}{why}; the file says {file}", clean(&set.who), until(set));
+        line(out, &format!("  {} {said}", paint.on(Tone::Warn, "split set")));
+        let lasting = set.yaml.lines().last().unwrap_or_default();
+        line(
+            out,
+            &paint.on(Tone::Faint, &format!("    to make it last: {}", clean(lasting.trim()))),
+        );
+    }
     if let Some(canary) = &model.canary {
         let tone = match canary.state.as_str() {
             "promoted" | "passing" => Tone::Good,

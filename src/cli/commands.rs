@@ -1,9 +1,9 @@
 //! The command line as a whole: which commands there are, and where each is.
 #![expect(clippy::print_stderr, reason = "the command line speaks to people")]
 use super::{
-    CanaryArgs, CheckArgs, CompletionsArgs, HoldArgs, MirrorArgs, ReloadArgs, ReplicaArgs, RunArgs,
-    StatusArgs, StopArgs, canary, check, completions, demo, drain, eject, mirror, mock, reload,
-    restore, run, schema, status, stop, undrain,
+    CanaryArgs, CheckArgs, CompletionsArgs, ExplainArgs, HoldArgs, MirrorArgs, ReloadArgs,
+    ReplicaArgs, RunArgs, SplitArgs, StatusArgs, StopArgs, canary, check, completions, demo, drain,
+    eject, explain, mirror, mock, reload, restore, run, schema, split, status, stop, undrain,
 };
 use crate::control::verify;
 use clap::{CommandFactory as _, Parser, Subcommand};
@@ -31,11 +31,13 @@ struct Cli {
 enum Command {
     Run(RunArgs),
     Check(CheckArgs),
+    Explain(ExplainArgs),
     /// Print the JSON Schema of the configuration file, for editors
     Schema,
     Status(StatusArgs),
     Canary(CanaryArgs),
     Mirror(MirrorArgs),
+    Split(SplitArgs),
     Reload(ReloadArgs),
     Stop(StopArgs),
     /// Send no new requests to a replica or a version; those that run finish
@@ -57,6 +59,7 @@ pub fn main() -> ExitCode {
     let done = match command {
         Command::Run(args) => run(args),
         Command::Check(args) => Ok(check(args, verify)),
+        Command::Explain(args) => block_on(explain(args)),
         Command::Schema => Ok(schema()),
         Command::Demo(args) => demo::run(args),
         Command::Completions(args) => Ok(completions(&args, &mut Cli::command())),
@@ -66,6 +69,7 @@ pub fn main() -> ExitCode {
         Command::Status(args) => block_on(status(args)),
         Command::Canary(args) => block_on(canary(args)),
         Command::Mirror(args) => block_on(mirror(args)),
+        Command::Split(args) => block_on(split(args)),
         Command::Reload(args) => block_on(reload(args)),
         Command::Stop(args) => block_on(stop(args)),
         Command::Drain(args) => block_on(drain(args)),

@@ -5,12 +5,14 @@ mod check;
 mod commands;
 mod completions;
 mod demo;
+mod explain;
 mod mirror;
 pub mod mock;
 mod orders;
 mod remote;
 mod run;
 mod schema;
+mod split;
 mod status;
 mod terminal;
 mod wait;
@@ -19,6 +21,7 @@ pub use canary::{CanaryArgs, canary};
 pub use check::{CheckArgs, Format, check};
 pub use commands::main;
 pub use completions::{CompletionsArgs, completions};
+pub use explain::{ExplainArgs, explain};
 pub use mirror::{MirrorArgs, mirror};
 pub use orders::{
     HoldArgs, ReloadArgs, ReplicaArgs, StopArgs, drain, eject, reload, restore, stop, undrain,
@@ -26,6 +29,7 @@ pub use orders::{
 pub use remote::{AdminArgs, Failure, Remote, Reply};
 pub use run::{RunArgs, run};
 pub use schema::schema;
+pub use split::{SplitArgs, split};
 pub use status::{StatusArgs, StatusFormat, status};
 
 use std::path::{Path, PathBuf};

@@ -168,9 +168,9 @@ fn bound(text: &str, amounts: bool) -> Read<Margin> {
 /// The bound of a check that names none.
 fn usual_bound(metric: &Metric) -> Margin {
     match metric {
-        Metric::Errors | Metric::ClientErrors | Metric::Cancelled => {
-            Margin { points: 0.005, times: 1.5 }
-        }
+        Metric::Errors | Metric::ClientErrors => Margin { points: 0.005, times: 1.5 },
+        // Who waits longer leaves more often: a candidate that hangs is meant, not one that has fewer replicas.
+        Metric::Cancelled => Margin { points: 0.1, times: 2.0 },
         Metric::BadOutput(_) => Margin { points: 0.01, times: 1.0 },
         Metric::Latency(_) | Metric::FirstByte(_) | Metric::OutputTokens => {
             Margin { points: 0.0, times: 1.1 }

@@ -2,11 +2,10 @@
 use super::effective_options::{canary, ejection, hedge, retries};
 use super::render::MASK;
 use super::scalar::{show_duration, show_size};
-use crate::balance::Policy;
 use crate::health::{ProbeKind, ProbePlan};
 use crate::table::{
-    AccessLogPlan, KeySource, Kind, ListenAddress, ListenerPlan, LogTarget, ModelPlan, NameSource,
-    PathPattern, Plan, RoutePlan, RouteTarget, TestPlan, VersionPlan,
+    AccessLogPlan, Kind, ListenAddress, ListenerPlan, LogTarget, ModelPlan, NameSource, Plan,
+    RoutePlan, RouteTarget, TestPlan, VersionPlan, in_percent,
 };
 use std::fmt::{Display, Write as _};
 
@@ -43,6 +42,13 @@ pub fn effective_yaml(plan: &Plan) -> String {
     out.text
 }
 
+/// The lines that give a model these shares, by version.
+pub fn split_yaml<'a>(model: &str, shares: impl IntoIterator<Item = (&'a str, f64)>) -> String {
+    let share = |(version, share)| format!("{}: {}", text(version), in_percent(share));
+    let shares: Vec<String> = shares.into_iter().map(share).collect();
+    format!("models:\n  {}:\n    split: {{{}}}\n", text(model), shares.join(", "))
+}
+
 fn listener(out: &mut Page, plan: &ListenerPlan) {
     out.line(
         "address",
@@ -73,10 +79,7 @@ fn listener(out: &mut Page, plan: &ListenerPlan) {
 fn route(out: &mut Page, plan: &RoutePlan) {
     out.open("match");
     out.some("host", plan.host.as_deref());
-    let path = plan.path.as_ref().map(|path| match path {
-        PathPattern::Exact(path) => path.clone(),
-        PathPattern::Prefix(prefix) => format!("{prefix}*"),
-    });
+    let path = plan.path.as_ref().map(ToString::to_string);
     out.some("path", path.as_deref());
     out.some("method", plan.method.as_deref());
     out.pairs("headers", plan.headers.iter().map(|(name, value)| (name.as_str(), text(value))));
@@ -125,24 +128,9 @@ fn model(out: &mut Page, plan: &ModelPlan) {
             Kind::Raw => "raw",
         },
     );
-    let word = |source: &KeySource| match source {
-        KeySource::Header(name) => format!("header:{name}"),
-        KeySource::Json(field) => format!("json:{field}"),
-        KeySource::ClientIp => "client_ip".to_owned(),
-    };
-    out.line("hash_on", list(plan.hash_on.iter().map(|source| text(&word(source)))));
+    out.line("hash_on", list(plan.hash_on.iter().map(|source| text(&source.to_string()))));
     out.line("allow_pin", plan.allow_pin);
-    out.line(
-        "balance",
-        match plan.balance {
-            Policy::LeastLoad => "least_load",
-            Policy::LeastRequest => "least_request",
-            Policy::P2c => "p2c",
-            Policy::RoundRobin => "round_robin",
-            Policy::Random => "random",
-            Policy::Hash => "hash",
-        },
-    );
+    out.line("balance", plan.balance.name());
     match &plan.health {
         Some(probe) => health(out, probe),
         None => out.line("health", false),

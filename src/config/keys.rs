@@ -214,7 +214,7 @@ pub(super) static CANARY: &[Key] = &[
 pub(super) static CHECK: &[Key] = &[
     key("metric", Shape::Word(&Metric::NAMES), "", "What is measured. Required."),
     key("at_most", Shape::OneOf(&[Shape::Text, Shape::List(&Shape::Text)]), "",
-        "How much worse it may be: `+0.5%` percentage points, `1.5x` times; of several the widest. Default: `[+0.5%, 1.5x]` for `errors`, `client_errors` and `cancelled`, `+1%` for `bad_output`, else `1.1x`."),
+        "How much worse it may be: `+0.5%` percentage points, `1.5x` times; of several the widest. Default: `[+0.5%, 1.5x]` for `errors` and `client_errors`, `[+10%, 2x]` for `cancelled`, `+1%` for `bad_output`, else `1.1x`."),
     key("when", Shape::Section(WHEN), "", "For `bad_output`: any of these makes an answer a bad one. Default: the first three."),
 ];
 

@@ -30,7 +30,7 @@ mod variables;
 mod version;
 
 pub use diagnostic::{CODES, Diagnostic, Diagnostics, Severity};
-pub use effective::effective_yaml;
+pub use effective::{effective_yaml, split_yaml};
 pub use load::{Checked, load, parse_text};
 pub use reference::reference;
 pub use schema::schema;

@@ -8,7 +8,7 @@ use super::runner::{Runner, done};
 use crate::canary::By;
 use crate::observe::stamp;
 use crate::stats::Clock as _;
-use crate::table::{Ends, Hold};
+use crate::table::{Ends, Hold, Shares};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,11 +26,7 @@ impl Runner {
         reason: Option<&str>,
     ) -> Answer {
         let now = self.clock.now();
-        let ends = lasts.map(|lasts| Ends {
-            at: now + lasts,
-            wall: stamp().saturating_add(lasts).unwrap_or(jiff::Timestamp::MAX),
-        });
-        let hold = Hold { ends, reason: reason.map(str::to_owned) };
+        let hold = Hold { ends: self.ends(lasts), reason: reason.map(str::to_owned) };
         match self.core.act(target, act, hold, now) {
             Err(Unable::Unknown(why)) => return Answer::Unknown(why),
             Err(Unable::Impossible(why)) => return Answer::Failed(why),
@@ -48,6 +44,45 @@ impl Runner {
                 self.started.events.announce(kind, message, who, reason);
             }
         }
+        done(self.save())
+    }
+
+    fn ends(&self, lasts: Option<Duration>) -> Option<Ends> {
+        lasts.map(|lasts| Ends {
+            at: self.clock.now() + lasts,
+            wall: stamp().saturating_add(lasts).unwrap_or(jiff::Timestamp::MAX),
+        })
+    }
+
+    /// Divides a model's requests as an operator says, or as before again.
+    pub(super) fn split(
+        &mut self,
+        model: &str,
+        shares: Option<Shares>,
+        lasts: Option<Duration>,
+        who: &str,
+        reason: Option<&str>,
+    ) -> Answer {
+        let ruled = match shares {
+            Some(shares) => {
+                let hold = Hold { ends: self.ends(lasts), reason: reason.map(str::to_owned) };
+                let by = (who, stamp());
+                self.core.set_split(model, shares, hold, by).map(Some)
+            }
+            None => self.core.reset_split(model),
+        };
+        let said = match ruled {
+            Err(Unable::Unknown(why)) => return Answer::Unknown(why),
+            Err(Unable::Impossible(why)) => return Answer::Failed(why),
+            Ok(said) => said,
+        };
+        if let Some(message) = said {
+            let lasts = lasts.and_then(|lasts| jiff::SignedDuration::try_from(lasts).ok());
+            let lasts = lasts.map(|lasts| format!(" for {lasts:#}")).unwrap_or_default();
+            let message = format!("{message}{lasts}");
+            self.started.events.announce("split", message, who, reason);
+        }
+        self.publish();
         done(self.save())
     }
 
@@ -88,6 +123,9 @@ impl Runner {
         reason: Option<&str>,
     ) -> io::Result<()> {
         self.announce_canaries(told, who, reason);
+        for ended in self.core.take_ended_splits() {
+            self.started.events.announce(ended.kind(), ended.to_string(), "evener", None);
+        }
         let now = self.clock.now();
         self.core.keep_canaries(now);
         self.journalled = now;

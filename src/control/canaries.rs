@@ -33,6 +33,13 @@ pub(super) struct Canary {
     split: Vec<(String, f64)>,
 }
 
+impl Canary {
+    /// Does it move the shares by itself?
+    pub(super) fn is_running(&self) -> bool {
+        self.rollout.is_running()
+    }
+}
+
 pub(super) type Canaries = BTreeMap<String, Canary>;
 
 impl Core {
@@ -95,6 +102,9 @@ impl Core {
         let share = share.map_or(0.0, |(_, share)| *share);
         let stable = stable_name(&model.plan, &plan.candidate);
         self.overrides.shares.remove(&name);
+        if starts {
+            self.yield_split(&name);
+        }
         let (rollout, effects) = if starts {
             RollOut::begin(plan.clone(), judged, stable, share, now)
         } else {
@@ -131,7 +141,9 @@ impl Core {
                 model.state.seen.set_open(false);
                 continue;
             };
-            for one in &seen {
+            // Under a split that was set by hand its share is not the one that it reckons with.
+            let judged = if model.set.is_none() { &seen[..] } else { &[] };
+            for one in judged {
                 canary.rollout.observe(one, now);
             }
             let world = world(model, &canary.rollout);
@@ -167,6 +179,9 @@ impl Core {
             CanaryVerb::Say(command) => {
                 let effects =
                     canary.rollout.command(command, by, now).map_err(Unable::Impossible)?;
+                if command != Command::Pause {
+                    self.yield_split(&model.name);
+                }
                 self.carry_out(&model.name, effects)
             }
         };
@@ -276,7 +291,8 @@ fn world(model: &Model, rollout: &RollOut) -> World {
 
 fn load<'a>(versions: impl Iterator<Item = &'a Version>) -> Load {
     let mut load = Load::default();
-    for version in versions {
+    // Who is given nothing carries nothing.
+    for version in versions.filter(|version| version.share > 0.0) {
         load.share += version.share;
         let usable = version.members.iter().filter(|member| member.replica.usable());
         load.weight += usable.map(|member| f64::from(member.weight)).sum::<f64>();

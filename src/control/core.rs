@@ -1,6 +1,7 @@
 //! The decisions of the control path, without files, sockets or clocks: simulations drive it too.
 use super::canaries::{Canaries, Told};
 use super::ejections::{Ruling, count_probation};
+use super::splits::edited;
 use crate::fleet::{Fleet, Replica, Suspects};
 use crate::stats::Moment;
 use crate::table::{Built, Changes, Overrides, Plan, Table};
@@ -22,6 +23,8 @@ pub struct Core {
     swept: Moment,
     ticked: Moment,
     pub(super) canaries: Canaries,
+    /// Splits that ended otherwise than by an operator's order, to be told.
+    pub(super) ended_splits: Vec<Ruling>,
 }
 
 /// A new table to swap in, and what follows from it.
@@ -45,6 +48,7 @@ impl Core {
     ) -> (Self, Applied) {
         let mut overrides = overrides;
         overrides.forget_gone(plan);
+        let ended_splits = edited(&mut overrides, plan);
         let mut fleet = Fleet::default();
         let mut chance = SmallRng::seed_from_u64(seed);
         let mut offset = || chance.next_u64();
@@ -52,7 +56,8 @@ impl Core {
         let table = Arc::new(built.table);
         let (swept, ticked) = (now, now);
         let canaries = Canaries::default();
-        let mut core = Self { fleet, overrides, table, chance, swept, ticked, canaries };
+        let mut core =
+            Self { fleet, overrides, table, chance, swept, ticked, canaries, ended_splits };
         core.settle();
         let told = core.follow_canaries(now);
         let (joined, left) = (built.joined, built.left);
@@ -64,6 +69,7 @@ impl Core {
     pub fn apply(&mut self, plan: &Arc<Plan>, now: Moment) -> Applied {
         let changes = Changes::between(&self.table.plan, plan);
         self.overrides.forget_gone(plan);
+        self.ended_splits.extend(edited(&mut self.overrides, plan));
         let Self { fleet, overrides, table, chance, .. } = self;
         let mut offset = || chance.next_u64();
         let generation = table.generation + 1;
@@ -90,6 +96,7 @@ impl Core {
         let passed = now.since(std::mem::replace(&mut self.ticked, now));
         let undrained = self.end_holds(now).into_iter().map(|held| Ruling::Undrained { held });
         let mut rulings: Vec<Ruling> = undrained.collect();
+        rulings.extend(self.end_splits(now));
         rulings.extend(self.pass_time(passed, now));
         for model in &self.table.models {
             let hedge = model.plan.hedge.as_ref();
@@ -127,7 +134,8 @@ impl Core {
     pub(super) fn reshare(&mut self) {
         let shared = self.table.models.iter().all(|model| {
             let live = self.overrides.shares_of(&model.plan);
-            model.versions.iter().zip(live).all(|(v, live)| (v.share - live).abs() < 1e-12)
+            model.set.as_ref() == self.overrides.splits.get(&model.plan.name)
+                && model.versions.iter().zip(live).all(|(v, live)| (v.share - live).abs() < 1e-12)
         });
         if !shared {
             self.table = Arc::new(self.table.with_shares(&self.overrides));

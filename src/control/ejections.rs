@@ -47,6 +47,11 @@ pub enum Ruling {
     Undrained {
         held: Held,
     },
+    /// A split that an operator set is over.
+    SplitEnded {
+        model: String,
+        why: String,
+    },
 }
 
 impl Ruling {
@@ -54,6 +59,7 @@ impl Ruling {
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Undrained { .. } => "drain",
+            Self::SplitEnded { .. } => "split",
             Self::Ejected { .. }
             | Self::Refused { .. }
             | Self::OnProbation { .. }
@@ -92,6 +98,9 @@ impl std::fmt::Display for Ruling {
                 write!(f, "{model}/{version}")?;
                 url.iter().try_for_each(|url| write!(f, "/{url}"))?;
                 f.write_str(" serves again: its drain is over")
+            }
+            Self::SplitEnded { model, why } => {
+                write!(f, "the split that was set for `{model}` is over: {why}")
             }
         }
     }

@@ -1,5 +1,6 @@
 //! What may be asked of the one writer, and what it answers.
 use super::canaries::CanaryVerb;
+use crate::table::Shares;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
@@ -20,7 +21,7 @@ impl std::fmt::Display for Target {
 }
 
 /// Something to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Order {
     /// Read the file again. `always`: even when its text is the one that was read last.
     Reload { always: bool },
@@ -28,6 +29,9 @@ pub enum Order {
     Replicas { target: Target, act: Act, lasts: Option<Duration> },
     /// Say this to a model's canary.
     Canary { model: String, verb: CanaryVerb },
+    /// Divide a model's requests so instead of as the file says; it ends by itself after so long. `shares`: `None`
+    /// takes that back.
+    Split { model: String, shares: Option<Shares>, lasts: Option<Duration> },
     /// End: readiness fails first, then what runs finishes, within `drain` or the file's own limit.
     Stop { drain: Option<Duration> },
     /// Open the logs anew.

@@ -116,7 +116,11 @@ fn find<'a>(table: &'a Table, target: &Target) -> Result<(&'a Version, Held), St
     Ok((version, (model.name.to_string(), version.name.to_string(), url.transpose()?)))
 }
 
-fn unknown<'a>(what: &str, name: &str, names: impl Iterator<Item = &'a str> + Clone) -> String {
+pub(super) fn unknown<'a>(
+    what: &str,
+    name: &str,
+    names: impl Iterator<Item = &'a str> + Clone,
+) -> String {
     let near = nearest(name, names.clone());
     if near.is_empty() {
         let all: Vec<_> = names.take(20).collect();

@@ -192,6 +192,9 @@ impl Runner {
                     self.act(&target, act, lasts, &who, reason.as_deref())
                 }
                 Order::Canary { model, verb } => self.say(&model, verb, &who, reason.as_deref()),
+                Order::Split { model, shares, lasts } => {
+                    self.split(&model, shares, lasts, &who, reason.as_deref())
+                }
                 Order::ReopenLogs => {
                     self.started.proxy.access_log.reopen();
                     Answer::Done

@@ -1,8 +1,9 @@
 //! What survives a restart: who is on which side of each split, who is out by an operator's hand, what canaries know, and
 //! what webhooks were not told yet.
+use super::kept::{Kept, KeptSplit, held, kept, kept_split, set_split};
 use crate::balance::Segments;
 use crate::stats::Moment;
-use crate::table::{Ends, Hold, Holds, KeptCanary, KeptWebhook, Overrides};
+use crate::table::{KeptCanary, KeptWebhook, Overrides};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -10,11 +11,12 @@ use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 const FILE: &str = "state.json";
 /// The layout of [`FILE`]; a newer one is not read. 1: drains had neither end nor reason, and ejections
-/// were not kept. 3: nor were webhooks.
-const LAYOUT: u32 = 4;
+/// were not kept. 3: nor were webhooks. 4: nor were splits that operators set.
+const LAYOUT: u32 = 5;
 
 /// The directory of the state, held by this process alone.
 #[derive(Debug)]
@@ -40,47 +42,8 @@ struct State {
     canaries: BTreeMap<String, serde_json::Value>,
     #[serde(default)]
     webhooks: Vec<KeptWebhook>,
-}
-
-/// One hold.
-#[derive(Serialize, Deserialize)]
-#[serde(untagged)]
-enum Kept {
-    Layout1(String, String, Option<String>),
-    Layout2 {
-        model: String,
-        version: String,
-        replica: Option<String>,
-        until: Option<jiff::Timestamp>,
-        reason: Option<String>,
-    },
-}
-
-fn kept(holds: &Holds) -> Vec<Kept> {
-    let each = |((model, version, replica), hold): (&crate::table::Held, &Hold)| Kept::Layout2 {
-        model: model.clone(),
-        version: version.clone(),
-        replica: replica.clone(),
-        until: hold.ends.map(|ends| ends.wall),
-        reason: hold.reason.clone(),
-    };
-    holds.0.iter().map(each).collect()
-}
-
-/// `now` and `wall` are the same moment.
-fn held(kept: Vec<Kept>, now: Moment, wall: jiff::Timestamp) -> Holds {
-    let each = |kept| match kept {
-        Kept::Layout1(model, version, replica) => ((model, version, replica), Hold::default()),
-        Kept::Layout2 { model, version, replica, until, reason } => {
-            let ends = until.map(|until| {
-                // What ended while no process ran ends now.
-                let left = std::time::Duration::try_from(until.duration_since(wall));
-                Ends { at: now + left.unwrap_or_default(), wall: until }
-            });
-            ((model, version, replica), Hold { ends, reason })
-        }
-    };
-    Holds(kept.into_iter().map(each).collect())
+    #[serde(default)]
+    splits: BTreeMap<String, KeptSplit>,
 }
 
 /// Why the state cannot be used. Each says what to do.
@@ -160,6 +123,11 @@ impl StateDir {
             canaries,
             unreadable,
             webhooks: state.webhooks,
+            splits: state
+                .splits
+                .into_iter()
+                .map(|(model, kept)| (model, Arc::new(set_split(kept, now, wall))))
+                .collect(),
             shares: BTreeMap::new(),
         })
     }
@@ -177,6 +145,11 @@ impl StateDir {
                 .map(|(model, kept)| Ok((model.clone(), serde_json::to_value(kept)?)))
                 .collect::<serde_json::Result<_>>()?,
             webhooks: overrides.webhooks.clone(),
+            splits: overrides
+                .splits
+                .iter()
+                .map(|(model, set)| (model.clone(), kept_split(set)))
+                .collect(),
         };
         let text = serde_json::to_vec(&state)?;
         if text == self.written {
@@ -233,6 +206,7 @@ impl Replacing<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::table::{Ends, Hold, SetSplit};
 
     #[test]
     fn what_was_saved_is_loaded() {
@@ -249,12 +223,21 @@ mod tests {
         overrides.ejected.0.insert(held.clone(), Hold { ends, reason });
         let [model, event, id, body] = ["chat", "canary_began", "msg_1", "{}"].map(str::to_owned);
         overrides.webhooks.push(KeptWebhook { model, event, id, body });
+        let set = SetSplit {
+            shares: [("v1".to_owned(), 0.1 + 0.2), ("v2".to_owned(), 0.7)].into(),
+            file: [("v1".to_owned(), 1.0)].into(),
+            who: "api".to_owned(),
+            since: wall,
+            hold: Hold { ends, reason: None },
+        };
+        overrides.splits.insert("chat".into(), Arc::new(set));
         StateDir::open(&path).unwrap().save(&overrides).unwrap();
         let loaded = StateDir::open(&path).unwrap().load(now, wall).unwrap();
         assert_eq!(loaded.segments, overrides.segments);
         assert_eq!(loaded.drained, overrides.drained);
         assert_eq!(loaded.ejected, overrides.ejected);
         assert_eq!(loaded.webhooks, overrides.webhooks);
+        assert_eq!(loaded.splits, overrides.splits);
         let late = wall + jiff::SignedDuration::from_hours(1);
         let loaded = StateDir::open(&path).unwrap().load(now, late).unwrap();
         assert_eq!(loaded.ejected.0[&held].ends.unwrap().at, now, "it ended while nothing ran");
@@ -271,7 +254,7 @@ mod tests {
         assert_eq!(loaded.drained.0.len(), 2);
         assert!(loaded.drained.on("m", "v", "http://a:1").is_some());
         state.save(&loaded).unwrap();
-        assert!(fs::read_to_string(dir.path().join(FILE)).unwrap().contains("\"layout\":4"));
+        assert!(fs::read_to_string(dir.path().join(FILE)).unwrap().contains("\"layout\":5"));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::table::Model;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Witness {
     arm: Arm,
-    /// Requests that its replica had already, by weight.
+    /// Requests that its replica had already; of one that may carry twice what the lightest does, half of them.
     beside: u32,
 }
 
@@ -26,7 +26,7 @@ impl Exchange<'_> {
         let arm = if *owner.name == *plan.candidate { Arm::Candidate } else { Arm::Stable };
         if owner.index == choice.version.index {
             let member = choice.member;
-            let beside = member.replica.in_flight() as f32 / member.weight;
+            let beside = member.replica.in_flight() as f32 * model.lightest / member.weight;
             self.witness = Some(Witness { arm, beside: beside as u32 });
         } else {
             model.state.seen.add(Observation::of(arm, true, self.record.began));

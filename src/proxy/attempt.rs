@@ -157,13 +157,14 @@ impl Exchange<'_> {
         if asked.is_err() {
             self.record.status = status;
         }
+        let left = matches!(asked, Err(Trouble::ClientGone));
+        let ended = if left { Ended::Cancelled } else { Ended::Seen };
+        // For both sides alike a deadline that is over is a timeout, whoever set it.
+        self.testify(&outcome, asked.as_ref().ok().and_then(|relayed| relayed.output), ended);
         let impatient =
             matches!(asked, Err(Trouble::Total)) && self.was_impatient(choice, began, now);
         let class = if impatient { Class::Cancelled } else { class };
         let outcome = Outcome { class, ..outcome };
-        let left = impatient || matches!(asked, Err(Trouble::ClientGone));
-        let ended = if left { Ended::Cancelled } else { Ended::Seen };
-        self.testify(&outcome, asked.as_ref().ok().and_then(|relayed| relayed.output), ended);
         in_flight.finish(status, &outcome, now);
     }
 

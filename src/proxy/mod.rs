@@ -31,4 +31,5 @@ mod shared;
 mod timer;
 
 pub use listener::{Listener, bind, inherit};
+pub use request::bare_host;
 pub use shared::{Phase, Proxy};

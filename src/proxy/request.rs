@@ -54,7 +54,8 @@ pub(super) fn host_of(head: &RequestHeader) -> &str {
     }
 }
 
-fn bare_host(authority: &str) -> String {
+/// A host as routes compare it: lower case, without a port.
+pub fn bare_host(authority: &str) -> String {
     let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
     let bare = match host.rsplit_once(':') {
         Some((bare, port)) if port.bytes().all(|b| b.is_ascii_digit()) => bare,

@@ -3,6 +3,7 @@ use super::generation::Table;
 use super::holds::Holds;
 use super::model::{Member, Model, Version};
 use super::plan::{KeySource, ModelPlan, Plan, ReplicaUrl, Scheme, VersionPlan};
+use super::set_split::SetSplit;
 use crate::balance::Segments;
 use crate::canary::{CanaryPlan, OutputRules, Snapshot};
 use crate::dialect::OutputWish;
@@ -23,6 +24,8 @@ pub struct Overrides {
     pub segments: BTreeMap<String, Segments>,
     /// Shares that are not the file's, by model and version: a canary moves them.
     pub shares: BTreeMap<String, BTreeMap<String, f64>>,
+    /// Splits that operators set, by model. They count before all other shares.
+    pub splits: BTreeMap<String, Arc<SetSplit>>,
     /// Canaries as the last process left them.
     pub canaries: BTreeMap<String, KeptCanary>,
     /// Why those that it left are of no use, by model.
@@ -71,8 +74,21 @@ impl Overrides {
         });
     }
 
+    /// Drops the splits that operators set and the file is no longer the same under. Returns their models.
+    pub fn forget_edited(&mut self, plan: &Plan) -> Vec<String> {
+        let fits = |model: &String, set: &SetSplit| {
+            let now = plan.models.iter().find(|now| now.name == *model);
+            now.is_some_and(|now| set.fits(now))
+        };
+        let gone = self.splits.extract_if(.., |model, set| !fits(model, set));
+        gone.map(|(model, _)| model).collect()
+    }
+
     /// The shares that a model's versions have now, in the order of the plan.
     pub fn shares_of(&self, plan: &ModelPlan) -> Vec<f64> {
+        if let Some(set) = self.splits.get(&plan.name) {
+            return plan.versions.iter().map(|version| set.share_of(&version.name)).collect();
+        }
         let live = self.shares.get(&plan.name);
         let of = |(version, file): (&VersionPlan, &f64)| {
             live.and_then(|live| live.get(&version.name)).copied().unwrap_or(*file)
@@ -180,7 +196,11 @@ impl Builder<'_> {
             Some(before) => before.output.clone(),
             None => plan.canary.as_ref().filter(|c| c.reads_answers()).map(output_wish),
         };
-        Model { name, plan: Arc::clone(plan), state, versions, segments, output, baseline }
+        let set = self.overrides.splits.get(&plan.name).cloned();
+        let members = versions.iter().flat_map(|version| &version.members);
+        let lightest = members.map(|member| member.weight).fold(f32::INFINITY, f32::min);
+        let plan = Arc::clone(plan);
+        Model { name, plan, state, versions, segments, set, output, lightest, baseline }
     }
 
     fn version(

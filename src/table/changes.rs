@@ -1,5 +1,6 @@
 //! What a reload changed, in words for the log and the API.
 use super::plan::{ModelPlan, Plan, ReplicaPlan};
+use super::set_split::shares_in_words;
 use std::collections::HashSet;
 
 /// One sentence fragment per change.
@@ -133,8 +134,6 @@ fn same_options(old: &ModelPlan, new: &ModelPlan) -> bool {
 }
 
 fn shares(model: &ModelPlan) -> String {
-    let each = model.versions.iter().zip(&model.split);
-    each.map(|(v, share)| format!("{}={}", v.name, (share * 1e6).round() / 1e4))
-        .collect::<Vec<_>>()
-        .join(" ")
+    let names = model.versions.iter().map(|version| version.name.as_str());
+    shares_in_words(names.zip(model.split.iter().copied()))
 }

@@ -7,6 +7,7 @@ mod model;
 mod plan;
 mod reshare;
 mod route;
+mod set_split;
 
 pub use build::{Built, KeptCanary, KeptWebhook, Overrides};
 pub use changes::Changes;
@@ -15,3 +16,6 @@ pub use holds::{Ends, Held, Hold, Holds};
 pub use model::{Member, Model, PoolView, Tier, Version};
 pub use plan::*;
 pub use route::{Asked, Routed, Unrouted};
+pub use set_split::{
+    SetSplit, Shares, in_percent, shares_in_file, shares_in_words, shares_of_percents,
+};

@@ -1,5 +1,6 @@
 //! A model in the table: its versions, their replicas, and the division among them.
 use super::plan::{ModelPlan, VersionPlan};
+use super::set_split::SetSplit;
 use crate::balance::{Pool, Segments, ramp, score, silent};
 use crate::dialect::OutputWish;
 use crate::fleet::{ModelState, Replica, VersionState};
@@ -16,8 +17,12 @@ pub struct Model {
     /// In the file's order.
     pub versions: Box<[Version]>,
     pub segments: Segments,
+    /// The split that an operator set instead of the file's.
+    pub set: Option<Arc<SetSplit>>,
     /// What its canary looks for in answers, if it looks into them.
     pub output: Option<Arc<OutputWish>>,
+    /// The least weight of its replicas: how much any of them may carry is told in multiples of it.
+    pub lightest: f32,
     /// What each version had served when the present shares began.
     pub baseline: Box<[u64]>,
 }

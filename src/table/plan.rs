@@ -309,6 +309,27 @@ pub struct TestPlan {
     pub expect_version: Option<String>,
 }
 
+impl std::fmt::Display for PathPattern {
+    /// As the file writes it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Exact(path) => f.write_str(path),
+            Self::Prefix(prefix) => write!(f, "{prefix}*"),
+        }
+    }
+}
+
+impl std::fmt::Display for KeySource {
+    /// As the file writes it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Header(name) => write!(f, "header:{name}"),
+            Self::Json(field) => write!(f, "json:{field}"),
+            Self::ClientIp => f.write_str("client_ip"),
+        }
+    }
+}
+
 impl std::fmt::Display for ListenAddress {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

@@ -20,19 +20,26 @@ fn reshared(model: &Arc<Model>, overrides: &Overrides) -> Arc<Model> {
     let names = model.versions.iter().map(|version| &*version.name);
     let shares: Vec<(&str, f64)> = names.zip(live.iter().copied()).collect();
     let segments = model.segments.moved_to(&shares);
-    if segments == model.segments {
+    let set = overrides.splits.get(&model.plan.name);
+    if segments == model.segments && set == model.set.as_ref() {
         return Arc::clone(model);
     }
     let version = |(version, share): (&Version, &f64)| Version { share: *share, ..version.clone() };
     let versions: Box<[Version]> = model.versions.iter().zip(&live).map(version).collect();
-    let baseline = versions.iter().map(|v| v.state.served.load(Relaxed)).collect();
+    let baseline = if segments == model.segments {
+        model.baseline.clone()
+    } else {
+        versions.iter().map(|v| v.state.served.load(Relaxed)).collect()
+    };
     Arc::new(Model {
         name: Arc::clone(&model.name),
         plan: Arc::clone(&model.plan),
         state: Arc::clone(&model.state),
         versions,
         segments,
+        set: set.cloned(),
         output: model.output.clone(),
+        lightest: model.lightest,
         baseline,
     })
 }

@@ -1,7 +1,9 @@
 //! Replicas that queue: what a canary makes of times that depend on how busy a replica is.
 use crate::speed::lognormal;
 use crate::{GOOD, at_once, judged};
-use evener::canary::{Arm, CanaryPlan, Check, Load, Margin, Metric, Observation, RollOut, World};
+use evener::canary::{
+    Arm, CanaryPlan, Check, Ended, Load, Margin, Metric, Observation, RollOut, State, World,
+};
 use evener::stats::Moment;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
@@ -20,6 +22,8 @@ enum Works {
 #[derive(Clone, Copy, Debug)]
 struct Job {
     began: f64,
+    /// When its client leaves.
+    leaves: f64,
     beside: u32,
     /// Seconds of work, were it alone.
     left: f64,
@@ -27,14 +31,24 @@ struct Job {
 
 #[derive(Clone, Debug)]
 struct Replica {
+    arm: Arm,
     works: Works,
     jobs: Vec<Job>,
     now: f64,
 }
 
+/// A request that is over.
+#[derive(Clone, Copy, Debug)]
+struct Over {
+    at: f64,
+    job: Job,
+    arm: Arm,
+    ended: Ended,
+}
+
 impl Replica {
-    /// Works until `to`; `done` gets what is finished, and when.
-    fn work(&mut self, to: f64, mut done: impl FnMut(f64, Job)) {
+    /// Works until `to`, and tells what is over.
+    fn work(&mut self, to: f64, over: &mut Vec<Over>) {
         while !self.jobs.is_empty() {
             let (at_once, pace) = match self.works {
                 Works::InLine => (1, 1.0),
@@ -54,9 +68,13 @@ impl Replica {
             if end > to {
                 break;
             }
-            done(end, self.jobs.remove(first));
+            let job = self.jobs.remove(first);
+            over.push(Over { at: end, job, arm: self.arm, ended: Ended::Seen });
         }
         self.now = to;
+        let arm = self.arm;
+        let left = self.jobs.extract_if(.., |job| job.leaves <= to);
+        over.extend(left.map(|job| Over { at: to, job, arm, ended: Ended::Cancelled }));
     }
 }
 
@@ -64,73 +82,111 @@ impl Replica {
 #[derive(Clone, Copy, Debug)]
 struct Scene {
     works: Works,
+    /// Seconds of work, the median.
+    work: f64,
     /// Replicas of each side.
     replicas: [usize; 2],
-    share: f64,
+    /// Percent of the candidate; on the only one of two it stays.
+    steps: &'static [f64],
     /// Requests a second.
     rps: f64,
     /// How much longer the candidate's requests take.
     times: f64,
     /// How much longer all take from the fifth to the seventh minute.
     bad_minutes: f64,
+    /// How long clients wait, the median.
+    patience: f64,
 }
 
-/// Half an hour at most: 0.1 s of work with a deviation of 0.5; the stable side gives each to who has least.
-fn half_an_hour(scene: Scene, seed: u64) -> RollOut {
-    let Scene { works, replicas, share, rps, times, bad_minutes } = scene;
+const SCENE: Scene = Scene {
+    works: Works::InLine,
+    work: 0.1,
+    replicas: [1, 3],
+    steps: &[25.0, 100.0],
+    rps: 12.0,
+    times: 1.0,
+    bad_minutes: 1.0,
+    patience: f64::INFINITY,
+};
+const LADDER: &[f64] = &[1.0, 5.0, 25.0, 50.0, 100.0];
+
+impl Scene {
+    fn plan(self) -> CanaryPlan {
+        let slow = |metric| Check { metric, at_most: Margin { points: 0.0, times: 1.1 } };
+        let mut checks = [50, 95].map(|p| slow(Metric::Latency(p))).to_vec();
+        if self.patience.is_finite() {
+            checks = Check::usual();
+            checks.truncate(2);
+        }
+        let ladder = self.steps.len() > 2;
+        let hold = if ladder { Duration::from_mins(2) } else { Duration::from_hours(1) };
+        let steps = self.steps.to_vec();
+        CanaryPlan { checks, steps, confirm: true, hold, ..at_once(5.0) }
+    }
+
+    fn world(self, share: f64) -> World {
+        let [candidate, stable] = self.replicas.map(|n| n as f64);
+        let load = |weight, share| Load { weight, share };
+        World { candidate: load(candidate, share), stable: load(stable, 1.0 - share), ..GOOD }
+    }
+}
+
+/// Whichever of them has least.
+fn least_busy(replicas: &[Replica], rng: &mut Xoshiro256PlusPlus) -> usize {
+    let fewest = replicas.iter().map(|replica| replica.jobs.len()).min().unwrap_or(0);
+    let from = rng.random_range(0..replicas.len());
+    let turns = (0..replicas.len()).map(|i| (from + i) % replicas.len());
+    turns.into_iter().find(|i| replicas[*i].jobs.len() == fewest).expect("one has the fewest")
+}
+
+/// Half an hour at most.
+fn half_an_hour(scene: Scene, seed: u64) -> State {
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
-    let slow = |metric| Check { metric, at_most: Margin { points: 0.0, times: 1.1 } };
-    let checks = [50, 95].map(|p| slow(Metric::Latency(p))).to_vec();
-    let steps = vec![share * 100.0, 100.0];
-    let plan = CanaryPlan { checks, steps, confirm: true, ..at_once(5.0) };
-    let mut roll_out = RollOut::begin(plan, judged(), "v1".into(), share, Moment::ZERO).0;
-    let load = |n: usize, share| Load { weight: n as f64, share };
-    let world = World {
-        candidate: load(replicas[0], share),
-        stable: load(replicas[1], 1.0 - share),
-        ..GOOD
-    };
-    let new = Replica { works, jobs: Vec::new(), now: 0.0 };
-    let mut each = vec![new; replicas[0] + replicas[1]];
+    let share = scene.steps[0] / 100.0;
+    let mut roll_out = RollOut::begin(scene.plan(), judged(), "v1".into(), share, Moment::ZERO).0;
+    let new = |arm| Replica { arm, works: scene.works, jobs: Vec::new(), now: 0.0 };
+    let mut candidate = vec![new(Arm::Candidate); scene.replicas[0]];
+    let mut stable = vec![new(Arm::Stable); scene.replicas[1]];
     let (mut now, mut second) = (0.0, 0.0);
-    let mut ends: Vec<(f64, Job, Arm)> = Vec::new();
+    let mut over = Vec::new();
     while now < 1800.0 && roll_out.is_live() {
-        now += -(1.0 - rng.random::<f64>()).ln() / rps;
-        for (i, replica) in each.iter_mut().enumerate() {
-            let arm = if i < replicas[0] { Arm::Candidate } else { Arm::Stable };
-            replica.work(now, |at, job| ends.push((at, job, arm)));
+        now += -(1.0 - rng.random::<f64>()).ln() / scene.rps;
+        for replica in candidate.iter_mut().chain(&mut stable) {
+            replica.work(now, &mut over);
         }
         while second + 1.0 < now {
             second += 1.0;
             let at = Moment::from_nanos((second * 1e9) as u64);
-            for (end, job, arm) in ends.extract_if(.., |(end, ..)| *end <= second) {
+            for Over { at: end, job, arm, ended } in over.extract_if(.., |over| over.at <= second) {
                 let began = Moment::from_nanos((job.began * 1e9) as u64);
                 let latency = Some(Duration::from_secs_f64(end - job.began));
+                let first_byte = latency.filter(|_| ended == Ended::Seen);
                 let usual = Observation::of(arm, false, began);
-                roll_out.observe(&Observation { latency, beside: job.beside, ..usual }, at);
+                let beside = job.beside;
+                let seen = Observation { latency, first_byte, ended, beside, ..usual };
+                roll_out.observe(&seen, at);
             }
-            roll_out.tick(&world, at);
+            roll_out.tick(&scene.world(roll_out.share()), at);
         }
-        let candidate = rng.random::<f64>() < share;
-        let among = if candidate { 0..replicas[0] } else { replicas[0]..each.len() };
-        let first = rng.random_range(among.clone());
-        let fewest = among.clone().map(|i| each[i].jobs.len()).min().unwrap_or(0);
-        let to = if each[first].jobs.len() == fewest {
-            first
-        } else {
-            among.clone().find(|i| each[*i].jobs.len() == fewest).unwrap_or(first)
-        };
-        let longer = if candidate { times } else { 1.0 };
-        let bad = if (300.0..420.0).contains(&now) { bad_minutes } else { 1.0 };
-        let left = 0.1 * longer * bad * lognormal(&mut rng, 0.5);
-        each[to].jobs.push(Job { began: now, beside: fewest as u32, left });
+        let to_candidate = rng.random::<f64>() < roll_out.share();
+        let (side, times) =
+            if to_candidate { (&mut candidate, scene.times) } else { (&mut stable, 1.0) };
+        let bad = if (300.0..420.0).contains(&now) { scene.bad_minutes } else { 1.0 };
+        let left = scene.work * times * bad * lognormal(&mut rng, 0.5);
+        let leaves = now + scene.patience * lognormal(&mut rng, 0.5);
+        let to = least_busy(side, &mut rng);
+        let beside = side[to].jobs.len() as u32;
+        side[to].jobs.push(Job { began: now, leaves, beside, left });
     }
-    roll_out
+    roll_out.state(Moment::from_nanos((now * 1e9) as u64))
 }
 
-/// How many of so many half hours end with a rollback.
-fn called_slow(scene: Scene, runs: u64) -> u64 {
-    (0..runs).filter(|seed| !half_an_hour(scene, *seed).is_live()).count() as u64
+/// How many of so many roll-outs end in this state.
+fn ends(scene: Scene, runs: u64, state: State) -> u64 {
+    let found = (0..runs).filter(|seed| half_an_hour(scene, *seed) == state).count() as u64;
+    let Scene { works, replicas, steps, rps, times, .. } = scene;
+    println!("{works:?} {replicas:?} {steps:?} {rps}/s, x{times}: {found} of {runs} {state:?}");
+    found
 }
 
 /// A replica alone queues more than each of three of which the least busy is chosen; that is not its version's fault.
@@ -138,11 +194,7 @@ fn called_slow(scene: Scene, runs: u64) -> u64 {
 fn a_candidate_that_queues_for_want_of_a_choice_is_not_called_slow() {
     for works in [Works::InLine, Works::Together(0.1)] {
         for rps in [4.0, 12.0, 25.0] {
-            let scene =
-                Scene { works, replicas: [1, 3], share: 0.25, rps, times: 1.0, bad_minutes: 1.0 };
-            let called = called_slow(scene, 10);
-            println!("{works:?}, {rps} requests/s: {called} of 10 called slow");
-            assert_eq!(called, 0, "{scene:?}");
+            assert_eq!(ends(Scene { works, rps, ..SCENE }, 8, State::RolledBack), 0);
         }
     }
 }
@@ -151,25 +203,40 @@ fn a_candidate_that_queues_for_want_of_a_choice_is_not_called_slow() {
 #[test]
 fn a_candidate_that_queues_because_it_is_slow_is_called_slow() {
     for works in [Works::InLine, Works::Together(0.1)] {
-        for (share, times) in [(0.25, 1.3), (0.05, 1.3), (0.05, 3.0)] {
-            let scene =
-                Scene { works, replicas: [1, 3], share, rps: 12.0, times, bad_minutes: 1.0 };
-            let called = called_slow(scene, 8);
-            println!("{works:?}, {times} times as slow at {share}: {called} of 8 called slow");
-            assert!(called >= 7, "{scene:?}");
+        for (steps, times) in [(&[25.0, 100.0], 1.3), (&[5.0, 100.0], 1.3), (&[5.0, 100.0], 3.0)] {
+            let scene = Scene { works, steps, times, ..SCENE };
+            assert!(ends(scene, 8, State::RolledBack) >= 7);
         }
+    }
+}
+
+/// Each replica of a language model has ten requests at once, and more do not slow it: the first steps, on which the
+/// candidate idles beside them, must find it.
+#[test]
+fn a_slow_candidate_is_not_excused_by_replicas_that_idle_or_fill() {
+    let scene = Scene { works: Works::Together(0.0), work: 1.0, steps: LADDER, ..SCENE };
+    for (replicas, rps) in [([3, 9], 120.0), ([3, 3], 40.0)] {
+        let scene = Scene { replicas, rps, ..scene };
+        assert_eq!(ends(scene, 3, State::Promoted), 3);
+        assert_eq!(ends(Scene { times: 1.3, ..scene }, 3, State::Promoted), 0);
+        assert_eq!(ends(Scene { times: 2.0, ..scene }, 3, State::RolledBack), 3);
     }
 }
 
 #[test]
 fn minutes_that_are_bad_for_both_sides_are_nobodys_fault() {
-    for (share, bad_minutes) in [(0.25, 2.0), (0.05, 2.0)] {
+    for steps in [&[25.0, 100.0], &[5.0, 100.0]] {
         let works = Works::Together(0.1);
-        let scene = Scene { works, replicas: [1, 3], share, rps: 12.0, times: 1.0, bad_minutes };
-        let called = called_slow(scene, 10);
-        println!(
-            "all {bad_minutes} times as slow for two minutes, {share}: {called} of 10 called slow"
-        );
-        assert_eq!(called, 0, "{scene:?}");
+        let scene = Scene { works, steps, bad_minutes: 2.0, ..SCENE };
+        assert_eq!(ends(scene, 8, State::RolledBack), 0);
+    }
+}
+
+/// Who waits longer leaves more often, and a replica alone lets them wait longer.
+#[test]
+fn clients_who_leave_a_queue_are_not_the_versions_fault() {
+    for (patience, steps) in [(0.5, &[25.0, 100.0]), (1.0, &[25.0, 100.0]), (1.0, &[50.0, 100.0])] {
+        let scene = Scene { patience, steps, rps: 25.0, ..SCENE };
+        assert_eq!(ends(scene, 8, State::RolledBack), 0);
     }
 }

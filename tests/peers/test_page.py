@@ -255,7 +255,7 @@ def test_what_happens_is_seen_within_two_seconds(page, site):
              "error" not in page.text("#sentence"))
 
 
-def test_promote_abort_and_drain_by_clicking_change_the_proxy(page, site, tmp_path):
+def test_promote_abort_drain_and_set_split_by_clicking_change_the_proxy(page, site, tmp_path):
     page.go("model/chat")
     page.press("[data-act=promote]")
     command = confirm(page, "it's good")
@@ -277,6 +277,22 @@ def test_promote_abort_and_drain_by_clicking_change_the_proxy(page, site, tmp_pa
     page.press(f"[data-act=undrain][data-replica='{site.urls[5]}']")
     confirm(page, "")
     assert site.state("plain", site.urls[5]) != "draining"
+    page.go("model/plain")
+    page.press("[data-act=split]")
+    for place, share in enumerate(["55", "44"]):
+        field = wait_for("the field", lambda: page.driver.find_elements(By.ID, f"act-share-{place}"))[0]
+        field.clear()
+        field.send_keys(share)
+    assert "sum to 99" in page.text("#act-sum")
+    assert page.run("return document.querySelector('#act button.main').disabled")
+    field.send_keys(Keys.BACKSPACE, "5")
+    assert confirm(page, "even").startswith("evener split plain v1=55 v2=45 --for 15m --reason even")
+    assert site.shares("plain") == {"v1": 55, "v2": 45}
+    page.shows("set by hand", "left", "by api: even", within=SOON)
+    page.press("[data-act=unsplit]")
+    confirm(page, "")
+    assert site.shares("plain")["v1"] != 55
+
     page.go("events")
     page.shows("it's good", "too slow", "new disk", within=SOON)
     page.driver.execute_cdp_cmd(

@@ -4,7 +4,7 @@ use super::figures::Figures;
 use super::history::History;
 use crate::admin::mirror::{self, MirrorStatus};
 use crate::admin::office::{Office, Readiness};
-use crate::admin::status::{self, CanaryStatus, ConfigStatus, EjectionStatus};
+use crate::admin::status::{self, CanaryStatus, ConfigStatus, EjectionStatus, SplitStatus};
 use crate::balance::ramp;
 use crate::health::{Class, Recent, Standing};
 use crate::observe::{fails_open, observed_shares};
@@ -46,6 +46,8 @@ struct ModelLine<'a> {
     now: Figures,
     in_flight: u32,
     versions: Vec<VersionLine<'a>>,
+    /// `None`: the split is the file's, or the canary's.
+    split_override: Option<SplitStatus>,
     canary: Option<CanaryStatus>,
     mirror: Option<MirrorStatus>,
 }
@@ -162,6 +164,7 @@ fn model_line<'a>(office: &Office, model: &'a Model, history: &History) -> Model
         now: whole,
         in_flight: model.versions.iter().map(Version::in_flight).sum(),
         versions: model.versions.iter().enumerate().map(line).collect(),
+        split_override: status::split_override(office, model),
         canary: status::canary(office, &model.name),
         mirror: mirror::status(office, model),
     }

@@ -107,9 +107,8 @@ function canaryPanel(model) {
     compares(canary) ? checks(canary) : null);
 }
 
-// Where it can be set by hand, `split_override` is there, if only as nothing.
 function splitButtons(model) {
-  if (model.split_override === undefined || model.versions.length < 2) return null;
+  if (model.versions.length < 2) return null;
   const now = JSON.stringify(model.versions.map((version) => [version.name, version.share]));
   return h("div", { class: "buttons" }, button("split", "Set the split…", { model: model.name, shares: now }),
     model.split_override ? button("unsplit", "Take it back…", { model: model.name }) : null);

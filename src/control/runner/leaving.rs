@@ -218,11 +218,16 @@ fn while_ending(order: &Order, handed_over: bool, log: &AccessLog) -> Answer {
             Answer::Done
         }
         Order::Stop { .. } => Answer::Done,
-        Order::Reload { .. } | Order::Replicas { .. } | Order::Canary { .. } if handed_over => {
-            Answer::Failed("another Evener took over; ask again, and it will answer".to_owned())
-        }
-        Order::Reload { .. } | Order::Replicas { .. } | Order::Canary { .. } => {
-            Answer::Failed("Evener is ending".to_owned())
+        Order::Reload { .. }
+        | Order::Replicas { .. }
+        | Order::Canary { .. }
+        | Order::Split { .. } => {
+            let why = if handed_over {
+                "another Evener took over; ask again, and it will answer"
+            } else {
+                "Evener is ending"
+            };
+            Answer::Failed(why.to_owned())
         }
     }
 }

@@ -1,0 +1,417 @@
+//! Where a request would go, and why: without sending it, and without changing anything.
+use crate::balance::{Policy, Pool as _, hash_point};
+use crate::dialect::{BodyRead, Facts, FoundIn, decoded_path, read_path};
+use crate::fleet::Replica;
+use crate::proxy::bare_host;
+use crate::stats::Moment;
+use crate::table::{Asked, KeySource, Model, RoutePlan, Routed, Table, Tier, Unrouted, Version};
+use rand::SeedableRng as _;
+use rand::rngs::SmallRng;
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// A request that nobody sends.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Question {
+    #[serde(default = "post")]
+    pub method: String,
+    pub path: String,
+    /// Stands for a body that names it.
+    pub model: Option<String>,
+    /// By lower-case name.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    pub body: Option<String>,
+    /// For `hash_on: [client_ip]`.
+    pub client_ip: Option<IpAddr>,
+}
+
+fn post() -> String {
+    "POST".to_owned()
+}
+
+/// Where it goes, step by step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Explanation {
+    pub generation: u64,
+    /// The entry of `routes` that takes it; `None`: there are none.
+    pub route: Option<RouteUsed>,
+    pub model: String,
+    /// As the request names it, and where; `None`: it names none.
+    pub named: Option<Named>,
+    /// Its sticky key, and where that lies in the split; `None`: it has none.
+    pub key: Option<Key>,
+    /// The parts of all keys or requests that versions have, in percent.
+    pub shares: Vec<Share>,
+    /// `None`: drawn anew for each request.
+    pub version: Option<String>,
+    /// Why this one, or why none.
+    pub reason: String,
+    pub balance: String,
+    /// Of that version, or of all where it is drawn.
+    pub replicas: Vec<Candidate>,
+    /// The replica that would be asked now; `None`: none, or it depends on the request.
+    pub picked: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteUsed {
+    /// In the file, counted from 1.
+    pub line: usize,
+    /// What it asks of a request.
+    pub takes: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Named {
+    pub name: String,
+    /// `path`, `body`, `form`, or `header:NAME`.
+    pub found_in: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Key {
+    /// The entry of `hash_on`.
+    pub source: String,
+    /// The point × 2⁶⁴, in hexadecimal.
+    pub hash: String,
+    /// The point, from 0 to 1.
+    pub point: f64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Share {
+    pub version: String,
+    pub share: f64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Candidate {
+    pub version: String,
+    pub url: String,
+    pub state: String,
+    /// Why it stands so.
+    pub reason: Option<String>,
+    pub usable: bool,
+    pub in_flight: u32,
+    pub slots: Option<u32>,
+    pub weight: f32,
+    pub slowness: f32,
+    /// The load that `balance` compares, the least wins; `None`: it may not be picked.
+    pub score: Option<f32>,
+}
+
+/// Follows a request through the table as it stands. `Err`: why no model answers it.
+pub fn explain(table: &Table, question: &Question, now: Moment) -> Result<Explanation, String> {
+    let path = read_path(&question.path).map_err(|problem| problem.to_string())?;
+    let asked = Ask {
+        question,
+        host: bare_host(question.header("host").unwrap_or_default()),
+        path: decoded_path(question.path.split('?').next().unwrap_or_default()),
+    };
+    let route = table.find_route(&asked).map_err(|why| words(&why))?;
+    let body = question.read(&table.wanted_fields);
+    let Routed { model, facts, .. } =
+        table.route(route, &asked, &path, body).map_err(|why| words(&why))?;
+    let sticky = sticky(model, question, &facts);
+    let point = sticky.as_ref().map(|(_, point)| *point);
+    let (owner, mut reason) = match owner(model, question, point)? {
+        Some((version, why)) => (Some(version), why),
+        None => (None, "drawn anew for each request, in proportion to the shares".to_owned()),
+    };
+    let version = owner.and_then(|owner| {
+        let serves = serves(model, owner, point);
+        let (of, other) = (&owner.name, serves.filter(|serves| serves.index != owner.index));
+        match other {
+            Some(other) => {
+                reason = format!("{reason}; {of} has no usable replica, so {} serves", other.name);
+            }
+            None if serves.is_none() => {
+                reason = format!("{reason}; neither it nor another has a usable replica");
+            }
+            None => {}
+        }
+        serves.or(Some(owner))
+    });
+    let shown = |candidate: &&Version| match version {
+        Some(version) => version.index == candidate.index,
+        None => candidate.share > 0.0,
+    };
+    let replicas = model.versions.iter().filter(shown).flat_map(|v| candidates(model, v, now));
+    Ok(Explanation {
+        generation: table.generation,
+        route: route.map(RouteUsed::of),
+        model: model.name.to_string(),
+        named: Named::of(&facts),
+        key: sticky.map(|(source, point)| Key {
+            source,
+            hash: format!("{point:#018x}"),
+            point: point as f64 / 2_f64.powi(64),
+        }),
+        shares: model
+            .versions
+            .iter()
+            .map(|v| Share { version: v.name.to_string(), share: v.share * 100.0 })
+            .collect(),
+        version: version.map(|version| version.name.to_string()),
+        reason,
+        balance: model.plan.balance.name().to_owned(),
+        replicas: replicas.collect(),
+        picked: version.and_then(|version| picked(model, version, point, now)),
+    })
+}
+
+/// The version that a request belongs to, and why; `None`: it is drawn.
+fn owner<'a>(
+    model: &'a Model,
+    question: &Question,
+    point: Option<u64>,
+) -> Result<Option<(&'a Version, String)>, String> {
+    let pin = question.header("x-evener-version").filter(|_| model.plan.allow_pin);
+    if let Some(pin) = pin {
+        let pinned = model.versions.iter().find(|version| *version.name == *pin);
+        let pinned = pinned.ok_or_else(|| {
+            format!(
+                "model `{}` has no version `{pin}`, which `x-evener-version` asks for",
+                model.name
+            )
+        })?;
+        return Ok(Some((pinned, "`x-evener-version` asks for it".to_owned())));
+    }
+    if let Some(point) = point {
+        let owner = &model.versions[model.segments.version(point)];
+        return Ok(Some((owner, "the point of its key is in this version's part".to_owned())));
+    }
+    let mut served = model.versions.iter().filter(|version| version.share > 0.0);
+    Ok(match (served.next(), served.next()) {
+        (Some(only), None) => Some((only, "it has everything".to_owned())),
+        _ => None,
+    })
+}
+
+/// The version that serves what belongs to `owner`; `None`: none has a usable replica.
+fn serves<'a>(model: &'a Model, owner: &'a Version, point: Option<u64>) -> Option<&'a Version> {
+    if owner.any_usable(&[]) {
+        return Some(owner);
+    }
+    let usable = |i: usize| model.versions[i].any_usable(&[]);
+    model.segments.without(point?, usable).map(|i| &model.versions[i])
+}
+
+/// The first sticky key that is there: where it stands, and its point.
+fn sticky(model: &Model, question: &Question, facts: &Facts) -> Option<(String, u64)> {
+    model.plan.hash_on.iter().find_map(|source| {
+        let key = match source {
+            KeySource::Header(name) => question.header(name).map(str::to_owned),
+            KeySource::Json(field) => facts.field(field).map(str::to_owned),
+            KeySource::ClientIp => question.client_ip.map(|ip| ip.to_string()),
+        };
+        let key = key.filter(|key| !key.is_empty())?;
+        Some((source.to_string(), hash_point(&model.name, key.as_bytes())))
+    })
+}
+
+fn candidates<'a>(
+    model: &'a Model,
+    version: &'a Version,
+    now: Moment,
+) -> impl Iterator<Item = Candidate> + 'a {
+    let view = version.view(&model.plan, Tier::Usable, &[], now);
+    version.members.iter().enumerate().map(move |(i, member)| {
+        let replica: &Replica = &member.replica;
+        let usable = view.usable(i);
+        Candidate {
+            version: version.name.to_string(),
+            url: replica.id.url.to_string(),
+            state: replica.standing().name().to_owned(),
+            reason: replica.reason().map(|reason| reason.to_string()),
+            usable,
+            in_flight: replica.in_flight(),
+            slots: member.slots,
+            weight: member.weight,
+            slowness: replica.slowness(),
+            score: usable.then(|| view.load(i)),
+        }
+    })
+}
+
+/// The replica that would be asked. Of policies that draw, none can be told; of equals, any.
+fn picked(model: &Model, version: &Version, key: Option<u64>, now: Moment) -> Option<String> {
+    let told = match model.plan.balance {
+        Policy::LeastLoad | Policy::LeastRequest => true,
+        Policy::Hash => key.is_some(),
+        Policy::P2c | Policy::RoundRobin | Policy::Random => false,
+    };
+    let view = version.view(&model.plan, Tier::Usable, &[], now);
+    let mut rng = SmallRng::seed_from_u64(now.as_nanos());
+    let picked = told.then(|| model.plan.balance.pick(&view, 0, key, &mut rng)).flatten()?;
+    Some(version.members[picked].replica.id.url.to_string())
+}
+
+impl RouteUsed {
+    fn of(route: &RoutePlan) -> Self {
+        let method = route.method.iter().map(|method| format!("method {method}"));
+        let host = route.host.iter().map(|host| format!("host {host}"));
+        let path = route.path.iter().map(|path| format!("path {path}"));
+        let headers = route.headers.iter().map(|(name, value)| format!("header {name}: {value}"));
+        let takes: Vec<String> = method.chain(host).chain(path).chain(headers).collect();
+        let takes = if takes.is_empty() { "everything".to_owned() } else { takes.join(", ") };
+        Self { line: route.line, takes }
+    }
+}
+
+impl Named {
+    fn of(facts: &Facts) -> Option<Self> {
+        let name = facts.model.clone()?;
+        let found_in = match facts.found_in.as_ref()? {
+            FoundIn::Path(_) => "path".to_owned(),
+            FoundIn::Body(_) => "body".to_owned(),
+            FoundIn::Form(_) => "form".to_owned(),
+            FoundIn::Header(name) => format!("header:{name}"),
+        };
+        Some(Self { name, found_in })
+    }
+}
+
+impl Question {
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(String::as_str)
+    }
+
+    /// What routing sees of the body: that which is given, or one that names the model.
+    fn read(&self, wanted: &[String]) -> BodyRead {
+        let kind = self.header("content-type").unwrap_or("application/json");
+        let named = self.model.as_ref().map(|name| serde_json::json!({"model": name}).to_string());
+        match self.body.as_ref().or(named.as_ref()) {
+            Some(text) => BodyRead::whole(
+                Some(kind),
+                self.header("content-encoding"),
+                text.as_bytes(),
+                wanted,
+            ),
+            None => BodyRead::Absent,
+        }
+    }
+}
+
+/// A question as routes look at it.
+struct Ask<'a> {
+    question: &'a Question,
+    host: String,
+    path: Cow<'a, str>,
+}
+
+impl Asked for Ask<'_> {
+    fn method(&self) -> &str {
+        &self.question.method
+    }
+
+    fn host(&self) -> &str {
+        &self.host
+    }
+
+    fn path(&self) -> &str {
+        &self.path
+    }
+
+    fn header(&self, name: &str) -> Option<&str> {
+        self.question.header(name)
+    }
+}
+
+fn words(why: &Unrouted) -> String {
+    match why {
+        Unrouted::NoRoute => "it matches no route".to_owned(),
+        Unrouted::ModelRequired => "it names no model, and there is no default".to_owned(),
+        Unrouted::ModelNotFound { name, nearest } => {
+            let near = if nearest.is_empty() {
+                String::new()
+            } else {
+                format!("; did you mean `{}`?", nearest.join("` or `"))
+            };
+            format!("it names model `{name}`, which does not exist{near}")
+        }
+        Unrouted::Unidentified(problem) => problem.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::parse_text;
+    use crate::control::Core;
+    use crate::table::Overrides;
+    use std::sync::Arc;
+
+    fn ask(options: &str, question: Question) -> Result<Explanation, String> {
+        let text = format!(
+            "listeners: [{{address: 127.0.0.1:0}}]\nroutes:\n  - {{match: {{path: /v1/*}}}}\n  - {{match: {{path: /score, headers: {{x-team: a}}}}, model: m}}\nmodels:\n  m:\n    aliases: [gpt]\n    versions: {{v1: [http://a:1, {{url: http://a:2, weight: 2}}], v2: [http://b:1]}}\n    split: {{v1: 75, v2: 25}}\n{options}"
+        );
+        let plan = Arc::new(parse_text(text, "test.yaml", &|_| None).unwrap().plan);
+        let (core, _) = Core::start(&plan, Overrides::default(), 7, Moment::ZERO);
+        explain(core.table(), &question, Moment::ZERO)
+    }
+
+    fn chat(headers: &[(&str, &str)]) -> Question {
+        let headers = headers.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+        Question {
+            method: post(),
+            path: "/v1/chat/completions".into(),
+            model: Some("gpt".into()),
+            headers: headers.collect(),
+            ..Question::default()
+        }
+    }
+
+    #[test]
+    fn a_drawn_version_is_not_made_up() {
+        let found = ask("", chat(&[])).unwrap();
+        assert_eq!((found.version, found.picked, found.key), (None, None, None));
+        assert_eq!(found.replicas.len(), 3);
+        assert_eq!(found.route.unwrap().line, 3);
+        let named = Named { name: "gpt".into(), found_in: "body".into() };
+        assert_eq!((found.model.as_str(), found.named), ("m", Some(named)));
+        let shares: Vec<_> = found.shares.iter().map(|share| share.share).collect();
+        assert_eq!(shares, [75.0, 25.0]);
+    }
+
+    #[test]
+    fn a_sticky_key_names_its_version_by_its_point() {
+        let on = "    hash_on: [header:x-user-id]\n";
+        for user in ["u1", "u5", "u9"] {
+            let found = ask(on, chat(&[("x-user-id", user)])).unwrap();
+            let key = found.key.unwrap();
+            assert_eq!(key.source, "header:x-user-id");
+            let expected = if key.point < 0.75 { "v1" } else { "v2" };
+            assert_eq!(found.version.as_deref(), Some(expected), "{user} {key:?}");
+            assert_eq!(key.hash, format!("{:#018x}", hash_point("m", user.as_bytes())));
+        }
+    }
+
+    #[test]
+    fn the_least_load_is_picked_and_pins_are_kept() {
+        let pinned = chat(&[("x-evener-version", "v2")]);
+        let found = ask("    allow_pin: true\n", pinned.clone()).unwrap();
+        assert_eq!(found.version.as_deref(), Some("v2"));
+        assert_eq!(found.picked.as_deref(), Some("http://b:1"));
+        assert_eq!(ask("", pinned).unwrap().version, None, "pins of anybody are not kept");
+        let unknown = chat(&[("x-evener-version", "v9")]);
+        assert!(ask("    allow_pin: true\n", unknown).unwrap_err().contains("no version `v9`"));
+    }
+
+    #[test]
+    fn what_goes_nowhere_says_why() {
+        let mut lost = chat(&[]);
+        lost.model = Some("gptt".into());
+        assert!(ask("", lost).unwrap_err().contains("did you mean `gpt`?"));
+        let mut unrouted = chat(&[]);
+        unrouted.path = "/score".into();
+        assert_eq!(ask("", unrouted.clone()).unwrap_err(), "it matches no route");
+        unrouted.headers.insert("x-team".into(), "a".into());
+        let found = ask("", unrouted).unwrap();
+        assert_eq!(found.route.unwrap().takes, "path /score, header x-team: a");
+    }
+}
