@@ -62,7 +62,7 @@ const splits = (more) => ({ path: (d) => "api/v1/models/" + encodeURIComponent(d
 
 ACTIONS.split = splits({
   title: (d) => "Set the split of " + d.model + "?", say: "Set the split", lasts: true, fields: shareFields,
-  what: "It lasts for so long, and then is as the file says again.",
+  what: "It holds for the time below, then the file's split holds again. While a canary runs, pause that first.",
   body: (d, fields) => ({ shares: fields.shares() }),
   command: (d, fields) => ["split", d.model, ...Object.entries(fields.shares()).map(([name, share]) => name + "=" + share)],
 });

@@ -83,6 +83,14 @@ function pulse() {
 }
 
 function show() {
+  frame();
+  if (state.tick === null || document.hidden) return;
+  become(at("main"), content().filter(Boolean));
+  if (where().page === "model") drawCharts(state, lookedAt());
+}
+
+// What is around the content.
+function frame() {
   say();
   pulse();
   const { page } = where();
@@ -90,9 +98,7 @@ function show() {
     href: name === "overview" ? "#/" : place(name),
     "aria-current": name === page || (name === "overview" && page === "model") ? "page" : null,
   }, title)));
-  if (state.tick === null || document.hidden) return;
-  become(at("main"), content().filter(Boolean));
-  if (page === "model") drawCharts(state, lookedAt());
+  if (state.tick === null) return;
   const tick = state.tick;
   const sum = (of) => tick.models.reduce((all, model) => all + (of(model) || 0), 0);
   const requests = sum((model) => model.now.requests_per_second);
@@ -134,7 +140,10 @@ const told = {
     state.lost = null;
     grow();
     follows();
-    show();
+    // The replicas come right behind.
+    const model = where().page === "replicas" ? lookedAt() : null;
+    if (tick.models.some((each) => each.name === model)) frame();
+    else show();
   },
   model(closeup) {
     state.closeup = closeup;

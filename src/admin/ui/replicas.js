@@ -8,12 +8,17 @@ import { ago, clock, count, left, outcomes, place, spaced, stateMood } from "./w
 const ROWS = 100;
 let shown = { model: null, rows: ROWS, state: "" };
 
-function dots(letters) {
+// The endings that each row showed a second ago: most rows show the same ones again.
+let drawn = new Map();
+
+function dots(key, letters, before) {
+  drawn.set(key, letters);
+  if (letters !== "" && before.get(key) === letters) return h("span", { "data-keep": letters });
   if (letters.length === 0) return h("span", { class: "faint" }, "none yet");
   const sums = {};
   for (const letter of letters) sums[outcomes[letter][1]] = (sums[outcomes[letter][1]] || 0) + 1;
   const told = Object.entries(sums).map(([name, n]) => n + " " + name).join(", ");
-  return h("span", { class: "outcomes", role: "img", "aria-label": "last " + letters.length + ": " + told, title: told },
+  return h("span", { class: "outcomes", role: "img", "aria-label": "last " + letters.length + ": " + told, title: told, "data-keep": letters },
     [...letters].map((letter) => h("i", { class: outcomes[letter][0] })));
 }
 
@@ -47,7 +52,7 @@ function probe(replica, now) {
     : [h("span", { class: "bad" }, replica.probe.failed), h("small", null, " " + when)];
 }
 
-function row(model, version, i, replica, now) {
+function row(model, version, i, replica, now, before) {
   const data = { model, version, replica: replica.url };
   const out = ["ejected", "probation"].includes(replica.state);
   return h("tr", { "data-key": version + " " + replica.url },
@@ -61,7 +66,7 @@ function row(model, version, i, replica, now) {
       replica.slots === undefined ? null : h("small", null, " of " + replica.slots)),
     h("td", { "data-label": "weight" }, weight(replica)),
     h("td", { "data-label": "slowness", class: replica.slowness >= 2 ? "warn" : null }, replica.slowness.toFixed(2) + "×"),
-    h("td", { "data-label": "last 20" }, dots(replica.last_outcomes)),
+    h("td", { "data-label": "last 20" }, dots(version + " " + replica.url, replica.last_outcomes, before)),
     h("td", { "data-label": "failed" }, count(replica.failures_total), h("small", null, " of " + count(replica.requests_total))),
     h("td", { "data-label": "health check" }, probe(replica, now)),
     h("td", { class: "acts" },
@@ -96,6 +101,8 @@ export function replicas(state, name) {
   // With many, those that need a look come first; few stay in the file's order.
   if (wanted.length > ROWS) wanted.sort((a, b) => STATES.indexOf(a.replica.state) - STATES.indexOf(b.replica.state));
   const rows = wanted.slice(0, shown.rows);
+  const before = document.querySelector(".replicas") ? drawn : new Map();
+  drawn = new Map();
   const filter = (value, text) => h("button", { type: "button", class: "chip calm", "data-show": value,
     "aria-pressed": String(shown.state === value) }, text);
   return [
@@ -107,7 +114,7 @@ export function replicas(state, name) {
       h("caption", { class: "unseen" }, "Replicas of " + name),
       h("thead", null, h("tr", null, TITLES.map((each) => h("th", { scope: "col" }, each)),
         h("th", { scope: "col" }, h("span", { class: "unseen" }, "orders")))),
-      h("tbody", null, rows.map(({ version, replica }) => row(name, version, hueOf(version), replica, now))))),
+      h("tbody", null, rows.map(({ version, replica }) => row(name, version, hueOf(version), replica, now, before))))),
     wanted.length > rows.length ? h("p", null, h("button", { type: "button", "data-more": "" },
       "Show " + Math.min(ROWS, wanted.length - rows.length) + " more of " + count(wanted.length))) : null,
     state.closeup.left_out ? h("p", { class: "faint" }, count(state.closeup.left_out) + " healthy ones are left out.") : null,
