@@ -1,108 +1,14 @@
 //! Where a request would go, and why: without sending it, and without changing anything.
+use super::explanation::{Candidate, Explanation, Key, Named, Question, RouteUsed, Share};
 use crate::balance::{Policy, Pool as _, hash_point};
-use crate::dialect::{BodyRead, Facts, FoundIn, decoded_path, read_path};
+use crate::dialect::{Facts, decoded_path, read_path};
 use crate::fleet::Replica;
 use crate::proxy::bare_host;
 use crate::stats::Moment;
-use crate::table::{Asked, KeySource, Model, RoutePlan, Routed, Table, Tier, Unrouted, Version};
+use crate::table::{Asked, KeySource, Model, Routed, Table, Tier, Unrouted, Version};
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
-use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
-use std::collections::BTreeMap;
-use std::net::IpAddr;
-
-/// A request that nobody sends.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Question {
-    #[serde(default = "post")]
-    pub method: String,
-    pub path: String,
-    /// Stands for a body that names it.
-    pub model: Option<String>,
-    /// By lower-case name.
-    #[serde(default)]
-    pub headers: BTreeMap<String, String>,
-    pub body: Option<String>,
-    /// For `hash_on: [client_ip]`.
-    pub client_ip: Option<IpAddr>,
-}
-
-fn post() -> String {
-    "POST".to_owned()
-}
-
-/// Where it goes, step by step.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Explanation {
-    pub generation: u64,
-    /// The entry of `routes` that takes it; `None`: there are none.
-    pub route: Option<RouteUsed>,
-    pub model: String,
-    /// As the request names it, and where; `None`: it names none.
-    pub named: Option<Named>,
-    /// Its sticky key, and where that lies in the split; `None`: it has none.
-    pub key: Option<Key>,
-    /// The parts of all keys or requests that versions have, in percent.
-    pub shares: Vec<Share>,
-    /// `None`: drawn anew for each request.
-    pub version: Option<String>,
-    /// Why this one, or why none.
-    pub reason: String,
-    pub balance: String,
-    /// Of that version, or of all where it is drawn.
-    pub replicas: Vec<Candidate>,
-    /// The replica that would be asked now; `None`: none, or it depends on the request.
-    pub picked: Option<String>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RouteUsed {
-    /// In the file, counted from 1.
-    pub line: usize,
-    /// What it asks of a request.
-    pub takes: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Named {
-    pub name: String,
-    /// `path`, `body`, `form`, or `header:NAME`.
-    pub found_in: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Key {
-    /// The entry of `hash_on`.
-    pub source: String,
-    /// The point × 2⁶⁴, in hexadecimal.
-    pub hash: String,
-    /// The point, from 0 to 1.
-    pub point: f64,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Share {
-    pub version: String,
-    pub share: f64,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Candidate {
-    pub version: String,
-    pub url: String,
-    pub state: String,
-    /// Why it stands so.
-    pub reason: Option<String>,
-    pub usable: bool,
-    pub in_flight: u32,
-    pub slots: Option<u32>,
-    pub weight: f32,
-    pub slowness: f32,
-    /// The load that `balance` compares, the least wins; `None`: it may not be picked.
-    pub score: Option<f32>,
-}
 
 /// Follows a request through the table as it stands. `Err`: why no model answers it.
 pub fn explain(table: &Table, question: &Question, now: Moment) -> Result<Explanation, String> {
@@ -251,52 +157,6 @@ fn picked(model: &Model, version: &Version, key: Option<u64>, now: Moment) -> Op
     Some(version.members[picked].replica.id.url.to_string())
 }
 
-impl RouteUsed {
-    fn of(route: &RoutePlan) -> Self {
-        let method = route.method.iter().map(|method| format!("method {method}"));
-        let host = route.host.iter().map(|host| format!("host {host}"));
-        let path = route.path.iter().map(|path| format!("path {path}"));
-        let headers = route.headers.iter().map(|(name, value)| format!("header {name}: {value}"));
-        let takes: Vec<String> = method.chain(host).chain(path).chain(headers).collect();
-        let takes = if takes.is_empty() { "everything".to_owned() } else { takes.join(", ") };
-        Self { line: route.line, takes }
-    }
-}
-
-impl Named {
-    fn of(facts: &Facts) -> Option<Self> {
-        let name = facts.model.clone()?;
-        let found_in = match facts.found_in.as_ref()? {
-            FoundIn::Path(_) => "path".to_owned(),
-            FoundIn::Body(_) => "body".to_owned(),
-            FoundIn::Form(_) => "form".to_owned(),
-            FoundIn::Header(name) => format!("header:{name}"),
-        };
-        Some(Self { name, found_in })
-    }
-}
-
-impl Question {
-    fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name).map(String::as_str)
-    }
-
-    /// What routing sees of the body: that which is given, or one that names the model.
-    fn read(&self, wanted: &[String]) -> BodyRead {
-        let kind = self.header("content-type").unwrap_or("application/json");
-        let named = self.model.as_ref().map(|name| serde_json::json!({"model": name}).to_string());
-        match self.body.as_ref().or(named.as_ref()) {
-            Some(text) => BodyRead::whole(
-                Some(kind),
-                self.header("content-encoding"),
-                text.as_bytes(),
-                wanted,
-            ),
-            None => BodyRead::Absent,
-        }
-    }
-}
-
 /// A question as routes look at it.
 struct Ask<'a> {
     question: &'a Question,
@@ -340,19 +200,20 @@ fn words(why: &Unrouted) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::explanation::post;
     use super::*;
     use crate::config::parse_text;
     use crate::control::Core;
     use crate::table::Overrides;
     use std::sync::Arc;
 
-    fn ask(options: &str, question: Question) -> Result<Explanation, String> {
+    fn ask(options: &str, question: &Question) -> Result<Explanation, String> {
         let text = format!(
             "listeners: [{{address: 127.0.0.1:0}}]\nroutes:\n  - {{match: {{path: /v1/*}}}}\n  - {{match: {{path: /score, headers: {{x-team: a}}}}, model: m}}\nmodels:\n  m:\n    aliases: [gpt]\n    versions: {{v1: [http://a:1, {{url: http://a:2, weight: 2}}], v2: [http://b:1]}}\n    split: {{v1: 75, v2: 25}}\n{options}"
         );
         let plan = Arc::new(parse_text(text, "test.yaml", &|_| None).unwrap().plan);
         let (core, _) = Core::start(&plan, Overrides::default(), 7, Moment::ZERO);
-        explain(core.table(), &question, Moment::ZERO)
+        explain(core.table(), question, Moment::ZERO)
     }
 
     fn chat(headers: &[(&str, &str)]) -> Question {
@@ -368,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_drawn_version_is_not_made_up() {
-        let found = ask("", chat(&[])).unwrap();
+        let found = ask("", &chat(&[])).unwrap();
         assert_eq!((found.version, found.picked, found.key), (None, None, None));
         assert_eq!(found.replicas.len(), 3);
         assert_eq!(found.route.unwrap().line, 3);
@@ -382,7 +243,7 @@ mod tests {
     fn a_sticky_key_names_its_version_by_its_point() {
         let on = "    hash_on: [header:x-user-id]\n";
         for user in ["u1", "u5", "u9"] {
-            let found = ask(on, chat(&[("x-user-id", user)])).unwrap();
+            let found = ask(on, &chat(&[("x-user-id", user)])).unwrap();
             let key = found.key.unwrap();
             assert_eq!(key.source, "header:x-user-id");
             let expected = if key.point < 0.75 { "v1" } else { "v2" };
@@ -394,24 +255,24 @@ mod tests {
     #[test]
     fn the_least_load_is_picked_and_pins_are_kept() {
         let pinned = chat(&[("x-evener-version", "v2")]);
-        let found = ask("    allow_pin: true\n", pinned.clone()).unwrap();
+        let found = ask("    allow_pin: true\n", &pinned).unwrap();
         assert_eq!(found.version.as_deref(), Some("v2"));
         assert_eq!(found.picked.as_deref(), Some("http://b:1"));
-        assert_eq!(ask("", pinned).unwrap().version, None, "pins of anybody are not kept");
+        assert_eq!(ask("", &pinned).unwrap().version, None, "pins of anybody are not kept");
         let unknown = chat(&[("x-evener-version", "v9")]);
-        assert!(ask("    allow_pin: true\n", unknown).unwrap_err().contains("no version `v9`"));
+        assert!(ask("    allow_pin: true\n", &unknown).unwrap_err().contains("no version `v9`"));
     }
 
     #[test]
     fn what_goes_nowhere_says_why() {
         let mut lost = chat(&[]);
         lost.model = Some("gptt".into());
-        assert!(ask("", lost).unwrap_err().contains("did you mean `gpt`?"));
+        assert!(ask("", &lost).unwrap_err().contains("did you mean `gpt`?"));
         let mut unrouted = chat(&[]);
         unrouted.path = "/score".into();
-        assert_eq!(ask("", unrouted.clone()).unwrap_err(), "it matches no route");
+        assert_eq!(ask("", &unrouted).unwrap_err(), "it matches no route");
         unrouted.headers.insert("x-team".into(), "a".into());
-        let found = ask("", unrouted).unwrap();
+        let found = ask("", &unrouted).unwrap();
         assert_eq!(found.route.unwrap().takes, "path /score, header x-team: a");
     }
 }

@@ -1,6 +1,7 @@
 //! The file's own `tests`: each names a request and where it must go.
 use super::core::Core;
-use super::explain::{Question, explain};
+use super::explain::explain;
+use super::explanation::Question;
 use crate::config::{Checked, Diagnostic};
 use crate::stats::Moment;
 use crate::table::{Overrides, Table, TestPlan};

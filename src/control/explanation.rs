@@ -1,0 +1,144 @@
+//! A request that is asked about, and the answer.
+use crate::dialect::{BodyRead, Facts, FoundIn};
+use crate::table::RoutePlan;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// A request that nobody sends.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Question {
+    #[serde(default = "post")]
+    pub method: String,
+    pub path: String,
+    /// Stands for a body that names it.
+    pub model: Option<String>,
+    /// By lower-case name.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    pub body: Option<String>,
+    /// For `hash_on: [client_ip]`.
+    pub client_ip: Option<IpAddr>,
+}
+
+pub(super) fn post() -> String {
+    "POST".to_owned()
+}
+
+/// Where it goes, step by step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Explanation {
+    pub generation: u64,
+    /// The entry of `routes` that takes it; `None`: there are none.
+    pub route: Option<RouteUsed>,
+    pub model: String,
+    /// As the request names it, and where; `None`: it names none.
+    pub named: Option<Named>,
+    /// Its sticky key, and where that lies in the split; `None`: it has none.
+    pub key: Option<Key>,
+    /// The parts of all keys or requests that versions have, in percent.
+    pub shares: Vec<Share>,
+    /// `None`: drawn anew for each request.
+    pub version: Option<String>,
+    /// Why this one, or why none.
+    pub reason: String,
+    pub balance: String,
+    /// Of that version, or of all where it is drawn.
+    pub replicas: Vec<Candidate>,
+    /// The replica that would be asked now; `None`: none, or it depends on the request.
+    pub picked: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteUsed {
+    /// In the file, counted from 1.
+    pub line: usize,
+    /// What it asks of a request.
+    pub takes: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Named {
+    pub name: String,
+    /// `path`, `body`, `form`, or `header:NAME`.
+    pub found_in: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Key {
+    /// The entry of `hash_on`.
+    pub source: String,
+    /// The point × 2⁶⁴, in hexadecimal.
+    pub hash: String,
+    /// The point, from 0 to 1.
+    pub point: f64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Share {
+    pub version: String,
+    pub share: f64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Candidate {
+    pub version: String,
+    pub url: String,
+    pub state: String,
+    /// Why it stands so.
+    pub reason: Option<String>,
+    pub usable: bool,
+    pub in_flight: u32,
+    pub slots: Option<u32>,
+    pub weight: f32,
+    pub slowness: f32,
+    /// The load that `balance` compares, the least wins; `None`: it may not be picked.
+    pub score: Option<f32>,
+}
+
+impl Question {
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(String::as_str)
+    }
+
+    /// What routing sees of the body: that which is given, or one that names the model.
+    pub(super) fn read(&self, wanted: &[String]) -> BodyRead {
+        let kind = self.header("content-type").unwrap_or("application/json");
+        let named = self.model.as_ref().map(|name| serde_json::json!({"model": name}).to_string());
+        match self.body.as_ref().or(named.as_ref()) {
+            Some(text) => BodyRead::whole(
+                Some(kind),
+                self.header("content-encoding"),
+                text.as_bytes(),
+                wanted,
+            ),
+            None => BodyRead::Absent,
+        }
+    }
+}
+
+impl RouteUsed {
+    pub(super) fn of(route: &RoutePlan) -> Self {
+        let method = route.method.iter().map(|method| format!("method {method}"));
+        let host = route.host.iter().map(|host| format!("host {host}"));
+        let path = route.path.iter().map(|path| format!("path {path}"));
+        let headers = route.headers.iter().map(|(name, value)| format!("header {name}: {value}"));
+        let takes: Vec<String> = method.chain(host).chain(path).chain(headers).collect();
+        let takes = if takes.is_empty() { "everything".to_owned() } else { takes.join(", ") };
+        Self { line: route.line, takes }
+    }
+}
+
+impl Named {
+    pub(super) fn of(facts: &Facts) -> Option<Self> {
+        let name = facts.model.clone()?;
+        let found_in = match facts.found_in.as_ref()? {
+            FoundIn::Path(_) => "path".to_owned(),
+            FoundIn::Body(_) => "body".to_owned(),
+            FoundIn::Form(_) => "form".to_owned(),
+            FoundIn::Header(name) => format!("header:{name}"),
+        };
+        Some(Self { name, found_in })
+    }
+}
