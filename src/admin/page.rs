@@ -94,7 +94,7 @@ mod tests {
     fn every_file_that_the_page_asks_for_is_there() {
         for (path, _, text) in FILES.iter().filter(|(path, ..)| is_ours(path)) {
             let named = text.split('"').filter_map(|word| match word.split_at_checked(2)? {
-                ("./", name) if name.ends_with(".js") => Some(format!("/ui/{name}")),
+                ("./", name) => Some(format!("/ui/{name}")),
                 ("ui", rest) => Some(format!("/ui{rest}")),
                 _ => None,
             });

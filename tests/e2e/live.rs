@@ -25,10 +25,11 @@ impl Page {
     /// The next event of this name, whatever comes before.
     async fn next(&mut self, name: &str) -> Value {
         loop {
-            while let Some((event, rest)) = self.text.split_once("\n\n") {
+            while let Some((event, _)) = self.text.split_once("\n\n") {
                 let (head, data) = event.split_once('\n').unwrap();
                 let found = (head == format!("event: {name}")).then(|| data.to_owned());
-                self.text = rest.to_owned();
+                let whole = event.len() + 2;
+                self.text.drain(..whole);
                 if let Some(data) = found {
                     return serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap();
                 }

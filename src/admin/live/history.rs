@@ -190,7 +190,8 @@ mod tests {
             for _ in 0..10 {
                 version.requests.add(200, Class::Success);
             }
-            history.look(table, Moment::from_millis(second * 1000), second as i64 * 1000);
+            let unix_ms = i64::try_from(second * 1000).unwrap();
+            history.look(table, Moment::from_millis(second * 1000), unix_ms);
         }
     }
 
