@@ -3,7 +3,7 @@
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use evener::admin::{Office, Readiness, Status, serve};
+use evener::admin::{Live, Office, Readiness, Status, serve};
 use evener::config::parse_text;
 use evener::control::{Act, Answer, Desk, Loaded, Order, Orders, Rejected, Reload};
 use evener::fleet::Fleet;
@@ -94,6 +94,7 @@ async fn start(text: &str, token: Option<&'static str>) -> Site {
         events: Arc::clone(&events),
         desk: Arc::new(Desk::new("test.yaml".into(), first)),
         orders: Orders::answered(move |order, _| obey(&writer, order)),
+        live: Live::default(),
         started: stamp(),
         clock: MonotonicClock::new(),
         listeners: Box::new(|| vec![("public".to_owned(), "127.0.0.1:8080".to_owned())]),
@@ -282,7 +283,7 @@ async fn with_a_token_the_page_opens_and_its_data_does_not() {
 #[tokio::test]
 async fn every_answer_carries_the_strict_headers() {
     let site = start(TWO, None).await;
-    for path in ["/", "/page.js", "/nope", "/metrics"] {
+    for path in ["/", "/ui/app.js", "/nope", "/metrics"] {
         let response = site.send("GET", path, &[], "").await;
         let head = |name| response.headers()[name].to_str().unwrap().to_owned();
         assert!(head("content-security-policy").starts_with("default-src 'none'; "), "{path}");

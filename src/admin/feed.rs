@@ -56,7 +56,14 @@ fn block(event: &Event) -> String {
     format!("id: {}\nevent: {}\ndata: {data}\n\n", event.id, event.kind)
 }
 
-struct Lines(mpsc::Receiver<Bytes>);
+/// A body that comes in parts.
+pub(super) struct Lines(mpsc::Receiver<Bytes>);
+
+impl Lines {
+    pub(super) const fn new(parts: mpsc::Receiver<Bytes>) -> Self {
+        Self(parts)
+    }
+}
 
 impl HttpBody for Lines {
     type Data = Bytes;

@@ -2,6 +2,7 @@
 mod answer;
 mod feed;
 mod guard;
+mod live;
 mod mirror;
 mod office;
 mod orders;
@@ -11,6 +12,7 @@ mod server;
 mod status;
 
 pub use guard::{Denied, Knock, judge};
+pub use live::Live;
 pub use mirror::{MirrorReport, MirrorStatus};
 pub use office::{Office, Readiness};
 pub use server::serve;

@@ -1,4 +1,5 @@
 //! What the admin listener knows of the rest of the process.
+use super::live::Live;
 use crate::control::{Desk, Orders};
 use crate::observe::{Events, Meters};
 use crate::stats::{Moment, MonotonicClock};
@@ -33,6 +34,7 @@ pub struct Office {
     pub events: Arc<Events>,
     pub desk: Arc<Desk>,
     pub orders: Orders,
+    pub live: Live,
     /// The wall clock at [`Moment::ZERO`] of `clock`.
     pub started: jiff::Timestamp,
     pub clock: MonotonicClock,

@@ -1,14 +1,15 @@
 //! What may be asked without changing anything.
 use super::answer::{Answered, Fault, good};
 use super::office::{Office, Readiness};
-use super::{feed, mirror, status};
+use super::{feed, live, mirror, status};
 use crate::config::effective_yaml;
 use crate::control::{Loaded, Running};
 use crate::table::{Model, Table};
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -85,6 +86,8 @@ pub(super) async fn config(State(office): Shared) -> Response {
         "yaml": effective_yaml(&table.plan),
         "running": Running::of(&table),
         "history": history,
+        // As `evener check` prints it, with the lines.
+        "rejected": office.desk.last().rejected.as_ref().map(|rejected| rejected.text.clone()),
     }))
 }
 
@@ -99,6 +102,25 @@ fn attempt(loaded: &Loaded) -> Value {
         "changes": loaded.changes,
         "diagnostics": diagnostics.unwrap_or_else(|| json!([])),
     })
+}
+
+/// `?model=NAME`: with the replicas of that one.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Look {
+    model: Option<String>,
+}
+
+pub(super) async fn live(
+    State(office): Shared,
+    look: Result<Query<Look>, QueryRejection>,
+) -> Answered {
+    let Query(Look { model }) = look
+        .map_err(|_| Fault::bad_request("ask for `/api/v1/live` or `/api/v1/live?model=NAME`"))?;
+    let table = office.current.load();
+    // Under its own name, whichever was asked for.
+    let model = model.map(|name| table.model(&name).map_or(name, |model| model.name.to_string()));
+    Ok(live::follow(Arc::clone(&office), model))
 }
 
 pub(super) async fn events(State(office): Shared, headers: HeaderMap) -> Response {

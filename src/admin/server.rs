@@ -2,7 +2,7 @@
 use super::answer::Fault;
 use super::guard::{Knock, judge};
 use super::office::Office;
-use super::{orders, page, read};
+use super::{live, orders, page, read};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::DefaultBodyLimit;
@@ -33,7 +33,7 @@ const STRICT: [(HeaderName, HeaderValue); 5] = [
     (
         header::CONTENT_SECURITY_POLICY,
         HeaderValue::from_static(
-            "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
+            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
              base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
         ),
     ),
@@ -49,9 +49,11 @@ pub async fn serve(listener: TcpListener, office: Arc<Office>, stop: impl Future
     let (end, ended) = watch::channel(());
     let mut connections = JoinSet::new();
     let mut stop = std::pin::pin!(stop);
+    let mut watching = std::pin::pin!(live::watch(&office));
     loop {
         tokio::select! {
             () = &mut stop => break,
+            () = &mut watching => {}
             Some(_) = connections.join_next() => {}
             accepted = listener.accept(), if connections.len() < CONNECTIONS => match accepted {
                 Ok((tcp, peer)) => {
@@ -79,6 +81,7 @@ fn router(office: &Arc<Office>) -> Router {
         .route("/api/v1/models/{model}/mirror", get(read::mirror))
         .route("/api/v1/config", get(read::config))
         .route("/api/v1/events", get(read::events))
+        .route("/api/v1/live", get(read::live))
         .route("/api/v1/explain", post(orders::explain))
         .route("/api/v1/reload", post(orders::reload))
         .route("/api/v1/models/{model}/canary/{verb}", post(orders::canary))

@@ -218,10 +218,15 @@ pub(super) fn model(office: &Office, model: &Model) -> ModelStatus {
         name: model.name.to_string(),
         aliases: model.plan.aliases.clone(),
         versions: model.versions.iter().enumerate().map(version).collect(),
-        split_override: model.set.as_ref().map(|set| split(office, model, set)),
+        split_override: split_override(office, model),
         canary: canary(office, &model.name),
         mirror: mirror::status(office, model),
     }
+}
+
+/// What an operator set, if anything.
+pub(super) fn split_override(office: &Office, model: &Model) -> Option<SplitStatus> {
+    model.set.as_ref().map(|set| split(office, model, set))
 }
 
 fn split(office: &Office, model: &Model, set: &SetSplit) -> SplitStatus {
@@ -292,7 +297,7 @@ fn names(recent: &Recent) -> Vec<String> {
     recent.iter().map(|class| class.name().to_owned()).collect()
 }
 
-fn ejection(office: &Office, ejection: Ejection) -> EjectionStatus {
+pub(super) fn ejection(office: &Office, ejection: Ejection) -> EjectionStatus {
     let until = match ejection.stage {
         Stage::Ejected { until, .. } => until,
         Stage::Free | Stage::Probation { .. } => None,
@@ -316,10 +321,10 @@ fn ejection(office: &Office, ejection: Ejection) -> EjectionStatus {
 }
 
 /// A fraction as percents, without the dust of binary numbers.
-fn percent(share: f64) -> f64 {
+pub(super) fn percent(share: f64) -> f64 {
     rounded(share * 100.0, 1e9)
 }
 
-fn rounded(value: f64, parts: f64) -> f64 {
+pub(super) fn rounded(value: f64, parts: f64) -> f64 {
     (value * parts).round() / parts
 }

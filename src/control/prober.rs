@@ -125,6 +125,7 @@ impl Probe {
             ProbeResult::Failed(why) => (false, Some(why)),
         };
         let now = self.clock.now();
+        self.replica.note_probe(why.as_deref(), now);
         if let Some(healthy) = count.count(passed, fresh, &self.plan) {
             self.decide(healthy, fresh, why.as_deref(), now);
         }

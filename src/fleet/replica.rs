@@ -79,6 +79,8 @@ impl Learned {
 struct Reasons {
     drain: Option<Arc<str>>,
     probe: Option<Arc<str>>,
+    /// When its last health check ended, and what it failed with.
+    last_probe: Option<(Moment, Option<Arc<str>>)>,
 }
 
 /// A replica alive in memory. Shared by every table that lists it.
@@ -280,6 +282,16 @@ impl Replica {
             self.start_slowly(now);
         }
         true
+    }
+
+    /// Notes how a health check ended, whether that decides anything or not.
+    pub fn note_probe(&self, failed: Option<&str>, now: Moment) {
+        self.reasons.lock().last_probe = Some((now, failed.map(Arc::from)));
+    }
+
+    /// When its last health check ended, and what it failed with.
+    pub fn last_probe(&self) -> Option<(Moment, Option<Arc<str>>)> {
+        self.reasons.lock().last_probe.clone()
     }
 
     /// No probes are configured: it serves.

@@ -89,6 +89,11 @@ impl Histogram {
         self.sum_nanos.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Relaxed);
     }
 
+    /// The count in each bucket; the last: beyond all bounds.
+    pub fn counts(&self) -> impl Iterator<Item = u64> + '_ {
+        self.counts.iter().map(|count| count.load(Relaxed))
+    }
+
     /// The bounds with the count at or below each, then the total count and the sum in seconds.
     pub fn cumulative(&self) -> (Vec<(f64, u64)>, u64, f64) {
         let mut total = 0;

@@ -58,6 +58,12 @@ impl Events {
         self.recent.lock().iter().cloned().collect()
     }
 
+    /// Those after this id, oldest first.
+    pub fn since(&self, id: u64) -> Vec<Event> {
+        let recent = self.recent.lock();
+        recent.range(recent.partition_point(|event| event.id <= id)..).cloned().collect()
+    }
+
     pub fn follow(&self) -> broadcast::Receiver<Event> {
         self.feed.subscribe()
     }

@@ -21,6 +21,7 @@ mod http;
 mod http2;
 mod hygiene;
 mod journal;
+mod live;
 mod mirror;
 mod mirror_harm;
 mod outputs;

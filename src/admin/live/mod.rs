@@ -1,0 +1,108 @@
+//! What pages follow: one look a second at everything, shared by all who read, and a short history for those who come.
+mod complaints;
+mod figures;
+mod history;
+mod message;
+mod stream;
+
+pub(super) use stream::follow;
+
+use super::office::Office;
+use crate::stats::Clock as _;
+use crate::table::Table;
+use axum::body::Bytes;
+use complaints::Complaints;
+use history::History;
+use parking_lot::Mutex;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval};
+
+const EVERY: Duration = Duration::from_secs(1);
+
+/// Kept by the second, whether somebody reads or not.
+#[derive(Debug, Default)]
+struct Past {
+    history: History,
+    complaints: Complaints,
+}
+
+/// What all who read are told of one second, as events of a stream.
+#[derive(Debug, Default)]
+struct Frame {
+    overview: Bytes,
+    /// Of models that somebody looks at.
+    closeups: BTreeMap<String, Bytes>,
+}
+
+/// The live view of everything.
+#[derive(Debug, Default)]
+pub struct Live {
+    past: Mutex<Past>,
+    /// How many look at each model.
+    looked_at: Mutex<BTreeMap<String, usize>>,
+    /// Holds one frame: a reader that is slow misses those between.
+    frames: watch::Sender<Arc<Frame>>,
+}
+
+/// Looks once a second, for as long as it is polled.
+pub(super) async fn watch(office: &Office) {
+    let mut seconds = interval(EVERY);
+    seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        seconds.tick().await;
+        let table = office.current.load_full();
+        office.live.look(office, &table);
+        if office.live.frames.receiver_count() > 0 {
+            let frame = office.live.frame(office, &table);
+            office.live.frames.send_replace(Arc::new(frame));
+        }
+    }
+}
+
+impl Live {
+    fn look(&self, office: &Office, table: &Table) {
+        let now = office.clock.now();
+        let unix_ms = office.wall(now).as_millisecond();
+        let mut past = self.past.lock();
+        past.history.look(table, now, unix_ms);
+        past.complaints.look(table, &office.meters, unix_ms);
+    }
+
+    fn frame(&self, office: &Office, table: &Table) -> Frame {
+        let looked_at: Vec<String> = self.looked_at.lock().keys().cloned().collect();
+        let with_name = |name: String| Some((closeup(office, table, &name)?, name));
+        let closeups = looked_at.into_iter().filter_map(with_name);
+        Frame {
+            overview: self.overview(office, table),
+            closeups: closeups.map(|(bytes, name)| (name, bytes)).collect(),
+        }
+    }
+
+    fn overview(&self, office: &Office, table: &Table) -> Bytes {
+        let past = self.past.lock();
+        let told = past.complaints.told();
+        block("tick", &message::overview(office, table, &past.history, told))
+    }
+
+    fn lines(&self, model: Option<&str>) -> Bytes {
+        block("history", &self.past.lock().history.lines(model))
+    }
+}
+
+/// `None`: there is no such model.
+fn closeup(office: &Office, table: &Table, name: &str) -> Option<Bytes> {
+    let model = table.models.iter().find(|model| *model.name == *name)?;
+    Some(block("model", &message::closeup(office, model)))
+}
+
+/// One event of a stream.
+fn block(name: &str, data: &impl Serialize) -> Bytes {
+    let mut text = format!("event: {name}\ndata: ").into_bytes();
+    serde_json::to_writer(&mut text, data).expect("plain structs are JSON");
+    text.extend_from_slice(b"\n\n");
+    Bytes::from(text)
+}

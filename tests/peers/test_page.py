@@ -1,0 +1,398 @@
+"""The page in Debian's Chromium: live data, orders by mouse and by keyboard, and how it looks."""
+
+import json
+import os
+import shutil
+import signal
+import threading
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.chrome.service import Service
+
+from conftest import EVENER, Evener, Mock, wait_for
+
+# Nothing is looked for on the network: browser and driver are Debian's.
+os.environ.setdefault("SE_OFFLINE", "true")
+PICTURES = EVENER.parents[1] / "tests/page"
+FLAGS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--hide-scrollbars", "--window-size=1400,1000",
+]
+PAGES = ["", "model/chat", "replicas/chat", "errors", "configuration", "events"]
+# What a wall shows.
+WALL = PAGES[:3]
+# What an operator waits for: two looks of a second.
+SOON = 2.0
+
+
+class Load:
+    """Requests for each model, until it ends."""
+
+    def __init__(self, url, models):
+        self.url, self.models, self.over = url, models, threading.Event()
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
+
+    def run(self):
+        with httpx.Client() as client:
+            while not self.over.wait(0.005):
+                for model in [*self.models, "nobody"]:
+                    body = {"model": model, "messages": [{"role": "user", "content": "hi"}]}
+                    try:
+                        client.post(f"{self.url}/v1/chat/completions", json=body)
+                    except httpx.HTTPError:
+                        pass
+
+    def end(self):
+        self.over.set()
+        self.thread.join()
+
+
+class Site:
+    """Three models under load: two with a canary, one with a mirror."""
+
+    def __init__(self, start):
+        mocks = [start(Mock, f"v{i}", "--latency", "lognormal:12ms,0.4") for i in range(6)]
+        self.urls = [mock.url for mock in mocks]
+        a, b, c, d, e, f = self.urls
+        canary = {"candidate": "v2", "steps": [10, 50, 100], "hold": "30m", "warmup": "0s"}
+        health = {"tcp": True, "every": "500ms", "timeout": "300ms"}
+        mirror = {"to": "v2", "percent": 50, "keep_worst": 3}
+        split = {"v1": 90, "v2": 10}
+        self.models = {
+            "chat": {"aliases": ["<b>gpt</b>"], "versions": {"v1": [a, b], "v2": [c]}, "split": split,
+                     "canary": canary, "health": health},
+            "fraud": {"versions": {"v1": [d], "v2": [e]}, "split": split, "canary": canary},
+            "plain": {"versions": {"v1": [a, f], "v2": [e]}, "split": split, "mirror": mirror},
+        }
+        self.evener = start(Evener, {"models": self.models})
+        self.load = Load(self.evener.url, list(self.models))
+
+    def status(self):
+        return httpx.get(f"{self.evener.admin}/api/v1/status").json()
+
+    def model(self, name):
+        return next(model for model in self.status()["models"] if model["name"] == name)
+
+    def shares(self, name):
+        return {version["name"]: version["share"] for version in self.model(name)["versions"]}
+
+    def state(self, model, url):
+        versions = self.model(model)["versions"]
+        return next(r["state"] for v in versions for r in v["replicas"] if r["url"] == url)
+
+    def order(self, path, **body):
+        answer = httpx.post(f"{self.evener.admin}/api/v1/{path}", json=body)
+        assert answer.status_code == 200, answer.text
+
+    def rewrite(self, change):
+        text = self.evener.config.read_text()
+        config = json.loads(text)
+        change(config)
+        self.evener.write(json.dumps(config, indent=1))
+        return text
+
+
+class Page:
+    """A browser that looks at one Evener."""
+
+    def __init__(self, folder):
+        options = webdriver.ChromeOptions()
+        options.binary_location = found("chromium")
+        for flag in [*FLAGS, f"--user-data-dir={folder}"]:
+            options.add_argument(flag)
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+        self.driver = webdriver.Chrome(options=options, service=Service(found("chromedriver")))
+        self.asked = []
+
+    def visit(self, address):
+        self.driver.get(address)
+        wait_for("the page to be live", lambda: self.text("#pulse") == "live")
+
+    def go(self, route):
+        self.run("location.hash = '#/' + arguments[0]", route)
+
+    def run(self, script, *arguments):
+        return self.driver.execute_script(script, *arguments)
+
+    def text(self, selector):
+        found = "const found = document.querySelector(arguments[0]); return found && found.innerText"
+        return self.run(found, selector) or ""
+
+    def shows(self, *words, selector="main", within=10.0):
+        wait_for(f"{words} on the page",
+                 lambda: all(word in self.text(selector) for word in words), within)
+
+    def press(self, selector):
+        wait_for(f"{selector} on the page", lambda: self.run(
+            "const found = document.querySelector(arguments[0]); found?.click(); return !!found", selector))
+
+    def keys(self, *keys):
+        webdriver.ActionChains(self.driver).send_keys(*keys).perform()
+
+    def focus(self):
+        """What has the focus: an id, the order of a button, or the text."""
+        return self.run("const on = document.activeElement;"
+                        "return on.id || on.dataset.act || (on === document.body ? 'BODY' : on.innerText)")
+
+    def look(self, width, height, dark):
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {
+            "width": width, "height": height, "deviceScaleFactor": 1, "mobile": False})
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+
+    def requests(self):
+        """Every address that was asked for so far."""
+        for line in self.driver.get_log("performance"):
+            message = json.loads(line["message"])["message"]
+            if message["method"] == "Network.requestWillBeSent":
+                self.asked.append(message["params"]["request"]["url"])
+        return self.asked
+
+    def complaints(self):
+        return [line["message"] for line in self.driver.get_log("browser") if line["level"] == "SEVERE"]
+
+
+def hosts(page):
+    """Everybody that was asked over the network."""
+    addresses = [urlsplit(url) for url in page.requests()]
+    return {address.netloc for address in addresses if address.scheme in ("http", "https", "ws")}
+
+
+def found(name):
+    path = shutil.which(name)
+    assert path, f"{name} is not installed: run tests/run, which installs it"
+    return path
+
+
+@pytest.fixture(scope="module")
+def site(start_shared):
+    site = Site(start_shared)
+    yield site
+    site.load.end()
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    page = Page(tmp_path_factory.mktemp("chromium"))
+    yield page
+    page.driver.quit()
+
+
+@pytest.fixture
+def page(browser, site):
+    browser.look(1400, 1000, dark=False)
+    browser.visit(site.evener.admin)
+    browser.run("window.unchanged = true")
+    yield browser
+    assert browser.run("return window.unchanged"), "the page was loaded anew"
+    assert browser.complaints() == []
+    home = urlsplit(site.evener.admin).netloc
+    assert hosts(browser) == {home}
+
+
+def confirm(page, reason):
+    """Says why, and presses the button that does it. Returns the command that was shown."""
+    wait_for("the dialog", lambda: page.run("return document.getElementById('act').open"))
+    page.driver.find_element(By.ID, "act-reason").send_keys(reason)
+    command = page.text("#act code")
+    page.press("#act button.main")
+    wait_for("the dialog to close", lambda: not page.run("return document.getElementById('act').open"))
+    return command
+
+
+def test_each_page_shows_live_data(page, site):
+    rate = ".card[aria-label='model chat'] .figure b"
+    seen = set()
+    wait_for("the rate to move", lambda: seen.add(page.text(rate)) or len(seen - {"", "0"}) > 1)
+    page.shows("chat", "fraud", "plain", "canary", "also <b>gpt</b>")
+    page.go("model/chat")
+    page.shows("Canary v2", "Evidence against it", "first_byte_p95", "Versions", "of 4.61")
+    wait_for("the charts", lambda: page.run(
+        "return document.querySelectorAll('.chart canvas').length") == 6)
+    page.go("model/plain")
+    page.shows("Mirror to v2", "json shape")
+    page.go("replicas/chat")
+    page.shows(*site.urls[:3], "healthy", "passed")
+    wait_for("the last endings", lambda: page.run(
+        "return document.querySelectorAll('.outcomes i').length") >= 20)
+    page.go("errors")
+    page.shows("refused", "model not found", "404")
+    page.go("configuration")
+    page.shows("evener.yaml", "generation", "applied", "listener public")
+    page.go("events")
+    page.shows("canary began")
+
+
+def test_what_happens_is_seen_within_two_seconds(page, site):
+    site.order("replicas/eject", model="chat", version="v1", replica=site.urls[0], reason="a look")
+    page.shows("1 of 2 replicas of chat/v1 is ejected.", selector="body", within=SOON)
+    page.go("replicas/chat")
+    page.shows("until it is restored", "a look")
+    site.order("replicas/restore", model="chat", version="v1", replica=site.urls[0])
+    wait_for("it to be gone", lambda: "until it is restored" not in page.text("main"), SOON)
+
+    page.go("model/plain")
+    page.shows("90%")
+    site.rewrite(lambda config: config["models"]["plain"].update(split={"v1": 70, "v2": 30}))
+    wait_for("the new shares", lambda: site.shares("plain")["v1"] == 70)
+    page.shows("70%", "30%", within=SOON)
+
+    page.go("configuration")
+    good = site.rewrite(lambda config: config["models"]["plain"].update(splitt={}))
+    wait_for("the rejection",
+             lambda: site.status()["config"]["last_reload"]["result"] == "rejected")
+    page.shows("The file on disk has 1 error", selector="#sentence", within=SOON)
+    page.shows("splitt", "^^^", "did you mean", within=SOON)
+    site.evener.write(good)
+    wait_for("the file to heal", lambda: "rejected" not in page.text("#sentence") and
+             "error" not in page.text("#sentence"))
+
+
+def test_promote_abort_drain_and_set_split_by_clicking_change_the_proxy(page, site, tmp_path):
+    page.go("model/chat")
+    page.press("[data-act=promote]")
+    command = confirm(page, "it's good")
+    assert command.startswith("evener canary promote chat --reason 'it'\\''s good' --admin ")
+    wait_for("the candidate to have all", lambda: site.shares("chat")["v2"] == 100)
+    page.shows("promoted", within=SOON + 1)
+
+    page.go("model/fraud")
+    page.press("[data-act=abort]")
+    confirm(page, "too slow")
+    wait_for("the candidate to have nothing", lambda: site.shares("fraud")["v2"] == 0)
+
+    page.go("replicas/plain")
+    page.press(f"[data-act=drain][data-replica='{site.urls[5]}']")
+    command = confirm(page, "new disk")
+    assert f"evener drain plain/v1/{site.urls[5]} --for 15m --reason 'new disk'" in command
+    assert site.state("plain", site.urls[5]) == "draining"
+    page.shows("draining", within=SOON)
+    page.press(f"[data-act=undrain][data-replica='{site.urls[5]}']")
+    confirm(page, "")
+    assert site.state("plain", site.urls[5]) != "draining"
+    page.go("model/plain")
+    page.press("[data-act=split]")
+    for place, share in enumerate(["55", "44"]):
+        field = wait_for("the field", lambda: page.driver.find_elements(By.ID, f"act-share-{place}"))[0]
+        field.clear()
+        field.send_keys(share)
+    assert "sum to 99" in page.text("#act-sum")
+    assert page.run("return document.querySelector('#act button.main').disabled")
+    field.send_keys(Keys.BACKSPACE, "5")
+    assert confirm(page, "even").startswith("evener split plain v1=55 v2=45 --for 15m --reason even")
+    assert site.shares("plain") == {"v1": 55, "v2": 45}
+    page.shows("set by hand", "left", "by api: even", within=SOON)
+    page.press("[data-act=unsplit]")
+    confirm(page, "")
+    assert site.shares("plain")["v1"] != 55
+
+    page.go("events")
+    page.shows("it's good", "too slow", "new disk", within=SOON)
+    page.driver.execute_cdp_cmd(
+        "Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})
+    page.press("[data-export]")
+    exported = tmp_path / "evener-events.md"
+    wait_for("the export", exported.exists)
+    text = exported.read_text()
+    assert text.startswith("# Timeline of Evener\n") and "because: too slow)" in text
+
+
+def test_the_keyboard_alone_reaches_each_action(page, site):
+    # The canaries of the other tests have ended, or have not.
+    site.order("models/fraud/canary/start")
+    wait_for("the canary", lambda: site.model("fraud")["canary"]["state"] == "collecting")
+    wanted = {
+        "model/fraud": {"pause", "promote", "abort", "drain"},
+        "replicas/chat": {"drain", "eject", "probe"},
+        "configuration": {"reload"},
+        "events": {"event-kind", "event-text", "Export as Markdown"},
+    }
+    for route, orders in wanted.items():
+        page.go(route)
+        wait_for(route, lambda: page.run("return document.querySelectorAll('main button').length"))
+        page.run("document.activeElement.blur(); scrollTo(0, 0)")
+        met = []
+        while not orders <= set(met) and len(met) < 80:
+            page.keys(Keys.TAB)
+            met.append(page.focus())
+        assert orders <= set(met), f"{route}: met {met}"
+    page.visit(site.evener.admin)
+    page.run("window.unchanged = true")
+    page.keys(Keys.TAB)
+    assert page.focus() == "Skip to the content"
+    page.keys(Keys.ENTER)
+    assert page.focus() == "main"
+    page.go("configuration")
+    page.shows("Reload")
+    while page.focus() != "reload":
+        page.keys(Keys.TAB)
+    ring = page.run("return getComputedStyle(document.activeElement).outlineStyle")
+    assert ring == "solid", "the focus is seen"
+    page.keys(Keys.ENTER)
+    inside = "return document.getElementById('act').contains(document.activeElement)"
+    for _ in range(8):
+        # The browser's own bars come between the last field and the first.
+        assert page.run(inside) or page.focus() == "BODY"
+        page.keys(Keys.TAB)
+    page.keys(Keys.ESCAPE)
+    assert not page.run("return document.getElementById('act').open")
+    assert page.focus() == "reload", "the focus returns"
+
+
+def test_a_lost_connection_is_said_loudly_and_comes_back(page, site):
+    site.evener.signal(signal.SIGSTOP)
+    try:
+        page.shows("Connection lost", selector="#lost")
+        assert page.text("#pulse") == "lost"
+    finally:
+        site.evener.signal(signal.SIGCONT)
+    wait_for("it to be live again", lambda: page.text("#pulse") == "live")
+    assert page.run("return document.getElementById('lost').hidden")
+
+
+def test_it_asks_for_the_token_and_keeps_it_in_the_tab(browser, start, site):
+    token = "a-token-of-this-test"
+    evener = start(Evener, {
+        "admin": {"address": "127.0.0.1:0", "token": token},
+        "models": {"m": {"versions": {"v": [site.urls[0]]}}},
+    })
+    browser.driver.get(evener.admin)
+    is_open = "return document.getElementById('door').open"
+    for given in ["wrong", token]:
+        wait_for("the dialog", lambda: browser.run(is_open))
+        browser.keys(given, Keys.ENTER)
+        wait_for("an answer", lambda: not browser.run(is_open))
+    wait_for("the page to be live", lambda: browser.text("#pulse") == "live")
+    browser.shows("m")
+    assert browser.run("return localStorage.getItem('evener-token')") is None
+    assert not any(token in url for url in browser.requests())
+    # Chromium writes down each 401.
+    assert all("401" in line for line in browser.complaints())
+    browser.driver.get("about:blank")
+    browser.asked.clear()
+
+
+def test_it_looks_right_from_a_phone_to_a_wall(page, site):
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    for dark in [False, True]:
+        for width in [320, 1400, 2560]:
+            for route in PAGES if width < 2560 else WALL:
+                page.look(width, 1000, dark)
+                page.go(route)
+                wait_for(route, lambda: page.run("return document.querySelector('main .card')"))
+                page.run("return new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+                tall = page.run("return document.documentElement.scrollHeight")
+                assert page.run("return document.documentElement.scrollWidth <= innerWidth"), (
+                    f"{route} is wider than {width}")
+                page.look(width, min(max(tall, 700), 4000), dark)
+                name = f"{route.replace('/', '-') or 'overview'}-{width}-{'dark' if dark else 'light'}"
+                page.driver.save_screenshot(str(PICTURES / f"{name}.png"))
+    pictures = list(PICTURES.glob("*.png"))
+    assert len(pictures) >= 30 and all(picture.stat().st_size > 5000 for picture in pictures)
