@@ -100,7 +100,7 @@ impl RollOut {
         let each = self.memory.proofs.iter().zip(&self.plan.checks).zip(&self.weights);
         each.map(|((proof, check), weight)| {
             let (candidate, stable) = proof.counts();
-            let unequal = check.metric.depends_on_load() && self.is_crowded();
+            let unequal = self.at().is_unfair_to(check);
             let unread = self.is_unread(proof, check);
             let slow = "not comparable, the candidate is under-provisioned";
             CheckView {

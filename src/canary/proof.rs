@@ -97,7 +97,7 @@ pub(super) struct Conditions {
 
 impl Conditions {
     /// Has the candidate too few replicas for this check?
-    fn is_unfair_to(self, check: &Check) -> bool {
+    pub(super) fn is_unfair_to(self, check: &Check) -> bool {
         check.metric.depends_on_load() && self.fairness == Fairness::Nobody
     }
 }

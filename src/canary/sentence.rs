@@ -208,8 +208,8 @@ impl RollOut {
     }
 
     fn notes(&self) -> String {
-        let compares = self.plan.checks.iter().any(|check| check.metric.depends_on_load());
-        let slow = if compares && self.is_crowded() {
+        let at = self.at();
+        let slow = if self.plan.checks.iter().any(|check| at.is_unfair_to(check)) {
             let (candidate, stable) = (&self.judged.candidate, &self.stable);
             format!(
                 " Latency is not comparable: {candidate} has too few replicas, each is given more than those of {stable}."

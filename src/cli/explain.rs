@@ -149,7 +149,7 @@ fn words(question: &Question, found: &Explanation) -> String {
     let shares: Vec<String> = found
         .shares
         .iter()
-        .map(|share| format!("{} {}%", clean(&share.version), round(share.share)))
+        .map(|share| format!("{} {}%", clean(&share.version), share.share))
         .collect();
     line("shares", &shares.join(", "));
     let version = found.version.as_ref().map_or_else(|| "drawn".to_owned(), |v| clean(v));
@@ -180,8 +180,4 @@ fn replica(text: &mut String, candidate: &Candidate, found: &Explanation) {
         candidate.slowness,
         reason.unwrap_or_default()
     );
-}
-
-fn round(percent: f64) -> f64 {
-    (percent * 1000.0).round() / 1000.0
 }

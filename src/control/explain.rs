@@ -5,7 +5,7 @@ use crate::dialect::{Facts, decoded_path, read_path};
 use crate::fleet::Replica;
 use crate::proxy::bare_host;
 use crate::stats::Moment;
-use crate::table::{Asked, KeySource, Model, Routed, Table, Tier, Unrouted, Version};
+use crate::table::{Asked, KeySource, Model, Routed, Table, Tier, Unrouted, Version, in_percent};
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 use std::borrow::Cow;
@@ -60,7 +60,7 @@ pub fn explain(table: &Table, question: &Question, now: Moment) -> Result<Explan
         shares: model
             .versions
             .iter()
-            .map(|v| Share { version: v.name.to_string(), share: v.share * 100.0 })
+            .map(|v| Share { version: v.name.to_string(), share: in_percent(v.share) })
             .collect(),
         version: version.map(|version| version.name.to_string()),
         reason,

@@ -1,32 +1,11 @@
 //! What `evener diff` foretells is what a reload does.
-use crate::client::{Client, Request};
+use crate::client::Request;
+use crate::set_split::{on_v2, setup};
 use crate::site::{Setup, Site, text_of};
 use crate::upstream::Mock;
 use serde_json::{Value, json};
 
 const KEYS: usize = 2000;
-
-fn setup(mocks: &[Mock; 2], share: u32, more: &str) -> Setup {
-    let [v1, v2] = mocks;
-    Setup::new(format!(
-        "models:\n  chat:\n    versions: {{v1: [\"{}\"], v2: [\"{}\"]}}\n    split: {{v1: {}, v2: {share}}}\n    \
-         hash_on: [\"header:x-user-id\"]\n{more}",
-        v1.url(),
-        v2.url(),
-        100 - share
-    ))
-}
-
-/// Which keys are served by `v2`.
-async fn on_v2(site: &Site) -> Vec<bool> {
-    let mut client = Client::connect(site.address, false).await.unwrap();
-    let mut served = Vec::new();
-    for key in 0..KEYS {
-        let request = Request::get("/headers").header("x-user-id", &format!("user-{key}"));
-        served.push(client.send(request).await.unwrap().version() == "v2");
-    }
-    served
-}
 
 /// Of the keys, the fractions that went from `v1` to `v2` and back.
 fn moved(before: &[bool], after: &[bool]) -> [f64; 2] {
@@ -67,7 +46,7 @@ fn agree(foretold: [f64; 2], measured: [f64; 2]) -> bool {
 async fn a_measured_reload_agrees_with_what_was_foretold() {
     let mocks = [Mock::version("v1").await, Mock::version("v2").await];
     let site = Site::with(setup(&mocks, 10, "")).await;
-    let before = on_v2(&site).await;
+    let before = on_v2(&site, KEYS).await;
     let grown = setup(&mocks, 20, "    timeouts: {total: 10m}\n");
     let (code, said) = diff(&site, &grown, &[]).await;
     assert_eq!(code, Some(0));
@@ -80,21 +59,21 @@ chat
 ";
     assert_eq!(said, expected);
     site.reload(&grown).await;
-    let after = on_v2(&site).await;
+    let after = on_v2(&site, KEYS).await;
     let measured = moved(&before, &after);
     assert!(agree([0.1, 0.0], measured), "{measured:?}");
     // What operators set counts: it is from there that keys move.
     let path = "/api/v1/models/chat/split";
     let set = json!({"shares": {"v1": 40, "v2": 60}}).to_string();
     assert_eq!(site.ask(Request::post(path, set)).await.status, 200);
-    let before = on_v2(&site).await;
+    let before = on_v2(&site, KEYS).await;
     let next = setup(&mocks, 35, "    timeouts: {total: 10m}\n");
     let (code, said) = diff(&site, &next, &["--format", "json"]).await;
     let foretold = foretold(&said);
     assert_eq!((code, foretold), (Some(0), [0.0, 0.25]), "{said}");
     assert!(said.contains("\"ends_split_override\": true"), "{said}");
     site.reload(&next).await;
-    let measured = moved(&before, &on_v2(&site).await);
+    let measured = moved(&before, &on_v2(&site, KEYS).await);
     assert!(agree(foretold, measured), "{measured:?}");
     let (code, said) = diff(&site, &next, &[]).await;
     assert_eq!((code, said.as_str()), (Some(0), "nothing changes\n"));

@@ -3,20 +3,13 @@ use crate::client::Request;
 use crate::site::{Setup, Site};
 use crate::upstream::Mock;
 use serde_json::{Value, json};
-use std::process::Command;
 
 const PATH: &str = "/v1/completions";
 const BODY: &str = r#"{"model":"m","prompt":"x"}"#;
 
-fn explain(site: &Site, arguments: &[&str]) -> (Option<i32>, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_evener"))
-        .arg("explain")
-        .args(arguments)
-        .current_dir(site.path())
-        .output()
-        .unwrap();
-    let text = [output.stdout, output.stderr].concat();
-    (output.status.code(), String::from_utf8(text).unwrap())
+async fn explain(site: &Site, arguments: &[&str]) -> (Option<i32>, String) {
+    let (code, said, why) = site.evener(&[&["explain"], arguments].concat()).await;
+    (code, said + &why)
 }
 
 #[tokio::test]
@@ -54,10 +47,11 @@ async fn the_command_tells_it_by_a_file_and_by_the_running_table() {
         v2.url()
     );
     let site = Site::with(Setup::new(text)).await;
-    let admin = format!("http://{}", site.admin);
+    let file = site.path().join("conf/evener.yaml");
+    let by_file = ["-c", file.to_str().unwrap()];
     let asked = ["--path", PATH, "--model", "m"];
-    let file = explain(&site, &[&asked[..], &["-c", "conf/evener.yaml"]].concat());
-    let live = explain(&site, &[&asked[..], &["--live", "--admin", &admin]].concat());
+    let file = explain(&site, &[&asked[..], &by_file].concat()).await;
+    let live = explain(&site, &[&asked[..], &["--live"]].concat()).await;
     for (code, text) in [&file, &live] {
         assert_eq!(*code, Some(0), "{text}");
         for said in ["m, named in the body", "v1: it has everything", &format!("> {}", v1.url())] {
@@ -66,12 +60,13 @@ async fn the_command_tells_it_by_a_file_and_by_the_running_table() {
     }
     let order = json!({"model": "m", "version": "v1", "reason": "test"}).to_string();
     site.ask(Request::post("/api/v1/replicas/drain", order)).await;
-    let json = ["--live", "--admin", &admin, "--format", "json"];
-    let (_, text) = explain(&site, &[&asked[..], &json].concat());
+    let json = ["--live", "--format", "json"];
+    let (_, text) = explain(&site, &[&asked[..], &json].concat()).await;
     let told: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(told["replicas"][0]["state"], "draining", "{told:#}");
     assert_eq!(told["picked"], Value::Null);
-    let (code, text) = explain(&site, &["--path", PATH, "--model", "x", "-c", "conf/evener.yaml"]);
+    let (code, text) =
+        explain(&site, &[&["--path", PATH, "--model", "x"][..], &by_file].concat()).await;
     assert_eq!(code, Some(1));
     assert!(text.contains("the request goes nowhere: it names model `x`"), "{text}");
 }

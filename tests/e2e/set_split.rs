@@ -10,7 +10,8 @@ async fn two_versions() -> [Mock; 2] {
     [Mock::version("v1").await, Mock::version("v2").await]
 }
 
-fn setup(mocks: &[Mock; 2], share: u32, more: &str) -> Setup {
+/// `chat`, of which `v2` has this share of the keys.
+pub(crate) fn setup(mocks: &[Mock; 2], share: u32, more: &str) -> Setup {
     let [v1, v2] = mocks;
     Setup::new(format!(
         "models:\n  chat:\n    versions: {{v1: [\"{}\"], v2: [\"{}\"]}}\n    split: {{v1: {}, v2: {share}}}\n    \
@@ -21,11 +22,11 @@ fn setup(mocks: &[Mock; 2], share: u32, more: &str) -> Setup {
     ))
 }
 
-/// Which keys are served by `v2`.
-async fn on_v2(site: &Site) -> Vec<bool> {
+/// Which of so many keys are served by `v2`.
+pub(crate) async fn on_v2(site: &Site, keys: usize) -> Vec<bool> {
     let mut client = Client::connect(site.address, false).await.unwrap();
     let mut served = Vec::new();
-    for key in 0..KEYS {
+    for key in 0..keys {
         let request = Request::get("/headers").header("x-user-id", &format!("user-{key}"));
         served.push(client.send(request).await.unwrap().version() == "v2");
     }
@@ -55,7 +56,7 @@ async fn until_told(site: &Site, message: &str) -> Value {
 async fn a_split_that_was_set_outlives_crash_and_takeover_and_ends_by_itself() {
     let mocks = two_versions().await;
     let mut site = Site::with(setup(&mocks, 10, "")).await;
-    let before = on_v2(&site).await;
+    let before = on_v2(&site, KEYS).await;
     let order = ["split", "chat", "v1=60", "v2=40", "--for", "1h", "--reason", "v1 is slow"];
     let (code, lines, _) = site.evener(&order).await;
     assert_eq!(code, Some(0));
@@ -66,7 +67,7 @@ async fn a_split_that_was_set_outlives_crash_and_takeover_and_ends_by_itself() {
             .await;
     assert_eq!((&event["kind"], &event["who"]), (&json!("split"), &json!("api")));
     assert_eq!(event["reason"], "v1 is slow");
-    let moved = on_v2(&site).await;
+    let moved = on_v2(&site, KEYS).await;
     let n = moved.iter().filter(|v2| **v2).count();
     assert!(n.abs_diff(KEYS * 4 / 10) < 50, "{n} of {KEYS}");
     assert!(
@@ -74,9 +75,9 @@ async fn a_split_that_was_set_outlives_crash_and_takeover_and_ends_by_itself() {
         "nobody leaves the one that grows"
     );
     site.restart().await;
-    assert_eq!(on_v2(&site).await, moved);
+    assert_eq!(on_v2(&site, KEYS).await, moved);
     let mut old = site.take_over().await;
-    assert_eq!(on_v2(&site).await, moved);
+    assert_eq!(on_v2(&site, KEYS).await, moved);
     assert!(old.ended().await.success());
     let set = model(&site).await;
     assert_eq!(set["versions"][1]["share"], 40.0);
@@ -101,7 +102,7 @@ async fn a_split_that_was_set_outlives_crash_and_takeover_and_ends_by_itself() {
         (&last["split_override"], &last["versions"][1]["share"]),
         (&Value::Null, &json!(10.0))
     );
-    let n = on_v2(&site).await.iter().filter(|v2| **v2).count();
+    let n = on_v2(&site, KEYS).await.iter().filter(|v2| **v2).count();
     assert!(n.abs_diff(KEYS / 10) < 35, "{n} of {KEYS}");
 }
 
