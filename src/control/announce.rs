@@ -76,13 +76,13 @@ impl Runner {
             Err(Unable::Impossible(why)) => return Answer::Failed(why),
             Ok(said) => said,
         };
+        self.publish();
         if let Some(message) = said {
             let lasts = lasts.and_then(|lasts| jiff::SignedDuration::try_from(lasts).ok());
             let lasts = lasts.map(|lasts| format!(" for {lasts:#}")).unwrap_or_default();
             let message = format!("{message}{lasts}");
             self.started.events.announce("split", message, who, reason);
         }
-        self.publish();
         done(self.save())
     }
 
@@ -123,9 +123,7 @@ impl Runner {
         reason: Option<&str>,
     ) -> io::Result<()> {
         self.announce_canaries(told, who, reason);
-        for ended in self.core.take_ended_splits() {
-            self.started.events.announce(ended.kind(), ended.to_string(), "evener", None);
-        }
+        let ended = self.core.take_ended_splits();
         let now = self.clock.now();
         self.core.keep_canaries(now);
         self.journalled = now;
@@ -136,6 +134,9 @@ impl Runner {
             self.announce_canaries(&held, "evener", Some(&why));
         }
         self.publish();
+        for ended in ended {
+            self.started.events.announce(ended.kind(), ended.to_string(), "evener", None);
+        }
         saved
     }
 
@@ -164,13 +165,16 @@ impl Runner {
         proxy.meters.canaries.store(Arc::new(reports));
     }
 
+    /// Tells of what is so from now on: whoever hears of it finds it so.
     pub(super) fn announce(&mut self, rulings: &[Ruling]) {
+        if rulings.is_empty() {
+            return;
+        }
+        self.publish();
         for ruling in rulings {
             self.started.events.announce(ruling.kind(), ruling.to_string(), "evener", None);
         }
         // What held for a while may be over. What cannot be written is tried again.
-        if !rulings.is_empty() {
-            self.save().ok();
-        }
+        self.save().ok();
     }
 }
