@@ -39,9 +39,12 @@ pub(super) async fn serve(proxy: &Arc<Proxy>, door: &Arc<Door>, mut raw: Raw, pe
         return;
     }
     match timeout(limits.header_timeout, is_http2(&mut raw, &mut first)).await {
-        Ok(Ok(true)) => serve_http2(proxy, &client, Conn::new(raw, first, true)).await,
+        Ok(Ok(true)) => {
+            let conn = Conn::http2_client(raw, first, PREFACE.len());
+            serve_http2(proxy, &client, conn).await;
+        }
         Ok(Ok(false)) => {
-            serve_http1(proxy, &client, Conn::new(raw, BytesMut::new(), false), first).await;
+            serve_http1(proxy, &client, Conn::http1(raw), first).await;
         }
         Ok(Err(_)) | Err(_) => {}
     }

@@ -20,6 +20,12 @@ use tokio::time::timeout;
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1 << 20;
 const MAX_STREAMS: u32 = 256;
+/// Room for small frames that come for streams which were answered before, at 256 bytes each. The h2 crate gives it back
+/// for large frames only, and closes the connection when it is used up.
+const LATE_FRAMES: usize = 4 << 20;
+/// Streams answered before their upload was over, of which what still comes is no error, and for how long.
+const ANSWERED_EARLY: usize = 1000;
+const LATE: Duration = Duration::from_secs(10);
 /// How long a client without a stream may take to see that its connection ends; one that is gone never will.
 const GOODBYE: Duration = Duration::from_secs(2);
 /// Malformed streams after which a connection is closed.
@@ -33,6 +39,9 @@ pub(super) async fn serve_http2(proxy: &Arc<Proxy>, client: &Client, conn: Conn)
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(MAX_STREAMS)
+        .data_frame_budget(LATE_FRAMES)
+        .max_concurrent_reset_streams(ANSWERED_EARLY)
+        .reset_stream_duration(LATE)
         .max_header_list_size(u32::try_from(limits.client.max_header_bytes).unwrap_or(u32::MAX));
     let greeted = timeout(limits.client.header_timeout, handshake(Box::new(conn), Some(options)));
     let Ok(Ok(mut conn)) = greeted.await else { return };

@@ -7,6 +7,7 @@
 //! - `duplex` makes writes queue instead of block, and every read push the queue, so that a session which needs
 //!   `&mut self` for reading and for writing still moves bytes both ways;
 //! - `hold` stops reads while the queue of the other side is full.
+use super::frames::{Frames, HEAD};
 use async_trait::async_trait;
 use bytes::{Buf, BytesMut};
 use pingora_core::protocols::raw_connect::ProxyDigest;
@@ -133,13 +134,32 @@ pub struct Conn {
     out: BytesMut,
     /// Zero for HTTP/2, which has its own frame buffer.
     gather: usize,
+    /// Of HTTP/2.
+    frames: Option<Frames>,
     reins: Arc<Reins>,
 }
 
 impl Conn {
-    pub fn new(raw: Raw, prefix: BytesMut, http2: bool) -> Self {
-        let gather = if http2 { 0 } else { GATHER };
-        Self { raw, prefix, out: BytesMut::new(), gather, reins: Arc::default() }
+    /// For HTTP/1.
+    pub fn http1(raw: Raw) -> Self {
+        Self::new(raw, BytesMut::new(), GATHER, None)
+    }
+
+    /// For HTTP/2, with a client of whom this was read, its preface first.
+    pub fn http2_client(raw: Raw, mut read: BytesMut, preface: usize) -> Self {
+        let mut frames = Frames::after(preface);
+        let kept = frames.sift(&mut read);
+        read.truncate(kept);
+        Self::new(raw, read, 0, Some(frames))
+    }
+
+    /// For HTTP/2, with a replica.
+    pub fn http2_replica(raw: Raw) -> Self {
+        Self::new(raw, BytesMut::new(), 0, Some(Frames::after(0)))
+    }
+
+    fn new(raw: Raw, prefix: BytesMut, gather: usize, frames: Option<Frames>) -> Self {
+        Self { raw, prefix, out: BytesMut::new(), gather, frames, reins: Arc::default() }
     }
 
     pub fn reins(&self) -> Arc<Reins> {
@@ -160,6 +180,33 @@ impl Conn {
         if let Err(error) = linger {
             tracing::debug!(%error, "cannot set linger");
         }
+    }
+
+    /// Was there anything?
+    fn give_prefix(&mut self, buf: &mut ReadBuf<'_>) -> bool {
+        let n = self.prefix.len().min(buf.remaining());
+        buf.put_slice(&self.prefix.split_to(n));
+        n > 0
+    }
+
+    /// Reads frames, without those that mean nothing.
+    fn poll_sifted(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let Self { raw, frames: Some(frames), .. } = self else {
+            return self.raw.poll_read(cx, buf);
+        };
+        while buf.remaining() > frames.held().len() {
+            if ready!(read_sifted(raw, frames, cx, buf))? == Some(0) {
+                continue;
+            }
+            return Poll::Ready(Ok(()));
+        }
+        // No room for the head that was begun: it is completed apart.
+        let mut apart = [0; HEAD];
+        let mut apart = ReadBuf::new(&mut apart);
+        while ready!(read_sifted(raw, frames, cx, &mut apart))? == Some(0) {}
+        self.prefix.extend_from_slice(apart.filled());
+        self.give_prefix(buf);
+        Poll::Ready(Ok(()))
     }
 
     fn push(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -186,6 +233,31 @@ impl Conn {
     }
 }
 
+/// Reads once, after what was held back. Returns how much passes, or `None` at the end of the connection: whether that
+/// may come within a head, is the protocol's to judge.
+fn read_sifted(
+    raw: &mut Raw,
+    frames: &mut Frames,
+    cx: &mut Context<'_>,
+    into: &mut ReadBuf<'_>,
+) -> Poll<io::Result<Option<usize>>> {
+    let began = into.filled().len();
+    into.put_slice(frames.held());
+    let before = into.filled().len();
+    let read = raw.poll_read(cx, into);
+    if !matches!(read, Poll::Ready(Ok(()))) {
+        into.set_filled(began);
+        return read.map_ok(|()| None);
+    }
+    if into.filled().len() == before {
+        frames.forget();
+        return Poll::Ready(Ok(None));
+    }
+    let kept = frames.sift(&mut into.filled_mut()[began..]);
+    into.set_filled(began + kept);
+    Poll::Ready(Ok(Some(kept)))
+}
+
 impl AsyncRead for Conn {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -193,9 +265,7 @@ impl AsyncRead for Conn {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let me = &mut *self;
-        if !me.prefix.is_empty() {
-            let n = me.prefix.len().min(buf.remaining());
-            buf.put_slice(&me.prefix.split_to(n));
+        if me.give_prefix(buf) {
             return Poll::Ready(Ok(()));
         }
         if !me.out.is_empty() && me.reins.duplex.load(Relaxed) {
@@ -205,7 +275,7 @@ impl AsyncRead for Conn {
             // Woken by our own socket's writability, or by the other connection: both belong to one task.
             return Poll::Pending;
         }
-        me.raw.poll_read(cx, buf)
+        if me.frames.is_some() { me.poll_sifted(cx, buf) } else { me.raw.poll_read(cx, buf) }
     }
 }
 

@@ -1,7 +1,6 @@
 //! The connections kept open to one replica: HTTP/1 parked last in first out, HTTP/2 shared by streams.
 use super::conn::{Conn, Raw, Reins};
 use crate::stats::Moment;
-use bytes::BytesMut;
 use parking_lot::Mutex;
 use pingora_core::connectors::http::v2::{ConnectionRef, H2HandshakeSettings, handshake};
 use pingora_core::protocols::Stream;
@@ -20,6 +19,12 @@ const PARKED: Duration = Duration::from_secs(4);
 const MAX_PARKED: usize = 256;
 /// Streams on one HTTP/2 connection before another is opened.
 const MAX_STREAMS: usize = 100;
+
+/// What a replica may send for a client that does not read. A stream shares room for small frames with all others.
+const STREAM_WINDOW: u32 = 256 * 1024;
+/// Streams in the life of an HTTP/2 connection, after which it gets no more: what the h2 crate counts against a peer, it
+/// counts for ever, small frames of answers that nobody waits for any more among it.
+const LIFETIME_STREAMS: u64 = 1000;
 
 /// How a replica is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +60,25 @@ pub struct Upstream {
 struct Shared {
     conn: ConnectionRef,
     number: u64,
+    streams: Arc<AtomicU64>,
+}
+
+impl Shared {
+    /// It ends with the streams that it has.
+    fn is_worn_out(&self) -> bool {
+        self.streams.load(Relaxed) >= LIFETIME_STREAMS
+    }
+
+    fn has_room(&self) -> bool {
+        self.conn.more_streams_allowed() && !self.is_worn_out()
+    }
+
+    async fn checkout(&self, reused: bool) -> Result<Option<Checkout>> {
+        let Some(stream) = self.conn.spawn_stream().await? else { return Ok(None) };
+        self.streams.fetch_add(1, Relaxed);
+        let (session, connection) = (HttpSession::H2(stream), Some(self.number));
+        Ok(Some(Checkout { session, reins: None, reused, connection }))
+    }
 }
 
 impl std::fmt::Debug for Upstream {
@@ -137,29 +161,29 @@ impl Upstream {
 
     async fn checkout_http2(&self, connect: Duration, fresh: bool) -> Result<Checkout> {
         let kept = if fresh { Vec::new() } else { self.open_http2() };
-        for Shared { conn, number } in kept {
-            if let Ok(Some(stream)) = conn.spawn_stream().await {
-                let (session, connection) = (HttpSession::H2(stream), Some(number));
-                return Ok(Checkout { session, reins: None, reused: true, connection });
+        for shared in kept {
+            if let Ok(Some(checkout)) = shared.checkout(true).await {
+                return Ok(checkout);
             }
         }
         let stream: Stream = Box::new(self.dial(connect, true).await?);
         let mut settings = H2HandshakeSettings::new();
         settings.max_streams = MAX_STREAMS;
+        settings.stream_window_size = Some(STREAM_WINDOW);
         settings.ping_interval = Some(Duration::from_secs(20));
         let greeted = tokio::time::timeout(connect, handshake(stream, settings)).await;
         let conn = greeted.map_err(|_| Error::explain(ConnectTimedout, "HTTP/2 handshake"))??;
-        let stream = conn.spawn_stream().await?;
-        let stream = stream.ok_or_else(|| Error::explain(ConnectError, "no HTTP/2 stream"))?;
         let number = self.opened.fetch_add(1, Relaxed);
+        let opened = Shared { conn, number, streams: Arc::default() };
+        let checkout = opened.checkout(false).await?;
+        let checkout = checkout.ok_or_else(|| Error::explain(ConnectError, "no HTTP/2 stream"))?;
         let mut shared = self.shared.lock();
         // Else its stream alone holds it.
         if !self.retired.load(Relaxed) {
-            shared.push(Shared { conn, number });
+            shared.push(opened);
         }
         drop(shared);
-        let (session, connection) = (HttpSession::H2(stream), Some(number));
-        Ok(Checkout { session, reins: None, reused: false, connection })
+        Ok(checkout)
     }
 
     /// Does the HTTP/2 connection of this number still stand?
@@ -171,7 +195,7 @@ impl Upstream {
     fn open_http2(&self) -> Vec<Shared> {
         let mut shared = self.shared.lock();
         shared.retain(|Shared { conn, .. }| !conn.is_closed() && !conn.is_shutting_down());
-        shared.iter().filter(|shared| shared.conn.more_streams_allowed()).cloned().collect()
+        shared.iter().filter(|shared| shared.has_room()).cloned().collect()
     }
 
     /// Opens a connection, within `limit`.
@@ -192,7 +216,8 @@ impl Upstream {
             Ok::<_, Box<Error>>(raw)
         };
         match tokio::time::timeout(limit, opened).await {
-            Ok(raw) => Ok(Conn::new(raw?, BytesMut::new(), http2)),
+            Ok(raw) if http2 => Ok(Conn::http2_replica(raw?)),
+            Ok(raw) => Ok(Conn::http1(raw?)),
             Err(_) => Error::e_explain(ConnectTimedout, format!("no connection within {limit:?}")),
         }
     }
@@ -234,9 +259,10 @@ impl Upstream {
         drop(old);
         // Of the HTTP/2 connections that run nothing, one is enough to begin with.
         let mut idle = 0;
-        self.shared.lock().retain(|Shared { conn, .. }| {
-            idle += usize::from(conn.is_idle());
-            !conn.is_closed() && (!conn.is_idle() || idle == 1)
+        self.shared.lock().retain(|shared| {
+            let is_spare = shared.conn.is_idle() && (shared.is_worn_out() || idle > 0);
+            idle += usize::from(shared.conn.is_idle() && !is_spare);
+            !shared.conn.is_closed() && !is_spare
         });
     }
 }

@@ -4,6 +4,8 @@ use crate::site::{Setup, Site, until};
 use crate::upstream::{Mock, Upstream};
 use bytes::Bytes;
 use http::Method;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 use tokio::net::TcpStream;
 
@@ -15,9 +17,10 @@ type Streams = h2::client::SendRequest<Bytes>;
 
 async fn connect(site: &Site) -> Streams {
     let tcp = TcpStream::connect(site.address).await.unwrap();
+    tcp.set_nodelay(true).unwrap();
     // A test reads its answers late: the library must not take their small frames for an attack.
     let mut builder = h2::client::Builder::new();
-    let greeted = builder.data_frame_budget(1 << 20).handshake(tcp).await;
+    let greeted = builder.data_frame_budget(1 << 26).handshake(tcp).await;
     let (streams, connection) = greeted.unwrap();
     tokio::spawn(connection);
     streams.ready().await.unwrap()
@@ -239,4 +242,120 @@ async fn a_large_upload_to_h2c_streams_through_from_every_client() {
         assert_eq!(reply.status, 200, "{wire:?}");
         assert!(reply.body == body, "{wire:?}: {} of {}", reply.body.len(), body.len());
     }
+}
+
+#[tokio::test]
+async fn frames_that_mean_nothing_or_come_late_end_no_connection() {
+    for scheme in ["http", "h2c"] {
+        let mock = Mock::version("v").await;
+        let site = Site::start(models(&format!("{scheme}://{}", mock.address))).await;
+        let streams = connect(&site).await;
+        // The library takes more than 100 empty ones in a connection's life for an attack, ours or the replica's.
+        for _ in 0..250 {
+            let mut streams = streams.clone().ready().await.unwrap();
+            let post = request("POST", "/echo").header("content-type", "application/json");
+            let (answer, mut out) = streams.send_request(post.body(()).unwrap(), false).unwrap();
+            out.send_data(Bytes::new(), false).unwrap();
+            out.send_data(Bytes::from(r#"{"model":"m"}"#), false).unwrap();
+            out.send_data(Bytes::new(), false).unwrap();
+            out.send_data(Bytes::new(), true).unwrap();
+            assert_eq!(answer.await.unwrap().status(), 200);
+        }
+        // Each small one takes room that only large ones give back: 2 MiB in all.
+        for _ in 0..1600 {
+            let mut streams = streams.clone().ready().await.unwrap();
+            let post = request("POST", "/nowhere").body(()).unwrap();
+            let (answer, mut out) = streams.send_request(post, false).unwrap();
+            for _ in 0..4 {
+                if out.send_data(Bytes::from_static(b"x"), false).is_err() {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(answer.await.unwrap().status(), 404);
+        }
+    }
+}
+
+/// A replica that streams answers of three small frames with an empty one before their end, for ever where `?endless`.
+/// Returns its address and how many connections it took.
+async fn relay() -> (std::net::SocketAddr, Arc<AtomicUsize>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let taken = Arc::<AtomicUsize>::default();
+    let counted = Arc::clone(&taken);
+    tokio::spawn(async move {
+        while let Ok((tcp, _)) = listener.accept().await {
+            counted.fetch_add(1, SeqCst);
+            tokio::spawn(async move {
+                let builder = h2::server::Builder::new();
+                let Ok(mut connection) = builder.handshake::<_, Bytes>(tcp).await else { return };
+                while let Some(Ok((request, mut respond))) = connection.accept().await {
+                    tokio::spawn(async move {
+                        let head =
+                            http::Response::builder().header("content-type", "text/event-stream");
+                        let mut out = respond.send_response(head.body(()).unwrap(), false)?;
+                        loop {
+                            for _ in 0..3 {
+                                out.send_data(Bytes::from_static(b"data: 1\n\n"), false)?;
+                            }
+                            if request.uri().query() != Some("endless") {
+                                break;
+                            }
+                            tokio::time::sleep(Duration::from_millis(1)).await;
+                        }
+                        out.send_data(Bytes::new(), false)?;
+                        out.send_data(Bytes::from_static(b"data: [DONE]\n\n"), true)
+                    });
+                }
+            });
+        }
+    });
+    (address, taken)
+}
+
+#[tokio::test]
+async fn empty_frames_of_a_replica_end_no_connection() {
+    let (address, taken) = relay().await;
+    let site = Site::start(models(&format!("h2c://{address}"))).await;
+    let mut client = Client::connect(site.address, true).await.unwrap();
+    for _ in 0..250 {
+        let answer = client.send(Request::get("/stream")).await.unwrap();
+        assert_eq!((answer.status, answer.body.len()), (200, 41));
+    }
+    assert_eq!(taken.load(SeqCst), 1);
+}
+
+#[tokio::test]
+async fn clients_that_leave_wear_out_a_connection_and_cut_no_stream() {
+    let (address, taken) = relay().await;
+    let site = Site::start(models(&format!("h2c://{address}"))).await;
+    let streams = connect(&site).await;
+    let ask = async || {
+        let mut streams = streams.clone().ready().await.unwrap();
+        let get = request("GET", "/stream?endless").body(()).unwrap();
+        let (answer, out) = streams.send_request(get, true).unwrap();
+        let mut body = answer.await.unwrap().into_body();
+        let first = body.data().await.unwrap().unwrap();
+        body.flow_control().release_capacity(first.len()).unwrap();
+        (body, out)
+    };
+    let (mut stays, _out) = ask().await;
+    let (more, mut read) = tokio::sync::watch::channel(0_usize);
+    let reader = tokio::spawn(async move {
+        while let Some(data) = stays.data().await {
+            let n = data.map_err(|error| error.to_string())?.len();
+            stays.flow_control().release_capacity(n).ok();
+            more.send_modify(|sum| *sum += n);
+        }
+        Ok::<(), String>(())
+    });
+    for _ in 0..1050 {
+        let (_, mut out) = ask().await;
+        out.send_reset(h2::Reason::CANCEL);
+    }
+    assert_eq!(taken.load(SeqCst), 2);
+    let before = *read.borrow_and_update();
+    read.wait_for(|more| *more > before + 1000).await.expect("it still streams");
+    reader.abort();
 }
