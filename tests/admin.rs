@@ -98,6 +98,7 @@ async fn start(text: &str, token: Option<&'static str>) -> Site {
         started: stamp(),
         clock: MonotonicClock::new(),
         listeners: Box::new(|| vec![("public".to_owned(), "127.0.0.1:8080".to_owned())]),
+        connect: Box::new(|| Err(std::io::ErrorKind::Unsupported.into())),
         has_predecessor: Box::new(|| false),
         readiness: Box::new(move || {
             if end.load(Relaxed) { Readiness::Draining } else { Readiness::Serving }

@@ -66,7 +66,11 @@ pub(super) async fn mirror(
 
 fn named(table: &Table, name: Result<Path<String>, PathRejection>) -> Result<&Model, Fault> {
     let Path(name) = name.map_err(|_| Fault::bad_request("the model's name is not UTF-8"))?;
-    table.model(&name).map(|model| &**model).ok_or_else(|| {
+    known(table, &name)
+}
+
+pub(super) fn known<'a>(table: &'a Table, name: &str) -> Result<&'a Model, Fault> {
+    table.model(name).map(|model| &**model).ok_or_else(|| {
         let names: Vec<&str> = table.models.iter().map(|model| &*model.name).collect();
         let message = format!("there is no model `{name}`; there are: {}", names.join(", "));
         Fault::new(StatusCode::NOT_FOUND, "model_not_found", message)

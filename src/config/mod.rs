@@ -35,4 +35,5 @@ pub use effective::{effective_yaml, split_yaml};
 pub use load::{Checked, load, parse_text};
 pub use reference::reference;
 pub use schema::schema;
+pub use secrets::sensitive as is_secret_name;
 pub use values::{effective_values, path_below};

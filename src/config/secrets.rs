@@ -3,7 +3,7 @@ use super::tree::{Entry, Node, Value};
 use std::ops::Range;
 
 /// May a value under this key or header name be a secret?
-pub(super) fn sensitive(name: &str) -> bool {
+pub fn sensitive(name: &str) -> bool {
     const PARTS: [&str; 9] = [
         "token",
         "secret",

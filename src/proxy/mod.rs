@@ -15,6 +15,7 @@ mod head;
 mod hedge;
 mod http1;
 mod http2;
+mod inside;
 mod listener;
 mod look;
 mod mirror;
@@ -30,6 +31,7 @@ mod send;
 mod shared;
 mod timer;
 
+pub use inside::connect;
 pub use listener::{Listener, bind, inherit};
 pub use request::bare_host;
 pub use shared::{Phase, Proxy};

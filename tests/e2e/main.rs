@@ -36,5 +36,6 @@ mod start;
 mod streaming;
 mod succession;
 mod takeover;
+mod test_request;
 mod upstream;
 mod webhook;

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import threading
 from urllib.parse import urlsplit
 
@@ -304,13 +305,49 @@ def test_promote_abort_drain_and_set_split_by_clicking_change_the_proxy(page, si
     assert text.startswith("# Timeline of Evener\n") and "because: too slow)" in text
 
 
+def test_a_test_request_tells_who_served_it_and_what_came_back(page, site):
+    page.go("model/plain")
+    page.press("main [data-act=test]")
+    path = "return document.getElementById('test-path').value"
+    wait_for("the usual request", lambda: page.run(path) == "/v1/chat/completions")
+    body = page.driver.find_element(By.ID, "test-body")
+    body.clear()
+    body.send_keys('{"model": "plain", "messages": [{"role": "user", "content": "it\'s me"}], "max_tokens": 3}')
+    command = page.text("#act code")
+    assert command.startswith("curl -H 'content-type: application/json' -d ")
+    page.press("#act button.main")
+    page.shows("200", "took", "first byte", '"finish_reason"', selector="#test-answer")
+    page.press("#test-answer summary")
+    page.shows("content-type: application/json", selector="#test-answer")
+    told = json.loads(subprocess.run(["sh", "-c", command], capture_output=True, check=True).stdout)
+    assert told["status"] == 200 and "it's me" in told["request"]["body"]
+    page.keys(Keys.ESCAPE)
+
+    before = site.shares("plain")
+    page.go("replicas/plain")
+    url = site.urls[5]
+    page.press(f"[data-act=test][data-replica='{url}']")
+    wait_for("the usual request", lambda: page.run(path) == "/v1/chat/completions")
+    page.press("#act button.main")
+    page.shows("v1", url, selector="#test-answer")
+    assert page.run("return document.querySelector('dialog').scrollWidth <= innerWidth")
+    page.run("const path = document.getElementById('test-path'); path.value = '/v2/models/nobody/ready'")
+    page.run("document.getElementById('test-method').value = 'GET'; document.getElementById('test-body').value = ''")
+    page.press("#act button.main")
+    page.shows("404", "model_not_found", selector="#test-answer")
+    page.keys(Keys.ESCAPE)
+    assert site.shares("plain") == before
+    page.go("events")
+    page.shows("a test, POST /v1/chat/completions, was answered 200 by v1", within=SOON)
+
+
 def test_the_keyboard_alone_reaches_each_action(page, site):
     # The canaries of the other tests have ended, or have not.
     site.order("models/fraud/canary/start")
     wait_for("the canary", lambda: site.model("fraud")["canary"]["state"] == "collecting")
     wanted = {
-        "model/fraud": {"pause", "promote", "abort", "drain"},
-        "replicas/chat": {"drain", "eject", "probe"},
+        "model/fraud": {"pause", "promote", "abort", "drain", "test"},
+        "replicas/chat": {"drain", "eject", "probe", "test"},
         "configuration": {"reload"},
         "events": {"event-kind", "event-text", "Export as Markdown"},
     }

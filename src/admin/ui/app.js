@@ -8,6 +8,7 @@ import { drawCharts, modelPage } from "./model.js";
 import { overview } from "./overview.js";
 import { pressed, replicas } from "./replicas.js";
 import { Refused, follow, hasToken, keepToken } from "./stream.js";
+import { openTest } from "./test.js";
 import { clock, complaints, lasting, percent, place, plural, rate } from "./words.js";
 
 const KEPT_EVENTS = 1000;
@@ -242,7 +243,8 @@ document.querySelector(".skip").addEventListener("click", (event) => {
 at("main").addEventListener("click", (event) => {
   const target = event.target.closest("button");
   if (target === null) return;
-  if (target.dataset.act !== undefined) open(target);
+  if (target.dataset.act === "test") openTest(target.dataset);
+  else if (target.dataset.act !== undefined) open(target);
   else if (target.dataset.export !== undefined) exported(state);
   else if (pressed(target)) show();
 });

@@ -29,9 +29,9 @@ export async function ask(path) {
   return answered(await fetch(path, { headers: head(), cache: "no-store", signal: AbortSignal.timeout(10000) }));
 }
 
-export async function order(path, body) {
+export async function order(path, body, patience = 30000) {
   const headers = { ...head(), "content-type": "application/json" };
-  const signal = AbortSignal.timeout(30000);
+  const signal = AbortSignal.timeout(patience);
   return answered(await fetch(path, { method: "POST", headers, body: JSON.stringify(body), signal }));
 }
 
