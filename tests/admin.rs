@@ -92,7 +92,7 @@ async fn start(text: &str, token: Option<&'static str>) -> Site {
         current: Arc::clone(&current),
         meters: Arc::new(Meters::default()),
         events: Arc::clone(&events),
-        desk: Arc::new(Desk::new("test.yaml".into(), first)),
+        desk: Arc::new(Desk::new("test.yaml".into(), first, String::new())),
         orders: Orders::answered(move |order, _| obey(&writer, order)),
         live: Live::default(),
         started: stamp(),

@@ -89,3 +89,21 @@ pub(super) fn of_text(source: &str) -> Vec<Range<usize>> {
     }
     found
 }
+
+/// The secrets of comments, which may be lines that once held.
+pub(super) fn of_comments(source: &str) -> Vec<Range<usize>> {
+    let mut found = Vec::new();
+    let mut start = 0;
+    for line in source.split_inclusive('\n') {
+        let sign = line
+            .match_indices('#')
+            .find(|(at, _)| line[..*at].chars().next_back().is_none_or(char::is_whitespace));
+        if let Some((at, _)) = sign {
+            let begins = start + at;
+            let within = of_text(&line[at..]).into_iter();
+            found.extend(within.map(|secret| begins + secret.start..begins + secret.end));
+        }
+        start += line.len();
+    }
+    found
+}

@@ -251,7 +251,10 @@ def test_what_happens_is_seen_within_two_seconds(page, site):
              lambda: site.status()["config"]["last_reload"]["result"] == "rejected")
     page.shows("The file on disk has 1 error", selector="#sentence", within=SOON)
     page.shows("splitt", "^^^", "did you mean", within=SOON)
+    page.shows("On disk", "--- running", '"splitt": {}', within=SOON)
+    page.shows('+   "splitt": {}', selector=".diff")
     site.evener.write(good)
+    page.shows("The file on disk is what runs.")
     wait_for("the file to heal", lambda: "rejected" not in page.text("#sentence") and
              "error" not in page.text("#sentence"))
 
