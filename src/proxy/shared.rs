@@ -1,6 +1,6 @@
 //! What all exchanges share.
 use super::buffers::Buffers;
-use crate::observe::{AccessLog, Meters};
+use crate::observe::{Logs, Meters};
 use crate::stats::{Clock as _, Moment, MonotonicClock};
 use crate::table::Current;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ pub struct Proxy {
     pub current: Current,
     pub clock: MonotonicClock,
     pub meters: Arc<Meters>,
-    pub access_log: Arc<AccessLog>,
+    pub logs: Arc<Logs>,
     pub buffers: Buffers,
     /// Seconds since 1970 when the process began.
     pub started: jiff::Timestamp,
@@ -42,7 +42,7 @@ impl Proxy {
         current: Current,
         clock: MonotonicClock,
         meters: Arc<Meters>,
-        access_log: Arc<AccessLog>,
+        logs: Arc<Logs>,
     ) -> Self {
         let limit = current.load().plan.buffers;
         Self {
@@ -50,7 +50,7 @@ impl Proxy {
             clock,
             buffers: Buffers::new(limit, Arc::clone(&meters)),
             meters,
-            access_log,
+            logs,
             started: crate::observe::stamp(),
             phase: watch::channel(Phase::Serving).0,
             succeeded: watch::channel(false).0,
