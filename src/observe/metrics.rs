@@ -40,6 +40,8 @@ metrics! {
         "From the first byte of a request to the first byte of its answer's body.";
     INTER_CHUNK = Histogram "evener_inter_chunk_seconds" ["model", "version"]
         "Between two chunks of a streamed answer.";
+    TOKENS = Counter "evener_tokens_total" ["model", "version", "kind"]
+        "Tokens that answers in OpenAI's dialect took (`prompt`) and made (`completion`), as their `usage` tells; a stream without it counts an event as one.";
     IN_FLIGHT = Gauge "evener_in_flight" ["model", "version", "replica"]
         "Requests now at a replica, mirrored ones included.";
     REPLICA_REQUESTS = Counter "evener_replica_requests_total"

@@ -5,7 +5,7 @@ use super::metrics::{
     BUFFERED, BUILD, CONNECTIONS, DECISIONS_DROPPED, DURATION, EJECTIONS, EJECTIONS_REFUSED,
     FAIL_OPEN, FIRST_BYTE, GENERATION, HEDGES, IN_FLIGHT, INTER_CHUNK, LOG_DROPPED, REFUSALS,
     RELOAD_SUCCESSFUL, RELOADED_AT, RELOADS, REPLICA_REQUESTS, REPLICA_STATE, REQUESTS, RETRIES,
-    RETRIES_REFUSED, SPLIT_OBSERVED, SPLIT_SHARE,
+    RETRIES_REFUSED, SPLIT_OBSERVED, SPLIT_SHARE, TOKENS,
 };
 use super::shares::{fails_open, observed_shares};
 use crate::fleet::{ModelState, Tally};
@@ -69,6 +69,13 @@ fn requests(page: &mut Page, table: &Table, meters: &Meters) {
         let family = page.family(metric);
         for (model, version) in versions(table) {
             family.durations(&[&model.name, &version.name], of(version));
+        }
+    }
+    let family = page.family(&TOKENS);
+    for (model, version) in versions(table) {
+        let tokens = &version.state.tokens;
+        for (kind, n) in [("prompt", &tokens.prompt), ("completion", &tokens.completion)] {
+            family.count(&[&model.name, &version.name, kind], n.load(Relaxed));
         }
     }
     let family = page.family(&REFUSALS);

@@ -2,7 +2,7 @@
 use super::accept::Client;
 use super::decision::Reasons;
 use super::shared::Proxy;
-use crate::dialect::RefusalCode;
+use crate::dialect::{RefusalCode, UsageScan};
 use crate::fleet::{Replica, VersionState};
 use crate::health::Class;
 use crate::stats::Moment;
@@ -42,6 +42,8 @@ pub(super) struct Record {
     pub(super) streaming: bool,
     pub(super) tunnel: bool,
     pub(super) fail_open: bool,
+    /// Of an answer that tells its tokens.
+    pub(super) usage: Option<UsageScan>,
     /// Where somebody wants to know.
     pub(super) reasons: Option<Box<Reasons>>,
 }
@@ -132,6 +134,7 @@ impl Record {
             streaming: false,
             tunnel: false,
             fail_open: false,
+            usage: None,
             reasons: None,
         }
     }
@@ -188,6 +191,9 @@ impl Record {
         match &self.version {
             Some((_, version)) => {
                 version.requests.add(self.status, self.class);
+                if let Some(scan) = &self.usage {
+                    version.tokens.add(scan.usage());
+                }
                 if !self.tunnel {
                     version.duration.observe(took);
                 }
