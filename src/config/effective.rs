@@ -30,6 +30,7 @@ pub fn effective_yaml(plan: &Plan) -> String {
     out.close();
     out.open("telemetry");
     access_log(&mut out, plan.access_log.as_ref());
+    super::otlp::show(&mut out, plan.otlp.as_ref());
     out.close();
     out.open("state");
     out.line("dir", text(&plan.state_dir.to_string_lossy()));

@@ -96,6 +96,7 @@ pub fn parse_text(text: String, file: &str, env: Env<'_>) -> Result<Checked, Box
         let top = reader.section(root, root.span.clone(), keys::TOP, String::new());
         let models = reader.models(&top);
         let listeners = reader.listeners(&top);
+        let telemetry = reader.inner(&top, "telemetry", keys::TELEMETRY);
         Plan {
             admin: reader.admin(&top, &listeners),
             listeners,
@@ -104,7 +105,8 @@ pub fn parse_text(text: String, file: &str, env: Env<'_>) -> Result<Checked, Box
             routes: reader.routes(&top, &models),
             default_model: reader.default_model(&top, &models),
             models: models.into_iter().map(std::sync::Arc::new).collect(),
-            access_log: reader.access_log(&top),
+            access_log: reader.access_log(&telemetry),
+            otlp: reader.otlp(&telemetry),
             state_dir: reader.state_dir(&top),
             shutdown: reader.shutdown(&top),
             tests: reader.tests(&top),

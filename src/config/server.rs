@@ -154,12 +154,11 @@ impl Reader<'_> {
         })
     }
 
-    pub(super) fn access_log(&mut self, top: &Section<'_>) -> Option<AccessLogPlan> {
-        let telemetry = self.inner(top, "telemetry", keys::TELEMETRY);
+    pub(super) fn access_log(&mut self, telemetry: &Section<'_>) -> Option<AccessLogPlan> {
         if telemetry.get("access_log").is_some_and(|entry| entry.value.is_null()) {
             return None;
         }
-        let section = self.inner(&telemetry, "access_log", keys::ACCESS_LOG);
+        let section = self.inner(telemetry, "access_log", keys::ACCESS_LOG);
         let file = self.parsed_or_default(&section, "file", |text| match text {
             "stdout" => Ok(LogTarget::Stdout),
             "stderr" => Ok(LogTarget::Stderr),

@@ -1,6 +1,6 @@
 //! What `/metrics` tells: the one list of names, and where each number comes from.
 use super::exposition::Page;
-use super::meters::{Meters, ReloadResult};
+use super::meters::Meters;
 use super::shares::{fails_open, observed_shares};
 use crate::fleet::{ModelState, Tally};
 use crate::health::{Cause, Class, Standing};
@@ -99,6 +99,8 @@ metrics! {
         "Bytes of request bodies and of mirrored answers kept at present.";
     LOG_DROPPED = Counter "evener_access_log_dropped_total" []
         "Access log lines lost because their reader was too slow.";
+    SPANS = Counter "evener_spans_total" ["result"]
+        "Spans of traces, by what became of them; all but `exported` are lost.";
     BUILD = Gauge "evener_build_info" ["version"]
         "Always 1; its label says which Evener this is.";
 }
@@ -113,7 +115,7 @@ pub fn expose(table: &Table, meters: &Meters) -> String {
     replicas(&mut page, table);
     ejections(&mut page, table);
     splits(&mut page, table);
-    process(&mut page, table, meters);
+    super::process::expose(&mut page, table, meters);
     page.render()
 }
 
@@ -251,29 +253,6 @@ fn splits(page: &mut Page, table: &Table) {
             family.gauge(&[&model.name, &version.name], share);
         }
     }
-}
-
-fn process(page: &mut Page, table: &Table, meters: &Meters) {
-    let family = page.family(&RELOADS);
-    for result in ReloadResult::ALL {
-        family.count(&[result.name()], meters.reloads[result as usize].load(Relaxed));
-    }
-    let gauges = [
-        (&RELOAD_SUCCESSFUL, meters.reload_successful.load(Relaxed) as f64),
-        (&RELOADED_AT, meters.reloaded_at.load(Relaxed) as f64),
-        (&GENERATION, table.generation as f64),
-        (&BUFFERED, meters.buffered.load(Relaxed) as f64),
-    ];
-    for (metric, value) in gauges {
-        page.family(metric).gauge(&[], value);
-    }
-    let family = page.family(&CONNECTIONS);
-    for (listener, n) in meters.connections() {
-        family.gauge(&[&listener], n as f64);
-    }
-    page.family(&LOG_DROPPED).count(&[], meters.log_dropped.load(Relaxed));
-    page.family(&BUILD).gauge(&[env!("CARGO_PKG_VERSION")], 1.0);
-    page.process();
 }
 
 #[cfg(test)]

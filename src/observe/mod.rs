@@ -1,4 +1,4 @@
-//! What operators are told: counters, the access log, events.
+//! What operators are told: counters, the access log, events, traces.
 mod access;
 mod canaries;
 mod events;
@@ -6,12 +6,15 @@ mod exposition;
 mod meters;
 mod metrics;
 mod mirrors;
+#[cfg(feature = "otlp")]
+pub mod otlp;
+mod process;
 mod shares;
 
 pub use access::{AccessLog, Sink};
 pub use canaries::CanaryReport;
 pub use events::{Event, Events};
-pub use meters::{ListenerMeter, Meters, ReloadResult};
+pub use meters::{ListenerMeter, Meters, ReloadResult, SpanFate};
 pub use metrics::{METRICS, Metric, MetricKind, expose};
 pub use shares::{fails_open, observed_shares};
 

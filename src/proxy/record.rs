@@ -41,6 +41,8 @@ pub(super) struct Record {
     pub(super) streaming: bool,
     pub(super) tunnel: bool,
     pub(super) fail_open: bool,
+    #[cfg(feature = "otlp")]
+    pub(super) trace: Option<super::trace::Trace>,
 }
 
 /// One attempt, as the log tells of it.
@@ -140,6 +142,8 @@ impl Record {
             streaming: false,
             tunnel: false,
             fail_open: false,
+            #[cfg(feature = "otlp")]
+            trace: None,
         }
     }
 
@@ -207,6 +211,8 @@ impl Record {
         if self.proxy.access_log.wants(super::pick::chance) {
             self.log(took);
         }
+        #[cfg(feature = "otlp")]
+        super::trace::hand_over(self, &self.proxy, now);
     }
 
     fn log(&self, took: Duration) {

@@ -194,6 +194,8 @@ impl Runner {
             save_last(&mut core, &mut state, &courier, clock.now()).await;
         }
         proxy.access_log.close();
+        #[cfg(feature = "otlp")]
+        proxy.traces.close();
         drop(parted);
     }
 }
