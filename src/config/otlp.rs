@@ -105,6 +105,16 @@ fn endpoint(text: &str) -> Read<String> {
 mod tests {
     use super::endpoint;
 
+    #[cfg(not(feature = "otlp"))]
+    #[test]
+    fn a_build_without_traces_says_so_at_the_key() {
+        let text = "listeners: [{address: '127.0.0.1:0'}]\nmodels: {m: {versions: {v: ['http://a:1']}}}\n\
+                    telemetry: {otlp: {endpoint: 'http://a:4318'}}\n";
+        let found = crate::config::parse_text(text.to_owned(), "a.yaml", &|_| None).unwrap_err();
+        let said = found.render_text(false);
+        assert!(said.contains("a.yaml:3:13") && said.contains("--features otlp"), "{said}");
+    }
+
     #[test]
     fn an_endpoint_may_be_written_with_its_path() {
         for text in ["http://a:4318", "http://a:4318/", "http://a:4318/v1/traces"] {

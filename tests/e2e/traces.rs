@@ -1,13 +1,14 @@
 //! Traces: what a collector gets of a request, what replicas are told, and that no collector is ever waited for.
 use crate::client::Request;
 use crate::site::{Setup, Site, eventually, until};
-use crate::upstream::{Mock, Upstream};
+use crate::upstream::{Mock, Seen, Upstream};
 use rustix::process::Signal;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const CHAT: &str = "/v1/chat/completions";
@@ -199,6 +200,37 @@ async fn each_attempt_has_a_span_that_its_replica_continues() {
         .collect();
     assert_eq!(parents, [failed, good].map(|span| span["spanId"].as_str().unwrap().to_owned()));
     assert_eq!(named(&spans, "relay")["parentSpanId"], good["spanId"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hedge_is_told_from_the_attempt_that_it_outran() {
+    let collector = collector().await;
+    let pool =
+        Upstream::pool(2, |place| Some(Duration::from_millis(if place == 0 { 400 } else { 0 })));
+    let pool = pool.await;
+    let model = format!(
+        "{{health: false, balance: round_robin, hedge: {{after: 50ms, budget: 100%}}, \
+         versions: {{v1: [\"{}\", \"{}\"]}}}}",
+        pool[0].url(),
+        pool[1].url()
+    );
+    let site = Site::start(config(&collector.url(), "", &model)).await;
+    let (hedge, outrun) = eventually("a hedge wins", async || {
+        assert_eq!(site.send(chat()).await.status, 200);
+        let spans = spans(&collector);
+        let hedge = spans.iter().find(|span| told(span, "evener.hedge").is_some())?;
+        let beside = |span: &&Value| span["traceId"] == hedge["traceId"] && span["kind"] == 3;
+        let outrun = spans.iter().filter(beside).find(|span| span["spanId"] != hedge["spanId"])?;
+        Some((hedge.clone(), outrun.clone()))
+    })
+    .await;
+    assert_eq!(told(&hedge, "evener.outcome").as_deref(), Some("success"));
+    assert_eq!(told(&outrun, "evener.outcome").as_deref(), Some("cancelled"));
+    for (span, replica) in [(outrun, &pool[0]), (hedge, &pool[1])] {
+        assert_eq!(told(&span, "evener.replica"), Some(replica.url()));
+        let continues = |seen: &Seen| parent_of(seen.header("traceparent")) == span["spanId"];
+        assert_eq!(replica.seen().iter().filter(|seen| continues(seen)).count(), 1);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -100,7 +100,9 @@ pub fn request_spans(seen: &Settled<'_>, unix: impl Fn(Moment) -> u64) -> Vec<Sp
     let (began, ended) = (seen.began, seen.ended);
     let mut server =
         span(seen.parent, seen.span, server_name(seen), SpanKind::Server, (began, ended));
-    server.flags |= PARENT_IS_REMOTE;
+    if seen.parent.is_some() {
+        server.flags |= PARENT_IS_REMOTE;
+    }
     server.attributes = server_attributes(seen);
     server.status = Status(failure_of(seen));
     let mut spans = vec![server];

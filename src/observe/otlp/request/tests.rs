@@ -67,6 +67,7 @@ fn a_request_has_a_span_with_routing_an_attempt_and_its_relay_below() {
     let parents: Vec<_> = spans.iter().map(|span| span.parent_span_id).collect();
     let (own, attempt) = (Some(spans[0].id), Some(spans[2].id));
     assert_eq!(parents, [None, own, own, attempt]);
+    assert!(spans.iter().all(|span| span.flags == PARENT_IS_LOCAL | 3));
     assert!(spans.iter().all(|span| span.trace_id == TraceId::new(7) && span.status.0.is_none()));
 }
 
