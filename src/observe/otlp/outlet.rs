@@ -2,12 +2,13 @@
 use super::sender::Sender;
 use super::span::Span;
 use crate::observe::meters::{Meters, SpanFate};
+use crate::stats::{Clock as _, Moment, MonotonicClock};
 use crate::table::OtlpPlan;
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
 use std::thread::Thread;
 use std::time::Duration;
 
@@ -20,7 +21,8 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 #[derive(Debug, Default)]
 pub struct Traces {
     outlet: ArcSwapOption<Outlet>,
-    crew: Mutex<Option<Crew>>,
+    /// The last is the present one; those before it send what they still have.
+    crews: Mutex<Vec<Crew>>,
 }
 
 #[derive(Debug)]
@@ -47,7 +49,7 @@ impl Traces {
         }
         let Some(plan) = plan else {
             self.outlet.store(None);
-            return self.replace_crew(None);
+            return self.crews.lock().iter().for_each(Crew::leave);
         };
         let (requests, waiting) = sync_channel(QUEUE);
         let (line, ended) = sync_channel(0);
@@ -61,7 +63,10 @@ impl Traces {
             Ok(handle) => {
                 self.outlet.store(Some(Arc::new(Outlet { plan: plan.clone(), requests })));
                 let thread = handle.thread().clone();
-                self.replace_crew(Some(Crew { thread, leaving, ended }));
+                let mut crews = self.crews.lock();
+                crews.retain(|crew| crew.ended.try_recv() == Err(TryRecvError::Empty));
+                crews.iter().for_each(Crew::leave);
+                crews.push(Crew { thread, leaving, ended });
             }
             Err(error) => tracing::error!(%error, "no thread for traces; they stay as they are"),
         }
@@ -85,16 +90,14 @@ impl Traces {
     /// Sends what waits, for a moment at most.
     pub fn close(&self) {
         self.outlet.store(None);
-        let Some(crew) = self.crew.lock().take() else { return };
-        crew.leave();
-        if crew.ended.recv_timeout(LAST_WORDS) == Err(RecvTimeoutError::Timeout) {
-            tracing::warn!("the collector did not take the last spans in time");
-        }
-    }
-
-    fn replace_crew(&self, next: Option<Crew>) {
-        if let Some(before) = std::mem::replace(&mut *self.crew.lock(), next) {
-            before.leave();
+        let (crews, clock) = (std::mem::take(&mut *self.crews.lock()), MonotonicClock::new());
+        crews.iter().for_each(Crew::leave);
+        let late = |crew: &Crew| {
+            let left = LAST_WORDS.saturating_sub(clock.now().since(Moment::ZERO));
+            crew.ended.recv_timeout(left) == Err(RecvTimeoutError::Timeout)
+        };
+        if crews.iter().any(late) {
+            tracing::warn!("a collector did not take the last spans in time");
         }
     }
 }
