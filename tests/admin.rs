@@ -7,7 +7,7 @@ use evener::admin::{Live, Office, Readiness, Status, serve};
 use evener::config::parse_text;
 use evener::control::{Act, Answer, Desk, Loaded, Order, Orders, Rejected, Reload};
 use evener::fleet::Fleet;
-use evener::observe::{Events, Meters, ReloadResult, stamp};
+use evener::observe::{Events, Logs, Meters, ReloadResult, stamp};
 use evener::stats::{Moment, MonotonicClock};
 use evener::table::{Current, Member, Overrides, Table};
 use http_body_util::{BodyExt as _, Full};
@@ -88,9 +88,12 @@ async fn start(text: &str, token: Option<&'static str>) -> Site {
     };
     let (events, ending) = (Arc::new(Events::default()), Arc::new(AtomicBool::default()));
     let (writer, end) = (Arc::clone(&current), Arc::clone(&ending));
+    let meters = Arc::new(Meters::default());
+    let logs = Logs::open(&current.load().plan, &meters).unwrap();
     let office = Arc::new(Office {
         current: Arc::clone(&current),
-        meters: Arc::new(Meters::default()),
+        meters,
+        logs: Arc::new(logs),
         events: Arc::clone(&events),
         desk: Arc::new(Desk::new("test.yaml".into(), first)),
         orders: Orders::answered(move |order, _| obey(&writer, order)),

@@ -13,7 +13,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 
 /// A comment after so much silence: a proxy between must not think the connection dead.
-const HEARTBEAT: Duration = Duration::from_secs(15);
+pub(super) const HEARTBEAT: Duration = Duration::from_secs(15);
 
 /// Follows the timeline: what comes, and before it what came after `seen`, where a client returns.
 pub(super) fn follow(events: Arc<Events>, seen: Option<u64>) -> Response {

@@ -1,5 +1,6 @@
 //! The admin listener: status, metrics and orders over HTTP, and a page that shows them.
 mod answer;
+mod decisions;
 mod feed;
 mod guard;
 mod live;

@@ -1,7 +1,7 @@
 //! What the admin listener knows of the rest of the process.
 use super::live::Live;
 use crate::control::{Desk, Orders};
-use crate::observe::{Events, Meters};
+use crate::observe::{Events, Logs, Meters};
 use crate::stats::{Moment, MonotonicClock};
 use crate::table::Current;
 use std::fmt;
@@ -32,6 +32,7 @@ pub struct Office {
     pub current: Current,
     pub meters: Arc<Meters>,
     pub events: Arc<Events>,
+    pub logs: Arc<Logs>,
     pub desk: Arc<Desk>,
     pub orders: Orders,
     pub live: Live,

@@ -209,7 +209,7 @@ async fn give(
 }
 
 /// `10m`, `1h30m`, `0`.
-fn duration(key: &str, text: &str) -> Result<Duration, String> {
+pub(super) fn duration(key: &str, text: &str) -> Result<Duration, String> {
     if text == "0" {
         return Ok(Duration::ZERO);
     }

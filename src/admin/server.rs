@@ -2,7 +2,7 @@
 use super::answer::Fault;
 use super::guard::{Knock, judge};
 use super::office::Office;
-use super::{live, orders, page, read};
+use super::{decisions, live, orders, page, read};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::DefaultBodyLimit;
@@ -81,6 +81,7 @@ fn router(office: &Arc<Office>) -> Router {
         .route("/api/v1/models/{model}/mirror", get(read::mirror))
         .route("/api/v1/config", get(read::config))
         .route("/api/v1/events", get(read::events))
+        .route("/api/v1/decisions", get(decisions::decisions))
         .route("/api/v1/live", get(read::live))
         .route("/api/v1/explain", post(orders::explain))
         .route("/api/v1/reload", post(orders::reload))

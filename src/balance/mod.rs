@@ -15,5 +15,5 @@ mod sticky;
 pub use load::{Phantom, PoolSpeed, Slowness, ramp, score, silent};
 pub use moves::moves;
 pub use pick::{Policy, Pool};
-pub use split::{MalformedSegments, Segments};
+pub use split::{MalformedSegments, Segments, fraction};
 pub use sticky::hash_point;

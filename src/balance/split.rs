@@ -11,6 +11,11 @@ use xxhash_rust::xxh3::xxh3_64;
 /// The measure of all points.
 const WHOLE: u64 = 1 << 32;
 
+/// A point from 0 to 1, as people read it.
+pub fn fraction(point: u64) -> f64 {
+    point as f64 / 2_f64.powi(64)
+}
+
 /// Who owns which points. Kept in the state file, so that a restart moves nobody.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Unchecked")]
@@ -56,6 +61,13 @@ impl Segments {
         let point = point >> 32;
         let owns = |segments: &[(u64, u64)]| segments.iter().any(|&(a, b)| a <= point && point < b);
         self.versions.iter().position(|(_, segments)| owns(segments)).unwrap_or(0)
+    }
+
+    /// The segment that holds `point`, as fractions of all points.
+    pub fn segment(&self, point: u64) -> [f64; 2] {
+        let holds = |&(a, b): &(u64, u64)| a <= point >> 32 && point >> 32 < b;
+        let (a, b) = self.pieces().map(|(_, piece)| piece).find(holds).unwrap_or((0, WHOLE));
+        [a, b].map(|end| end as f64 / WHOLE as f64)
     }
 
     /// The version that serves `point` while some, perhaps its owner, have nothing usable.

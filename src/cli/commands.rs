@@ -2,9 +2,9 @@
 #![expect(clippy::print_stderr, reason = "the command line speaks to people")]
 use super::{
     CanaryArgs, CheckArgs, CompletionsArgs, DiffArgs, ExplainArgs, HoldArgs, MirrorArgs,
-    ReloadArgs, ReplicaArgs, RunArgs, SplitArgs, StatusArgs, StopArgs, canary, check, completions,
-    demo, diff, drain, eject, explain, mirror, mock, reload, restore, run, schema, split, status,
-    stop, undrain,
+    ReloadArgs, ReplicaArgs, RunArgs, SplitArgs, StatusArgs, StopArgs, TapArgs, canary, check,
+    completions, demo, diff, drain, eject, explain, mirror, mock, reload, restore, run, schema,
+    split, status, stop, tap, undrain,
 };
 use crate::control::verify;
 use clap::{CommandFactory as _, Parser, Subcommand};
@@ -37,6 +37,7 @@ enum Command {
     Schema,
     Diff(DiffArgs),
     Status(StatusArgs),
+    Tap(TapArgs),
     Canary(CanaryArgs),
     Mirror(MirrorArgs),
     Split(SplitArgs),
@@ -70,6 +71,7 @@ pub fn main() -> ExitCode {
             block_on(mock::run(args)).and_then(|served| served.map(|()| ExitCode::SUCCESS))
         }
         Command::Status(args) => block_on(status(args)),
+        Command::Tap(args) => block_on(tap(args)),
         Command::Canary(args) => block_on(canary(args)),
         Command::Mirror(args) => block_on(mirror(args)),
         Command::Split(args) => block_on(split(args)),

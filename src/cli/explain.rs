@@ -1,12 +1,13 @@
 //! `evener explain`: where a request would go, and why.
+use super::decision::{self, find};
 use super::remote::{AdminArgs, Failure, Remote, finish, understood};
 use super::status::StatusFormat;
 use super::terminal::{clean, clean_json};
 use super::{check, config_file, env};
 use crate::config;
-use crate::control::{Candidate, Core, Explanation, Question, explain as follow};
+use crate::control::{Core, Explanation, Question, explain as follow};
 use crate::stats::Moment;
-use crate::table::Overrides;
+use crate::table::{Candidate, Overrides};
 use clap::Args;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -22,6 +23,7 @@ Examples:
   evener explain --path /v1/chat/completions --model chat
   evener explain --live --path /v1/chat/completions --model chat -H x-user-id:u42
   evener explain -c new.yaml --path /v2/models/iris/infer --body @request.json --format json
+  evener explain --id 01979f2e-8a51-7c3e-b1c5-0d2a54c1f9ab      one that was served (`x-request-id`)
 
 By a file all replicas are taken as usable and idle; --live asks the running table, with its shares and loads.")]
 pub struct ExplainArgs {
@@ -31,8 +33,14 @@ pub struct ExplainArgs {
     /// Go by the Evener that runs
     #[arg(long)]
     pub live: bool,
+    /// One that was served: among the last that Evener keeps, or in the decision log
+    #[arg(long, value_name = "REQUEST_ID", conflicts_with_all = ["live", "path", "model", "headers", "body", "client_ip"])]
+    pub id: Option<String>,
+    /// The decision log to look in [default: the one that the file names, after Evener was asked]
+    #[arg(long, value_name = "FILE", requires = "id")]
+    pub log: Option<PathBuf>,
     /// The request's path
-    #[arg(long)]
+    #[arg(long, required_unless_present = "id", default_value = "")]
     pub path: String,
     #[arg(long, default_value = "POST")]
     pub method: String,
@@ -61,6 +69,9 @@ fn header(text: &str) -> Result<(String, String), String> {
 }
 
 pub async fn explain(args: ExplainArgs) -> ExitCode {
+    if let Some(id) = &args.id {
+        return finish(decided(&args, id).await);
+    }
     let question = match question(&args) {
         Ok(question) => question,
         Err(failure) => return finish(Err(failure)),
@@ -77,6 +88,15 @@ pub async fn explain(args: ExplainArgs) -> ExitCode {
             finish(found.map(|found| shown(&args, &question, &found)))
         }
         Err(diagnostics) => check::show(&diagnostics),
+    }
+}
+
+/// What was decided on a request that came.
+async fn decided(args: &ExplainArgs, id: &str) -> Result<String, Failure> {
+    let told = find(id, args.log.as_deref(), args.config.clone(), &args.remote).await?;
+    match args.format {
+        StatusFormat::Text => Ok(decision::words(&understood(told)?)),
+        StatusFormat::Json => Ok(clean_json(&format!("{told:#}\n"))),
     }
 }
 
@@ -144,7 +164,14 @@ fn words(question: &Question, found: &Explanation) -> String {
         None => line("model", &format!("{model}: the request names none")),
     }
     if let Some(key) = &found.key {
-        line("key", &format!("{}, whose point is {:.6} ({})", key.source, key.point, key.hash));
+        let [from, to] = key.segment;
+        line(
+            "key",
+            &format!(
+                "{}, whose point is {:.6} ({}), in the part from {from:.6} to {to:.6}",
+                key.source, key.point, key.hash
+            ),
+        );
     }
     let shares: Vec<String> = found
         .shares
@@ -155,17 +182,16 @@ fn words(question: &Question, found: &Explanation) -> String {
     let version = found.version.as_ref().map_or_else(|| "drawn".to_owned(), |v| clean(v));
     line("version", &format!("{version}: {}", clean(&found.reason)));
     line("balance", &found.balance);
-    for candidate in &found.replicas {
-        replica(&mut text, candidate, found);
+    for each in &found.replicas {
+        let picked = found.picked.as_ref() == Some(&each.url);
+        candidate(&mut text, each, picked, found.version.is_none());
     }
     text
 }
 
-fn replica(text: &mut String, candidate: &Candidate, found: &Explanation) {
-    let picked = found.picked.as_ref() == Some(&candidate.url);
+pub(super) fn candidate(text: &mut String, candidate: &Candidate, picked: bool, versions: bool) {
     let mark = if picked { ">" } else { " " };
-    let version =
-        if found.version.is_some() { String::new() } else { clean(&candidate.version) + " " };
+    let version = if versions { clean(&candidate.version) + " " } else { String::new() };
     let slots = candidate.slots.map(|slots| format!(" of {slots}")).unwrap_or_default();
     let score =
         candidate.score.map_or_else(|| "not usable".to_owned(), |s| format!("score {s:.2}"));

@@ -4,6 +4,7 @@ mod canary;
 mod check;
 mod commands;
 mod completions;
+mod decision;
 mod demo;
 mod diff;
 mod explain;
@@ -17,6 +18,7 @@ mod schema;
 mod screen;
 mod split;
 mod status;
+mod tap;
 mod terminal;
 mod wait;
 mod watch;
@@ -36,6 +38,7 @@ pub use run::{RunArgs, run};
 pub use schema::schema;
 pub use split::{SplitArgs, split};
 pub use status::{StatusArgs, StatusFormat, status};
+pub use tap::{TapArgs, tap};
 
 use std::path::{Path, PathBuf};
 

@@ -2,9 +2,11 @@
 use super::terminal;
 use crate::admin::ModelStatus;
 use bytes::Bytes;
+use http::header::{ACCEPT, HeaderValue};
 use http::uri::{Scheme, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::Request;
+use hyper::body::Incoming;
+use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -212,16 +214,61 @@ impl Remote {
         stream: TcpStream,
         request: Request<Full<Bytes>>,
     ) -> Result<(u16, Bytes), Failure> {
-        let lost = |error: &dyn std::fmt::Display| {
-            Failure::new(format!("the connection to {} broke: {error}", self.url))
-        };
-        let shaken = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
-        let (mut sender, connection) = shaken.map_err(|error| lost(&error))?;
-        tokio::spawn(connection);
-        let response = sender.send_request(request).await.map_err(|error| lost(&error))?;
+        let response = self.send(stream, request).await?;
         let status = response.status().as_u16();
         let body = Limited::new(response.into_body(), LONGEST_ANSWER).collect().await;
-        Ok((status, body.map_err(|error| lost(&error))?.to_bytes()))
+        Ok((status, body.map_err(|error| self.lost(&error))?.to_bytes()))
+    }
+
+    async fn send(
+        &self,
+        stream: TcpStream,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response<Incoming>, Failure> {
+        let shaken = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
+        let (mut sender, connection) = shaken.map_err(|error| self.lost(&error))?;
+        tokio::spawn(connection);
+        sender.send_request(request).await.map_err(|error| self.lost(&error))
+    }
+
+    fn lost(&self, error: &dyn std::fmt::Display) -> Failure {
+        Failure::new(format!("the connection to {} broke: {error}", self.url))
+    }
+
+    /// Reads a stream of server-sent events until `each`, given name and data, says no.
+    pub(super) async fn follow(
+        &self,
+        path: &str,
+        mut each: impl FnMut(&str, &str) -> bool,
+    ) -> Result<(), Failure> {
+        let mut request = self.request("GET", path, None)?;
+        request.headers_mut().insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
+        let response = self.send(self.connect().await?, request).await?;
+        let status = response.status().as_u16();
+        let mut body = response.into_body();
+        if status != 200 {
+            let body = Limited::new(body, LONGEST_ANSWER).collect().await;
+            let bytes = body.map_err(|error| self.lost(&error))?.to_bytes();
+            let body = serde_json::from_slice(&bytes).unwrap_or_default();
+            return Reply { status, body }.good_or_usage().map(|_| ());
+        }
+        let (mut text, mut name) = (Vec::new(), String::new());
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| self.lost(&error))?;
+            text.extend_from_slice(&frame.into_data().unwrap_or_default());
+            while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = text.drain(..=end).collect();
+                let line = String::from_utf8_lossy(&line);
+                match line.trim_end().split_once(": ") {
+                    Some(("event", event)) => event.clone_into(&mut name),
+                    Some(("data", data)) if !each(&std::mem::take(&mut name), data) => {
+                        return Ok(());
+                    }
+                    Some(_) | None => {}
+                }
+            }
+        }
+        Err(self.lost(&"Evener ended it"))
     }
 }
 

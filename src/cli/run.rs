@@ -162,6 +162,7 @@ fn office(started: &Started) -> Arc<Office> {
         current: Arc::clone(&started.proxy.current),
         meters: Arc::clone(&started.proxy.meters),
         events: Arc::clone(&started.events),
+        logs: Arc::clone(&started.proxy.logs),
         desk: Arc::clone(&started.desk),
         orders: started.orders.clone(),
         live: Live::default(),

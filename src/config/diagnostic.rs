@@ -70,6 +70,7 @@ pub const CODES: &[&str] = &[
     "open-admin",
     "out-of-range",
     "probe-timeout",
+    "same-file",
     "split-sum",
     "too-many-aliases",
     "unknown-key",

@@ -4,8 +4,8 @@ use super::render::MASK;
 use super::scalar::{show_duration, show_size};
 use crate::health::{ProbeKind, ProbePlan};
 use crate::table::{
-    AccessLogPlan, Kind, ListenAddress, ListenerPlan, LogTarget, ModelPlan, NameSource, Plan,
-    RoutePlan, RouteTarget, TestPlan, VersionPlan, in_percent,
+    Kind, ListenAddress, ListenerPlan, LogPlan, LogTarget, ModelPlan, NameSource, Plan, RoutePlan,
+    RouteTarget, TestPlan, VersionPlan, in_percent,
 };
 use std::fmt::{Display, Write as _};
 
@@ -29,7 +29,8 @@ pub fn effective_yaml(plan: &Plan) -> String {
     }
     out.close();
     out.open("telemetry");
-    access_log(&mut out, plan.access_log.as_ref());
+    log(&mut out, "access_log", plan.access_log.as_ref());
+    log(&mut out, "decision_log", plan.decision_log.as_ref());
     super::otlp::show(&mut out, plan.otlp.as_ref());
     out.close();
     out.open("state");
@@ -207,9 +208,9 @@ fn health(out: &mut Page, plan: &ProbePlan) {
     out.close();
 }
 
-fn access_log(out: &mut Page, plan: Option<&AccessLogPlan>) {
-    let Some(plan) = plan else { return out.line("access_log", "null") };
-    out.open("access_log");
+fn log(out: &mut Page, name: &str, plan: Option<&LogPlan>) {
+    let Some(plan) = plan else { return out.line(name, "null") };
+    out.open(name);
     out.line(
         "file",
         match &plan.file {
@@ -218,8 +219,14 @@ fn access_log(out: &mut Page, plan: Option<&AccessLogPlan>) {
             LogTarget::File(path) => text(&path.to_string_lossy()),
         },
     );
-    out.line("format", "json");
     out.line("sample", plan.sample * 100.0);
+    match &plan.rotate {
+        None => out.line("format", "json"),
+        Some(rotation) => {
+            out.line("rotate", show_size(rotation.bytes));
+            out.line("keep", rotation.keep);
+        }
+    }
     out.close();
 }
 

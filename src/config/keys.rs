@@ -315,6 +315,7 @@ pub(super) static MIRROR: &[Key] = &[
 #[rustfmt::skip]
 pub(super) static TELEMETRY: &[Key] = &[
     key("access_log", Shape::OneOf(&[Shape::Section(ACCESS_LOG), Shape::Null]), "", "One line for each request; `null` switches it off."),
+    key("decision_log", Shape::OneOf(&[Shape::Section(DECISION_LOG), Shape::Null]), "", "One line for each request with why it went where it went: route, point, version, and the replicas with their loads. Off by default."),
     key("otlp", Shape::OneOf(&[Shape::Section(OTLP), Shape::Null]), "null", "Traces for a collector that speaks OTLP."),
 ];
 
@@ -332,6 +333,14 @@ pub(super) static ACCESS_LOG: &[Key] = &[
     key("file", Shape::Text, "stdout", "`stdout`, `stderr` or a path."),
     key("format", Shape::Word(&["json"]), "json", "Of each line."),
     key("sample", Shape::Percent, "100%", "Percent of the requests that are written."),
+];
+
+#[rustfmt::skip]
+pub(super) static DECISION_LOG: &[Key] = &[
+    key("file", Shape::Text, "", "A path, or `stdout`, `stderr`. Required."),
+    key("sample", Shape::Percent, "100%", "Percent of the requests that are written."),
+    key("rotate", Shape::Size { least: 1 << 16 }, "1GiB", "Before it grows above this, the file is put aside as `FILE.1`, what was `FILE.1` becomes `FILE.2`, and so on."),
+    key("keep", Shape::Count { least: 0, most: 1000 }, "5", "Files put aside that are kept."),
 ];
 
 #[rustfmt::skip]

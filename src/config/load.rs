@@ -97,6 +97,7 @@ pub fn parse_text(text: String, file: &str, env: Env<'_>) -> Result<Checked, Box
         let models = reader.models(&top);
         let listeners = reader.listeners(&top);
         let telemetry = reader.inner(&top, "telemetry", keys::TELEMETRY);
+        let (access_log, decision_log) = reader.logs(&telemetry);
         Plan {
             admin: reader.admin(&top, &listeners),
             listeners,
@@ -105,7 +106,8 @@ pub fn parse_text(text: String, file: &str, env: Env<'_>) -> Result<Checked, Box
             routes: reader.routes(&top, &models),
             default_model: reader.default_model(&top, &models),
             models: models.into_iter().map(std::sync::Arc::new).collect(),
-            access_log: reader.access_log(&telemetry),
+            access_log,
+            decision_log,
             otlp: reader.otlp(&telemetry),
             state_dir: reader.state_dir(&top),
             shutdown: reader.shutdown(&top),

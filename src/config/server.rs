@@ -5,7 +5,7 @@ use super::keys;
 use super::reader::{Reader, Section, one_of};
 use super::scalar::{self, Complaint};
 use crate::table::{
-    AccessLogPlan, AdminPlan, ClientLimits, ListenAddress, ListenerPlan, LogTarget, Secret,
+    AdminPlan, ClientLimits, ListenAddress, ListenerPlan, LogPlan, LogTarget, Rotation, Secret,
     ShutdownPlan,
 };
 use std::collections::HashSet;
@@ -154,20 +154,45 @@ impl Reader<'_> {
         })
     }
 
-    pub(super) fn access_log(&mut self, telemetry: &Section<'_>) -> Option<AccessLogPlan> {
-        if telemetry.get("access_log").is_some_and(|entry| entry.value.is_null()) {
-            return None;
-        }
+    /// The access log, and that of decisions.
+    pub(super) fn logs(&mut self, telemetry: &Section<'_>) -> (Option<LogPlan>, Option<LogPlan>) {
+        let is_off = |name| telemetry.get(name).is_some_and(|entry| entry.value.is_null());
+        let access_log = (!is_off("access_log")).then(|| self.access_log(telemetry));
+        let decision_log = (telemetry.has("decision_log") && !is_off("decision_log"))
+            .then(|| self.decision_log(telemetry, access_log.as_ref()))
+            .flatten();
+        (access_log, decision_log)
+    }
+
+    fn access_log(&mut self, telemetry: &Section<'_>) -> LogPlan {
         let section = self.inner(telemetry, "access_log", keys::ACCESS_LOG);
-        let file = self.parsed_or_default(&section, "file", |text| match text {
-            "stdout" => Ok(LogTarget::Stdout),
-            "stderr" => Ok(LogTarget::Stderr),
-            "" => Err(Complaint::new("bad-path", "is empty", "not a path")),
-            path => Ok(LogTarget::File(PathBuf::from(path))),
-        });
+        let file = self.parsed_or_default(&section, "file", log_target);
         self.word(&section, "format");
         let percent = self.parsed_or_default(&section, "sample", scalar::part);
-        Some(AccessLogPlan { file, sample: percent / 100.0 })
+        LogPlan { file, sample: percent / 100.0, rotate: None }
+    }
+
+    fn decision_log(
+        &mut self,
+        telemetry: &Section<'_>,
+        access_log: Option<&LogPlan>,
+    ) -> Option<LogPlan> {
+        let section = self.inner(telemetry, "decision_log", keys::DECISION_LOG);
+        if !section.has("file") {
+            self.missing(&section, "file", "file: decisions.jsonl");
+        }
+        let file = self.optional(&section, "file", log_target);
+        let percent = self.parsed_or_default(&section, "sample", scalar::part);
+        let bytes = self.size(&section, "rotate");
+        let keep = u32::try_from(self.count(&section, "keep")).unwrap_or(u32::MAX);
+        let file = file?;
+        if access_log.is_some_and(|access| access.file == file) {
+            let message =
+                "`decision_log.file` is where the access log goes, whose lines look alike";
+            let found = Diagnostic::error("same-file", section.place_of("file"), message);
+            self.report(found.label("written by two").help("write another path"));
+        }
+        Some(LogPlan { file, sample: percent / 100.0, rotate: Some(Rotation { bytes, keep }) })
     }
 
     pub(super) fn state_dir(&mut self, top: &Section<'_>) -> PathBuf {
@@ -205,4 +230,13 @@ pub(super) fn name_of(text: &str) -> scalar::Read<String> {
         return Ok(text.to_owned());
     };
     Err(Complaint::new("bad-name", what, "not a name"))
+}
+
+fn log_target(text: &str) -> scalar::Read<LogTarget> {
+    match text {
+        "stdout" => Ok(LogTarget::Stdout),
+        "stderr" => Ok(LogTarget::Stderr),
+        "" => Err(Complaint::new("bad-path", "is empty", "not a path")),
+        path => Ok(LogTarget::File(PathBuf::from(path))),
+    }
 }

@@ -1,11 +1,12 @@
 //! Where a request would go, and why: without sending it, and without changing anything.
-use super::explanation::{Candidate, Explanation, Key, Named, Question, RouteUsed, Share};
-use crate::balance::{Policy, Pool as _, hash_point};
+use super::explanation::{Explanation, Key, Named, Question, Share};
+use crate::balance::{Policy, fraction, hash_point};
 use crate::dialect::{Facts, decoded_path, read_path};
-use crate::fleet::Replica;
 use crate::proxy::bare_host;
 use crate::stats::Moment;
-use crate::table::{Asked, KeySource, Model, Routed, Table, Tier, Unrouted, Version, in_percent};
+use crate::table::{
+    Asked, KeySource, Model, RouteUsed, Routed, Table, Tier, Unrouted, Version, in_percent,
+};
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 use std::borrow::Cow;
@@ -46,7 +47,8 @@ pub fn explain(table: &Table, question: &Question, now: Moment) -> Result<Explan
         Some(version) => version.index == candidate.index,
         None => candidate.share > 0.0,
     };
-    let replicas = model.versions.iter().filter(shown).flat_map(|v| candidates(model, v, now));
+    let replicas =
+        model.versions.iter().filter(shown).flat_map(|v| v.candidates(&model.plan, &[], now));
     Ok(Explanation {
         generation: table.generation,
         route: route.map(RouteUsed::of),
@@ -55,7 +57,8 @@ pub fn explain(table: &Table, question: &Question, now: Moment) -> Result<Explan
         key: sticky.map(|(source, point)| Key {
             source,
             hash: format!("{point:#018x}"),
-            point: point as f64 / 2_f64.powi(64),
+            point: fraction(point),
+            segment: model.segments.segment(point),
         }),
         shares: model
             .versions
@@ -117,30 +120,6 @@ fn sticky(model: &Model, question: &Question, facts: &Facts) -> Option<(String, 
         };
         let key = key.filter(|key| !key.is_empty())?;
         Some((source.to_string(), hash_point(&model.name, key.as_bytes())))
-    })
-}
-
-fn candidates<'a>(
-    model: &'a Model,
-    version: &'a Version,
-    now: Moment,
-) -> impl Iterator<Item = Candidate> + 'a {
-    let view = version.view(&model.plan, Tier::Usable, &[], now);
-    version.members.iter().enumerate().map(move |(i, member)| {
-        let replica: &Replica = &member.replica;
-        let usable = view.usable(i);
-        Candidate {
-            version: version.name.to_string(),
-            url: replica.id.url.to_string(),
-            state: replica.standing().name().to_owned(),
-            reason: replica.reason().map(|reason| reason.to_string()),
-            usable,
-            in_flight: replica.in_flight(),
-            slots: member.slots,
-            weight: member.weight,
-            slowness: replica.slowness(),
-            score: usable.then(|| view.load(i)),
-        }
     })
 }
 

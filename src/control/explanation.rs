@@ -1,6 +1,6 @@
 //! A request that is asked about, and the answer.
 use crate::dialect::{BodyRead, Facts, FoundIn};
-use crate::table::RoutePlan;
+use crate::table::{Candidate, RouteUsed};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -51,14 +51,6 @@ pub struct Explanation {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RouteUsed {
-    /// In the file, counted from 1.
-    pub line: usize,
-    /// What it asks of a request.
-    pub takes: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Named {
     pub name: String,
     /// `path`, `body`, `form`, or `header:NAME`.
@@ -73,28 +65,14 @@ pub struct Key {
     pub hash: String,
     /// The point, from 0 to 1.
     pub point: f64,
+    /// The part of all points that holds it and has one owner.
+    pub segment: [f64; 2],
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Share {
     pub version: String,
     pub share: f64,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Candidate {
-    pub version: String,
-    pub url: String,
-    pub state: String,
-    /// Why it stands so.
-    pub reason: Option<String>,
-    pub usable: bool,
-    pub in_flight: u32,
-    pub slots: Option<u32>,
-    pub weight: f32,
-    pub slowness: f32,
-    /// The load that `balance` compares, the least wins; `None`: it may not be picked.
-    pub score: Option<f32>,
 }
 
 impl Question {
@@ -115,18 +93,6 @@ impl Question {
             ),
             None => BodyRead::Absent,
         }
-    }
-}
-
-impl RouteUsed {
-    pub(super) fn of(route: &RoutePlan) -> Self {
-        let method = route.method.iter().map(|method| format!("method {method}"));
-        let host = route.host.iter().map(|host| format!("host {host}"));
-        let path = route.path.iter().map(|path| format!("path {path}"));
-        let headers = route.headers.iter().map(|(name, value)| format!("header {name}: {value}"));
-        let takes: Vec<String> = method.chain(host).chain(path).chain(headers).collect();
-        let takes = if takes.is_empty() { "everything".to_owned() } else { takes.join(", ") };
-        Self { line: route.line, takes }
     }
 }
 

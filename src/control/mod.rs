@@ -28,7 +28,7 @@ pub use core::{Applied, Core};
 pub use desk::{Desk, Loaded, Rejected};
 pub use ejections::Ruling;
 pub use explain::explain;
-pub use explanation::{Candidate, Explanation, Question};
+pub use explanation::{Explanation, Question};
 pub use forecast::{CanaryFate, Forecast, Running, RunningModel};
 pub use handover::Broken;
 pub use heritage::{ClaimError, Heritage};

@@ -16,7 +16,7 @@ use super::state::StateDir;
 use super::verify::verify;
 use super::watch::watch;
 use crate::config::{self, Checked, Diagnostic, Diagnostics};
-use crate::observe::{AccessLog, Events, Meters, ReloadResult, stamp};
+use crate::observe::{Events, Logs, Meters, ReloadResult, stamp};
 use crate::proxy::Proxy;
 use crate::stats::{Clock as _, Moment, MonotonicClock};
 use crate::table::{Changes, ListenAddress};
@@ -82,18 +82,17 @@ impl Runner {
                 let texts: Vec<_> = errors.iter().map(ToString::to_string).collect();
                 anyhow::anyhow!(texts.join("; "))
             })?;
-        let access_log = Arc::new(AccessLog::default());
-        access_log.configure(plan.access_log.as_ref())?;
+        let meters = Arc::new(Meters::default());
+        let logs = Arc::new(Logs::open(&plan, &meters)?);
         // The last step: an Evener that hands over serves on until here.
         let (mut state, gate) = heritage.state().await?;
         let overrides = state.load(clock.now(), stamp())?;
         let untold = overrides.webhooks.clone();
         let (core, Applied { table, told, .. }) =
             Core::start(&plan, overrides, seed(), clock.now());
-        let meters = Arc::new(Meters::default());
         let events = Arc::new(Events::default());
         let current = Arc::new(ArcSwap::new(Arc::clone(&table)));
-        let proxy = Arc::new(Proxy::new(current, clock, Arc::clone(&meters), access_log));
+        let proxy = Arc::new(Proxy::new(current, clock, Arc::clone(&meters), logs));
         // Before anything is accepted, which an error would cut.
         state.save(core.overrides()).context("cannot write the state")?;
         let mut listeners = Listeners::default();
@@ -196,7 +195,7 @@ impl Runner {
                     self.split(&model, shares, lasts, &who, reason.as_deref())
                 }
                 Order::ReopenLogs => {
-                    self.started.proxy.access_log.reopen();
+                    self.started.proxy.logs.reopen();
                     Answer::Done
                 }
             };
@@ -274,9 +273,8 @@ impl Runner {
             }
         };
         // The last that can fail: what was opened before is let go by its drop.
-        let log = self.started.proxy.access_log.configure(checked.plan.access_log.as_ref());
-        if let Err(error) = log {
-            let span = diagnostics.find("access_log");
+        if let Err((key, error)) = self.started.proxy.logs.follow(&checked.plan) {
+            let span = diagnostics.find(key);
             diagnostics.push(Diagnostic::error("unusable-file", span, error.to_string()));
             return Some(self.reject(&diagnostics, who));
         }

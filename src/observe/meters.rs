@@ -65,8 +65,9 @@ pub struct Meters {
     pub nameless: ModelState,
     /// Bytes of request bodies kept at present.
     pub buffered: AtomicU64,
-    /// Access log lines lost because their reader was too slow.
-    pub log_dropped: AtomicU64,
+    /// Lines of the access log, and of the decision log, lost because their writer was too slow.
+    pub log_dropped: Arc<AtomicU64>,
+    pub decisions_dropped: Arc<AtomicU64>,
     spans: [AtomicU64; SpanFate::ALL.len()],
     pub reloads: [AtomicU64; ReloadResult::ALL.len()],
     /// 1 while the file on disk is the one that serves.

@@ -1,21 +1,26 @@
 //! What operators are told: counters, the access log, events, traces.
-mod access;
 mod canaries;
+mod decisions;
 mod events;
 mod exposition;
+mod log;
+mod logs;
 mod meters;
 mod metrics;
 mod mirrors;
 #[cfg(feature = "otlp")]
 pub mod otlp;
-mod process;
+mod scrape;
 mod shares;
 
-pub use access::{AccessLog, Sink};
 pub use canaries::CanaryReport;
+pub use decisions::{Decision, Decisions, Interest};
 pub use events::{Event, Events};
+pub use log::rotated;
+pub use logs::Logs;
 pub use meters::{ListenerMeter, Meters, ReloadResult, SpanFate};
-pub use metrics::{METRICS, Metric, MetricKind, expose};
+pub use metrics::{METRICS, Metric, MetricKind};
+pub use scrape::expose;
 pub use shares::{fails_open, observed_shares};
 
 /// The wall clock: for timestamps that people read, never for decisions.

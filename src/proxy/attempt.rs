@@ -45,6 +45,7 @@ impl Exchange<'_> {
     /// Notes that a replica is asked.
     pub(super) fn begin(&mut self, choice: Choice<'_>) -> InFlight {
         let now = self.proxy.now();
+        self.note_candidates(choice, now);
         let replica = &choice.member.replica;
         self.asked_at.get_or_insert(now);
         (self.answer_seen, self.at_event_end) = (false, false);

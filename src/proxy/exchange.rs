@@ -155,7 +155,7 @@ impl Exchange<'_> {
             self.read_body(framing, need).await?
         };
         let placed = self.place(table, route, &path, body, upgrade)?;
-        self.forward(placed).await
+        self.forward(table, placed).await
     }
 
     fn note_head(&mut self, client: &Client) {
@@ -230,12 +230,13 @@ impl Exchange<'_> {
     }
 
     /// Splits, picks and asks a replica.
-    async fn forward(&mut self, mut placed: Placed<'_>) -> Result<End, Stop> {
+    async fn forward(&mut self, table: &Table, mut placed: Placed<'_>) -> Result<End, Stop> {
         let model = placed.model;
         let pinned = self.pinned(model)?;
-        let key = self.sticky_key(model, &placed.facts);
+        let (source, key) = self.sticky_key(model, &placed.facts).unzip();
         let repeatable = self.attempts.repeatable == Repeatable::Always;
         let wish = Wish { repeatable, ..Wish::new(model, key, pinned) };
+        self.note_reasons(table, placed.route, source, wish);
         let choice = choose(model, wish, self.proxy.now());
         let version = choice.as_ref().map_or_else(|owner| *owner, |choice| choice.version);
         self.record.version = Some((Arc::clone(&version.name), Arc::clone(&version.state)));
@@ -275,18 +276,21 @@ impl Exchange<'_> {
         })
     }
 
-    /// The point of the first sticky key that is present.
-    fn sticky_key(&self, model: &Model, facts: &Facts) -> Option<u64> {
+    /// The first sticky key that is present, and its point.
+    fn sticky_key<'m>(&self, model: &'m Model, facts: &Facts) -> Option<(&'m KeySource, u64)> {
         let head = self.session.req_header();
-        model.plan.hash_on.iter().find_map(|source| match source {
-            KeySource::Header(name) => {
-                let value = head.headers.get(name.as_str())?.as_bytes();
-                (!value.is_empty()).then(|| hash_point(&model.name, value))
-            }
-            KeySource::Json(field) => Some(hash_point(&model.name, facts.field(field)?.as_bytes())),
-            KeySource::ClientIp => {
-                Some(hash_point(&model.name, self.client_ip.to_string().as_bytes()))
-            }
+        model.plan.hash_on.iter().find_map(|source| {
+            let point = match source {
+                KeySource::Header(name) => {
+                    let value = head.headers.get(name.as_str())?.as_bytes();
+                    (!value.is_empty()).then(|| hash_point(&model.name, value))?
+                }
+                KeySource::Json(field) => hash_point(&model.name, facts.field(field)?.as_bytes()),
+                KeySource::ClientIp => {
+                    hash_point(&model.name, self.client_ip.to_string().as_bytes())
+                }
+            };
+            Some((source, point))
         })
     }
 }

@@ -143,6 +143,10 @@ impl Exchange<'_> {
             head.insert_header("x-evener-replica", &*replica.id.url)?;
         }
         head.insert_header("x-evener-attempts", record.attempts.to_string())?;
+        if let Some(reasons) = &record.reasons {
+            let replica = record.replica.as_ref().map(|replica| &*replica.id.url);
+            head.insert_header("x-evener-decision", reasons.in_brief(replica))?;
+        }
         if record.fail_open {
             head.insert_header("x-evener-fail-open", HeaderValue::from_static("1"))?;
         }

@@ -234,7 +234,7 @@ impl Exchange<'_> {
         self.record.earlier.push(Note {
             replica: Arc::clone(replica),
             version: Arc::clone(&choice.version.name),
-            began: in_flight.began().since(self.record.began),
+            began: in_flight.began(),
             took: latency,
             class,
             status,

@@ -9,6 +9,7 @@ mod assign;
 mod attempt;
 mod body;
 mod buffers;
+mod decision;
 mod exchange;
 mod forward;
 mod head;

@@ -1,11 +1,12 @@
 //! What became of one request. Dropping the record settles it, exactly once on every way out.
 use super::accept::Client;
+use super::decision::Reasons;
 use super::shared::Proxy;
-use crate::dialect::RefusalCode;
+use crate::dialect::{RefusalCode, UsageScan};
 use crate::fleet::{Replica, VersionState};
 use crate::health::Class;
 use crate::stats::Moment;
-use crate::table::Model;
+use crate::table::{Candidate, Model};
 use serde::Serialize;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use std::time::Duration;
 /// Filled in as the request passes; read when it is dropped.
 #[derive(Debug)]
 pub(super) struct Record {
-    proxy: Arc<Proxy>,
+    pub(super) proxy: Arc<Proxy>,
     pub(super) began: Moment,
     pub(super) request_id: String,
     pub(super) client: IpAddr,
@@ -41,6 +42,10 @@ pub(super) struct Record {
     pub(super) streaming: bool,
     pub(super) tunnel: bool,
     pub(super) fail_open: bool,
+    /// Of an answer that tells its tokens.
+    pub(super) usage: Option<UsageScan>,
+    /// Where somebody wants to know.
+    pub(super) reasons: Option<Box<Reasons>>,
     #[cfg(feature = "otlp")]
     pub(super) trace: Option<super::trace::Trace>,
 }
@@ -50,8 +55,7 @@ pub(super) struct Record {
 pub(super) struct Note {
     pub(super) replica: Arc<Replica>,
     pub(super) version: Arc<str>,
-    /// Since the request began.
-    pub(super) began: Duration,
+    pub(super) began: Moment,
     pub(super) took: Duration,
     pub(super) class: Class,
     pub(super) status: u16,
@@ -66,28 +70,18 @@ struct Attempt<'a> {
     outcome: &'a str,
     began_ms: f64,
     duration_ms: f64,
+    /// Those it had to choose from, in the decision log.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    candidates: &'a [Candidate],
 }
 
-fn millis(d: Duration) -> f64 {
+pub(super) fn millis(d: Duration) -> f64 {
     (d.as_secs_f64() * 1e6).round() / 1e3
 }
 
-impl<'a> Attempt<'a> {
-    fn of(note: &'a Note) -> Self {
-        Self {
-            version: &note.version,
-            replica: &note.replica.id.url,
-            status: note.status,
-            outcome: note.class.name(),
-            began_ms: millis(note.began),
-            duration_ms: millis(note.took),
-        }
-    }
-}
-
-/// A line of the access log.
+/// A line of the access log, and most of one of the decision log.
 #[derive(Serialize)]
-struct Line<'a> {
+pub(super) struct Line<'a> {
     time: jiff::Timestamp,
     request_id: &'a str,
     client: IpAddr,
@@ -142,6 +136,8 @@ impl Record {
             streaming: false,
             tunnel: false,
             fail_open: false,
+            usage: None,
+            reasons: None,
             #[cfg(feature = "otlp")]
             trace: None,
         }
@@ -179,7 +175,7 @@ impl Record {
         Some(Note {
             replica: self.replica.clone()?,
             version: self.version.as_ref().map(|(name, _)| Arc::clone(name))?,
-            began: asked_at.since(self.began),
+            began: asked_at,
             took: now.since(asked_at),
             class: self.class,
             status: self.status,
@@ -199,6 +195,9 @@ impl Record {
         match &self.version {
             Some((_, version)) => {
                 version.requests.add(self.status, self.class);
+                if let Some(scan) = &self.usage {
+                    version.tokens.add(scan.usage());
+                }
                 if !self.tunnel {
                     version.duration.observe(took);
                 }
@@ -208,18 +207,31 @@ impl Record {
             }
             None => state.requests.add(self.status, self.class),
         }
-        if self.proxy.access_log.wants(super::pick::chance) {
+        if self.proxy.logs.access.wants(super::pick::chance) {
             self.log(took);
         }
+        self.tell(took, now);
         #[cfg(feature = "otlp")]
         super::trace::hand_over(self, &self.proxy, now);
     }
 
     fn log(&self, took: Duration) {
         let last = self.last_attempt(self.began + took).filter(|_| !self.earlier.is_empty());
-        let mut notes: Vec<&Note> = self.earlier.iter().chain(&last).collect();
+        let mut line = self.line(took, last.as_ref());
+        for attempt in &mut line.attempt_log {
+            attempt.candidates = &[];
+        }
+        // JSON escapes control characters: a client cannot forge a line.
+        if let Ok(text) = serde_json::to_vec(&line) {
+            self.proxy.logs.access.write(text);
+        }
+    }
+
+    /// `last`: the last attempt, where it is to be told of.
+    pub(super) fn line<'a>(&'a self, took: Duration, last: Option<&'a Note>) -> Line<'a> {
+        let mut notes: Vec<&Note> = self.earlier.iter().chain(last).collect();
         notes.sort_by_key(|note| note.began);
-        let line = Line {
+        Line {
             time: crate::observe::stamp(),
             request_id: &self.request_id,
             client: self.client,
@@ -234,17 +246,25 @@ impl Record {
             outcome: self.class.name(),
             error: self.refusal.map(RefusalCode::name),
             attempts: self.attempts,
-            attempt_log: notes.into_iter().map(Attempt::of).collect(),
+            attempt_log: notes.into_iter().map(|note| self.attempt(note)).collect(),
             bytes_in: self.bytes_in,
             bytes_out: self.bytes_out,
             duration_ms: millis(took),
             first_byte_ms: self.first_byte.map(millis),
             streaming: self.streaming,
             fail_open: self.fail_open,
-        };
-        // JSON escapes control characters: a client cannot forge a line.
-        if let Ok(text) = serde_json::to_vec(&line) {
-            self.proxy.access_log.write(text, &self.proxy.meters);
+        }
+    }
+
+    fn attempt<'a>(&'a self, note: &'a Note) -> Attempt<'a> {
+        Attempt {
+            version: &note.version,
+            replica: &note.replica.id.url,
+            status: note.status,
+            outcome: note.class.name(),
+            began_ms: millis(note.began.since(self.began)),
+            duration_ms: millis(note.took),
+            candidates: self.reasons.as_ref().map_or(&[], |reasons| reasons.candidates(note.began)),
         }
     }
 }

@@ -2,7 +2,7 @@
 use super::buffers::Buffers;
 #[cfg(feature = "otlp")]
 use crate::observe::otlp::Traces;
-use crate::observe::{AccessLog, Meters};
+use crate::observe::{Logs, Meters};
 use crate::stats::{Clock as _, Moment, MonotonicClock};
 use crate::table::{Current, Plan};
 use std::sync::Arc;
@@ -27,7 +27,7 @@ pub struct Proxy {
     pub current: Current,
     pub clock: MonotonicClock,
     pub meters: Arc<Meters>,
-    pub access_log: Arc<AccessLog>,
+    pub logs: Arc<Logs>,
     #[cfg(feature = "otlp")]
     pub traces: Traces,
     pub buffers: Buffers,
@@ -46,7 +46,7 @@ impl Proxy {
         current: Current,
         clock: MonotonicClock,
         meters: Arc<Meters>,
-        access_log: Arc<AccessLog>,
+        logs: Arc<Logs>,
     ) -> Self {
         let plan = Arc::clone(&current.load().plan);
         let new = Self {
@@ -54,7 +54,7 @@ impl Proxy {
             clock,
             buffers: Buffers::new(plan.buffers, Arc::clone(&meters)),
             meters,
-            access_log,
+            logs,
             #[cfg(feature = "otlp")]
             traces: Traces::default(),
             started: crate::observe::stamp(),

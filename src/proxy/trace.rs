@@ -141,7 +141,7 @@ pub(super) fn hand_over(record: &Record, proxy: &Proxy, now: Moment) {
         return;
     }
     let last = record.last_attempt(now);
-    let attempts = record.earlier.iter().chain(&last).map(|note| tried(record, note)).collect();
+    let attempts = record.earlier.iter().chain(&last).map(tried).collect();
     let settled = Settled {
         trace: own.trace,
         parent: *parent,
@@ -170,15 +170,14 @@ pub(super) fn hand_over(record: &Record, proxy: &Proxy, now: Moment) {
     proxy.traces.offer(request_spans(&settled, wall_clock(now)), &proxy.meters);
 }
 
-fn tried<'a>(record: &Record, note: &'a Note) -> Tried<'a> {
-    let began = record.began + note.began;
+fn tried(note: &Note) -> Tried<'_> {
     Tried {
         version: &note.version,
         replica: &note.replica.id.url,
         status: note.status,
         class: note.class,
-        began,
-        ended: began + note.took,
+        began: note.began,
+        ended: note.began + note.took,
     }
 }
 

@@ -8,6 +8,7 @@ mod plan;
 mod reshare;
 mod route;
 mod set_split;
+mod told;
 
 pub use build::{Built, KeptCanary, KeptWebhook, Overrides};
 pub use changes::Changes;
@@ -19,3 +20,4 @@ pub use route::{Asked, Routed, Unrouted};
 pub use set_split::{
     SetSplit, Shares, in_percent, shares_in_file, shares_in_words, shares_of_percents,
 };
+pub use told::{Candidate, RouteUsed};

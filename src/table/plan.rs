@@ -23,7 +23,8 @@ pub struct Plan {
     pub default_model: Option<String>,
     /// In the file's order.
     pub models: Vec<Arc<ModelPlan>>,
-    pub access_log: Option<AccessLogPlan>,
+    pub access_log: Option<LogPlan>,
+    pub decision_log: Option<LogPlan>,
     /// `None`: no traces are sent.
     pub otlp: Option<OtlpPlan>,
     pub state_dir: PathBuf,
@@ -275,10 +276,20 @@ impl Default for Timeouts {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub struct AccessLogPlan {
+pub struct LogPlan {
     pub file: LogTarget,
     /// The fraction of requests written, 0 to 1.
     pub sample: f64,
+    /// When the file is put aside; `None`: never.
+    pub rotate: Option<Rotation>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rotation {
+    /// Above which a file is put aside.
+    pub bytes: u64,
+    /// Files kept beside the present one.
+    pub keep: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,6 +11,7 @@ mod canary;
 mod chaos;
 mod client;
 mod deadlines;
+mod decisions;
 mod diff;
 mod ejection;
 mod explain;

@@ -5,7 +5,6 @@ use crate::control::handover::{Broken, Estate, Gate, Heir, Parted};
 use crate::control::heritage::{ClaimError, Heritage};
 use crate::control::order::{Answer, Letter, Order};
 use crate::control::systemd;
-use crate::observe::AccessLog;
 use crate::proxy::{Phase, Proxy};
 use crate::stats::Clock as _;
 use std::io;
@@ -186,14 +185,14 @@ impl Runner {
                     }
                 }
                 Some(Letter { order, reply, .. }) = letters.recv() => {
-                    reply.send(while_ending(&order, handed_over, &proxy.access_log)).ok();
+                    reply.send(while_ending(&order, handed_over, proxy)).ok();
                 }
             }
         }
         if let Some((mut state, _admin)) = held {
             save_last(&mut core, &mut state, &courier, clock.now()).await;
         }
-        proxy.access_log.close();
+        proxy.logs.close();
         #[cfg(feature = "otlp")]
         proxy.traces.close();
         drop(parted);
@@ -213,10 +212,10 @@ async fn finish(proxy: &Proxy, handed_over: bool) {
 }
 
 /// What can still be done on the way out.
-fn while_ending(order: &Order, handed_over: bool, log: &AccessLog) -> Answer {
+fn while_ending(order: &Order, handed_over: bool, proxy: &Proxy) -> Answer {
     match order {
         Order::ReopenLogs => {
-            log.reopen();
+            proxy.logs.reopen();
             Answer::Done
         }
         Order::Stop { .. } => Answer::Done,

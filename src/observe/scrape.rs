@@ -1,0 +1,323 @@
+//! The page `/metrics`: where each number comes from.
+use super::exposition::Page;
+use super::meters::{Meters, ReloadResult, SpanFate};
+use super::metrics::{
+    BUFFERED, BUILD, CONNECTIONS, DECISIONS_DROPPED, DURATION, EJECTIONS, EJECTIONS_REFUSED,
+    FAIL_OPEN, FIRST_BYTE, GENERATION, HEDGES, IN_FLIGHT, INTER_CHUNK, LOG_DROPPED, REFUSALS,
+    RELOAD_SUCCESSFUL, RELOADED_AT, RELOADS, REPLICA_REQUESTS, REPLICA_STATE, REQUESTS, RETRIES,
+    RETRIES_REFUSED, SPANS, SPLIT_OBSERVED, SPLIT_SHARE, TOKENS,
+};
+use super::shares::{fails_open, observed_shares};
+use crate::fleet::{ModelState, Tally};
+use crate::health::{Cause, Class, Standing};
+use crate::table::{Member, Model, Table, Version};
+use std::sync::atomic::Ordering::Relaxed;
+
+/// The whole page, in the text format 0.0.4.
+pub fn expose(table: &Table, meters: &Meters) -> String {
+    let mut page = Page::default();
+    requests(&mut page, table, meters);
+    attempts(&mut page, table);
+    super::mirrors::expose(&mut page, table);
+    super::canaries::expose(&mut page, table, meters);
+    replicas(&mut page, table);
+    ejections(&mut page, table);
+    splits(&mut page, table);
+    process(&mut page, table, meters);
+    page.render()
+}
+
+fn versions(table: &Table) -> impl Iterator<Item = (&Model, &Version)> {
+    table
+        .models
+        .iter()
+        .flat_map(|model| model.versions.iter().map(move |version| (&**model, version)))
+}
+
+fn members(table: &Table) -> impl Iterator<Item = (&Model, &Version, &Member)> {
+    versions(table)
+        .flat_map(|(model, version)| version.members.iter().map(move |m| (model, version, m)))
+}
+
+/// Every model's state with its name; that of requests without a model comes last, without one.
+fn states<'a>(
+    table: &'a Table,
+    meters: &'a Meters,
+) -> impl Iterator<Item = (&'a str, &'a ModelState)> {
+    let named = table.models.iter().map(|model| (&*model.name, &*model.state));
+    named.chain([("", &meters.nameless)])
+}
+
+fn requests(page: &mut Page, table: &Table, meters: &Meters) {
+    let family = page.family(&REQUESTS);
+    let mut add = |model: &str, version: &str, tally: &Tally| {
+        for (code, class, n) in tally.counts() {
+            family.count(&[model, version, &code.to_string(), class.name()], n);
+        }
+    };
+    for (model, version) in versions(table) {
+        add(&model.name, &version.name, &version.state.requests);
+    }
+    for (model, state) in states(table, meters) {
+        add(model, "", &state.requests);
+    }
+    for (metric, of) in [
+        (&DURATION, (|v| &v.state.duration) as fn(&Version) -> &crate::fleet::Histogram),
+        (&FIRST_BYTE, |v| &v.state.first_byte),
+        (&INTER_CHUNK, |v| &v.state.inter_chunk),
+    ] {
+        let family = page.family(metric);
+        for (model, version) in versions(table) {
+            family.durations(&[&model.name, &version.name], of(version));
+        }
+    }
+    let family = page.family(&TOKENS);
+    for (model, version) in versions(table) {
+        let tokens = &version.state.tokens;
+        for (kind, n) in [("prompt", &tokens.prompt), ("completion", &tokens.completion)] {
+            family.count(&[&model.name, &version.name, kind], n.load(Relaxed));
+        }
+    }
+    let family = page.family(&REFUSALS);
+    for (model, state) in states(table, meters) {
+        for (code, n) in state.refusals.counts() {
+            family.count(&[model, code.name()], n);
+        }
+    }
+}
+
+fn attempts(page: &mut Page, table: &Table) {
+    let family = page.family(&RETRIES);
+    for model in &table.models {
+        // What may happen stands there from the start, so that a rate has a zero to rise from.
+        let may = |reason: &str| model.plan.retries.when.iter().any(|on| on.word() == reason);
+        for (reason, n) in model.state.retries().filter(|(reason, n)| *n > 0 || may(reason)) {
+            family.count(&[&model.name, reason], n);
+        }
+    }
+    let family = page.family(&RETRIES_REFUSED);
+    for model in &table.models {
+        family.count(&[&model.name], model.state.retries_refused.load(Relaxed));
+    }
+    let family = page.family(&HEDGES);
+    for model in &table.models {
+        for (result, n) in model.state.hedges() {
+            family.count(&[&model.name, result.name()], n);
+        }
+    }
+}
+
+fn replicas(page: &mut Page, table: &Table) {
+    let family = page.family(&IN_FLIGHT);
+    for (model, version, Member { replica, .. }) in members(table) {
+        let labels = [&*model.name, &*version.name, &*replica.id.url];
+        family.gauge(&labels, f64::from(replica.in_flight()));
+    }
+    let family = page.family(&REPLICA_REQUESTS);
+    for (model, version, Member { replica, .. }) in members(table) {
+        for class in Class::ALL {
+            // Success stands there from the start, so that a rate has a zero to rise from.
+            let n = replica.outcomes.of_class(class);
+            if n > 0 || class == Class::Success {
+                family.count(&[&model.name, &version.name, &replica.id.url, class.name()], n);
+            }
+        }
+    }
+    let family = page.family(&REPLICA_STATE);
+    for (model, version, Member { replica, .. }) in members(table) {
+        let present = replica.standing();
+        for state in Standing::ALL {
+            let labels = [&*model.name, &*version.name, &*replica.id.url, state.name()];
+            family.gauge(&labels, f64::from(u8::from(state == present)));
+        }
+    }
+}
+
+fn ejections(page: &mut Page, table: &Table) {
+    let family = page.family(&EJECTIONS);
+    for (model, version, Member { replica, .. }) in members(table) {
+        for cause in Cause::ALL {
+            let n = replica.ejections(cause);
+            if n > 0 {
+                family.count(&[&model.name, &version.name, &replica.id.url, cause.name()], n);
+            }
+        }
+    }
+    let family = page.family(&EJECTIONS_REFUSED);
+    for (model, version) in versions(table) {
+        let n = version.state.ejections_refused.load(Relaxed);
+        family.count(&[&model.name, &version.name], n);
+    }
+}
+
+fn splits(page: &mut Page, table: &Table) {
+    let family = page.family(&FAIL_OPEN);
+    for (model, version) in versions(table) {
+        let open = fails_open(model, version);
+        family.gauge(&[&model.name, &version.name], f64::from(u8::from(open)));
+    }
+    let family = page.family(&SPLIT_SHARE);
+    for (model, version) in versions(table) {
+        family.gauge(&[&model.name, &version.name], version.share);
+    }
+    let family = page.family(&SPLIT_OBSERVED);
+    for model in &table.models {
+        for (version, share) in
+            model.versions.iter().zip(observed_shares(model).into_iter().flatten())
+        {
+            family.gauge(&[&model.name, &version.name], share);
+        }
+    }
+}
+
+fn process(page: &mut Page, table: &Table, meters: &Meters) {
+    let family = page.family(&RELOADS);
+    for result in ReloadResult::ALL {
+        family.count(&[result.name()], meters.reloads[result as usize].load(Relaxed));
+    }
+    let gauges = [
+        (&RELOAD_SUCCESSFUL, meters.reload_successful.load(Relaxed) as f64),
+        (&RELOADED_AT, meters.reloaded_at.load(Relaxed) as f64),
+        (&GENERATION, table.generation as f64),
+        (&BUFFERED, meters.buffered.load(Relaxed) as f64),
+    ];
+    for (metric, value) in gauges {
+        page.family(metric).gauge(&[], value);
+    }
+    let family = page.family(&CONNECTIONS);
+    for (listener, n) in meters.connections() {
+        family.gauge(&[&listener], n as f64);
+    }
+    page.family(&LOG_DROPPED).count(&[], meters.log_dropped.load(Relaxed));
+    page.family(&DECISIONS_DROPPED).count(&[], meters.decisions_dropped.load(Relaxed));
+    let family = page.family(&SPANS);
+    for fate in SpanFate::ALL {
+        family.count(&[fate.name()], meters.spans(fate));
+    }
+    page.family(&BUILD).gauge(&[env!("CARGO_PKG_VERSION")], 1.0);
+    page.process();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::metrics::METRICS;
+    use super::*;
+    use crate::canary::{CanaryPlan, Judged, RollOut};
+    use crate::config::parse_text;
+    use crate::dialect::RefusalCode;
+    use crate::fleet::{Fleet, Mirrored};
+    use crate::observe::CanaryReport;
+    use crate::stats::Moment;
+    use crate::table::Overrides;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    fn table(text: &str) -> Table {
+        let plan = Arc::new(parse_text(text.to_owned(), "test", &|_| None).unwrap().plan);
+        let (over, mut fleet) = (Overrides::default(), Fleet::default());
+        Table::build(1, &plan, &over, &mut fleet, None, &mut || 0, Moment::ZERO).table
+    }
+
+    fn chat() -> Table {
+        table(
+            "listeners: [{address: '127.0.0.1:0'}]\n\
+             models:\n  'ch\"a\\t':\n    versions: {v1: ['http://a:1', 'http://b:1'], v2: ['http://c:1']}\n    \
+             split: {v1: 75, v2: 25}\n",
+        )
+    }
+
+    #[test]
+    fn every_metric_of_the_list_is_on_the_page_once_something_happened() {
+        let (table, meters) = (chat(), Meters::default());
+        meters.listener("public");
+        let model = &table.models[0];
+        model.versions[0].state.requests.add(200, Class::Success);
+        model.versions[0].state.served.fetch_add(1, Relaxed);
+        model.state.refusals.add(RefusalCode::NoReplicas);
+        model.state.mirror.note(Mirrored::Skipped);
+        model.state.rolled_back(None);
+        let replica = &model.versions[0].members[0].replica;
+        replica.hold(&model.versions[0].state, None, "by hand".into(), Moment::ZERO);
+        meters.canaries.store(Arc::new(vec![canary()]));
+        let page = expose(&table, &meters);
+        for metric in METRICS {
+            assert!(page.contains(&format!("# TYPE {} ", metric.name)), "{}", metric.name);
+        }
+        assert!(page.contains("process_resident_memory_bytes"));
+    }
+
+    fn canary() -> CanaryReport {
+        let plan = CanaryPlan { candidate: "v2".into(), ..CanaryPlan::default() };
+        let judged = Judged { model: "m".into(), candidate: "v2".into(), upstream_model: None };
+        let idle = RollOut::idle(plan, judged, "v1".into(), Moment::ZERO);
+        CanaryReport::of(&idle, Moment::ZERO)
+    }
+
+    #[test]
+    fn names_of_models_are_escaped_in_labels() {
+        let page = expose(&chat(), &Meters::default());
+        let line = r#"evener_split_share{model="ch\"a\\t",version="v2"} 0.25"#;
+        assert!(page.contains(line), "{page}");
+    }
+
+    #[test]
+    fn requests_count_by_code_and_outcome_and_without_a_version() {
+        let (table, meters) = (table(ONE), Meters::default());
+        let model = &table.models[0];
+        model.versions[0].state.requests.add(502, Class::Reset);
+        model.state.requests.add(413, Class::Refused);
+        meters.nameless.requests.add(404, Class::Refused);
+        let page = expose(&table, &meters);
+        for line in [
+            r#"evener_requests_total{model="m",version="default",code="502",outcome="reset"} 1"#,
+            r#"evener_requests_total{model="m",version="",code="413",outcome="refused"} 1"#,
+            r#"evener_requests_total{model="",version="",code="404",outcome="refused"} 1"#,
+        ] {
+            assert!(page.contains(line), "{line}\n{page}");
+        }
+    }
+
+    const ONE: &str = "listeners: [{address: '127.0.0.1:0'}]\n\
+        models: {m: {versions: {default: ['http://a:1']}}}\n";
+
+    #[test]
+    fn a_replica_is_in_one_state_and_zero_in_the_others() {
+        let table = table(ONE);
+        table.models[0].versions[0].members[0].replica.probed(false, Some("refused"), Moment::ZERO);
+        let page = expose(&table, &Meters::default());
+        let state = |state, n| {
+            format!(
+                r#"evener_replica_state{{model="m",version="default",replica="http://a:1",state="{state}"}} {n}"#
+            )
+        };
+        for (name, n) in [("unhealthy", 1), ("healthy", 0), ("starting", 0), ("draining", 0)] {
+            assert!(page.contains(&state(name, n)), "{name}\n{page}");
+        }
+        assert!(page.contains(r#"evener_fail_open{model="m",version="default"} 1"#), "{page}");
+    }
+
+    #[test]
+    fn a_version_whose_requests_another_takes_does_not_fail_open() {
+        let table = chat();
+        for member in &table.models[0].versions[1].members {
+            member.replica.probed(false, Some("refused"), Moment::ZERO);
+        }
+        let page = expose(&table, &Meters::default());
+        assert!(page.contains(r#"evener_fail_open{model="ch\"a\\t",version="v2"} 0"#), "{page}");
+    }
+
+    #[test]
+    fn durations_are_cumulative_and_end_in_infinity() {
+        let table = table(ONE);
+        table.models[0].versions[0].state.duration.observe(Duration::from_millis(3));
+        let page = expose(&table, &Meters::default());
+        for line in [
+            r#"evener_request_duration_seconds_bucket{model="m",version="default",le="0.0025"} 0"#,
+            r#"evener_request_duration_seconds_bucket{model="m",version="default",le="0.005"} 1"#,
+            r#"evener_request_duration_seconds_bucket{model="m",version="default",le="+Inf"} 1"#,
+            r#"evener_request_duration_seconds_sum{model="m",version="default"} 0.003"#,
+        ] {
+            assert!(page.contains(line), "{line}\n{page}");
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Why a request went where it went, noted where somebody wants to know.
+use super::exchange::Exchange;
+use super::pick::{Choice, Wish};
+use super::record::{Line, Record};
+use crate::balance::fraction;
+use crate::health::Class;
+use crate::observe::{Decision, Interest};
+use crate::stats::Moment;
+use crate::table::{Candidate, KeySource, Model, RoutePlan, RouteUsed, Table, in_percent};
+use serde::Serialize;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Replicas that are told of one attempt, the least loaded first: a pool may have thousands.
+const TOLD: usize = 32;
+
+/// How a request was assigned, and what its attempts found.
+#[derive(Debug)]
+pub(super) struct Reasons {
+    /// `None`: only its client asks, by a header.
+    interest: Option<Interest>,
+    generation: u64,
+    route: Option<RouteUsed>,
+    /// The entry of `hash_on` whose key it brought.
+    key: Option<String>,
+    point: u64,
+    pinned: bool,
+    model: Arc<Model>,
+    picks: Vec<Pick>,
+}
+
+#[derive(Debug)]
+struct Pick {
+    began: Moment,
+    candidates: Vec<Candidate>,
+}
+
+/// What the split said of a request.
+#[derive(Serialize)]
+struct Assignment<'a> {
+    generation: u64,
+    route: Option<&'a RouteUsed>,
+    key: Option<&'a str>,
+    /// The point × 2⁶⁴, in hexadecimal.
+    hash: String,
+    point: f64,
+    segment: [f64; 2],
+    owner: &'a str,
+    pinned: bool,
+    shares: Vec<Share<'a>>,
+    balance: &'static str,
+}
+
+#[derive(Serialize)]
+struct Share<'a> {
+    version: &'a str,
+    share: f64,
+}
+
+#[derive(Serialize)]
+struct Told<'a> {
+    #[serde(flatten)]
+    line: Line<'a>,
+    assignment: Option<Assignment<'a>>,
+}
+
+impl Exchange<'_> {
+    /// Begins to note the reasons of a request, if anybody wants to know them.
+    pub(super) fn note_reasons(
+        &mut self,
+        table: &Table,
+        route: Option<&RoutePlan>,
+        key: Option<&KeySource>,
+        wish: Wish<'_>,
+    ) {
+        let decisions = &self.proxy.logs.decisions;
+        let interest = decisions.interest(self.proxy.now(), super::pick::chance);
+        if interest.is_none() && !self.listener.debug_headers {
+            return;
+        }
+        let Some(model) = &self.record.model else { return };
+        self.record.reasons = Some(Box::new(Reasons {
+            interest,
+            generation: table.generation,
+            route: route.map(RouteUsed::of),
+            key: key.map(ToString::to_string),
+            point: wish.point,
+            pinned: wish.pinned.is_some(),
+            model: Arc::clone(model),
+            picks: Vec::new(),
+        }));
+    }
+
+    /// Notes the replicas that an attempt had to choose from, before it is counted among their load.
+    pub(super) fn note_candidates(&mut self, choice: Choice<'_>, now: Moment) {
+        let Some(reasons) = &mut self.record.reasons else { return };
+        let tried = &self.attempts.tried;
+        let mut candidates = choice.version.candidates(&reasons.model.plan, tried, now);
+        if candidates.len() > TOLD {
+            let picked = &*choice.member.replica.id.url;
+            let load = |c: &Candidate| c.score.filter(|_| c.url != picked).unwrap_or(f32::MAX);
+            let first = |c: &Candidate| if c.url == picked { -1.0 } else { load(c) };
+            candidates.sort_by(|a, b| first(a).total_cmp(&first(b)));
+            candidates.truncate(TOLD);
+        }
+        reasons.picks.push(Pick { began: now, candidates });
+    }
+}
+
+impl Reasons {
+    fn owner(&self) -> &str {
+        &self.model.versions[self.model.segments.version(self.point)].name
+    }
+
+    fn assignment(&self) -> Assignment<'_> {
+        let versions = self.model.versions.iter();
+        Assignment {
+            generation: self.generation,
+            route: self.route.as_ref(),
+            key: self.key.as_deref(),
+            hash: format!("{:#018x}", self.point),
+            point: fraction(self.point),
+            segment: self.model.segments.segment(self.point),
+            owner: self.owner(),
+            pinned: self.pinned,
+            shares: versions
+                .map(|v| Share { version: &v.name, share: in_percent(v.share) })
+                .collect(),
+            balance: self.model.plan.balance.name(),
+        }
+    }
+
+    pub(super) fn candidates(&self, began: Moment) -> &[Candidate] {
+        let pick = self.picks.iter().find(|pick| pick.began == began);
+        pick.map_or(&[], |pick| &pick.candidates)
+    }
+
+    /// In a few words of ASCII, for a header: `point=0.4213 key=header:x-user-id owner=v1 least_load=0.25 of=3`.
+    pub(super) fn in_brief(&self, replica: Option<&str>) -> String {
+        let point = format!("point={:.4}", fraction(self.point));
+        let key = self.key.as_ref().map(|key| format!("key={key}"));
+        let owner = format!("owner={}", self.owner());
+        let pinned = self.pinned.then(|| "pinned".to_owned());
+        let balance = self.model.plan.balance.name();
+        let picked = self.picks.last().map(|pick| {
+            let picked = pick.candidates.iter().find(|c| Some(&*c.url) == replica);
+            let score = picked.and_then(|candidate| candidate.score);
+            let score = score.map(|score| format!("={score:.4}")).unwrap_or_default();
+            let usable = pick.candidates.iter().filter(|c| c.usable).count();
+            format!("{balance}{score} of={usable}")
+        });
+        let parts = [Some(point), key, Some(owner), pinned, picked];
+        parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
+    }
+}
+
+impl Record {
+    /// Tells those who want to know. Of a failure that nobody asked about there is still much to tell.
+    pub(super) fn tell(&self, took: Duration, now: Moment) {
+        let failed = !matches!(self.class, Class::Success | Class::ClientError | Class::Cancelled);
+        let decisions = &self.proxy.logs.decisions;
+        let reasons = self.reasons.as_ref();
+        let interest = match reasons {
+            Some(reasons) => reasons.interest,
+            None => failed.then(|| decisions.interest_in_failure(now)).flatten(),
+        };
+        let Some(interest) = interest else { return };
+        let assignment = reasons.map(|reasons| reasons.assignment());
+        let last = self.last_attempt(self.began + took);
+        let told = Told { line: self.line(took, last.as_ref()), assignment };
+        // JSON escapes control characters: a client cannot forge a line.
+        let Ok(json) = serde_json::to_string(&told) else { return };
+        let model = self.model.as_ref().map(|model| Arc::clone(&model.name));
+        let request_id = self.request_id.clone();
+        decisions.tell(Decision { request_id, model, failed, took, json }, interest);
+    }
+}

@@ -1,0 +1,73 @@
+//! What people are told of a choice: the route that took a request, and the replicas that could serve it.
+use super::model::{Tier, Version};
+use super::plan::{ModelPlan, RoutePlan};
+use crate::balance::Pool as _;
+use crate::fleet::Replica;
+use crate::stats::Moment;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteUsed {
+    /// In the file, counted from 1.
+    pub line: usize,
+    /// What it asks of a request.
+    pub takes: String,
+}
+
+impl RouteUsed {
+    pub fn of(route: &RoutePlan) -> Self {
+        let method = route.method.iter().map(|method| format!("method {method}"));
+        let host = route.host.iter().map(|host| format!("host {host}"));
+        let path = route.path.iter().map(|path| format!("path {path}"));
+        let headers = route.headers.iter().map(|(name, value)| format!("header {name}: {value}"));
+        let takes: Vec<String> = method.chain(host).chain(path).chain(headers).collect();
+        let takes = if takes.is_empty() { "everything".to_owned() } else { takes.join(", ") };
+        Self { line: route.line, takes }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Candidate {
+    pub version: String,
+    pub url: String,
+    pub state: String,
+    /// Why it stands so.
+    pub reason: Option<String>,
+    pub usable: bool,
+    pub in_flight: u32,
+    pub slots: Option<u32>,
+    pub weight: f32,
+    pub slowness: f32,
+    /// The load that `balance` compares, the least wins; `None`: it may not be picked.
+    pub score: Option<f32>,
+}
+
+impl Version {
+    /// Its replicas as a request finds them that asked `tried` before.
+    pub fn candidates(
+        &self,
+        plan: &ModelPlan,
+        tried: &[Arc<Replica>],
+        now: Moment,
+    ) -> Vec<Candidate> {
+        let view = self.view(plan, Tier::Usable, tried, now);
+        let members = self.members.iter().enumerate().map(|(i, member)| {
+            let replica: &Replica = &member.replica;
+            let usable = view.usable(i);
+            Candidate {
+                version: self.name.to_string(),
+                url: replica.id.url.to_string(),
+                state: replica.standing().name().to_owned(),
+                reason: replica.reason().map(|reason| reason.to_string()),
+                usable,
+                in_flight: replica.in_flight(),
+                slots: member.slots,
+                weight: member.weight,
+                slowness: replica.slowness(),
+                score: usable.then(|| view.load(i)),
+            }
+        });
+        members.collect()
+    }
+}
