@@ -95,6 +95,8 @@ metrics! {
         "Access log lines lost because their reader was too slow.";
     DECISIONS_DROPPED = Counter "evener_decision_log_dropped_total" []
         "Decision log lines lost because their reader was too slow.";
+    SPANS = Counter "evener_spans_total" ["result"]
+        "Spans of traces, by what became of them; all but `exported` are lost.";
     BUILD = Gauge "evener_build_info" ["version"]
         "Always 1; its label says which Evener this is.";
 }

@@ -1,11 +1,11 @@
 //! The page `/metrics`: where each number comes from.
 use super::exposition::Page;
-use super::meters::{Meters, ReloadResult};
+use super::meters::{Meters, ReloadResult, SpanFate};
 use super::metrics::{
     BUFFERED, BUILD, CONNECTIONS, DECISIONS_DROPPED, DURATION, EJECTIONS, EJECTIONS_REFUSED,
     FAIL_OPEN, FIRST_BYTE, GENERATION, HEDGES, IN_FLIGHT, INTER_CHUNK, LOG_DROPPED, REFUSALS,
     RELOAD_SUCCESSFUL, RELOADED_AT, RELOADS, REPLICA_REQUESTS, REPLICA_STATE, REQUESTS, RETRIES,
-    RETRIES_REFUSED, SPLIT_OBSERVED, SPLIT_SHARE, TOKENS,
+    RETRIES_REFUSED, SPANS, SPLIT_OBSERVED, SPLIT_SHARE, TOKENS,
 };
 use super::shares::{fails_open, observed_shares};
 use crate::fleet::{ModelState, Tally};
@@ -190,6 +190,10 @@ fn process(page: &mut Page, table: &Table, meters: &Meters) {
     }
     page.family(&LOG_DROPPED).count(&[], meters.log_dropped.load(Relaxed));
     page.family(&DECISIONS_DROPPED).count(&[], meters.decisions_dropped.load(Relaxed));
+    let family = page.family(&SPANS);
+    for fate in SpanFate::ALL {
+        family.count(&[fate.name()], meters.spans(fate));
+    }
     page.family(&BUILD).gauge(&[env!("CARGO_PKG_VERSION")], 1.0);
     page.process();
 }

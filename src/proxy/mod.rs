@@ -30,6 +30,8 @@ mod retry;
 mod send;
 mod shared;
 mod timer;
+#[cfg(feature = "otlp")]
+mod trace;
 
 pub use listener::{Listener, bind, inherit};
 pub use request::bare_host;

@@ -46,6 +46,8 @@ pub(super) struct Record {
     pub(super) usage: Option<UsageScan>,
     /// Where somebody wants to know.
     pub(super) reasons: Option<Box<Reasons>>,
+    #[cfg(feature = "otlp")]
+    pub(super) trace: Option<super::trace::Trace>,
 }
 
 /// One attempt, as the log tells of it.
@@ -136,6 +138,8 @@ impl Record {
             fail_open: false,
             usage: None,
             reasons: None,
+            #[cfg(feature = "otlp")]
+            trace: None,
         }
     }
 
@@ -207,6 +211,8 @@ impl Record {
             self.log(took);
         }
         self.tell(took, now);
+        #[cfg(feature = "otlp")]
+        super::trace::hand_over(self, &self.proxy, now);
     }
 
     fn log(&self, took: Duration) {

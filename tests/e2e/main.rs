@@ -37,5 +37,7 @@ mod start;
 mod streaming;
 mod succession;
 mod takeover;
+#[cfg(feature = "otlp")]
+mod traces;
 mod upstream;
 mod webhook;
