@@ -344,6 +344,10 @@ def model():
         graph("First byte", "Late while tokens come as fast as ever: requests wait for a place. Add replicas, or "
               "slots.",
               *by_version(first_byte, 0.5, 0.95), unit="s", line=5),
+        graph("Tokens", "Made by each version, and the prompts that it took: as answers tell in `usage`; a stream that "
+              "does not counts an event as one. Fewer at the same requests: shorter answers, or slower replicas.",
+              (f"sum by (version, kind) (rate(evener_tokens_total{{{where}}}[$__rate_interval]))",
+               "{{version}} {{kind}}"), unit="short"),
         graph("Between chunks", "Of streams: the time between two tokens, about. Rises when a replica has too many "
               "at once.",
               *by_version("evener_inter_chunk_seconds", 0.5, 0.95), unit="s"),

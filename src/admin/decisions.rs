@@ -67,8 +67,14 @@ pub(super) async fn decisions(
     if accept.is_some_and(|accept| accept.contains("text/event-stream")) {
         return Ok(follow(office.logs.decisions.follow(), filter));
     }
-    let mut found = office.logs.decisions.recent();
+    let decisions = &office.logs.decisions;
+    let mut found = match filter.id {
+        Some(_) => [decisions.failures(), decisions.recent()].concat(),
+        None if filter.errors => decisions.failures(),
+        None => decisions.recent(),
+    };
     found.retain(|decision| filter.takes(decision));
+    found.dedup_by(|a, b| Arc::ptr_eq(a, b));
     let first = found.len().saturating_sub(look.limit.unwrap_or(usize::MAX));
     let lines: Vec<&str> = found[first..].iter().map(|decision| &*decision.json).collect();
     let json = format!("{{\"decisions\":[{}]}}", lines.join(","));

@@ -51,6 +51,7 @@ pub const CODES: &[&str] = &[
     "duplicate-replica",
     "failed-test",
     "file-too-large",
+    "grpc-port",
     "idle-mirror",
     "impossible-steps",
     "literal-secret",

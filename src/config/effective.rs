@@ -31,6 +31,7 @@ pub fn effective_yaml(plan: &Plan) -> String {
     out.open("telemetry");
     log(&mut out, "access_log", plan.access_log.as_ref());
     log(&mut out, "decision_log", plan.decision_log.as_ref());
+    super::otlp::show(&mut out, plan.otlp.as_ref());
     out.close();
     out.open("state");
     out.line("dir", text(&plan.state_dir.to_string_lossy()));

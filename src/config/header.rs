@@ -28,7 +28,7 @@ pub(super) fn name(text: &str) -> Read<HeaderName> {
     })
 }
 
-fn editable(text: &str) -> Read<HeaderName> {
+pub(super) fn editable(text: &str) -> Read<HeaderName> {
     let name = name(text)?;
     if OURS.contains(&name.as_str()) {
         let what = format!("holds `{name}`, which belongs to one connection");
@@ -40,11 +40,23 @@ fn editable(text: &str) -> Read<HeaderName> {
 impl Reader<'_> {
     pub(super) fn header_edits(&mut self, version: &Section<'_>) -> HeaderEdits {
         let section = self.inner(version, "headers", keys::HEADERS);
-        let mut edits = HeaderEdits::default();
-        let path = section.path_of("set");
-        for entry in self.map(&section, "set") {
+        let set = self.header_values(&section, "set", editable);
+        let removed = self.items(&section, "remove", "the name of a header", editable);
+        HeaderEdits { set, remove: removed.into_iter().map(|(name, _)| name).collect() }
+    }
+
+    /// Names with values, which may be secrets. `name` says which names may be written.
+    pub(super) fn header_values(
+        &mut self,
+        section: &Section<'_>,
+        key: &str,
+        name: impl Fn(&str) -> Read<HeaderName>,
+    ) -> Vec<(HeaderName, HeaderValue)> {
+        let path = section.path_of(key);
+        let mut all = Vec::new();
+        for entry in self.map(section, key) {
             let path = join(&path, &entry.key);
-            let name = match editable(&entry.key) {
+            let name = match name(&entry.key) {
                 Ok(name) => name,
                 Err(complaint) => {
                     self.complain(&path, entry.key_span.clone(), complaint);
@@ -69,11 +81,9 @@ impl Reader<'_> {
             }
             // `effective_yaml` masks what is marked so.
             value.set_sensitive(sensitive || kept_elsewhere);
-            edits.set.push((name, value));
+            all.push((name, value));
         }
-        let removed = self.items(&section, "remove", "the name of a header", editable);
-        edits.remove = removed.into_iter().map(|(name, _)| name).collect();
-        edits
+        all
     }
 
     /// Names with exact values, as routes and tests have them. Names in lower case.

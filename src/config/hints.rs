@@ -224,11 +224,12 @@ const WORDS: &[(&[&str], &str, &str)] = &[
     (&["add", "append", "request_headers"], "set", "called `set` here"),
     (&["delete", "del", "unset"], "remove", "called `remove` here"),
     (
-        &["logging", "logs", "log", "observability", "metrics"],
+        &["logging", "logs", "log", "observability", "metrics", "tracing"],
         "telemetry",
         "called `telemetry` here",
     ),
     (&["access_logs", "accesslog"], "access_log", "called `access_log` here"),
+    (&["opentelemetry", "otel", "traces", "tracing"], "otlp", "called `otlp` here"),
     (
         &["workers", "worker_threads", "worker_processes", "num_threads", "nbthread"],
         "threads",

@@ -316,6 +316,16 @@ pub(super) static MIRROR: &[Key] = &[
 pub(super) static TELEMETRY: &[Key] = &[
     key("access_log", Shape::OneOf(&[Shape::Section(ACCESS_LOG), Shape::Null]), "", "One line for each request; `null` switches it off."),
     key("decision_log", Shape::OneOf(&[Shape::Section(DECISION_LOG), Shape::Null]), "", "One line for each request with why it went where it went: route, point, version, and the replicas with their loads. Off by default."),
+    key("otlp", Shape::OneOf(&[Shape::Section(OTLP), Shape::Null]), "null", "Traces for a collector that speaks OTLP."),
+];
+
+#[rustfmt::skip]
+pub(super) static OTLP: &[Key] = &[
+    key("endpoint", Shape::Text, "", "Where it takes OTLP over HTTP; `/v1/traces` is added. Required."),
+    key("headers", Shape::Map(&Shape::Secret), "{}", "Names with values, for collectors that want a key; `file:PATH` reads one from a file. Never shown."),
+    key("sample", Shape::Percent, "100%", "Percent of the traces that begin here; of those that a client began, what the client says."),
+    key("timeout", SPAN, "10s", "For one batch of spans."),
+    key("resource", Shape::Map(&Shape::Text), "{}", "Attributes that say which Evener this is, as `service.name` (`evener`) or `deployment.environment.name`."),
 ];
 
 #[rustfmt::skip]

@@ -96,7 +96,8 @@ pub fn parse_text(text: String, file: &str, env: Env<'_>) -> Result<Checked, Box
         let top = reader.section(root, root.span.clone(), keys::TOP, String::new());
         let models = reader.models(&top);
         let listeners = reader.listeners(&top);
-        let (access_log, decision_log) = reader.telemetry(&top);
+        let telemetry = reader.inner(&top, "telemetry", keys::TELEMETRY);
+        let (access_log, decision_log) = reader.logs(&telemetry);
         Plan {
             admin: reader.admin(&top, &listeners),
             listeners,
@@ -107,6 +108,7 @@ pub fn parse_text(text: String, file: &str, env: Env<'_>) -> Result<Checked, Box
             models: models.into_iter().map(std::sync::Arc::new).collect(),
             access_log,
             decision_log,
+            otlp: reader.otlp(&telemetry),
             state_dir: reader.state_dir(&top),
             shutdown: reader.shutdown(&top),
             tests: reader.tests(&top),

@@ -15,6 +15,7 @@ mod load;
 mod mirror;
 mod model;
 mod notify;
+mod otlp;
 mod probe;
 mod reader;
 mod reference;

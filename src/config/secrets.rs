@@ -2,6 +2,9 @@
 use super::tree::{Entry, Node, Value};
 use std::ops::Range;
 
+/// A key of its own: what a collector wants for a password has many names.
+const COLLECTOR: &str = "otlp";
+
 /// May a value under this key or header name be a secret?
 pub fn sensitive(name: &str) -> bool {
     const PARTS: [&str; 9] = [
@@ -31,6 +34,10 @@ pub(super) fn literal(raw: &str) -> bool {
 pub(super) fn of_entry(entry: &Entry, source: &str, found: &mut Vec<Range<usize>>) {
     if sensitive(&entry.key) {
         all_of(&entry.value, source, found);
+    }
+    if let (COLLECTOR, Value::Map(keys)) = (entry.key.as_str(), &entry.value.value) {
+        let headers = keys.iter().filter(|entry| entry.key == "headers");
+        headers.for_each(|entry| all_of(&entry.value, source, found));
     }
 }
 
@@ -78,7 +85,8 @@ pub(super) fn of_text(source: &str) -> Vec<Range<usize>> {
             let secret = line.match_indices(':').find(|(at, _)| {
                 let key = line[..*at].trim_end_matches(['"', '\'']);
                 let from = key.rfind(|c: char| !c.is_alphanumeric() && c != '_' && c != '-');
-                sensitive(&key[from.map_or(0, |from| from + 1)..])
+                let key = &key[from.map_or(0, |from| from + 1)..];
+                sensitive(key) || key == COLLECTOR
             });
             if let Some((at, _)) = secret {
                 below = Some(indent);

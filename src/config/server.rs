@@ -155,12 +155,11 @@ impl Reader<'_> {
     }
 
     /// The access log, and that of decisions.
-    pub(super) fn telemetry(&mut self, top: &Section<'_>) -> (Option<LogPlan>, Option<LogPlan>) {
-        let telemetry = self.inner(top, "telemetry", keys::TELEMETRY);
+    pub(super) fn logs(&mut self, telemetry: &Section<'_>) -> (Option<LogPlan>, Option<LogPlan>) {
         let is_off = |name| telemetry.get(name).is_some_and(|entry| entry.value.is_null());
-        let access_log = (!is_off("access_log")).then(|| self.access_log(&telemetry));
+        let access_log = (!is_off("access_log")).then(|| self.access_log(telemetry));
         let decision_log = (telemetry.has("decision_log") && !is_off("decision_log"))
-            .then(|| self.decision_log(&telemetry, access_log.as_ref()))
+            .then(|| self.decision_log(telemetry, access_log.as_ref()))
             .flatten();
         (access_log, decision_log)
     }

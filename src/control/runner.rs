@@ -296,7 +296,7 @@ impl Runner {
         let proxy = Arc::clone(&self.started.proxy);
         proxy.current.store(Arc::clone(&table));
         tracing::debug!(took = ?self.clock.now().since(began), "built and swapped the table");
-        proxy.buffers.set_limit(plan.buffers);
+        proxy.follow(&plan);
         if let Err(error) = self.listeners.commit(&proxy, prepared) {
             tracing::error!(%error, "a bound socket cannot be served");
         }

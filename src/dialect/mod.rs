@@ -12,6 +12,7 @@ mod path;
 mod prefix;
 mod refusal;
 mod rewrite;
+mod usage;
 
 pub use body::{BodyFacts, BodyProblem, peek};
 pub use code::RefusalCode;
@@ -31,3 +32,4 @@ pub use path::{Local, PathFacts, PathProblem, decoded_path, read_path};
 pub use prefix::peek_prefix;
 pub use refusal::{error_body, sse_error_event};
 pub use rewrite::{rename_in_body, rename_in_form, rename_in_path};
+pub use usage::{Usage, UsageScan};

@@ -3,6 +3,7 @@ use super::pace::Pace;
 use super::suspects::Suspects;
 use super::tally::{Histogram, INTER_CHUNK_BOUNDS, LATENCY_BOUNDS, Tally};
 use crate::balance::PoolSpeed;
+use crate::dialect::Usage;
 use crate::health::{Count, EjectionPlan, Faded, PoolCounts};
 use arc_swap::ArcSwapOption;
 use std::sync::Arc;
@@ -29,6 +30,8 @@ pub struct VersionState {
     pub duration: Histogram,
     pub first_byte: Histogram,
     pub inter_chunk: Histogram,
+    /// Tokens that its answers took and made, as far as they tell.
+    pub tokens: Tokens,
     /// Requests that this version served: what the observed share is made of.
     pub served: AtomicU64,
     /// Requests that the split gave to this version while it had nothing usable.
@@ -56,6 +59,20 @@ pub struct VersionState {
     pub pace: Pace,
 }
 
+/// Counted when an answer ends.
+#[derive(Debug, Default)]
+pub struct Tokens {
+    pub prompt: AtomicU64,
+    pub completion: AtomicU64,
+}
+
+impl Tokens {
+    pub fn add(&self, usage: Usage) {
+        self.prompt.fetch_add(usage.prompt.unwrap_or_default(), Relaxed);
+        self.completion.fetch_add(usage.completion.unwrap_or_default(), Relaxed);
+    }
+}
+
 impl VersionState {
     pub fn new(suspects: Arc<Suspects>) -> Self {
         Self {
@@ -63,6 +80,7 @@ impl VersionState {
             duration: Histogram::new(&LATENCY_BOUNDS),
             first_byte: Histogram::new(&LATENCY_BOUNDS),
             inter_chunk: Histogram::new(&INTER_CHUNK_BOUNDS),
+            tokens: Tokens::default(),
             served: AtomicU64::default(),
             missed: AtomicU64::default(),
             fail_open: AtomicU64::default(),

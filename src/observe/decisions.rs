@@ -10,7 +10,7 @@ use tokio::sync::broadcast;
 
 /// Decisions kept for those who ask later.
 const KEPT: usize = 200;
-/// Decisions that are shown in a second: at most so many while nobody follows, and while somebody does.
+/// Decisions that are shown in a second: at most so many while nobody follows, and while somebody does; and as many failures.
 const UNWATCHED: u64 = 100;
 const WATCHED: u64 = 1000;
 
@@ -37,9 +37,31 @@ pub struct Decision {
 pub struct Decisions {
     pub log: LineLog,
     recent: Mutex<VecDeque<Arc<Decision>>>,
+    /// Kept apart: others would soon have taken their place.
+    failures: Mutex<VecDeque<Arc<Decision>>>,
     feed: broadcast::Sender<Arc<Decision>>,
-    /// The present second, and how many were shown in it: 32 bits each.
-    shown: AtomicU64,
+    shown: PerSecond,
+    failures_shown: PerSecond,
+}
+
+/// The present second, and how many were shown in it: 32 bits each.
+#[derive(Debug, Default)]
+struct PerSecond(AtomicU64);
+
+impl PerSecond {
+    /// Counts one more, if there are not so many yet.
+    fn take(&self, now: Moment, most: u64) -> bool {
+        let second = (now.as_nanos() / 1_000_000_000) << 32;
+        let taken = self.0.load(Relaxed);
+        if taken & !0xFFFF_FFFF != second {
+            // Whoever loses this race is shown in the next second.
+            return self.0.compare_exchange(taken, second | 1, Relaxed, Relaxed).is_ok();
+        }
+        taken & 0xFFFF_FFFF < most && {
+            self.0.fetch_add(1, Relaxed);
+            true
+        }
+    }
 }
 
 impl Decisions {
@@ -48,34 +70,29 @@ impl Decisions {
         Self {
             log: LineLog::new("decision log", dropped),
             recent: Mutex::default(),
+            failures: Mutex::default(),
             feed: broadcast::channel(2 * WATCHED as usize).0,
-            shown: AtomicU64::default(),
+            shown: PerSecond::default(),
+            failures_shown: PerSecond::default(),
         }
     }
 
     /// Before a request is assigned: does anybody want to know why? `chance` is uniform in [0, 1).
     pub fn interest(&self, now: Moment, chance: impl FnOnce() -> f64) -> Option<Interest> {
-        let interest = Interest { log: self.log.wants(chance), show: self.may_show(now) };
+        let show = self.shown.take(now, self.most());
+        let interest = Interest { log: self.log.wants(chance), show };
         (interest.log || interest.show).then_some(interest)
     }
 
-    /// After one failed of which nobody wanted to know.
-    pub fn interest_in_failure(&self, now: Moment) -> Option<Interest> {
-        self.may_show(now).then_some(Interest { log: false, show: true })
+    /// After one failed: who wants to know now?
+    pub fn interest_in_failure(&self, before: Option<Interest>, now: Moment) -> Option<Interest> {
+        let mut interest = before.unwrap_or_default();
+        interest.show |= self.failures_shown.take(now, self.most());
+        (interest.log || interest.show).then_some(interest)
     }
 
-    fn may_show(&self, now: Moment) -> bool {
-        let most = if self.feed.receiver_count() > 0 { WATCHED } else { UNWATCHED };
-        let second = (now.as_nanos() / 1_000_000_000) << 32;
-        let shown = self.shown.load(Relaxed);
-        if shown & !0xFFFF_FFFF != second {
-            // Whoever loses this race is shown in the next second.
-            return self.shown.compare_exchange(shown, second | 1, Relaxed, Relaxed).is_ok();
-        }
-        shown & 0xFFFF_FFFF < most && {
-            self.shown.fetch_add(1, Relaxed);
-            true
-        }
+    fn most(&self) -> u64 {
+        if self.feed.receiver_count() > 0 { WATCHED } else { UNWATCHED }
     }
 
     pub fn tell(&self, decision: Decision, interest: Interest) {
@@ -84,12 +101,10 @@ impl Decisions {
         }
         if interest.show {
             let decision = Arc::new(decision);
-            let mut recent = self.recent.lock();
-            if recent.len() == KEPT {
-                recent.pop_front();
+            push(&self.recent, &decision);
+            if decision.failed {
+                push(&self.failures, &decision);
             }
-            recent.push_back(Arc::clone(&decision));
-            drop(recent);
             // Nobody listens: that is no error.
             self.feed.send(decision).ok();
         }
@@ -100,9 +115,22 @@ impl Decisions {
         self.recent.lock().iter().cloned().collect()
     }
 
+    /// Those that failed, oldest first.
+    pub fn failures(&self) -> Vec<Arc<Decision>> {
+        self.failures.lock().iter().cloned().collect()
+    }
+
     pub fn follow(&self) -> broadcast::Receiver<Arc<Decision>> {
         self.feed.subscribe()
     }
+}
+
+fn push(kept: &Mutex<VecDeque<Arc<Decision>>>, decision: &Arc<Decision>) {
+    let mut kept = kept.lock();
+    if kept.len() == KEPT {
+        kept.pop_front();
+    }
+    kept.push_back(Arc::clone(decision));
 }
 
 #[cfg(test)]
@@ -119,7 +147,10 @@ mod tests {
     fn a_second_shows_so_many_and_more_while_somebody_follows() {
         let decisions = Decisions::new(Arc::default());
         assert_eq!(wanted(&decisions, NOW), 100);
-        assert_eq!(decisions.interest_in_failure(NOW), None);
+        let failures = (0..300).filter(|_| decisions.interest_in_failure(None, NOW).is_some());
+        assert_eq!(failures.count(), 100, "whatever else was shown");
+        let logged = Interest { log: true, show: false };
+        assert_eq!(decisions.interest_in_failure(Some(logged), NOW), Some(logged));
         assert_eq!(wanted(&decisions, NOW + Duration::from_secs(1)), 100);
         let follower = decisions.follow();
         assert_eq!(wanted(&decisions, NOW + Duration::from_secs(1)), 900);
@@ -128,15 +159,18 @@ mod tests {
     }
 
     #[test]
-    fn the_last_are_kept() {
+    fn the_last_are_kept_and_failures_apart() {
         let decisions = Decisions::new(Arc::default());
         for i in 0..250 {
             let request_id = i.to_string();
-            let (model, json, took) = (None, String::new(), Duration::ZERO);
-            let decision = Decision { request_id, model, failed: false, took, json };
+            let (model, json, took, failed) = (None, String::new(), Duration::ZERO, i < 3);
+            let decision = Decision { request_id, model, failed, took, json };
             decisions.tell(decision, Interest { log: false, show: true });
         }
-        let kept = decisions.recent();
-        assert_eq!((kept.len(), &*kept[0].request_id, &*kept[199].request_id), (200, "50", "249"));
+        let ids = |kept: Vec<Arc<Decision>>| -> Vec<usize> {
+            kept.iter().map(|decision| decision.request_id.parse().unwrap()).collect()
+        };
+        assert_eq!(ids(decisions.recent()), (50..250).collect::<Vec<_>>());
+        assert_eq!(ids(decisions.failures()), [0, 1, 2]);
     }
 }

@@ -27,6 +27,31 @@ impl ReloadResult {
     }
 }
 
+/// What became of a span.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpanFate {
+    Exported,
+    /// More waited for the collector than there is room for.
+    QueueFull,
+    /// The collector could not be reached, or refused for too long.
+    Unsent,
+    /// The collector took the batch, and not this span.
+    Rejected,
+}
+
+impl SpanFate {
+    pub const ALL: [Self; 4] = [Self::Exported, Self::QueueFull, Self::Unsent, Self::Rejected];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Exported => "exported",
+            Self::QueueFull => "queue_full",
+            Self::Unsent => "unsent",
+            Self::Rejected => "rejected",
+        }
+    }
+}
+
 /// Connections of one listener.
 #[derive(Debug, Default)]
 pub struct ListenerMeter {
@@ -43,6 +68,7 @@ pub struct Meters {
     /// Lines of the access log, and of the decision log, lost because their writer was too slow.
     pub log_dropped: Arc<AtomicU64>,
     pub decisions_dropped: Arc<AtomicU64>,
+    spans: [AtomicU64; SpanFate::ALL.len()],
     pub reloads: [AtomicU64; ReloadResult::ALL.len()],
     /// 1 while the file on disk is the one that serves.
     pub reload_successful: AtomicU64,
@@ -68,6 +94,20 @@ impl Meters {
     /// Forgets listeners that are gone and have no connection left.
     pub fn keep_listeners(&self, kept: impl Fn(&str) -> bool) {
         self.listeners.lock().retain(|name, m| kept(name) || m.connections.load(Relaxed) > 0);
+    }
+
+    pub fn add_spans(&self, fate: SpanFate, n: usize) {
+        self.spans[fate as usize].fetch_add(n as u64, Relaxed);
+    }
+
+    pub fn spans(&self, fate: SpanFate) -> u64 {
+        self.spans[fate as usize].load(Relaxed)
+    }
+
+    /// Spans that no collector has.
+    pub fn spans_lost(&self) -> u64 {
+        let lost = SpanFate::ALL.into_iter().filter(|fate| *fate != SpanFate::Exported);
+        lost.map(|fate| self.spans(fate)).sum()
     }
 
     pub fn reloaded(&self, result: ReloadResult, at: jiff::Timestamp) {

@@ -40,6 +40,8 @@ metrics! {
         "From the first byte of a request to the first byte of its answer's body.";
     INTER_CHUNK = Histogram "evener_inter_chunk_seconds" ["model", "version"]
         "Between two chunks of a streamed answer.";
+    TOKENS = Counter "evener_tokens_total" ["model", "version", "kind"]
+        "Tokens that answers in OpenAI's dialect took (`prompt`) and made (`completion`), as their `usage` tells; a stream without it counts an event as one.";
     IN_FLIGHT = Gauge "evener_in_flight" ["model", "version", "replica"]
         "Requests now at a replica, mirrored ones included.";
     REPLICA_REQUESTS = Counter "evener_replica_requests_total"
@@ -93,6 +95,8 @@ metrics! {
         "Access log lines lost because their reader was too slow.";
     DECISIONS_DROPPED = Counter "evener_decision_log_dropped_total" []
         "Decision log lines lost because their reader was too slow.";
+    SPANS = Counter "evener_spans_total" ["result"]
+        "Spans of traces, by what became of them; all but `exported` are lost.";
     BUILD = Gauge "evener_build_info" ["version"]
         "Always 1; its label says which Evener this is.";
 }

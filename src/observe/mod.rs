@@ -1,4 +1,4 @@
-//! What operators are told: counters, the access log, events.
+//! What operators are told: counters, the access log, events, traces.
 mod canaries;
 mod decisions;
 mod events;
@@ -8,6 +8,8 @@ mod logs;
 mod meters;
 mod metrics;
 mod mirrors;
+#[cfg(feature = "otlp")]
+pub mod otlp;
 mod scrape;
 mod shares;
 
@@ -16,7 +18,7 @@ pub use decisions::{Decision, Decisions, Interest};
 pub use events::{Event, Events};
 pub use log::rotated;
 pub use logs::Logs;
-pub use meters::{ListenerMeter, Meters, ReloadResult};
+pub use meters::{ListenerMeter, Meters, ReloadResult, SpanFate};
 pub use metrics::{METRICS, Metric, MetricKind};
 pub use scrape::expose;
 pub use shares::{fails_open, observed_shares};

@@ -1,11 +1,11 @@
 //! The page `/metrics`: where each number comes from.
 use super::exposition::Page;
-use super::meters::{Meters, ReloadResult};
+use super::meters::{Meters, ReloadResult, SpanFate};
 use super::metrics::{
     BUFFERED, BUILD, CONNECTIONS, DECISIONS_DROPPED, DURATION, EJECTIONS, EJECTIONS_REFUSED,
     FAIL_OPEN, FIRST_BYTE, GENERATION, HEDGES, IN_FLIGHT, INTER_CHUNK, LOG_DROPPED, REFUSALS,
     RELOAD_SUCCESSFUL, RELOADED_AT, RELOADS, REPLICA_REQUESTS, REPLICA_STATE, REQUESTS, RETRIES,
-    RETRIES_REFUSED, SPLIT_OBSERVED, SPLIT_SHARE,
+    RETRIES_REFUSED, SPANS, SPLIT_OBSERVED, SPLIT_SHARE, TOKENS,
 };
 use super::shares::{fails_open, observed_shares};
 use crate::fleet::{ModelState, Tally};
@@ -69,6 +69,13 @@ fn requests(page: &mut Page, table: &Table, meters: &Meters) {
         let family = page.family(metric);
         for (model, version) in versions(table) {
             family.durations(&[&model.name, &version.name], of(version));
+        }
+    }
+    let family = page.family(&TOKENS);
+    for (model, version) in versions(table) {
+        let tokens = &version.state.tokens;
+        for (kind, n) in [("prompt", &tokens.prompt), ("completion", &tokens.completion)] {
+            family.count(&[&model.name, &version.name, kind], n.load(Relaxed));
         }
     }
     let family = page.family(&REFUSALS);
@@ -183,6 +190,10 @@ fn process(page: &mut Page, table: &Table, meters: &Meters) {
     }
     page.family(&LOG_DROPPED).count(&[], meters.log_dropped.load(Relaxed));
     page.family(&DECISIONS_DROPPED).count(&[], meters.decisions_dropped.load(Relaxed));
+    let family = page.family(&SPANS);
+    for fate in SpanFate::ALL {
+        family.count(&[fate.name()], meters.spans(fate));
+    }
     page.family(&BUILD).gauge(&[env!("CARGO_PKG_VERSION")], 1.0);
     page.process();
 }

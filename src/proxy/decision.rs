@@ -160,10 +160,10 @@ impl Record {
         let failed = !matches!(self.class, Class::Success | Class::ClientError | Class::Cancelled);
         let decisions = &self.proxy.logs.decisions;
         let reasons = self.reasons.as_ref();
-        let interest = match reasons {
-            Some(reasons) => reasons.interest,
-            None => failed.then(|| decisions.interest_in_failure(now)).flatten(),
-        };
+        let mut interest = reasons.and_then(|reasons| reasons.interest);
+        if failed {
+            interest = decisions.interest_in_failure(interest, now);
+        }
         let Some(interest) = interest else { return };
         let assignment = reasons.map(|reasons| reasons.assignment());
         let last = self.last_attempt(self.began + took);

@@ -174,6 +174,8 @@ impl Exchange<'_> {
             http::Version::HTTP_10 => "HTTP/1.0",
             _ => "HTTP/1.1",
         };
+        #[cfg(feature = "otlp")]
+        self.begin_trace();
     }
 
     fn find_route<'a>(&self, table: &'a Table) -> Result<Option<&'a RoutePlan>, Stop> {
@@ -222,6 +224,8 @@ impl Exchange<'_> {
         self.record.model = Some(Arc::clone(routed.model));
         let Routed { model, facts, .. } = routed;
         self.attempts.repeatable = repeatable(head, model.plan.kind, facts.kind);
+        #[cfg(feature = "otlp")]
+        self.trace_route(route.and_then(|route| route.path.as_ref()));
         Ok(Placed::new(model, route, facts, body, upgrade))
     }
 

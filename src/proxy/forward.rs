@@ -52,6 +52,8 @@ impl Exchange<'_> {
         remove_own(&mut head);
         self.set_forwarded(&mut head, sent)?;
         self.set_deadline(&mut head, placed)?;
+        #[cfg(feature = "otlp")]
+        self.set_trace(&mut head)?;
         for name in &to.edits.remove {
             head.remove_header(name);
         }

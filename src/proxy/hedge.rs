@@ -135,10 +135,11 @@ impl Exchange<'_> {
     fn leg<'a>(&mut self, placed: &Placed<'a>, choice: Choice<'a>) -> Result<Leg<'a>, Trouble> {
         let model: &'a Model = placed.model;
         let replica = Arc::clone(&choice.member.replica);
+        // The head tells of the attempt that it belongs to.
+        let mut in_flight = self.begin(choice);
         let head = self
             .request_head(placed, &upstream(model.plan_of(choice.version), &replica))
             .map_err(|error| Trouble::BadRequest(error.to_string()))?;
-        let mut in_flight = self.begin(choice);
         in_flight.waits(self.proxy.now());
         let (proxy, body) = (Arc::clone(self.proxy), placed.outgoing().clone());
         let connection = Arc::<Mutex<Option<u64>>>::default();

@@ -56,6 +56,8 @@ struct Copy {
     burden: Burden,
     head: Box<RequestHeader>,
     body: Bytes,
+    #[cfg(feature = "otlp")]
+    trace: Option<super::trace::CopyTrace>,
 }
 
 /// What the answer to a copy is compared with.
@@ -121,8 +123,17 @@ impl Exchange<'_> {
         let Ok(head) = self.copied_head(&placed, &model, choice) else {
             return mirroring.ended(Mirrored::Failed);
         };
+        #[cfg(feature = "otlp")]
+        let trace = self.trace_of_copy(choice);
         let (replica, body) = (Arc::clone(replica), placed.outgoing().clone());
-        let copy = Copy { burden: Burden::on(&replica), replica, head, body };
+        let copy = Copy {
+            burden: Burden::on(&replica),
+            replica,
+            head,
+            body,
+            #[cfg(feature = "otlp")]
+            trace,
+        };
         let case = Case {
             mirroring,
             dialect: self.dialect,
@@ -148,6 +159,8 @@ impl Exchange<'_> {
             head.remove_header(deadline.name());
         }
         head.insert_header(MARK, HeaderValue::from_static("1"))?;
+        #[cfg(feature = "otlp")]
+        self.set_trace_of_copy(&mut head)?;
         Ok(head)
     }
 }
@@ -190,7 +203,7 @@ impl Kept {
 async fn run(proxy: Arc<Proxy>, copy: Copy, case: Case) {
     let Some(plan) = &case.model.plan.mirror else { return };
     let mut phase = proxy.watch_phase();
-    let Copy { replica, burden, head, body } = copy;
+    let Copy { replica, burden, head, body, .. } = copy;
     let asking = Box::pin(ask(&proxy, &case.model.plan.timeouts, replica, head, body));
     let asked = tokio::select! { biased;
         // The process is on its way out, and does not wait for this.
@@ -198,6 +211,10 @@ async fn run(proxy: Arc<Proxy>, copy: Copy, case: Case) {
         asked = timeout(plan.timeout, asking) => asked.unwrap_or(Err(Mirrored::Timeout)),
     };
     drop(burden);
+    #[cfg(feature = "otlp")]
+    if let Some(trace) = copy.trace {
+        trace.ended(&proxy, asked.as_ref().map(|kept| kept.status).map_err(|lost| *lost));
+    }
     let copied = match asked {
         Ok(copied) => copied,
         Err(result) => return case.mirroring.ended(result),

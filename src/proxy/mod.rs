@@ -31,6 +31,8 @@ mod retry;
 mod send;
 mod shared;
 mod timer;
+#[cfg(feature = "otlp")]
+mod trace;
 
 pub use inside::connect;
 pub use listener::{Listener, bind, inherit};

@@ -2,7 +2,7 @@
 use super::accept::Client;
 use super::decision::Reasons;
 use super::shared::Proxy;
-use crate::dialect::RefusalCode;
+use crate::dialect::{RefusalCode, UsageScan};
 use crate::fleet::{Replica, VersionState};
 use crate::health::Class;
 use crate::stats::Moment;
@@ -45,8 +45,12 @@ pub(super) struct Record {
     pub(super) streaming: bool,
     pub(super) tunnel: bool,
     pub(super) fail_open: bool,
+    /// Of an answer that tells its tokens.
+    pub(super) usage: Option<UsageScan>,
     /// Where somebody wants to know.
     pub(super) reasons: Option<Box<Reasons>>,
+    #[cfg(feature = "otlp")]
+    pub(super) trace: Option<super::trace::Trace>,
 }
 
 /// One attempt, as the log tells of it.
@@ -136,7 +140,10 @@ impl Record {
             streaming: false,
             tunnel: false,
             fail_open: false,
+            usage: None,
             reasons: None,
+            #[cfg(feature = "otlp")]
+            trace: None,
         }
     }
 
@@ -192,6 +199,8 @@ impl Record {
             self.log(took);
         }
         self.tell(took, now);
+        #[cfg(feature = "otlp")]
+        super::trace::hand_over(self, &self.proxy, now);
     }
 
     fn count(&self, took: Duration) {
@@ -202,6 +211,9 @@ impl Record {
         match &self.version {
             Some((_, version)) => {
                 version.requests.add(self.status, self.class);
+                if let Some(scan) = &self.usage {
+                    version.tokens.add(scan.usage());
+                }
                 if !self.tunnel {
                     version.duration.observe(took);
                 }

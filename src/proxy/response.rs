@@ -4,7 +4,7 @@ use super::forward::stripped;
 use super::progress::Progress;
 use super::relay::{Relayed, Trouble};
 use super::shared::Phase;
-use crate::dialect::{OutputForm, RefusalCode, sse_error_event};
+use crate::dialect::{Dialect, OutputForm, RefusalCode, UsageScan, sse_error_event};
 use crate::health::{Class, RetryOn};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
@@ -52,6 +52,8 @@ impl Exchange<'_> {
         at.event_stream = !at.upgraded && is_event_stream(&from);
         if at.class == Class::Success && !at.upgraded {
             at.look = self.look(&from);
+            let tells = self.dialect == Dialect::OpenAi;
+            self.record.usage = tells.then(|| UsageScan::new(form_of(&from))).flatten();
         }
         at.sized = from.headers.contains_key(header::CONTENT_LENGTH);
         let head = self.response_head(from, at.upgraded)?;
@@ -156,6 +158,9 @@ impl Exchange<'_> {
             original.answer.take(&bytes, &self.proxy.buffers);
         }
         self.record.bytes_out += bytes.len() as u64;
+        if let Some(scan) = &mut self.record.usage {
+            scan.chunk(&bytes);
+        }
         self.at_event_end = bytes.ends_with(b"\n\n") || bytes.ends_with(b"\r\n\r\n");
         let looked_at = at.look.is_some().then(|| bytes.clone());
         let before = self.proxy.now();

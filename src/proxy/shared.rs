@@ -1,8 +1,10 @@
 //! What all exchanges share.
 use super::buffers::Buffers;
+#[cfg(feature = "otlp")]
+use crate::observe::otlp::Traces;
 use crate::observe::{Logs, Meters};
 use crate::stats::{Clock as _, Moment, MonotonicClock};
-use crate::table::Current;
+use crate::table::{Current, Plan};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::{Notify, watch};
@@ -26,6 +28,8 @@ pub struct Proxy {
     pub clock: MonotonicClock,
     pub meters: Arc<Meters>,
     pub logs: Arc<Logs>,
+    #[cfg(feature = "otlp")]
+    pub traces: Traces,
     pub buffers: Buffers,
     /// Seconds since 1970 when the process began.
     pub started: jiff::Timestamp,
@@ -44,20 +48,31 @@ impl Proxy {
         meters: Arc<Meters>,
         logs: Arc<Logs>,
     ) -> Self {
-        let limit = current.load().plan.buffers;
-        Self {
+        let plan = Arc::clone(&current.load().plan);
+        let new = Self {
             current,
             clock,
-            buffers: Buffers::new(limit, Arc::clone(&meters)),
+            buffers: Buffers::new(plan.buffers, Arc::clone(&meters)),
             meters,
             logs,
+            #[cfg(feature = "otlp")]
+            traces: Traces::default(),
             started: crate::observe::stamp(),
             phase: watch::channel(Phase::Serving).0,
             succeeded: watch::channel(false).0,
             predecessor: watch::channel(false).0,
             connections: AtomicUsize::default(),
             none_left: Notify::new(),
-        }
+        };
+        new.follow(&plan);
+        new
+    }
+
+    /// Takes up what a plan says of it.
+    pub fn follow(&self, plan: &Plan) {
+        self.buffers.set_limit(plan.buffers);
+        #[cfg(feature = "otlp")]
+        self.traces.configure(plan.otlp.as_ref(), &self.meters);
     }
 
     pub fn now(&self) -> Moment {

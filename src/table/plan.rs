@@ -25,6 +25,8 @@ pub struct Plan {
     pub models: Vec<Arc<ModelPlan>>,
     pub access_log: Option<LogPlan>,
     pub decision_log: Option<LogPlan>,
+    /// `None`: no traces are sent.
+    pub otlp: Option<OtlpPlan>,
     pub state_dir: PathBuf,
     pub shutdown: ShutdownPlan,
     pub tests: Vec<TestPlan>,
@@ -295,6 +297,21 @@ pub enum LogTarget {
     Stdout,
     Stderr,
     File(PathBuf),
+}
+
+/// The collector that gets traces.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OtlpPlan {
+    /// Without `/v1/traces` and a slash at its end.
+    pub endpoint: String,
+    /// Their values are never shown.
+    pub headers: Vec<(http::HeaderName, http::HeaderValue)>,
+    /// The fraction of the traces begun here that is sent, 0 to 1.
+    pub sample: f64,
+    /// For one batch.
+    pub timeout: Duration,
+    /// Attributes that say which Evener this is.
+    pub resource: Vec<(String, String)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

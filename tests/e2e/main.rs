@@ -38,5 +38,7 @@ mod streaming;
 mod succession;
 mod takeover;
 mod test_request;
+#[cfg(feature = "otlp")]
+mod traces;
 mod upstream;
 mod webhook;

@@ -342,3 +342,39 @@ async fn a_listener_with_limits_drops_a_client_that_reads_nothing() {
     let line = &site.log()[0];
     assert_eq!(line["outcome"], "cancelled", "{line}");
 }
+
+#[tokio::test]
+async fn tokens_are_counted_by_usage_or_by_events() {
+    let told = r#"{"choices":[],"usage":{"prompt_tokens":11,"completion_tokens":7}}"#;
+    let upstream = Upstream::start(move |mut talk| async move {
+        while let Some(request) = talk.request().await {
+            let events = "data: {\"choices\":[1]}\n\ndata: {\"choices\":[2]}\n\ndata: [DONE]\n\n";
+            let stream = request.line().contains("stream");
+            let (kind, body) =
+                if stream { ("text/event-stream", events) } else { ("application/json", told) };
+            let head = format!(
+                "HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\r\n",
+                body.len()
+            );
+            talk.write(head + body).await;
+        }
+    })
+    .await;
+    let site = Site::start(format!(
+        "models: {{m: {{versions: {{v: [\"{}\"]}}, health: false}}}}\n",
+        upstream.url()
+    ))
+    .await;
+    let body = r#"{"model":"m","prompt":"x"}"#;
+    for path in ["/v1/completions", "/v1/completions?stream", "/v1/completions"] {
+        assert_eq!(site.send(Request::post(path, body)).await.status, 200);
+    }
+    eventually("they are counted", async || {
+        let page = site.ask(Request::get("/metrics")).await.text();
+        let has = |line: &str| page.lines().any(|each| each == line);
+        (has("evener_tokens_total{model=\"m\",version=\"v\",kind=\"completion\"} 16")
+            && has("evener_tokens_total{model=\"m\",version=\"v\",kind=\"prompt\"} 22"))
+        .then_some(())
+    })
+    .await;
+}

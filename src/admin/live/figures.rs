@@ -2,6 +2,7 @@
 use crate::fleet::{Histogram, LATENCY_BOUNDS, ModelState, Tally, VersionState};
 use crate::health::Class;
 use serde::Serialize;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 const BUCKETS: usize = LATENCY_BOUNDS.len() + 1;
@@ -12,6 +13,7 @@ const FIRST_ERROR_STATUS: u16 = 500;
 pub(super) struct Counts {
     requests: u64,
     errors: u64,
+    tokens: u64,
     duration: [u64; BUCKETS],
     first_byte: [u64; BUCKETS],
 }
@@ -21,6 +23,8 @@ pub(super) struct Counts {
 pub(super) struct Figures {
     pub(super) requests_per_second: f32,
     pub(super) errors_percent: Option<f32>,
+    /// Of those that answers made.
+    pub(super) tokens_per_second: f32,
     pub(super) p50_ms: Option<f32>,
     pub(super) p95_ms: Option<f32>,
     pub(super) p99_ms: Option<f32>,
@@ -47,7 +51,8 @@ pub(super) fn is_error(status: u16, class: Class) -> bool {
 impl Counts {
     pub(super) fn of_version(version: &VersionState) -> Self {
         let (duration, first_byte) = (buckets(&version.duration), buckets(&version.first_byte));
-        Self { duration, first_byte, ..Self::of_tally(&version.requests) }
+        let tokens = version.tokens.completion.load(Relaxed);
+        Self { tokens, duration, first_byte, ..Self::of_tally(&version.requests) }
     }
 
     /// Of requests that ended before they had a version: they have no durations.
@@ -67,6 +72,7 @@ impl Counts {
     pub(super) fn add(&mut self, other: &Self) {
         self.requests += other.requests;
         self.errors += other.errors;
+        self.tokens += other.tokens;
         for (sum, n) in self.duration.iter_mut().zip(other.duration) {
             *sum += n;
         }
@@ -86,6 +92,7 @@ impl Counts {
         Figures {
             requests_per_second: shown(requests as f64 / seconds),
             errors_percent: percent.map(shown),
+            tokens_per_second: shown(self.tokens.saturating_sub(before.tokens) as f64 / seconds),
             p50_ms: quantile(&duration, 0.5),
             p95_ms: quantile(&duration, 0.95),
             p99_ms: quantile(&duration, 0.99),
@@ -143,6 +150,7 @@ fn shown(value: f64) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dialect::Usage;
 
     fn near(found: Option<f32>, wanted: f32) -> bool {
         found.is_some_and(|found| (found - wanted).abs() < wanted * 1e-3)
@@ -156,6 +164,7 @@ mod tests {
             version.duration.observe(Duration::from_secs(200));
         }
         let before = Counts::of_version(&version);
+        version.tokens.add(Usage { prompt: Some(5), completion: Some(250) });
         for i in 0..100 {
             let (status, class) =
                 if i < 4 { (503, Class::Overloaded) } else { (200, Class::Success) };
@@ -164,6 +173,7 @@ mod tests {
         }
         let figures = Counts::of_version(&version).figures(&before, Duration::from_secs(5));
         assert!((figures.requests_per_second - 20.0).abs() < 1e-6);
+        assert!((figures.tokens_per_second - 50.0).abs() < 1e-6);
         assert!(near(figures.errors_percent, 4.0), "{figures:?}");
         // All are in the bucket from 25 to 50 ms.
         assert!(near(figures.p50_ms, 37.5) && near(figures.p99_ms, 49.8), "{figures:?}");

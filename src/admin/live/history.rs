@@ -58,6 +58,7 @@ impl Track {
         };
         json!({
             "requests_per_second": column(|f| Some(f.requests_per_second)),
+            "tokens_per_second": column(|f| Some(f.tokens_per_second)),
             "errors_percent": column(|f| f.errors_percent),
             "p50_ms": column(|f| f.p50_ms),
             "p95_ms": column(|f| f.p95_ms),

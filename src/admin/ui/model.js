@@ -8,6 +8,7 @@ import { canaryMood, count, lasting, left, percent, place, plural, rate, spaced,
 
 const CHARTS = [
   { key: "requests_per_second", title: "Requests per second", show: rate, least: 1 },
+  { key: "tokens_per_second", title: "Tokens per second", show: rate, least: 1, ifAny: true },
   { key: "errors_percent", title: "Errors", show: percent, least: 1 },
   { key: "p50_ms", title: "Median", show: time },
   { key: "p95_ms", title: "95th percentile", show: time },
@@ -30,6 +31,10 @@ function lines(state, model, key) {
   });
   return [[...known, now], ...grown];
 }
+
+// Those that have something to show: what makes no tokens has no line of them.
+const chartsOf = (state, model) =>
+  CHARTS.filter(({ key, ifAny }) => !ifAny || lines(state, model, key).slice(1).some((line) => line.some((value) => value > 0)));
 
 const PAUSED = ["paused", "undecided"];
 const RUNS = ["collecting", "passing", "failing"];
@@ -206,7 +211,7 @@ export function modelPage(state, name) {
       figure(time(now.first_byte_p95_ms), "first byte p95"), figure(count(model.in_flight), "in flight")),
     model.canary ? canaryPanel(model) : null,
     versions(model),
-    h("div", { class: "charts", "data-key": "charts" }, CHARTS.map(({ key }) =>
+    h("div", { class: "charts", "data-key": "charts" }, chartsOf(state, model).map(({ key }) =>
       h("section", { class: "card chart", id: "chart-" + key, role: "img", "data-keep": name + key, "data-key": key }))),
     model.mirror ? mirrorPanel(model) : null,
   ].filter(Boolean);
@@ -215,5 +220,5 @@ export function modelPage(state, name) {
 // After the page stands: what draws itself.
 export function drawCharts(state, name) {
   const model = state.tick.models.find((each) => each.name === name);
-  if (model) charts.draw(CHARTS, model.versions.map((version) => version.name), (key) => lines(state, model, key));
+  if (model) charts.draw(chartsOf(state, model), model.versions.map((version) => version.name), (key) => lines(state, model, key));
 }

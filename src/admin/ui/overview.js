@@ -59,6 +59,7 @@ function card(state, model, found) {
     h("div", { class: "figures" },
       figure(rate(now.requests_per_second), "req/s"),
       figure(percent(now.errors_percent), "errors", errorMood(now.errors_percent)),
+      now.tokens_per_second ? figure(rate(now.tokens_per_second), "tokens/s") : null,
       figure(time(now.p50_ms), "p50"), figure(time(now.p95_ms), "p95"), figure(time(now.p99_ms), "p99"),
       figure(time(now.first_byte_p95_ms), h("abbr", { title: "95th percentile of the time to the first byte" }, "first byte"))),
     h("div", { class: "sparks" },

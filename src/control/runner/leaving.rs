@@ -193,6 +193,8 @@ impl Runner {
             save_last(&mut core, &mut state, &courier, clock.now()).await;
         }
         proxy.logs.close();
+        #[cfg(feature = "otlp")]
+        proxy.traces.close();
         drop(parted);
     }
 }

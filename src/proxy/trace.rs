@@ -1,0 +1,203 @@
+//! The trace that a request belongs to: continued or begun, told to replicas, and handed over when the record settles.
+use super::exchange::Exchange;
+use super::pick::Choice;
+use super::record::{Note, Record};
+use super::request::host_of;
+use super::shared::Proxy;
+use crate::fleet::{Mirrored, Replica};
+use crate::observe::otlp::{
+    Copied, Parent, Part, Settled, SpanId, TraceId, Tried, copy_span, request_spans, traceparent,
+};
+use crate::stats::Moment;
+use http::{HeaderMap, HeaderValue};
+use pingora_error::Result;
+use pingora_http::RequestHeader;
+use std::sync::Arc;
+
+const TRACEPARENT: &str = "traceparent";
+const TRACESTATE: &str = "tracestate";
+/// What the specification asks everybody to pass on; longer ones pass, and are not told to the collector.
+const LONGEST_STATE: usize = 512;
+
+/// A request's place in its trace.
+#[derive(Debug)]
+pub(super) struct Trace {
+    /// The client's span, where it named one.
+    parent: Option<SpanId>,
+    /// What is asked on behalf of the request, if no attempt of its own asks.
+    own: Parent,
+    /// What only spans need, and only where they are sent.
+    told: Option<Box<Told>>,
+}
+
+#[derive(Debug)]
+struct Told {
+    state: String,
+    host: String,
+    route: Option<String>,
+}
+
+/// The span of a copy on its way.
+#[derive(Debug)]
+pub(super) struct CopyTrace {
+    of: Parent,
+    method: String,
+    model: Arc<str>,
+    version: Arc<str>,
+    replica: Arc<Replica>,
+    began: Moment,
+}
+
+impl Exchange<'_> {
+    /// Continues the client's trace, or begins one.
+    pub(super) fn begin_trace(&mut self) {
+        let Some(sample) = self.proxy.traces.sample() else { return };
+        let head = self.session.req_header();
+        let sent = parent(&head.headers);
+        let draw = super::pick::draw;
+        let span = SpanId::new(draw());
+        let begin = || {
+            let trace = TraceId::new((u128::from(draw()) << 64) | u128::from(draw()));
+            Parent { trace, span, sampled: trace.is_among(sample), random: true }
+        };
+        let own = sent.map_or_else(begin, |sent| Parent { span, ..sent });
+        let told = own.sampled.then(|| {
+            let state = if sent.is_some() { state(&head.headers) } else { String::new() };
+            Box::new(Told { state, host: host_of(head).to_owned(), route: None })
+        });
+        self.record.trace = Some(Trace { parent: sent.map(|sent| sent.span), own, told });
+    }
+
+    /// Notes the path of the route that took the request.
+    pub(super) fn trace_route(&mut self, path: Option<&impl ToString>) {
+        if let Some(told) = self.record.trace.as_mut().and_then(|trace| trace.told.as_mut()) {
+            told.route = path.map(ToString::to_string);
+        }
+    }
+
+    /// Names the span of the attempt under way as the parent of what the replica does.
+    pub(super) fn set_trace(&self, head: &mut RequestHeader) -> Result<()> {
+        let (Some(trace), Some(began)) = (&self.record.trace, self.record.asked_at) else {
+            return Ok(());
+        };
+        let attempt = Parent { span: trace.own.span.of(Part::Attempt(began)), ..trace.own };
+        if trace.parent.is_none() {
+            // It belonged to a trace that cannot be continued.
+            head.remove_header(TRACESTATE);
+        }
+        head.insert_header(TRACEPARENT, traceparent(&attempt))
+    }
+
+    /// Names a span of its own for a copy, which is no attempt.
+    pub(super) fn set_trace_of_copy(&self, head: &mut RequestHeader) -> Result<()> {
+        // What a version's `headers` took out stays out.
+        let Some(trace) = &self.record.trace else { return Ok(()) };
+        if !head.headers.contains_key(TRACEPARENT) {
+            return Ok(());
+        }
+        let copy = Parent { span: trace.own.span.of(Part::Copy), ..trace.own };
+        head.insert_header(TRACEPARENT, traceparent(&copy))
+    }
+
+    /// What the span of a copy that is now sent will tell, where spans are sent.
+    pub(super) fn trace_of_copy(&self, choice: Choice<'_>) -> Option<CopyTrace> {
+        let of = self.record.trace.as_ref()?.own;
+        let model = self.record.model.as_ref().filter(|_| of.sampled)?;
+        Some(CopyTrace {
+            of,
+            method: self.record.method.clone(),
+            model: Arc::clone(&model.name),
+            version: Arc::clone(&choice.version.name),
+            replica: Arc::clone(&choice.member.replica),
+            began: self.proxy.now(),
+        })
+    }
+}
+
+impl CopyTrace {
+    /// Hands over the copy's span.
+    pub(super) fn ended(&self, proxy: &Proxy, answer: Result<u16, Mirrored>) {
+        let now = proxy.now();
+        let copied = Copied {
+            of: self.of,
+            method: &self.method,
+            model: &self.model,
+            version: &self.version,
+            replica: &self.replica.id.url,
+            status: answer.ok(),
+            failure: answer.err().map(Mirrored::name),
+            began: self.began,
+            ended: now,
+        };
+        proxy.traces.offer(vec![copy_span(&copied, wall_clock(now))], &proxy.meters);
+    }
+}
+
+/// Hands over the spans of a request that is settled.
+pub(super) fn hand_over(record: &Record, proxy: &Proxy, now: Moment) {
+    let Some(Trace { parent, own, told: Some(told) }) = &record.trace else { return };
+    // Health checks and the like, which Evener answers itself, begin no traces.
+    if parent.is_none() && record.model.is_none() && record.refusal.is_none() {
+        return;
+    }
+    let last = record.last_attempt(now);
+    let attempts = record.earlier.iter().chain(&last).map(tried).collect();
+    let settled = Settled {
+        trace: own.trace,
+        parent: *parent,
+        span: own.span,
+        random: own.random,
+        trace_state: &told.state,
+        method: &record.method,
+        path: &record.path,
+        protocol: record.protocol,
+        host: &told.host,
+        client: record.client,
+        route: told.route.as_deref(),
+        model: record.model.as_ref().map(|model| &*model.name),
+        version: record.version.as_ref().map(|(name, _)| &**name),
+        request_id: &record.request_id,
+        status: record.status,
+        class: record.class,
+        error: record.refusal.map(crate::dialect::RefusalCode::name),
+        streaming: record.streaming,
+        fail_open: record.fail_open,
+        began: record.began,
+        ended: now,
+        first_byte: record.first_byte.map(|took| record.began + took),
+        attempts,
+    };
+    proxy.traces.offer(request_spans(&settled, wall_clock(now)), &proxy.meters);
+}
+
+fn tried(note: &Note) -> Tried<'_> {
+    Tried {
+        version: &note.version,
+        replica: &note.replica.id.url,
+        status: note.status,
+        class: note.class,
+        began: note.began,
+        ended: note.began + note.took,
+    }
+}
+
+/// Nanoseconds since 1970 at moments that are past.
+fn wall_clock(now: Moment) -> impl Fn(Moment) -> u64 {
+    let unix = u64::try_from(crate::observe::stamp().as_nanosecond()).unwrap_or(0);
+    move |moment| unix.saturating_sub(now.as_nanos().saturating_sub(moment.as_nanos()))
+}
+
+/// Whom the client names. Two headers contradict each other: then nobody.
+fn parent(headers: &HeaderMap) -> Option<Parent> {
+    let mut all = headers.get_all(TRACEPARENT).iter();
+    let only = all.next().filter(|_| all.next().is_none())?;
+    Parent::read(only.to_str().ok()?)
+}
+
+/// All lines of `tracestate` in one.
+fn state(headers: &HeaderMap) -> String {
+    let lines =
+        headers.get_all(TRACESTATE).iter().filter_map(|line: &HeaderValue| line.to_str().ok());
+    let state = lines.collect::<Vec<_>>().join(",");
+    if state.len() > LONGEST_STATE { String::new() } else { state }
+}
