@@ -141,7 +141,7 @@ def test_each_page_shows_live_data(page, site):
     page.go("model/chat")
     page.shows("Canary v2", "Evidence against it", "first_byte_p95", "Versions", "of 4.61")
     wait_for("the charts", lambda: page.run(
-        "return document.querySelectorAll('.chart canvas').length") == 6)
+        "return document.querySelectorAll('.chart canvas').length") == 7)
     page.go("model/plain")
     page.shows("Mirror to v2", "json shape")
     page.go("replicas/chat")
