@@ -95,12 +95,13 @@ async fn start(text: &str, token: Option<&'static str>) -> Site {
         meters,
         logs: Arc::new(logs),
         events: Arc::clone(&events),
-        desk: Arc::new(Desk::new("test.yaml".into(), first)),
+        desk: Arc::new(Desk::new("test.yaml".into(), first, String::new())),
         orders: Orders::answered(move |order, _| obey(&writer, order)),
         live: Live::default(),
         started: stamp(),
         clock: MonotonicClock::new(),
         listeners: Box::new(|| vec![("public".to_owned(), "127.0.0.1:8080".to_owned())]),
+        connect: Box::new(|| Err(std::io::ErrorKind::Unsupported.into())),
         has_predecessor: Box::new(|| false),
         readiness: Box::new(move || {
             if end.load(Relaxed) { Readiness::Draining } else { Readiness::Serving }

@@ -11,6 +11,7 @@ mod page;
 mod read;
 mod server;
 mod status;
+mod test_request;
 
 pub use guard::{Denied, Knock, judge};
 pub use live::Live;

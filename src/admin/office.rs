@@ -5,7 +5,9 @@ use crate::observe::{Events, Logs, Meters};
 use crate::stats::{Moment, MonotonicClock};
 use crate::table::Current;
 use std::fmt;
+use std::io;
 use std::sync::Arc;
+use tokio::net::UnixStream;
 
 /// May clients be sent here?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +43,8 @@ pub struct Office {
     pub clock: MonotonicClock,
     /// Name and bound address of each listener.
     pub listeners: Box<dyn Fn() -> Vec<(String, String)> + Send + Sync>,
+    /// A connection to the data path, for tests.
+    pub connect: Box<dyn Fn() -> io::Result<UnixStream> + Send + Sync>,
     /// Does the process before this one still run requests?
     pub has_predecessor: Box<dyn Fn() -> bool + Send + Sync>,
     pub readiness: Box<dyn Fn() -> Readiness + Send + Sync>,

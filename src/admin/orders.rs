@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 type Shared = State<Arc<Office>>;
-type Body = Result<Bytes, BytesRejection>;
+pub(super) type Body = Result<Bytes, BytesRejection>;
 
 /// An order that its path says all of.
 #[derive(Debug, Default, Deserialize)]
@@ -224,7 +224,7 @@ fn optional<T: DeserializeOwned + Default>(body: Body) -> Result<T, Fault> {
     if bytes.is_empty() { Ok(T::default()) } else { parse(&bytes) }
 }
 
-fn required<T: DeserializeOwned>(body: Body) -> Result<T, Fault> {
+pub(super) fn required<T: DeserializeOwned>(body: Body) -> Result<T, Fault> {
     parse(&whole(body)?)
 }
 

@@ -6,7 +6,7 @@ const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 const JS: &str = "text/javascript; charset=utf-8";
 
-const FILES: [(&str, &str, &str); 17] = [
+const FILES: [(&str, &str, &str); 19] = [
     ("/", HTML, include_str!("ui/page.html")),
     ("/ui/page.css", CSS, include_str!("ui/page.css")),
     ("/ui/actions.js", JS, include_str!("ui/actions.js")),
@@ -20,7 +20,9 @@ const FILES: [(&str, &str, &str); 17] = [
     ("/ui/model.js", JS, include_str!("ui/model.js")),
     ("/ui/overview.js", JS, include_str!("ui/overview.js")),
     ("/ui/replicas.js", JS, include_str!("ui/replicas.js")),
+    ("/ui/requests.js", JS, include_str!("ui/requests.js")),
     ("/ui/stream.js", JS, include_str!("ui/stream.js")),
+    ("/ui/test.js", JS, include_str!("ui/test.js")),
     ("/ui/words.js", JS, include_str!("ui/words.js")),
     ("/ui/uplot.css", CSS, include_str!("ui/vendor/uPlot.min.css")),
     ("/ui/uplot.js", JS, include_str!("ui/vendor/uPlot.iife.min.js")),

@@ -3,7 +3,7 @@ use super::answer::{Answered, Fault, good};
 use super::office::{Office, Readiness};
 use super::{feed, live, mirror, status};
 use crate::config::effective_yaml;
-use crate::control::{Loaded, Running};
+use crate::control::{Loaded, OnDisk, Running};
 use crate::table::{Model, Table};
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
@@ -66,7 +66,11 @@ pub(super) async fn mirror(
 
 fn named(table: &Table, name: Result<Path<String>, PathRejection>) -> Result<&Model, Fault> {
     let Path(name) = name.map_err(|_| Fault::bad_request("the model's name is not UTF-8"))?;
-    table.model(&name).map(|model| &**model).ok_or_else(|| {
+    known(table, &name)
+}
+
+pub(super) fn known<'a>(table: &'a Table, name: &str) -> Result<&'a Model, Fault> {
+    table.model(name).map(|model| &**model).ok_or_else(|| {
         let names: Vec<&str> = table.models.iter().map(|model| &*model.name).collect();
         let message = format!("there is no model `{name}`; there are: {}", names.join(", "));
         Fault::new(StatusCode::NOT_FOUND, "model_not_found", message)
@@ -86,6 +90,11 @@ pub(super) async fn config(State(office): Shared) -> Response {
         "yaml": effective_yaml(&table.plan),
         "running": Running::of(&table),
         "history": history,
+        "on_disk": match office.desk.on_disk() {
+            OnDisk::Same => json!({"same": true}),
+            OnDisk::Differs(diff) => json!({"same": false, "diff": diff}),
+            OnDisk::Nothing => json!({"same": false, "diff": null}),
+        },
         // As `evener check` prints it, with the lines.
         "rejected": office.desk.last().rejected.as_ref().map(|rejected| rejected.text.clone()),
     }))

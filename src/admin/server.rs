@@ -2,7 +2,7 @@
 use super::answer::Fault;
 use super::guard::{Knock, judge};
 use super::office::Office;
-use super::{decisions, live, orders, page, read};
+use super::{decisions, live, orders, page, read, test_request};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::DefaultBodyLimit;
@@ -84,6 +84,7 @@ fn router(office: &Arc<Office>) -> Router {
         .route("/api/v1/decisions", get(decisions::decisions))
         .route("/api/v1/live", get(read::live))
         .route("/api/v1/explain", post(orders::explain))
+        .route("/api/v1/test", get(test_request::usual).post(test_request::send))
         .route("/api/v1/reload", post(orders::reload))
         .route("/api/v1/models/{model}/canary/{verb}", post(orders::canary))
         .route("/api/v1/models/{model}/split", post(orders::split))

@@ -9,7 +9,7 @@ use crate::config;
 use crate::control::{
     Heritage, Inherited, Order, Orders, Runner, Started, activated, systemd, verify,
 };
-use crate::proxy::Phase;
+use crate::proxy::{self, Phase};
 use crate::table::ListenAddress;
 use anyhow::Context as _;
 use clap::Args;
@@ -157,7 +157,7 @@ pub(super) async fn open(
 
 fn office(started: &Started) -> Arc<Office> {
     let (proxy, addresses) = (Arc::clone(&started.proxy), Arc::clone(&started.addresses));
-    let predecessor = Arc::clone(&proxy);
+    let (predecessor, data_path) = (Arc::clone(&proxy), Arc::clone(&proxy));
     Arc::new(Office {
         current: Arc::clone(&started.proxy.current),
         meters: Arc::clone(&started.proxy.meters),
@@ -172,6 +172,7 @@ fn office(started: &Started) -> Arc<Office> {
             let addresses = addresses.load();
             addresses.iter().map(|(name, address)| (name.clone(), address.to_string())).collect()
         }),
+        connect: Box::new(move || proxy::connect(&data_path)),
         has_predecessor: Box::new(move || predecessor.has_predecessor()),
         readiness: Box::new(move || match proxy.phase() {
             Phase::Serving => Readiness::Serving,

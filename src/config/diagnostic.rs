@@ -199,6 +199,11 @@ impl Diagnostics {
         self.source.find(text).map_or(0..0, |at| at..at + text.len())
     }
 
+    /// The whole text with its secrets masked.
+    pub fn masked_source(&self) -> String {
+        render::masked(self)
+    }
+
     pub fn items(&self) -> &[Diagnostic] {
         &self.items
     }

@@ -10,6 +10,7 @@ mod header;
 mod hints;
 mod inherit;
 mod keys;
+mod lines;
 mod load;
 mod mirror;
 mod model;
@@ -33,7 +34,9 @@ mod version;
 
 pub use diagnostic::{CODES, Diagnostic, Diagnostics, Severity};
 pub use effective::{effective_yaml, split_yaml};
+pub use lines::unified;
 pub use load::{Checked, load, parse_text};
 pub use reference::reference;
 pub use schema::schema;
+pub use secrets::sensitive as is_secret_name;
 pub use values::{effective_values, path_below};

@@ -70,6 +70,22 @@ fn line_of(source: &str, byte: usize) -> Range<usize> {
     start..end
 }
 
+/// The text without its secrets, also those in comments.
+pub(super) fn masked(all: &Diagnostics) -> String {
+    let mut secrets = all.secrets.clone();
+    secrets.extend(super::secrets::of_comments(&all.source));
+    secrets.sort_by_key(|secret| secret.start);
+    let (mut text, mut at) = (String::new(), 0);
+    for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
+        if secret.start >= at {
+            text.push_str(&all.source[at..secret.start]);
+            text.push_str(MASK);
+        }
+        at = at.max(secret.end);
+    }
+    text + &all.source[at..]
+}
+
 /// The line with its secrets masked, and where `span` is in it.
 fn quote(all: &Diagnostics, line: &Range<usize>, span: &Range<usize>) -> (String, Range<usize>) {
     let mut quoted = String::new();

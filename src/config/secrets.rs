@@ -6,7 +6,7 @@ use std::ops::Range;
 const COLLECTOR: &str = "otlp";
 
 /// May a value under this key or header name be a secret?
-pub(super) fn sensitive(name: &str) -> bool {
+pub fn sensitive(name: &str) -> bool {
     const PARTS: [&str; 9] = [
         "token",
         "secret",
@@ -92,6 +92,24 @@ pub(super) fn of_text(source: &str) -> Vec<Range<usize>> {
                 below = Some(indent);
                 found.push((start + at + 1).min(end)..end);
             }
+        }
+        start += line.len();
+    }
+    found
+}
+
+/// The secrets of comments, which may be lines that once held.
+pub(super) fn of_comments(source: &str) -> Vec<Range<usize>> {
+    let mut found = Vec::new();
+    let mut start = 0;
+    for line in source.split_inclusive('\n') {
+        let sign = line
+            .match_indices('#')
+            .find(|(at, _)| line[..*at].chars().next_back().is_none_or(char::is_whitespace));
+        if let Some((at, _)) = sign {
+            let begins = start + at;
+            let within = of_text(&line[at..]).into_iter();
+            found.extend(within.map(|secret| begins + secret.start..begins + secret.end));
         }
         start += line.len();
     }

@@ -1,4 +1,5 @@
 //! What is known of the configuration file: the running text, the last attempt, the history.
+use crate::config::unified;
 use crate::observe::ReloadResult;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -32,10 +33,23 @@ pub struct Rejected {
     pub diagnostics: serde_json::Value,
 }
 
+/// How the file on disk stands to the one that serves, as the last attempt found it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OnDisk {
+    Same,
+    /// As `diff -u` has it, secrets masked. Empty: they differ in nothing that is shown.
+    Differs(String),
+    /// It is empty or cannot be read.
+    Nothing,
+}
+
 #[derive(Debug)]
 struct Papers {
     hash: String,
     loaded_at: jiff::Timestamp,
+    /// What serves, as it is written, secrets masked.
+    text: String,
+    on_disk: OnDisk,
     history: VecDeque<Arc<Loaded>>,
 }
 
@@ -47,17 +61,22 @@ pub struct Desk {
 }
 
 impl Desk {
-    /// With the file that the process began with.
-    pub fn new(file: PathBuf, first: Loaded) -> Self {
+    /// With the file that the process began with, and its text, secrets masked.
+    pub fn new(file: PathBuf, first: Loaded, text: String) -> Self {
         let (hash, loaded_at) = (first.hash.clone(), first.at);
         let history = VecDeque::from([Arc::new(first)]);
-        Self { file, papers: Mutex::new(Papers { hash, loaded_at, history }) }
+        let on_disk = OnDisk::Same;
+        Self { file, papers: Mutex::new(Papers { hash, loaded_at, text, on_disk, history }) }
     }
 
     /// The hash of the running text, and when it was applied.
     pub fn running(&self) -> (String, jiff::Timestamp) {
         let papers = self.papers.lock();
         (papers.hash.clone(), papers.loaded_at)
+    }
+
+    pub fn on_disk(&self) -> OnDisk {
+        self.papers.lock().on_disk.clone()
     }
 
     /// The last attempt.
@@ -71,11 +90,20 @@ impl Desk {
         self.papers.lock().history.iter().cloned().collect()
     }
 
-    pub(super) fn note(&self, loaded: Loaded) {
+    /// Notes an attempt to load a file with this text, secrets masked.
+    pub(super) fn note(&self, loaded: Loaded, text: String) {
         let mut papers = self.papers.lock();
+        papers.on_disk = match loaded.result {
+            ReloadResult::Applied | ReloadResult::Unchanged => OnDisk::Same,
+            ReloadResult::Rejected if text.is_empty() => OnDisk::Nothing,
+            ReloadResult::Rejected => {
+                OnDisk::Differs(unified(("running", &papers.text), ("on disk", &text)))
+            }
+        };
         if loaded.result == ReloadResult::Applied {
             papers.hash.clone_from(&loaded.hash);
             papers.loaded_at = loaded.at;
+            papers.text = text;
         }
         if papers.history.len() == HISTORY {
             papers.history.pop_front();

@@ -25,7 +25,7 @@ mod watch;
 
 pub use canaries::{CanaryVerb, Told};
 pub use core::{Applied, Core};
-pub use desk::{Desk, Loaded, Rejected};
+pub use desk::{Desk, Loaded, OnDisk, Rejected};
 pub use ejections::Ruling;
 pub use explain::explain;
 pub use explanation::{Explanation, Question};

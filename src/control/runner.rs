@@ -75,7 +75,7 @@ impl Runner {
         admin: OwnedFd,
     ) -> anyhow::Result<Self> {
         let clock = MonotonicClock::new();
-        let Checked { plan, text_hash, .. } = checked;
+        let Checked { plan, text_hash, warnings, .. } = checked;
         let plan = Arc::new(plan);
         let prepared =
             Listeners::begin(&plan.listeners, &mut heritage.sockets).map_err(|errors| {
@@ -113,7 +113,7 @@ impl Runner {
             changes: Vec::new(),
             rejected: None,
         };
-        let desk = Arc::new(Desk::new(file, first));
+        let desk = Arc::new(Desk::new(file, first, warnings.masked_source()));
         let (orders, letters) = Orders::new();
         let addresses = Arc::new(ArcSwap::from_pointee(listeners.addresses()));
         let started = Started { proxy, orders, desk, events, addresses };
@@ -309,7 +309,8 @@ impl Runner {
         self.tell(&told, "file", None).ok();
         let generation = table.generation;
         let Changes(changes) = changes;
-        self.note(ReloadResult::Applied, checked.text_hash, who, changes.clone(), None);
+        let text = checked.warnings.masked_source();
+        self.note(ReloadResult::Applied, checked.text_hash, who, changes.clone(), None, text);
         let what =
             if changes.is_empty() { "nothing that routes".to_owned() } else { changes.join("; ") };
         let message = format!("generation {generation} serves: {what}");
@@ -318,7 +319,8 @@ impl Runner {
     }
 
     fn unchanged(&mut self, checked: Checked, who: &str) -> Reload {
-        self.note(ReloadResult::Unchanged, checked.text_hash, who, Vec::new(), None);
+        let text = checked.warnings.masked_source();
+        self.note(ReloadResult::Unchanged, checked.text_hash, who, Vec::new(), None, text);
         Reload::Unchanged
     }
 
@@ -327,7 +329,8 @@ impl Runner {
         let json = diagnostics.to_json();
         let count = json.as_array().map_or(0, Vec::len);
         let rejected = Rejected { text: text.clone(), diagnostics: json.clone() };
-        self.note(ReloadResult::Rejected, self.seen.clone(), who, Vec::new(), Some(rejected));
+        let (hash, on_disk) = (self.seen.clone(), diagnostics.masked_source());
+        self.note(ReloadResult::Rejected, hash, who, Vec::new(), Some(rejected), on_disk);
         tracing::error!("the new configuration is rejected, the old one serves on:\n{text}");
         let s = if count == 1 { "" } else { "s" };
         let message = format!(
@@ -345,12 +348,14 @@ impl Runner {
         who: &str,
         changes: Vec<String>,
         rejected: Option<Rejected>,
+        text: String,
     ) {
         let at = stamp();
         let generation = self.core.table().generation;
         self.started.proxy.meters.reloaded(result, at);
         let who = who.to_owned();
-        self.started.desk.note(Loaded { at, result, generation, hash, who, changes, rejected });
+        let loaded = Loaded { at, result, generation, hash, who, changes, rejected };
+        self.started.desk.note(loaded, text);
     }
 }
 
@@ -364,9 +369,10 @@ fn same_folder(a: &Path, b: &Path) -> bool {
     a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
-/// Tells one unreadable file from the next.
+/// Tells one file with errors from the next.
 fn diagnostics_hash(diagnostics: &Diagnostics) -> String {
-    format!("{:016x}", xxhash_rust::xxh3::xxh3_64(diagnostics.render_text(false).as_bytes()))
+    let all = diagnostics.render_text(false) + &diagnostics.masked_source();
+    format!("{:016x}", xxhash_rust::xxh3::xxh3_64(all.as_bytes()))
 }
 
 fn needs_restart(diagnostics: &Diagnostics, field: &str) -> Diagnostic {

@@ -113,6 +113,11 @@ impl InFlight {
         }
     }
 
+    /// Frees the slot of what says nothing of the replica, however it ended.
+    pub fn forget(mut self) {
+        self.recorded = true;
+    }
+
     /// A tunnel stands, which may do so for hours: what a trial can show is shown.
     pub fn tunnels(&mut self, now: Moment) {
         if self.ends_trial(Some(Ok(())), now) {

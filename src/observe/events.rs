@@ -13,7 +13,7 @@ pub struct Event {
     /// Counts from 1 in this process.
     pub id: u64,
     pub at: jiff::Timestamp,
-    /// Kebab-case: `reload`, `standing`, `ejection`, `drain`, `listener`, `shutdown`, `handover`,
+    /// Kebab-case: `reload`, `standing`, `ejection`, `drain`, `test`, `listener`, `shutdown`, `handover`,
     /// `state`, `webhook`, and what canaries say (`canary_…`).
     pub kind: &'static str,
     /// One English sentence.

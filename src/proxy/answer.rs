@@ -126,6 +126,9 @@ impl Exchange<'_> {
         if !self.record.request_id.is_empty() {
             head.insert_header("x-request-id", &self.record.request_id)?;
         }
+        if self.record.is_test {
+            self.add_debug_headers(&mut head)?;
+        }
         let bare = self.session.req_header().method == Method::HEAD;
         self.record.bytes_out = if bare { 0 } else { body.len() as u64 };
         self.session.write_response_header(Box::new(head)).await?;

@@ -85,7 +85,7 @@ impl Exchange<'_> {
             route: route.map(RouteUsed::of),
             key: key.map(ToString::to_string),
             point: wish.point,
-            pinned: wish.pinned.is_some(),
+            pinned: wish.pinned.is_some() || self.wants_one_replica(),
             model: Arc::clone(model),
             picks: Vec::new(),
         }));

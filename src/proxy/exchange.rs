@@ -237,7 +237,10 @@ impl Exchange<'_> {
         let repeatable = self.attempts.repeatable == Repeatable::Always;
         let wish = Wish { repeatable, ..Wish::new(model, key, pinned) };
         self.note_reasons(table, placed.route, source, wish);
-        let choice = choose(model, wish, self.proxy.now());
+        let choice = match self.named_replica(model, pinned)? {
+            Some(choice) => Ok(choice),
+            None => choose(model, wish, self.proxy.now()),
+        };
         let version = choice.as_ref().map_or_else(|owner| *owner, |choice| choice.version);
         self.record.version = Some((Arc::clone(&version.name), Arc::clone(&version.state)));
         let choice = choice.map_err(|owner| {
@@ -246,10 +249,12 @@ impl Exchange<'_> {
                 format!("no replica of `{}/{}` may serve ({why})", model.name, owner.name);
             Refusal::new(RefusalCode::NoReplicas, message)
         })?;
-        self.assign(model, wish, choice);
         self.answers_in = self.asked_in(&placed);
-        choice.version.state.served.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        self.overhear(&placed, choice.version);
+        if !self.record.is_test {
+            self.assign(model, wish, choice);
+            choice.version.state.served.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            self.overhear(&placed, choice.version);
+        }
         let end = self.serve(&mut placed, wish, choice).await?;
         self.mirror(placed, key);
         Ok(end)

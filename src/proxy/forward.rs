@@ -131,7 +131,7 @@ impl Exchange<'_> {
         Ok(head)
     }
 
-    fn add_debug_headers(&self, head: &mut ResponseHeader) -> Result<()> {
+    pub(super) fn add_debug_headers(&self, head: &mut ResponseHeader) -> Result<()> {
         let record = &self.record;
         if let Some(model) = &record.model {
             head.insert_header("x-evener-model", &*model.name)?;

@@ -76,6 +76,7 @@ impl Exchange<'_> {
         // A trial that is cancelled because another was faster would never end a probation.
         let trial = choice.member.replica.standing() == Standing::Probation;
         let first = self.attempts.tried.is_empty() && !choice.fail_open && !trial;
+        let first = first && !self.record.is_test;
         choice.version.state.pace.hedge_after().filter(|_| whole && repeatable && first)
     }
 

@@ -40,6 +40,8 @@ pub struct Listener {
 pub(super) struct Door {
     pub(super) settings: Arc<ArcSwap<ListenerPlan>>,
     pub(super) meter: Arc<ListenerMeter>,
+    /// Nobody connects from outside: what comes are tests.
+    pub(super) inside: bool,
 }
 
 #[derive(Debug)]
@@ -126,7 +128,7 @@ pub fn inherit(
     let settings = Arc::new(ArcSwap::from_pointee(plan.clone()));
     let (stop, stopped) = watch::channel(());
     let meter = proxy.meters.listener(&plan.name);
-    let door = Arc::new(Door { settings: Arc::clone(&settings), meter });
+    let door = Arc::new(Door { settings: Arc::clone(&settings), meter, inside: false });
     let bound = Arc::new(bound);
     tokio::spawn(accept_loop(Arc::clone(proxy), Arc::clone(&bound), door, stopped));
     Ok(Listener { address, settings, bound, file, _stop: stop })

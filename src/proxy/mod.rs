@@ -16,6 +16,7 @@ mod head;
 mod hedge;
 mod http1;
 mod http2;
+mod inside;
 mod listener;
 mod look;
 mod mirror;
@@ -33,6 +34,7 @@ mod timer;
 #[cfg(feature = "otlp")]
 mod trace;
 
+pub use inside::connect;
 pub use listener::{Listener, bind, inherit};
 pub use request::bare_host;
 pub use shared::{Phase, Proxy};

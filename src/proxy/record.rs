@@ -14,12 +14,15 @@ use std::time::Duration;
 
 /// Filled in as the request passes; read when it is dropped.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Record {
     pub(super) proxy: Arc<Proxy>,
     pub(super) began: Moment,
     pub(super) request_id: String,
     pub(super) client: IpAddr,
     pub(super) listener: String,
+    /// An operator's, which is logged and counts for nobody.
+    pub(super) is_test: bool,
     pub(super) method: String,
     pub(super) path: String,
     pub(super) protocol: &'static str,
@@ -118,6 +121,7 @@ impl Record {
             request_id: String::new(),
             client: client.peer,
             listener: client.door.settings.load().name.clone(),
+            is_test: client.door.inside,
             method: String::new(),
             path: String::new(),
             protocol: "",
@@ -188,6 +192,18 @@ impl Record {
         }
         let now = self.proxy.now();
         let took = now.since(self.began);
+        if !self.is_test {
+            self.count(took);
+        }
+        if self.proxy.logs.access.wants(super::pick::chance) {
+            self.log(took);
+        }
+        self.tell(took, now);
+        #[cfg(feature = "otlp")]
+        super::trace::hand_over(self, &self.proxy, now);
+    }
+
+    fn count(&self, took: Duration) {
         let state = self.model.as_ref().map_or(&self.proxy.meters.nameless, |model| &model.state);
         if let Some(code) = self.refusal {
             state.refusals.add(code);
@@ -207,12 +223,6 @@ impl Record {
             }
             None => state.requests.add(self.status, self.class),
         }
-        if self.proxy.logs.access.wants(super::pick::chance) {
-            self.log(took);
-        }
-        self.tell(took, now);
-        #[cfg(feature = "otlp")]
-        super::trace::hand_over(self, &self.proxy, now);
     }
 
     fn log(&self, took: Duration) {

@@ -117,6 +117,7 @@ impl Exchange<'_> {
             || attempts.body_spent
             || attempts.informed
             || self.begun()
+            || self.wants_one_replica()
         {
             return false;
         }

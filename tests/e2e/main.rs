@@ -37,6 +37,7 @@ mod start;
 mod streaming;
 mod succession;
 mod takeover;
+mod test_request;
 #[cfg(feature = "otlp")]
 mod traces;
 mod upstream;

@@ -3,6 +3,7 @@ use crate::client::{Client, Request, send};
 use crate::site::{Setup, Site, eventually, text_of, until};
 use crate::upstream::{Mock, Upstream};
 use rustix::process::Signal;
+use serde_json::json;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -76,6 +77,53 @@ async fn a_bad_file_changes_nothing_and_a_good_one_heals() {
     site.reload(&replicas(&mocks[1..])).await;
     eventually("the new replica serves", async || {
         (site.send(Request::get("/headers")).await.version() == "new").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_a_rejected_file_says_otherwise_is_shown_without_secrets() {
+    let mock = Mock::version("v").await;
+    let setup = |version: &str, secret: &str| {
+        let url = mock.url();
+        let headers = format!("headers: {{set: {{authorization: \"Bearer {secret}\"}}}}");
+        Setup::new(format!(
+            "# token: 0ldsecret\nmodels:\n  m:\n    versions:\n      {version}:\n        replicas: [\"{url}\"]\n        {headers}\n"
+        ))
+    };
+    let good = setup("v", "s3cret");
+    let wrong = |version| {
+        let Setup { listener, rest } = setup(version, "an0ther");
+        Setup { listener, rest: rest + "    splitt: {}\n" }
+    };
+    let site = Site::with(good.clone()).await;
+    let on_disk = async || {
+        let config = site.ask(Request::get("/api/v1/config")).await;
+        let text = config.text();
+        assert!(!text.contains("s3cret") && !text.contains("0ldsecret"), "{text}");
+        config.json()["on_disk"].clone()
+    };
+    assert_eq!(on_disk().await, json!({"same": true}));
+    site.reload_rejected(&text_of(&wrong("w"))).await;
+    let diff = on_disk().await["diff"].as_str().unwrap().to_owned();
+    assert!(diff.starts_with("--- running\n+++ on disk\n@@ -"), "{diff}");
+    assert!(diff.contains("\n-      v:\n+      w:\n         replicas"), "{diff}");
+    assert!(diff.contains("\n+    splitt: {}\n") && !diff.contains("an0ther"), "{diff}");
+    // An edit of a file that stays wrong in the same way is an edit.
+    site.write(&wrong("x"));
+    eventually("the new text", async || {
+        on_disk().await["diff"]
+            .as_str()
+            .is_some_and(|diff| diff.contains("+      x:"))
+            .then_some(())
+    })
+    .await;
+    site.write(&good);
+    eventually("the file heals", async || (on_disk().await == json!({"same": true})).then_some(()))
+        .await;
+    std::fs::remove_file(site.path().join("conf/evener.yaml")).unwrap();
+    eventually("the file is missed", async || {
+        (on_disk().await == json!({"same": false, "diff": null})).then_some(())
     })
     .await;
 }

@@ -1,30 +1,22 @@
 """The page in Debian's Chromium: live data, orders by mouse and by keyboard, and how it looks."""
 
 import json
-import os
-import shutil
 import signal
+import subprocess
 import threading
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.chrome.service import Service
 
+import picture
+from chromium import Page
 from conftest import EVENER, Evener, Mock, wait_for
 
-# Nothing is looked for on the network: browser and driver are Debian's.
-os.environ.setdefault("SE_OFFLINE", "true")
 PICTURES = EVENER.parents[1] / "tests/page"
-FLAGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--hide-scrollbars", "--window-size=1400,1000",
-]
-PAGES = ["", "model/chat", "replicas/chat", "errors", "configuration", "events"]
+PAGES = ["", "model/chat", "replicas/chat", "requests", "errors", "configuration", "events"]
 # What a wall shows.
 WALL = PAGES[:3]
 # What an operator waits for: two looks of a second.
@@ -99,76 +91,10 @@ class Site:
         return text
 
 
-class Page:
-    """A browser that looks at one Evener."""
-
-    def __init__(self, folder):
-        options = webdriver.ChromeOptions()
-        options.binary_location = found("chromium")
-        for flag in [*FLAGS, f"--user-data-dir={folder}"]:
-            options.add_argument(flag)
-        options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-        self.driver = webdriver.Chrome(options=options, service=Service(found("chromedriver")))
-        self.asked = []
-
-    def visit(self, address):
-        self.driver.get(address)
-        wait_for("the page to be live", lambda: self.text("#pulse") == "live")
-
-    def go(self, route):
-        self.run("location.hash = '#/' + arguments[0]", route)
-
-    def run(self, script, *arguments):
-        return self.driver.execute_script(script, *arguments)
-
-    def text(self, selector):
-        found = "const found = document.querySelector(arguments[0]); return found && found.innerText"
-        return self.run(found, selector) or ""
-
-    def shows(self, *words, selector="main", within=10.0):
-        wait_for(f"{words} on the page",
-                 lambda: all(word in self.text(selector) for word in words), within)
-
-    def press(self, selector):
-        wait_for(f"{selector} on the page", lambda: self.run(
-            "const found = document.querySelector(arguments[0]); found?.click(); return !!found", selector))
-
-    def keys(self, *keys):
-        webdriver.ActionChains(self.driver).send_keys(*keys).perform()
-
-    def focus(self):
-        """What has the focus: an id, the order of a button, or the text."""
-        return self.run("const on = document.activeElement;"
-                        "return on.id || on.dataset.act || (on === document.body ? 'BODY' : on.innerText)")
-
-    def look(self, width, height, dark):
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {
-            "width": width, "height": height, "deviceScaleFactor": 1, "mobile": False})
-        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
-
-    def requests(self):
-        """Every address that was asked for so far."""
-        for line in self.driver.get_log("performance"):
-            message = json.loads(line["message"])["message"]
-            if message["method"] == "Network.requestWillBeSent":
-                self.asked.append(message["params"]["request"]["url"])
-        return self.asked
-
-    def complaints(self):
-        return [line["message"] for line in self.driver.get_log("browser") if line["level"] == "SEVERE"]
-
-
 def hosts(page):
     """Everybody that was asked over the network."""
     addresses = [urlsplit(url) for url in page.requests()]
     return {address.netloc for address in addresses if address.scheme in ("http", "https", "ws")}
-
-
-def found(name):
-    path = shutil.which(name)
-    assert path, f"{name} is not installed: run tests/run, which installs it"
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -215,7 +141,7 @@ def test_each_page_shows_live_data(page, site):
     page.go("model/chat")
     page.shows("Canary v2", "Evidence against it", "first_byte_p95", "Versions", "of 4.61")
     wait_for("the charts", lambda: page.run(
-        "return document.querySelectorAll('.chart canvas').length") == 6)
+        "return document.querySelectorAll('.chart canvas').length") == 7)
     page.go("model/plain")
     page.shows("Mirror to v2", "json shape")
     page.go("replicas/chat")
@@ -250,7 +176,10 @@ def test_what_happens_is_seen_within_two_seconds(page, site):
              lambda: site.status()["config"]["last_reload"]["result"] == "rejected")
     page.shows("The file on disk has 1 error", selector="#sentence", within=SOON)
     page.shows("splitt", "^^^", "did you mean", within=SOON)
+    page.shows("On disk", "--- running", '"splitt": {}', within=SOON)
+    page.shows('+   "splitt": {}', selector=".diff")
     site.evener.write(good)
+    page.shows("The file on disk is what runs.")
     wait_for("the file to heal", lambda: "rejected" not in page.text("#sentence") and
              "error" not in page.text("#sentence"))
 
@@ -304,20 +233,119 @@ def test_promote_abort_drain_and_set_split_by_clicking_change_the_proxy(page, si
     assert text.startswith("# Timeline of Evener\n") and "because: too slow)" in text
 
 
+def test_a_test_request_tells_who_served_it_and_what_came_back(page, site):
+    page.go("model/plain")
+    page.press("main [data-act=test]")
+    path = "return document.getElementById('test-path').value"
+    wait_for("the usual request", lambda: page.run(path) == "/v1/chat/completions")
+    body = page.driver.find_element(By.ID, "test-body")
+    body.clear()
+    body.send_keys('{"model": "plain", "messages": [{"role": "user", "content": "it\'s me"}], "max_tokens": 3}')
+    command = page.text("#act code")
+    assert command.startswith("curl -H 'content-type: application/json' -d ")
+    page.press("#act button.main")
+    page.shows("200", "took", "first byte", '"finish_reason"', selector="#test-answer")
+    page.press("#test-answer summary")
+    page.shows("content-type: application/json", selector="#test-answer")
+    told = json.loads(subprocess.run(["sh", "-c", command], capture_output=True, check=True).stdout)
+    assert told["status"] == 200 and "it's me" in told["request"]["body"]
+    page.keys(Keys.ESCAPE)
+
+    before = site.shares("plain")
+    page.go("replicas/plain")
+    url = site.urls[5]
+    page.press(f"[data-act=test][data-replica='{url}']")
+    wait_for("the usual request", lambda: page.run(path) == "/v1/chat/completions")
+    page.press("#act button.main")
+    page.shows("v1", url, selector="#test-answer")
+    assert page.run("return document.querySelector('dialog').scrollWidth <= innerWidth")
+    page.run("const path = document.getElementById('test-path'); path.value = '/v2/models/nobody/ready'")
+    page.run("document.getElementById('test-method').value = 'GET'; document.getElementById('test-body').value = ''")
+    page.press("#act button.main")
+    page.shows("404", "model_not_found", selector="#test-answer")
+    page.keys(Keys.ESCAPE)
+    assert site.shares("plain") == before
+    page.go("events")
+    page.shows("a test, POST /v1/chat/completions, was answered 200 by v1", within=SOON)
+
+
+def choose(page, field, value):
+    """As a reader would: the field, then what is written into it."""
+    page.run("const field = document.getElementById(arguments[0]); field.value = arguments[1];"
+             "field.dispatchEvent(new Event('input', { bubbles: true }))", field, value)
+
+
+def column(page, name):
+    """What stands in a column of the live requests, newest first."""
+    cells = "return [...document.querySelectorAll('#request-rows td')].filter((td) => td.dataset.label === arguments[0])"
+    return page.run(cells + ".map((td) => td.innerText)", name)
+
+
+def test_live_requests_say_why_they_went_where_they_went(page, site):
+    page.go("requests")
+    wait_for("rows", lambda: len(column(page, "model")) > 5, SOON)
+    newest = "return document.querySelector('#request-rows tr').innerText"
+    first = page.run(newest)
+    wait_for("newer ones", lambda: page.run(newest) != first, SOON)
+    choose(page, "request-outcome", "errors")
+    wait_for("errors alone", lambda: {"404 refused"} == set(column(page, "outcome")))
+    choose(page, "request-outcome", "")
+    choose(page, "request-model", "plain")
+    choose(page, "request-version", "v1")
+    wait_for("one model", lambda: {"plain"} == set(column(page, "model")))
+    assert set(column(page, "version")) == {"v1"}
+    choose(page, "request-slower", "100000")
+    page.shows("None of the last requests is like that.")
+    choose(page, "request-slower", "")
+
+    page.run("document.activeElement.blur()")
+    page.keys("p")
+    page.shows("paused", selector="#request-count")
+    before = page.text("#request-rows")
+    wait_for("more to come", lambda: "paused, 0 " not in page.text("#request-count"))
+    assert page.text("#request-rows") == before
+
+    # The first row, by keyboard alone.
+    while page.run("return document.activeElement.dataset.request === undefined"):
+        page.keys(Keys.TAB)
+    page.keys(Keys.ENTER)
+    page.shows("Route", "Point", "Version", "Attempt 1", "picked", "Outcome", selector="#act .tree")
+    shown = page.text("#act")
+    request_id = page.run("return [...document.querySelectorAll('#act dt')]"
+                          ".find((dt) => dt.innerText === 'request id').nextSibling.innerText")
+    lines = [line for line in site.evener.text().splitlines() if request_id in line]
+    logged = json.loads(lines[0])
+    assert f"\n{logged['version']} {logged['replica']} {logged['status']} success" in shown
+    assert f"→ {logged['replica']} picked" in shown
+    assert page.run("return document.querySelector('#act').scrollWidth <= innerWidth")
+    command = page.text("#act code")
+    assert command == ("curl -X POST -H 'content-type: application/json' -d 'BODY' "
+                       f"{site.evener.url}/v1/chat/completions")
+    page.press("#act .command button")
+    wait_for("the copy", lambda: page.text("#act .command button") in ("Copied", "Selected"))
+    page.keys(Keys.ESCAPE)
+    assert page.run("return document.activeElement.dataset.request !== undefined"), "the focus returns"
+    page.keys("p")
+    assert page.text("#request-count").startswith("held")
+    page.run("document.activeElement.blur()")
+    wait_for("it to go on", lambda: page.text("#request-rows") != before)
+
+
 def test_the_keyboard_alone_reaches_each_action(page, site):
     # The canaries of the other tests have ended, or have not.
     site.order("models/fraud/canary/start")
     wait_for("the canary", lambda: site.model("fraud")["canary"]["state"] == "collecting")
     wanted = {
-        "model/fraud": {"pause", "promote", "abort", "drain"},
-        "replicas/chat": {"drain", "eject", "probe"},
+        "model/fraud": {"pause", "promote", "abort", "drain", "test"},
+        "replicas/chat": {"drain", "eject", "probe", "test"},
         "configuration": {"reload"},
+        "requests": {"request-pause", "request-model", "request-replica", "request-slower"},
         "events": {"event-kind", "event-text", "Export as Markdown"},
     }
     for route, orders in wanted.items():
         page.go(route)
         wait_for(route, lambda: page.run("return document.querySelectorAll('main button').length"))
-        page.run("document.activeElement.blur(); scrollTo(0, 0)")
+        page.run("document.querySelector('.skip').focus(); scrollTo(0, 0)")
         met = []
         while not orders <= set(met) and len(met) < 80:
             page.keys(Keys.TAB)
@@ -396,3 +424,12 @@ def test_it_looks_right_from_a_phone_to_a_wall(page, site):
                 page.driver.save_screenshot(str(PICTURES / f"{name}.png"))
     pictures = list(PICTURES.glob("*.png"))
     assert len(pictures) >= 30 and all(picture.stat().st_size > 5000 for picture in pictures)
+
+
+def test_the_readme_shows_the_page_as_the_demo_fills_it(tmp_path):
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    taken, how = PICTURES / "readme.png", picture.__doc__
+    picture.take(taken, tmp_path)
+    for path in [taken, picture.KEPT]:
+        assert picture.size_of(path) == (picture.WIDTH, picture.HEIGHT), f"{path}\n{how}"
+        assert path.stat().st_size < picture.MOST_BYTES, f"{path}\n{how}"

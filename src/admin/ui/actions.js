@@ -2,7 +2,7 @@
 import { at, h } from "./dom.js";
 import { Refused, order } from "./stream.js";
 
-const quoted = (word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : "'" + word.replaceAll("'", "'\\''") + "'");
+export const quoted = (word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : "'" + word.replaceAll("'", "'\\''") + "'");
 
 const canary = (verb, title, what, more) => ({
   title: (d) => title + " of " + d.model + "?", what, say: title,
@@ -95,7 +95,7 @@ function commandLine(action, data, body, fields) {
   return words.join(" ");
 }
 
-async function copy(button, code) {
+export async function copy(button, code) {
   try {
     await navigator.clipboard.writeText(code.textContent);
     button.textContent = "Copied";

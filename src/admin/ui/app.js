@@ -7,7 +7,9 @@ import { events, exported, typed } from "./events.js";
 import { drawCharts, modelPage } from "./model.js";
 import { overview } from "./overview.js";
 import { pressed, replicas } from "./replicas.js";
+import { attend as attendRequests, begin as beginRequests, keyed, know, pause, requests, sifted } from "./requests.js";
 import { Refused, follow, hasToken, keepToken } from "./stream.js";
+import { openTest } from "./test.js";
 import { clock, complaints, lasting, percent, place, plural, rate } from "./words.js";
 
 const KEPT_EVENTS = 1000;
@@ -35,7 +37,7 @@ function lookedAt() {
   return wrong ? decodeURIComponent(wrong) : state.tick.models[0]?.name ?? null;
 }
 
-const PAGES = [["overview", "Overview"], ["replicas", "Replicas"], ["errors", "Errors"],
+const PAGES = [["overview", "Overview"], ["replicas", "Replicas"], ["requests", "Requests"], ["errors", "Errors"],
   ["configuration", "Configuration"], ["events", "Events"]];
 
 function content() {
@@ -44,6 +46,7 @@ function content() {
   if (page === "overview") return overview(state);
   if (page === "model" && model !== null) return modelPage(state, model);
   if (page === "replicas" && model !== null) return replicas(state, model);
+  if (page === "requests") return requests(state);
   if (page === "errors") return errors(state);
   if (page === "configuration") return configuration(state, show);
   if (page === "events") return events(state);
@@ -87,6 +90,7 @@ function show() {
   if (state.tick === null || document.hidden) return;
   become(at("main"), content().filter(Boolean));
   if (where().page === "model") drawCharts(state, lookedAt());
+  if (where().page === "requests") beginRequests();
 }
 
 // What is around the content.
@@ -136,6 +140,7 @@ const told = {
   history(lines) { state.lines = lines; },
   tick(tick) {
     state.tick = tick;
+    know(tick.listeners);
     state.ticked = new Date();
     state.lost = null;
     grow();
@@ -162,6 +167,7 @@ let stream = null;
 
 // One stream: of the model that is looked at. Opened anew when that is another one.
 function follows() {
+  attendRequests(where().page === "requests");
   const model = lookedAt();
   if (stream !== null && stream.model === model) return;
   stream?.end.abort();
@@ -187,6 +193,7 @@ function attend() {
 }
 
 function rest() {
+  attendRequests(false);
   stream?.end.abort();
   stream = null;
 }
@@ -242,11 +249,16 @@ document.querySelector(".skip").addEventListener("click", (event) => {
 at("main").addEventListener("click", (event) => {
   const target = event.target.closest("button");
   if (target === null) return;
-  if (target.dataset.act !== undefined) open(target);
+  if (target.dataset.act === "test") openTest(target.dataset);
+  else if (target.dataset.act !== undefined) open(target);
+  else if (target.dataset.pause !== undefined) pause();
   else if (target.dataset.export !== undefined) exported(state);
   else if (pressed(target)) show();
 });
-at("main").addEventListener("input", (event) => { if (typed(event.target)) show(); });
+at("main").addEventListener("input", (event) => { if (!sifted(event.target) && typed(event.target)) show(); });
+addEventListener("keydown", (event) => {
+  if (where().page === "requests" && keyed(event)) event.preventDefault();
+});
 addEventListener("hashchange", () => {
   follows();
   show();

@@ -31,6 +31,22 @@ function rejected(reload, text) {
     text ? h("pre", { tabindex: 0, "aria-label": "diagnostics at their lines" }, text) : null);
 }
 
+const signMood = { "+": "plus", "-": "minus", "@": "place" };
+
+// What the file on disk says otherwise than the one that runs.
+function onDisk(said) {
+  const { same, diff } = said.on_disk;
+  const line = (text) => h("span", { class: signMood[text[0]] || null }, text + "\n");
+  const shown = same ? h("p", null, "The file on disk is what runs.")
+    : diff === null ? h("p", null, "It is empty, or cannot be read.")
+      : diff === "" ? h("p", null, "It differs in a secret alone, or in how lines end.")
+        : h("pre", { class: "diff", tabindex: 0, "aria-label": "difference of running and on disk" },
+          diff.trimEnd().split("\n").map(line));
+  return h("section", { class: "card", "data-key": "disk", "aria-label": "on disk" },
+    h("h2", null, "On disk", same ? chip("good", "the same") : chip("warn", "differs")), shown,
+    same || !diff ? null : h("p", { class: "faint" }, "− runs, + is on disk. Secrets are masked, and so not compared."));
+}
+
 function numbered(yaml) {
   return h("pre", { class: "numbered", tabindex: 0, "aria-label": "running configuration" },
     yaml.trimEnd().split("\n").map((line) => h("span", null, line + "\n")));
@@ -67,6 +83,7 @@ export function configuration(state, again) {
         tick.listeners.map((each) => fact(each.name === each.address ? "listener" : "listener " + each.name,
           [each.address, h("small", null, " " + plural(each.connections, "connection"))]))),
       h("details", null, h("summary", null, "With all defaults, secrets masked"), said ? numbered(said.yaml) : "Looking…")),
+    said ? onDisk(said) : null,
     said ? history(said) : null,
   ].filter(Boolean);
 }

@@ -141,7 +141,7 @@ function versions(model) {
     h("td", { "data-label": "first byte p95" }, time(version.now.first_byte_p95_ms)),
     h("td", { "data-label": "in flight" }, count(version.in_flight)),
     h("td", { "data-label": "requests" }, count(version.requests_total)),
-    h("td", { class: "acts" }, version.replicas.draining
+    h("td", { class: "acts" }, button("test", "Test…", { model: model.name, version: version.name }), version.replicas.draining
       ? button("undrain", "Undrain…", { model: model.name, version: version.name })
       : button("drain", "Drain…", { model: model.name, version: version.name })));
   const titles = ["version", "share", "got", "req/s", "errors", "p50", "p95", "p99", "first byte p95", "in flight", "requests"];
@@ -203,7 +203,8 @@ export function modelPage(state, name) {
   return [
     h("div", { class: "title", "data-key": "title" }, h("h1", null, model.name),
       model.aliases.length ? h("small", null, "also " + model.aliases.join(", ")) : null,
-      h("a", { class: "push", href: place("replicas", model.name) }, "Replicas")),
+      h("span", { class: "push" }), button("test", "Send a test…", { model: model.name }),
+      h("a", { href: place("replicas", model.name) }, "Replicas")),
     h("div", { class: "figures large", "data-key": "figures" },
       figure(rate(now.requests_per_second), "req/s"), figure(percent(now.errors_percent), "errors", errorMood(now.errors_percent)),
       figure(time(now.p50_ms), "p50"), figure(time(now.p95_ms), "p95"), figure(time(now.p99_ms), "p99"),

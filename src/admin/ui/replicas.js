@@ -72,7 +72,7 @@ function row(model, version, i, replica, now, before) {
     h("td", { class: "acts" },
       replica.state === "draining" ? button("undrain", "Undrain…", data, "small") : button("drain", "Drain…", data, "small"),
       out ? button("restore", "Restore…", data, "small") : button("eject", "Eject…", data, "small"),
-      button("probe", "Probe…", data, "small")));
+      button("probe", "Probe…", data, "small"), button("test", "Test…", data, "small")));
 }
 
 function tabs(state, name) {

@@ -29,9 +29,9 @@ export async function ask(path) {
   return answered(await fetch(path, { headers: head(), cache: "no-store", signal: AbortSignal.timeout(10000) }));
 }
 
-export async function order(path, body) {
+export async function order(path, body, patience = 30000) {
   const headers = { ...head(), "content-type": "application/json" };
-  const signal = AbortSignal.timeout(30000);
+  const signal = AbortSignal.timeout(patience);
   return answered(await fetch(path, { method: "POST", headers, body: JSON.stringify(body), signal }));
 }
 
@@ -41,14 +41,14 @@ const PAUSES = [300, 1000, 2000, 3000];
 
 // Follows `path` until it is aborted. `told(event, data)` for each event; `lost(error)` when it broke, before it is
 // tried again; `lost` may wait, as for a token.
-export async function follow(path, signal, told, lost) {
+export async function follow(path, signal, told, lost, silence = SILENCE) {
   let failures = 0;
   while (!signal.aborted) {
     try {
       await read(path, signal, (event, data) => {
         failures = 0;
         told(event, data);
-      });
+      }, silence);
       throw new Error("it ended");
     } catch (error) {
       if (signal.aborted) return;
@@ -60,13 +60,14 @@ export async function follow(path, signal, told, lost) {
   }
 }
 
-async function read(path, signal, told) {
+async function read(path, signal, told, silence) {
   const dead = new AbortController();
   const end = () => dead.abort();
   signal.addEventListener("abort", end);
-  let watch = setTimeout(end, SILENCE);
+  let watch = setTimeout(end, silence);
   try {
-    const response = await fetch(path, { headers: head(), cache: "no-store", signal: dead.signal });
+    const headers = { ...head(), accept: "text/event-stream" };
+    const response = await fetch(path, { headers, cache: "no-store", signal: dead.signal });
     if (!response.ok) await answered(response);
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
     let text = "";
@@ -74,12 +75,16 @@ async function read(path, signal, told) {
       const { done, value } = await reader.read();
       if (done) return;
       clearTimeout(watch);
-      watch = setTimeout(end, SILENCE);
+      watch = setTimeout(end, silence);
       text += value;
       let from = 0;
       for (let to = text.indexOf("\n\n"); to >= 0; to = text.indexOf("\n\n", from)) {
-        const [event, data] = text.slice(from, to).split("\n");
-        told(event.slice("event: ".length), JSON.parse(data.slice("data: ".length)));
+        const said = { event: "message", data: null };
+        for (const line of text.slice(from, to).split("\n")) {
+          const at = line.indexOf(": ");
+          if (at > 0) said[line.slice(0, at)] = line.slice(at + 2);
+        }
+        if (said.data !== null) told(said.event, JSON.parse(said.data));
         from = to + 2;
       }
       text = text.slice(from);
