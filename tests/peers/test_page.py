@@ -18,7 +18,6 @@ from conftest import EVENER, Evener, Mock, wait_for
 PICTURES = EVENER.parents[1] / "tests/page"
 PAGES = ["", "model/chat", "replicas/chat", "requests", "errors", "configuration", "events"]
 # What a wall shows.
-WALL = PAGES[:3]
 # What an operator waits for: two looks of a second.
 SOON = 2.0
 
@@ -411,7 +410,7 @@ def test_it_looks_right_from_a_phone_to_a_wall(page, site):
     PICTURES.mkdir(parents=True, exist_ok=True)
     for dark in [False, True]:
         for width in [320, 1400, 2560]:
-            for route in PAGES if width < 2560 else WALL:
+            for route in PAGES:
                 page.look(width, 1000, dark)
                 page.go(route)
                 wait_for(route, lambda: page.run("return document.querySelector('main .card')"))
