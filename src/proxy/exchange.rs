@@ -249,12 +249,13 @@ impl Exchange<'_> {
                 format!("no replica of `{}/{}` may serve ({why})", model.name, owner.name);
             Refusal::new(RefusalCode::NoReplicas, message)
         })?;
-        self.answers_in = self.asked_in(&placed);
         if !self.record.is_test {
             self.assign(model, wish, choice);
             choice.version.state.served.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             self.overhear(&placed, choice.version);
         }
+        // Of one that is a canary's evidence.
+        self.answers_in = self.asked_in(&placed);
         let end = self.serve(&mut placed, wish, choice).await?;
         self.mirror(placed, key);
         Ok(end)

@@ -4,6 +4,7 @@ use super::pick::Choice;
 use super::record::{Note, Record};
 use super::request::host_of;
 use super::shared::Proxy;
+use crate::dialect::UsageScan;
 use crate::fleet::{Mirrored, Replica};
 use crate::observe::otlp::{
     Copied, Parent, Part, Settled, SpanId, TraceId, Tried, copy_span, request_spans, traceparent,
@@ -162,6 +163,7 @@ pub(super) fn hand_over(record: &Record, proxy: &Proxy, now: Moment) {
         error: record.refusal.map(crate::dialect::RefusalCode::name),
         streaming: record.streaming,
         fail_open: record.fail_open,
+        usage: record.usage.as_ref().map(UsageScan::usage).unwrap_or_default(),
         began: record.began,
         ended: now,
         first_byte: record.first_byte.map(|took| record.began + took),

@@ -109,7 +109,7 @@ async fn a_good_candidate_climbs_to_everything_and_the_others_get_nothing_more()
     }
     let (status, answer) = say(&site, "pause").await;
     assert_eq!(status, 409, "{answer}");
-    assert_eq!(site.count_said("canary_promoted"), 1);
+    site.said_times("canary_promoted", 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -103,7 +103,7 @@ async fn one_of_four_that_always_fails_costs_few_answers_and_its_ejection_is_exp
     assert!(text.contains(" s left; failed "), "{text}");
     let events = site.ask(Request::get("/api/v1/events")).await.text();
     assert!(events.contains("is ejected for ") && events.contains(reason), "{events}");
-    assert_eq!(site.count_said("is ejected for "), 1);
+    site.said_times("is ejected for ", 1).await;
     let metrics = site.ask(Request::get("/metrics")).await.text();
     let url = mocks[1].url();
     let labels = format!("model=\"m\",version=\"v\",replica=\"{url}\"");
@@ -198,8 +198,8 @@ async fn an_ejected_replica_waits_for_its_health_check_and_then_proves_itself() 
     let reply = site.ask(Request::post("/api/v1/replicas/probe", order)).await;
     assert_eq!(reply.status, 200, "{}", reply.text());
     until_state(&site, 0, "healthy").await;
-    assert_eq!(site.count_said("is on probation"), 1);
-    assert_eq!(site.count_said("passed its probation and serves again"), 1);
+    site.said_times("is on probation", 1).await;
+    site.said_times("passed its probation and serves again", 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -242,8 +242,8 @@ async fn what_is_taken_out_for_a_while_comes_back_by_itself() {
     assert_eq!(replica["reason"], "drained by an operator: upgrade");
     until_state(&site, 0, "healthy").await;
     until_state(&site, 1, "healthy").await;
-    assert_eq!(site.count_said("is on probation"), 1);
-    assert_eq!(site.count_said("serves again: its drain is over"), 1);
+    site.said_times("is on probation", 1).await;
+    site.said_times("serves again: its drain is over", 1).await;
     // Neither comes back at a restart.
     let kept = std::fs::read_to_string(site.path().join("state/state.json")).unwrap();
     assert!(kept.contains(r#""drained":[],"ejected":[]"#), "{kept}");

@@ -108,7 +108,7 @@ async fn is_written_when_there_is_room(verb: &str, ending: &str) {
     })
     .await;
     for once in ["cannot write the state", "the state is written again"] {
-        assert_eq!(site.count_said(once), 1, "{once}");
+        site.said_times(once, 1).await;
     }
     site.restart().await;
     assert_eq!(canary(&site).await["state"], ending);

@@ -248,6 +248,13 @@ impl Site {
         .await
     }
 
+    /// Waits until it was said so often, and sees that it was not more. What is there to be asked for is said first,
+    /// but lines take their time.
+    pub(crate) async fn said_times(&self, word: &str, times: usize) {
+        until(&format!("`{word}` is said"), || self.count_said(word) >= times).await;
+        assert_eq!(self.count_said(word), times, "{word}");
+    }
+
     pub(crate) fn count_said(&self, word: &str) -> usize {
         self.process.stderr.lock().iter().filter(|line| line.contains(word)).count()
     }

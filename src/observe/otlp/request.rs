@@ -1,6 +1,7 @@
 //! The spans of one request, named as OpenTelemetry's semantic conventions for HTTP and generative models have it.
 use super::context::{Parent, Part, SpanId, TraceId};
 use super::span::{Attribute, Span, SpanKind, Status};
+use crate::dialect::Usage;
 use crate::health::Class;
 use crate::stats::Moment;
 use std::net::IpAddr;
@@ -45,6 +46,8 @@ pub struct Settled<'a> {
     pub error: Option<&'a str>,
     pub streaming: bool,
     pub fail_open: bool,
+    /// Tokens as the answer tells of them.
+    pub usage: Usage,
     pub began: Moment,
     pub ended: Moment,
     /// Of the answer's body.
@@ -195,6 +198,9 @@ fn server_attributes(seen: &Settled<'_>) -> Vec<Attribute> {
     if let (Some(operation), Some(model)) = (operation(path), seen.model) {
         all.push(Attribute::text("gen_ai.operation.name", operation));
         all.push(Attribute::text("gen_ai.request.model", model));
+        let Usage { prompt, completion } = seen.usage;
+        all.extend(prompt.map(|n| Attribute::whole("gen_ai.usage.input_tokens", n)));
+        all.extend(completion.map(|n| Attribute::whole("gen_ai.usage.output_tokens", n)));
     }
     all
 }

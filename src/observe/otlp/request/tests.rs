@@ -34,6 +34,7 @@ fn settled(attempts: Vec<Tried<'static>>) -> Settled<'static> {
         fail_open: false,
         began: at(100),
         ended: at(180),
+        usage: Usage { prompt: Some(12), completion: None },
         first_byte: Some(at(150)),
         attempts,
     }
@@ -84,11 +85,13 @@ fn attributes_have_the_names_of_the_conventions() {
         ("network.protocol.version", "1.1"),
         ("gen_ai.operation.name", "chat"),
         ("gen_ai.request.model", "chat"),
+        ("gen_ai.usage.input_tokens", "12"),
         ("evener.outcome", "success"),
     ] {
         assert_eq!(told(&spans[0], key).as_deref(), Some(value), "{key}");
     }
     assert_eq!(told(&spans[0], "error.type"), None);
+    assert_eq!(told(&spans[0], "gen_ai.usage.output_tokens"), None);
     assert_eq!(told(&spans[2], "server.port").as_deref(), Some("8000"));
     assert_eq!(told(&spans[2], "http.request.resend_count"), None);
     assert!(!format!("{spans:?}").contains("hush"), "a query may hold a key");
@@ -127,6 +130,7 @@ fn errors_of_ours_are_errors_and_those_of_clients_are_not() {
         status,
         class: Class::Refused,
         error: Some(error),
+        usage: Usage::default(),
         first_byte: None,
         ..settled(Vec::new())
     };
