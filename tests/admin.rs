@@ -3,7 +3,7 @@
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use evener::admin::{Live, Office, Readiness, Status, serve};
+use evener::admin::{Live, Office, Readiness, Status, TurnedAway, serve};
 use evener::config::parse_text;
 use evener::control::{Act, Answer, Desk, Loaded, Order, Orders, Rejected, Reload};
 use evener::fleet::Fleet;
@@ -98,6 +98,7 @@ async fn start(text: &str, token: Option<&'static str>) -> Site {
         desk: Arc::new(Desk::new("test.yaml".into(), first, String::new())),
         orders: Orders::answered(move |order, _| obey(&writer, order)),
         live: Live::default(),
+        turned_away: TurnedAway::default(),
         started: stamp(),
         clock: MonotonicClock::new(),
         listeners: Box::new(|| vec![("public".to_owned(), "127.0.0.1:8080".to_owned())]),

@@ -1,6 +1,6 @@
 //! Who may speak to the admin listener: decided from the head of a request alone.
 use crate::table::AdminPlan;
-use axum::http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use std::net::IpAddr;
 
 /// A request at the door.
@@ -74,6 +74,11 @@ pub fn judge(admin: &AdminPlan, knock: &Knock<'_>) -> Result<(), Denied> {
     }
     if knock.method.is_safe() {
         return Ok(());
+    }
+    // What browsers say of a page that asks (W3C Fetch Metadata).
+    let site = knock.headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
+    if site.is_some_and(|site| site != b"same-origin" && site != b"none") {
+        return Err(Denied::Origin);
     }
     if knock.headers.contains_key(header::ORIGIN) {
         let origin = single(knock.headers, &header::ORIGIN).ok_or(Denied::Origin)?;
@@ -266,6 +271,14 @@ mod tests {
         assert_eq!(post(&[LOCAL, ("content-type", "text/plain")]), Err(Denied::ContentType));
         for origin in ["http://evil.example", "null", "http://localhost:1", "localhost:9900"] {
             assert_eq!(post(&[LOCAL, JSON, ("origin", origin)]), Err(Denied::Origin), "{origin}");
+        }
+        for (site, judged) in [
+            ("same-origin", Ok(())),
+            ("none", Ok(())),
+            ("same-site", Err(Denied::Origin)),
+            ("cross-site", Err(Denied::Origin)),
+        ] {
+            assert_eq!(post(&[LOCAL, JSON, ("sec-fetch-site", site)]), judged, "{site}");
         }
     }
 }

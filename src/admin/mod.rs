@@ -12,6 +12,7 @@ mod read;
 mod server;
 mod status;
 mod test_request;
+mod turned_away;
 
 pub use guard::{Denied, Knock, judge};
 pub use live::Live;
@@ -22,3 +23,4 @@ pub use status::{
     CanaryStatus, CheckStatus, ConfigStatus, LastReload, ListenerStatus, ModelStatus,
     ReplicaStatus, SplitStatus, Status, VersionStatus,
 };
+pub use turned_away::TurnedAway;

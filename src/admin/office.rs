@@ -1,5 +1,6 @@
 //! What the admin listener knows of the rest of the process.
 use super::live::Live;
+use super::turned_away::TurnedAway;
 use crate::control::{Desk, Orders};
 use crate::observe::{Events, Logs, Meters};
 use crate::stats::{Moment, MonotonicClock};
@@ -38,6 +39,7 @@ pub struct Office {
     pub desk: Arc<Desk>,
     pub orders: Orders,
     pub live: Live,
+    pub turned_away: TurnedAway,
     /// The wall clock at [`Moment::ZERO`] of `clock`.
     pub started: jiff::Timestamp,
     pub clock: MonotonicClock,

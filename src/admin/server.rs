@@ -3,6 +3,7 @@ use super::answer::Fault;
 use super::guard::{Knock, judge};
 use super::office::Office;
 use super::{decisions, live, orders, page, read, test_request};
+use crate::stats::Clock as _;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::DefaultBodyLimit;
@@ -150,6 +151,9 @@ fn knock(
 ) -> Result<(), Fault> {
     let (method, uri, headers) = (request.method(), request.uri(), request.headers());
     let plan = &office.current.load().plan;
-    let judged = judge(&plan.admin, &Knock { method, uri, headers, peer, local });
-    judged.map_err(|denied| Fault::new(denied.status(), denied.code(), denied.message()))
+    let knock = Knock { method, uri, headers, peer, local };
+    judge(&plan.admin, &knock).map_err(|denied| {
+        office.turned_away.note(&knock, denied, office.clock.now());
+        Fault::new(denied.status(), denied.code(), denied.message())
+    })
 }

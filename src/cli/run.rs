@@ -4,7 +4,7 @@
     reason = "the contract's lines: one for each bound socket, then `ready`"
 )]
 use super::{config_file, env};
-use crate::admin::{self, Live, Office, Readiness};
+use crate::admin::{self, Live, Office, Readiness, TurnedAway};
 use crate::config;
 use crate::control::{
     Heritage, Inherited, Order, Orders, Runner, Started, activated, systemd, verify,
@@ -166,6 +166,7 @@ fn office(started: &Started) -> Arc<Office> {
         desk: Arc::clone(&started.desk),
         orders: started.orders.clone(),
         live: Live::default(),
+        turned_away: TurnedAway::default(),
         started: started.proxy.started,
         clock: started.proxy.clock,
         listeners: Box::new(move || {

@@ -129,3 +129,21 @@ async fn metrics_count_requests_by_what_became_of_them() {
     let metrics = site.ask(Request::get("/metrics")).await.text();
     assert!(!metrics.contains("model=\"x\""), "an unknown model is never a label");
 }
+
+#[tokio::test]
+async fn a_page_of_another_site_is_turned_away_and_the_log_says_so() {
+    let mock = Mock::version("v").await;
+    let site = Site::with(models(&mock.url())).await;
+    let order = || Request::post("/api/v1/reload?x=hush", "{}");
+    for (name, value) in [("origin", "http://evil.example"), ("sec-fetch-site", "cross-site")] {
+        let reply = site.ask(order().header(name, value)).await;
+        assert_eq!(
+            (reply.status, &reply.json()["error"]["code"]),
+            (403, &json!("origin_not_allowed"))
+        );
+    }
+    // Of a flood one is told of.
+    site.said_times("turned away from the admin API: a page of another origin", 1).await;
+    assert_eq!(site.count_said("hush"), 0, "a query may hold a key");
+    assert_eq!(site.ask(order()).await.status, 200);
+}
