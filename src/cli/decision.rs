@@ -26,6 +26,7 @@ pub(super) struct Told {
     pub(super) outcome: String,
     pub(super) error: Option<String>,
     pub(super) attempts: u32,
+    #[serde(default)]
     attempt_log: Vec<Attempt>,
     pub(super) duration_ms: f64,
     pub(super) first_byte_ms: Option<f64>,

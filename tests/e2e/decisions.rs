@@ -141,6 +141,13 @@ async fn the_last_are_told_by_the_api_and_chosen_among() {
     let (code, told, why) = site.evener(&["explain", "--id", id]).await;
     assert_eq!(code, Some(0), "{why}");
     assert!(told.contains("no sticky key: the next of the sequence"), "{told}");
+    let id = all[20]["request_id"].as_str().unwrap();
+    let (code, told, why) = site.evener(&["explain", "--id", id]).await;
+    assert_eq!(code, Some(0), "{why}");
+    assert!(
+        told.ends_with("\n") && told.contains("  outcome  404 refused (model_not_found) after "),
+        "{told}"
+    );
     for bad in ["?errors=yes", "?slower_than=soon", "?x=1"] {
         let reply = site.ask(Request::get(&format!("/api/v1/decisions{bad}"))).await;
         assert_eq!(reply.status, 400, "{bad}");
@@ -170,6 +177,8 @@ async fn tap_shows_requests_as_they_are_decided() {
         assert_eq!(serde_json::from_str::<Value>(line).unwrap()["error"], "model_not_found");
     }
     assert_eq!(told.lines().count(), 2);
+    let (_, told, _) = site.evener(&["tap", "--errors", "-n", "1"]).await;
+    assert!(told.contains("  404 model_not_found  POST /v1/completions  "), "{told}");
     let (code, _, why) = site.evener(&["tap", "--slower-than", "soon"]).await;
     assert_eq!(code, Some(2), "{why}");
     assert!(why.contains("which is not a duration"), "{why}");
