@@ -52,7 +52,8 @@ pub async fn serve(listener: TcpListener, office: Arc<Office>, stop: impl Future
     let mut stop = std::pin::pin!(stop);
     let mut watching = std::pin::pin!(live::watch(&office));
     loop {
-        tokio::select! {
+        // The first look comes before the first who asks.
+        tokio::select! { biased;
             () = &mut stop => break,
             () = &mut watching => {}
             Some(_) = connections.join_next() => {}

@@ -145,7 +145,7 @@ async fn the_last_are_told_by_the_api_and_chosen_among() {
     let (code, told, why) = site.evener(&["explain", "--id", id]).await;
     assert_eq!(code, Some(0), "{why}");
     assert!(
-        told.ends_with("\n") && told.contains("  outcome  404 refused (model_not_found) after "),
+        told.ends_with('\n') && told.contains("  outcome  404 refused (model_not_found) after "),
         "{told}"
     );
     for bad in ["?errors=yes", "?slower_than=soon", "?x=1"] {
