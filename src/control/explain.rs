@@ -47,8 +47,11 @@ pub fn explain(table: &Table, question: &Question, now: Moment) -> Result<Explan
         Some(version) => version.index == candidate.index,
         None => candidate.share > 0.0,
     };
-    let replicas =
-        model.versions.iter().filter(shown).flat_map(|v| v.candidates(&model.plan, &[], now));
+    let replicas = model
+        .versions
+        .iter()
+        .filter(shown)
+        .flat_map(|v| v.candidates(&model.plan, &[], now, (usize::MAX, None)));
     Ok(Explanation {
         generation: table.generation,
         route: route.map(RouteUsed::of),

@@ -95,14 +95,8 @@ impl Exchange<'_> {
     pub(super) fn note_candidates(&mut self, choice: Choice<'_>, now: Moment) {
         let Some(reasons) = &mut self.record.reasons else { return };
         let tried = &self.attempts.tried;
-        let mut candidates = choice.version.candidates(&reasons.model.plan, tried, now);
-        if candidates.len() > TOLD {
-            let picked = &*choice.member.replica.id.url;
-            let load = |c: &Candidate| c.score.filter(|_| c.url != picked).unwrap_or(f32::MAX);
-            let first = |c: &Candidate| if c.url == picked { -1.0 } else { load(c) };
-            candidates.sort_by(|a, b| first(a).total_cmp(&first(b)));
-            candidates.truncate(TOLD);
-        }
+        let told = (TOLD, Some(&choice.member.replica));
+        let candidates = choice.version.candidates(&reasons.model.plan, tried, now, told);
         reasons.picks.push(Pick { began: now, candidates });
     }
 }

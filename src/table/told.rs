@@ -44,30 +44,47 @@ pub struct Candidate {
 }
 
 impl Version {
-    /// Its replicas as a request finds them that asked `tried` before.
+    /// Its replicas as a request finds them that asked `tried` before; of more than `most` the one that was picked, and
+    /// those with the least load.
     pub fn candidates(
         &self,
         plan: &ModelPlan,
         tried: &[Arc<Replica>],
         now: Moment,
+        (most, picked): (usize, Option<&Arc<Replica>>),
     ) -> Vec<Candidate> {
         let view = self.view(plan, Tier::Usable, tried, now);
-        let members = self.members.iter().enumerate().map(|(i, member)| {
-            let replica: &Replica = &member.replica;
-            let usable = view.usable(i);
+        let score = |i: usize| view.usable(i).then(|| view.load(i));
+        let mut told: Vec<usize> = (0..self.members.len()).collect();
+        if told.len() > most {
+            let is_picked =
+                |i: usize| picked.is_some_and(|p| Arc::ptr_eq(&self.members[i].replica, p));
+            // Loads change meanwhile: each is looked at once.
+            let mut ranked: Vec<(f32, usize)> = told
+                .iter()
+                .map(|&i| (if is_picked(i) { -1.0 } else { score(i).unwrap_or(f32::MAX) }, i))
+                .collect();
+            ranked.select_nth_unstable_by(most, |a, b| a.0.total_cmp(&b.0));
+            told = ranked[..most].iter().map(|(_, i)| *i).collect();
+            told.sort_unstable();
+        }
+        let candidate = |i: usize| {
+            let member = &self.members[i];
+            let replica = &member.replica;
+            let score = score(i);
             Candidate {
                 version: self.name.to_string(),
                 url: replica.id.url.to_string(),
                 state: replica.standing().name().to_owned(),
                 reason: replica.reason().map(|reason| reason.to_string()),
-                usable,
+                usable: score.is_some(),
                 in_flight: replica.in_flight(),
                 slots: member.slots,
                 weight: member.weight,
                 slowness: replica.slowness(),
-                score: usable.then(|| view.load(i)),
+                score,
             }
-        });
-        members.collect()
+        };
+        told.into_iter().map(candidate).collect()
     }
 }
