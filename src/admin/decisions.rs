@@ -1,10 +1,11 @@
 //! Why requests went where they went: the last of them, and those to come.
 use super::answer::{Answered, Fault};
-use super::feed::{HEARTBEAT, Lines};
+use super::feed::{HEARTBEAT, is_wanted, stream};
 use super::office::Office;
 use super::orders::duration;
+use super::read::own_name;
 use crate::observe::Decision;
-use axum::body::{Body, Bytes};
+use axum::body::Bytes;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, header};
@@ -14,7 +15,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::mpsc;
 
 const USAGE: &str = "ask for `/api/v1/decisions`, with any of `limit=N`, `model=NAME`, `errors=true`, \
                      `slower_than=2s` and `id=REQUEST_ID`";
@@ -54,17 +54,14 @@ pub(super) async fn decisions(
 ) -> Answered {
     let Query(look) = look.map_err(|_| Fault::bad_request(USAGE))?;
     let least = look.slower_than.map(|text| duration("slower_than", &text));
-    // Under its own name, whichever is asked for.
     let table = office.current.load();
-    let named = |name: String| table.model(&name).map_or(name, |model| model.name.to_string());
     let filter = Filter {
-        model: look.model.map(named),
+        model: look.model.map(|name| own_name(&table, name)),
         errors: look.errors,
         slower_than: least.transpose().map_err(Fault::bad_request)?,
         id: look.id,
     };
-    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
-    if accept.is_some_and(|accept| accept.contains("text/event-stream")) {
+    if is_wanted(&headers) {
         return Ok(follow(office.logs.decisions.follow(), filter));
     }
     let decisions = &office.logs.decisions;
@@ -82,33 +79,24 @@ pub(super) async fn decisions(
 }
 
 fn follow(mut feed: Receiver<Arc<Decision>>, filter: Filter) -> Response {
-    let (lines, out) = mpsc::channel(16);
-    tokio::spawn(async move {
-        let tell = async {
-            let mut text = ": following\n\n".to_owned();
-            loop {
-                if !text.is_empty()
-                    && lines.send(Bytes::from(std::mem::take(&mut text))).await.is_err()
-                {
-                    return;
-                }
-                match tokio::time::timeout(HEARTBEAT, feed.recv()).await {
-                    Ok(Ok(decision)) if filter.takes(&decision) => {
-                        text = format!("data: {}\n\n", decision.json);
-                    }
-                    Ok(Ok(_)) => {}
-                    Ok(Err(RecvError::Lagged(missed))) => {
-                        text = format!("event: missed\ndata: {missed}\n\n");
-                    }
-                    Ok(Err(RecvError::Closed)) => return,
-                    Err(_) => ": still here\n\n".clone_into(&mut text),
-                }
+    stream(16, |lines| async move {
+        let mut text = ": following\n\n".to_owned();
+        loop {
+            if !text.is_empty() && lines.send(Bytes::from(std::mem::take(&mut text))).await.is_err()
+            {
+                return;
             }
-        };
-        tokio::select! {
-            () = lines.closed() => {}
-            () = tell => {}
+            match tokio::time::timeout(HEARTBEAT, feed.recv()).await {
+                Ok(Ok(decision)) if filter.takes(&decision) => {
+                    text = format!("data: {}\n\n", decision.json);
+                }
+                Ok(Ok(_)) => {}
+                Ok(Err(RecvError::Lagged(missed))) => {
+                    text = format!("event: missed\ndata: {missed}\n\n");
+                }
+                Ok(Err(RecvError::Closed)) => return,
+                Err(_) => ": still here\n\n".clone_into(&mut text),
+            }
         }
-    });
-    ([(header::CONTENT_TYPE, "text/event-stream")], Body::new(Lines::new(out))).into_response()
+    })
 }

@@ -1,7 +1,7 @@
 //! The timeline as a stream of server-sent events.
 use crate::observe::{Event, Events};
 use axum::body::{Body, Bytes, HttpBody};
-use axum::http::header;
+use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use hyper::body::Frame;
 use std::convert::Infallible;
@@ -17,14 +17,29 @@ pub(super) const HEARTBEAT: Duration = Duration::from_secs(15);
 
 /// Follows the timeline: what comes, and before it what came after `seen`, where a client returns.
 pub(super) fn follow(events: Arc<Events>, seen: Option<u64>) -> Response {
-    let (lines, out) = mpsc::channel(16);
+    stream(16, |lines| async move { tell(&events, seen, &lines).await })
+}
+
+/// A stream of server-sent events, of which so many parts may wait. It ends when `tell` does, or its reader is gone.
+pub(super) fn stream<F>(room: usize, tell: impl FnOnce(mpsc::Sender<Bytes>) -> F) -> Response
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let (parts, out) = mpsc::channel(room);
+    let told = tell(parts.clone());
     tokio::spawn(async move {
         tokio::select! {
-            () = lines.closed() => {}
-            () = tell(&events, seen, &lines) => {}
+            () = parts.closed() => {}
+            () = told => {}
         }
     });
     ([(header::CONTENT_TYPE, "text/event-stream")], Body::new(Lines(out))).into_response()
+}
+
+/// Does the client ask for a stream?
+pub(super) fn is_wanted(headers: &HeaderMap) -> bool {
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    accept.is_some_and(|accept| accept.contains("text/event-stream"))
 }
 
 async fn tell(events: &Events, seen: Option<u64>, lines: &mpsc::Sender<Bytes>) {
@@ -57,13 +72,7 @@ fn block(event: &Event) -> String {
 }
 
 /// A body that comes in parts.
-pub(super) struct Lines(mpsc::Receiver<Bytes>);
-
-impl Lines {
-    pub(super) const fn new(parts: mpsc::Receiver<Bytes>) -> Self {
-        Self(parts)
-    }
-}
+struct Lines(mpsc::Receiver<Bytes>);
 
 impl HttpBody for Lines {
     type Data = Bytes;

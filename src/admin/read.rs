@@ -127,14 +127,17 @@ pub(super) async fn live(
     let Query(Look { model }) = look
         .map_err(|_| Fault::bad_request("ask for `/api/v1/live` or `/api/v1/live?model=NAME`"))?;
     let table = office.current.load();
-    // Under its own name, whichever was asked for.
-    let model = model.map(|name| table.model(&name).map_or(name, |model| model.name.to_string()));
+    let model = model.map(|name| own_name(&table, name));
     Ok(live::follow(Arc::clone(&office), model))
 }
 
+/// The name of the model itself, whichever it was asked for by.
+pub(super) fn own_name(table: &Table, asked: String) -> String {
+    table.model(&asked).map_or(asked, |model| model.name.to_string())
+}
+
 pub(super) async fn events(State(office): Shared, headers: HeaderMap) -> Response {
-    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
-    if accept.is_some_and(|accept| accept.contains("text/event-stream")) {
+    if feed::is_wanted(&headers) {
         let seen = headers.get("last-event-id").and_then(|value| value.to_str().ok()?.parse().ok());
         return feed::follow(Arc::clone(&office.events), seen);
     }

@@ -1,11 +1,11 @@
 //! One request that was decided, as people read it.
-use super::explain::candidate;
+use super::explain::{candidate, route, shares};
 use super::remote::{AdminArgs, Failure, Remote, segment};
 use super::terminal::clean;
 use super::{config_file, env};
 use crate::config;
-use crate::observe::rotated;
-use crate::table::{Candidate, LogTarget, RouteUsed};
+use crate::observe::{Assignment, rotated};
+use crate::table::{Candidate, LogTarget};
 use serde::Deserialize;
 use serde_json::Value;
 use std::fmt::Write as _;
@@ -45,26 +45,6 @@ struct Attempt {
     duration_ms: f64,
     #[serde(default)]
     candidates: Vec<Candidate>,
-}
-
-#[derive(Debug, Deserialize)]
-pub(super) struct Assignment {
-    generation: u64,
-    route: Option<RouteUsed>,
-    key: Option<String>,
-    hash: String,
-    point: f64,
-    segment: [f64; 2],
-    owner: String,
-    pinned: bool,
-    shares: Vec<Share>,
-    balance: String,
-}
-
-#[derive(Debug, Deserialize)]
-struct Share {
-    version: String,
-    share: f64,
 }
 
 /// Asks the Evener that runs, then the decision logs: `log`, or the one that the configuration names.
@@ -194,13 +174,7 @@ pub(super) fn words(told: &Told) -> String {
 }
 
 fn assigned(told: &Told, assignment: &Assignment, line: &mut impl FnMut(&str, &str)) {
-    match &assignment.route {
-        Some(route) => line(
-            "route",
-            &format!("line {} of the file, which takes {}", route.line, clean(&route.takes)),
-        ),
-        None => line("route", "none in the file: every path is served"),
-    }
+    line("route", &route(assignment.route.as_ref()));
     let Assignment { generation, point, hash, segment: [from, to], .. } = assignment;
     line(
         "model",
@@ -212,10 +186,7 @@ fn assigned(told: &Told, assignment: &Assignment, line: &mut impl FnMut(&str, &s
         .map_or_else(|| "no sticky key: the next of the sequence".to_owned(), |key| clean(key));
     let owner = clean(&assignment.owner);
     line("point", &format!("{point:.6} ({hash}), {key}; {owner} owns {from:.6} to {to:.6}"));
-    let shares = assignment.shares.iter();
-    let shares: Vec<String> =
-        shares.map(|share| format!("{} {}%", clean(&share.version), share.share)).collect();
-    line("shares", &shares.join(", "));
+    line("shares", &shares(&assignment.shares));
     let served = told.version.as_deref().map_or("none".to_owned(), clean);
     let why = if told.fail_open {
         "nothing was usable, and it serves all the same"

@@ -7,7 +7,7 @@ use super::{check, config_file, env};
 use crate::config;
 use crate::control::{Core, Explanation, Question, explain as follow};
 use crate::stats::Moment;
-use crate::table::{Candidate, Overrides};
+use crate::table::{Candidate, Overrides, RouteUsed, Share};
 use clap::Args;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -145,13 +145,7 @@ fn words(question: &Question, found: &Explanation) -> String {
     let mut line = |name: &str, what: &str| {
         let _ = writeln!(text, "  {name:<9}{what}");
     };
-    match &found.route {
-        Some(route) => line(
-            "route",
-            &format!("line {} of the file, which takes {}", route.line, clean(&route.takes)),
-        ),
-        None => line("route", "none in the file: every path is served"),
-    }
+    line("route", &route(found.route.as_ref()));
     let model = clean(&found.model);
     match &found.named {
         Some(named) if named.name == found.model => {
@@ -173,12 +167,7 @@ fn words(question: &Question, found: &Explanation) -> String {
             ),
         );
     }
-    let shares: Vec<String> = found
-        .shares
-        .iter()
-        .map(|share| format!("{} {}%", clean(&share.version), share.share))
-        .collect();
-    line("shares", &shares.join(", "));
+    line("shares", &shares(&found.shares));
     let version = found.version.as_ref().map_or_else(|| "drawn".to_owned(), |v| clean(v));
     line("version", &format!("{version}: {}", clean(&found.reason)));
     line("balance", &found.balance);
@@ -187,6 +176,18 @@ fn words(question: &Question, found: &Explanation) -> String {
         candidate(&mut text, each, picked, found.version.is_none());
     }
     text
+}
+
+pub(super) fn route(used: Option<&RouteUsed>) -> String {
+    used.map_or_else(
+        || "none in the file: every path is served".to_owned(),
+        |route| format!("line {} of the file, which takes {}", route.line, clean(&route.takes)),
+    )
+}
+
+pub(super) fn shares(of: &[Share]) -> String {
+    let shares = of.iter().map(|share| format!("{} {}%", clean(&share.version), share.share));
+    shares.collect::<Vec<_>>().join(", ")
 }
 
 pub(super) fn candidate(text: &mut String, candidate: &Candidate, picked: bool, versions: bool) {

@@ -1,12 +1,10 @@
 //! Where a request would go, and why: without sending it, and without changing anything.
-use super::explanation::{Explanation, Key, Named, Question, Share};
+use super::explanation::{Explanation, Key, Named, Question};
 use crate::balance::{Policy, fraction, hash_point};
 use crate::dialect::{Facts, decoded_path, read_path};
 use crate::proxy::bare_host;
 use crate::stats::Moment;
-use crate::table::{
-    Asked, KeySource, Model, RouteUsed, Routed, Table, Tier, Unrouted, Version, in_percent,
-};
+use crate::table::{Asked, KeySource, Model, RouteUsed, Routed, Table, Tier, Unrouted, Version};
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 use std::borrow::Cow;
@@ -63,11 +61,7 @@ pub fn explain(table: &Table, question: &Question, now: Moment) -> Result<Explan
             point: fraction(point),
             segment: model.segments.segment(point),
         }),
-        shares: model
-            .versions
-            .iter()
-            .map(|v| Share { version: v.name.to_string(), share: in_percent(v.share) })
-            .collect(),
+        shares: model.shares(),
         version: version.map(|version| version.name.to_string()),
         reason,
         balance: model.plan.balance.name().to_owned(),

@@ -1,6 +1,6 @@
 //! A request that is asked about, and the answer.
 use crate::dialect::{BodyRead, Facts, FoundIn};
-use crate::table::{Candidate, RouteUsed};
+use crate::table::{Candidate, RouteUsed, Share};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -67,12 +67,6 @@ pub struct Key {
     pub point: f64,
     /// The part of all points that holds it and has one owner.
     pub segment: [f64; 2],
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Share {
-    pub version: String,
-    pub share: f64,
 }
 
 impl Question {

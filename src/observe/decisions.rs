@@ -1,7 +1,9 @@
 //! Which requests somebody wants to know the reasons of, and who is told: the last of them, who follows, and a log.
 use super::log::LineLog;
 use crate::stats::Moment;
+use crate::table::{RouteUsed, Share};
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -31,6 +33,25 @@ pub struct Decision {
     pub took: Duration,
     /// One line.
     pub json: String,
+}
+
+/// What the split said of a request.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Assignment {
+    pub generation: u64,
+    pub route: Option<RouteUsed>,
+    /// The entry of `hash_on` whose key it brought; `None`: its point is the next of a sequence.
+    pub key: Option<String>,
+    /// The point × 2⁶⁴, in hexadecimal.
+    pub hash: String,
+    pub point: f64,
+    /// The part of all points that holds it and has one owner.
+    pub segment: [f64; 2],
+    pub owner: String,
+    /// The client asked for a version.
+    pub pinned: bool,
+    pub shares: Vec<Share>,
+    pub balance: String,
 }
 
 #[derive(Debug)]

@@ -14,7 +14,7 @@ mod scrape;
 mod shares;
 
 pub use canaries::CanaryReport;
-pub use decisions::{Decision, Decisions, Interest};
+pub use decisions::{Assignment, Decision, Decisions, Interest};
 pub use events::{Event, Events};
 pub use log::rotated;
 pub use logs::Logs;

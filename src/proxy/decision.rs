@@ -4,9 +4,9 @@ use super::pick::{Choice, Wish};
 use super::record::{Line, Record};
 use crate::balance::fraction;
 use crate::health::Class;
-use crate::observe::{Decision, Interest};
+use crate::observe::{Assignment, Decision, Interest};
 use crate::stats::Moment;
-use crate::table::{Candidate, KeySource, Model, RoutePlan, RouteUsed, Table, in_percent};
+use crate::table::{Candidate, KeySource, Model, RoutePlan, RouteUsed, Table};
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,33 +35,11 @@ struct Pick {
     candidates: Vec<Candidate>,
 }
 
-/// What the split said of a request.
-#[derive(Serialize)]
-struct Assignment<'a> {
-    generation: u64,
-    route: Option<&'a RouteUsed>,
-    key: Option<&'a str>,
-    /// The point × 2⁶⁴, in hexadecimal.
-    hash: String,
-    point: f64,
-    segment: [f64; 2],
-    owner: &'a str,
-    pinned: bool,
-    shares: Vec<Share<'a>>,
-    balance: &'static str,
-}
-
-#[derive(Serialize)]
-struct Share<'a> {
-    version: &'a str,
-    share: f64,
-}
-
 #[derive(Serialize)]
 struct Told<'a> {
     #[serde(flatten)]
     line: Line<'a>,
-    assignment: Option<Assignment<'a>>,
+    assignment: Option<Assignment>,
 }
 
 impl Exchange<'_> {
@@ -106,21 +84,18 @@ impl Reasons {
         &self.model.versions[self.model.segments.version(self.point)].name
     }
 
-    fn assignment(&self) -> Assignment<'_> {
-        let versions = self.model.versions.iter();
+    fn assignment(&self) -> Assignment {
         Assignment {
             generation: self.generation,
-            route: self.route.as_ref(),
-            key: self.key.as_deref(),
+            route: self.route.clone(),
+            key: self.key.clone(),
             hash: format!("{:#018x}", self.point),
             point: fraction(self.point),
             segment: self.model.segments.segment(self.point),
-            owner: self.owner(),
+            owner: self.owner().to_owned(),
             pinned: self.pinned,
-            shares: versions
-                .map(|v| Share { version: &v.name, share: in_percent(v.share) })
-                .collect(),
-            balance: self.model.plan.balance.name(),
+            shares: self.model.shares(),
+            balance: self.model.plan.balance.name().to_owned(),
         }
     }
 

@@ -20,4 +20,4 @@ pub use route::{Asked, Routed, Unrouted};
 pub use set_split::{
     SetSplit, Shares, in_percent, shares_in_file, shares_in_words, shares_of_percents,
 };
-pub use told::{Candidate, RouteUsed};
+pub use told::{Candidate, RouteUsed, Share};

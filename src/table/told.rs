@@ -1,6 +1,7 @@
 //! What people are told of a choice: the route that took a request, and the replicas that could serve it.
-use super::model::{Tier, Version};
+use super::model::{Model, Tier, Version};
 use super::plan::{ModelPlan, RoutePlan};
+use super::set_split::in_percent;
 use crate::balance::Pool as _;
 use crate::fleet::Replica;
 use crate::stats::Moment;
@@ -24,6 +25,20 @@ impl RouteUsed {
         let takes: Vec<String> = method.chain(host).chain(path).chain(headers).collect();
         let takes = if takes.is_empty() { "everything".to_owned() } else { takes.join(", ") };
         Self { line: route.line, takes }
+    }
+}
+
+/// The part of all keys or requests that a version has, in percent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Share {
+    pub version: String,
+    pub share: f64,
+}
+
+impl Model {
+    pub fn shares(&self) -> Vec<Share> {
+        let share = |v: &Version| Share { version: v.name.to_string(), share: in_percent(v.share) };
+        self.versions.iter().map(share).collect()
     }
 }
 

@@ -1,29 +1,23 @@
 //! One reader of the live view.
 use super::{Frame, Live, block, closeup};
-use crate::admin::feed::Lines;
+use crate::admin::feed::stream;
 use crate::admin::office::Office;
-use axum::body::{Body, Bytes};
-use axum::http::header;
-use axum::response::{IntoResponse as _, Response};
+use axum::body::Bytes;
+use axum::response::Response;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 
 /// Follows everything, and the replicas of `model`: what was, then a second at a time.
 pub(in crate::admin) fn follow(office: Arc<Office>, model: Option<String>) -> Response {
     // Room for one message: a reader that is slow holds no more.
-    let (parts, out) = mpsc::channel(1);
-    tokio::spawn(async move {
+    stream(1, |parts| async move {
         let model = model.as_deref();
         let _seat = Seat::take(&office.live, model);
         let frames = office.live.frames.subscribe();
         let begin = beginning(&office, model);
         let mut told = 0;
-        tokio::select! {
-            () = parts.closed() => {}
-            () = tell(begin, frames, model, || news(&office, &mut told), &parts) => {}
-        }
-    });
-    ([(header::CONTENT_TYPE, "text/event-stream")], Body::new(Lines::new(out))).into_response()
+        tell(begin, frames, model, || news(&office, &mut told), &parts).await;
+    })
 }
 
 /// Somebody looks at a model, as long as this lives.
