@@ -77,7 +77,7 @@ pub(super) async fn serve_http2(proxy: &Arc<Proxy>, client: &Client, conn: Conn)
             }
             Ok(Some(H2Accept::Rejected)) if malformed < MAX_MALFORMED => {
                 malformed += 1;
-                Record::malformed(proxy, client, RefusalCode::BadRequest, proxy.now());
+                Record::malformed(proxy, client, RefusalCode::BadRequest, proxy.now(), b"");
             }
             Ok(Some(H2Accept::Rejected) | None) | Err(_) => return,
         }

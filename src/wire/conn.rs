@@ -7,6 +7,7 @@
 //! - `duplex` makes writes queue instead of block, and every read push the queue, so that a session which needs
 //!   `&mut self` for reading and for writing still moves bytes both ways;
 //! - `hold` stops reads while the queue of the other side is full.
+use super::chunks::Chunks;
 use super::frames::{Frames, HEAD};
 use async_trait::async_trait;
 use bytes::{Buf, BytesMut};
@@ -136,6 +137,8 @@ pub struct Conn {
     gather: usize,
     /// Of HTTP/2.
     frames: Option<Frames>,
+    /// Of a request's body that comes in chunks.
+    chunks: Option<Chunks>,
     reins: Arc<Reins>,
 }
 
@@ -159,11 +162,36 @@ impl Conn {
     }
 
     fn new(raw: Raw, prefix: BytesMut, gather: usize, frames: Option<Frames>) -> Self {
-        Self { raw, prefix, out: BytesMut::new(), gather, frames, reins: Arc::default() }
+        Self {
+            raw,
+            prefix,
+            out: BytesMut::new(),
+            gather,
+            frames,
+            chunks: None,
+            reins: Arc::default(),
+        }
     }
 
     pub fn reins(&self) -> Arc<Reins> {
         Arc::clone(&self.reins)
+    }
+
+    /// What is read from here on is a body in chunks, begun so, or is not.
+    pub fn expect_chunks(&mut self, chunks: Option<Chunks>) {
+        self.chunks = chunks;
+    }
+
+    /// Reads bytes of HTTP/1. An error of the framing is one of the connection, with `BadChunks` in it.
+    fn poll_checked(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(self.raw.poll_read(cx, buf))?;
+        Poll::Ready(match &mut self.chunks {
+            Some(chunks) => chunks
+                .read(&buf.filled()[before..])
+                .map_err(|bad| io::Error::new(io::ErrorKind::InvalidData, bad)),
+            None => Ok(()),
+        })
     }
 
     /// May a parked connection be used again? Answers from the readiness already known: no system call unless the
@@ -275,7 +303,7 @@ impl AsyncRead for Conn {
             // Woken by our own socket's writability, or by the other connection: both belong to one task.
             return Poll::Pending;
         }
-        if me.frames.is_some() { me.poll_sifted(cx, buf) } else { me.raw.poll_read(cx, buf) }
+        if me.frames.is_some() { me.poll_sifted(cx, buf) } else { me.poll_checked(cx, buf) }
     }
 }
 
