@@ -22,6 +22,10 @@ pub(super) fn check(session: &ServerSession, limits: &ClientLimits) -> Result<Fr
     if head.method == Method::TRACE || head.method == Method::CONNECT {
         return Err((RefusalCode::MethodNotAllowed, "TRACE and CONNECT are not served"));
     }
+    // Of HTTP/2; an absolute target of HTTP/1 was seen as bytes.
+    if head.uri.scheme_str().is_some_and(|scheme| scheme != "http" && scheme != "https") {
+        return Err((RefusalCode::BadRequest, "only the schemes http and https are served"));
+    }
     let framing = check_lengths(&head.headers)?;
     if framing.content_length.is_some_and(|length| length > limits.max_body) {
         return Err((

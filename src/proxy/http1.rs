@@ -106,7 +106,8 @@ enum HeadTrouble {
 }
 
 impl HeadTrouble {
-    const MALFORMED: Self = Self::Unfit(Unfit::Malformed("the request head is not well-formed HTTP/1"));
+    const MALFORMED: Self =
+        Self::Unfit(Unfit::Malformed("the request head is not well-formed HTTP/1"));
 
     fn told(&self) -> (RefusalCode, String) {
         match self {

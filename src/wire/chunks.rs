@@ -94,7 +94,11 @@ impl Chunks {
     }
 
     /// Gathers a line without its CR LF. Returns what follows it, or `None` where it is not over.
-    fn read_line<'a>(&mut self, bytes: &'a [u8], most: usize) -> Result<Option<&'a [u8]>, BadChunks> {
+    fn read_line<'a>(
+        &mut self,
+        bytes: &'a [u8],
+        most: usize,
+    ) -> Result<Option<&'a [u8]>, BadChunks> {
         let end = memchr::memchr(b'\n', bytes);
         let part = &bytes[..end.unwrap_or(bytes.len())];
         if self.line.len() + part.len() > most {

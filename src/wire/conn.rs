@@ -8,7 +8,7 @@
 //!   `&mut self` for reading and for writing still moves bytes both ways;
 //! - `hold` stops reads while the queue of the other side is full.
 use super::chunks::Chunks;
-use super::frames::{Frames, HEAD};
+use super::frames::{Frames, HEAD, SettingsFlood};
 use async_trait::async_trait;
 use bytes::{Buf, BytesMut};
 use pingora_core::protocols::raw_connect::ProxyDigest;
@@ -183,7 +183,11 @@ impl Conn {
     }
 
     /// Reads bytes of HTTP/1. An error of the framing is one of the connection, with `BadChunks` in it.
-    fn poll_checked(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_checked(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(self.raw.poll_read(cx, buf))?;
         Poll::Ready(match &mut self.chunks {
@@ -283,6 +287,9 @@ fn read_sifted(
     }
     let kept = frames.sift(&mut into.filled_mut()[began..]);
     into.set_filled(began + kept);
+    if frames.is_flood() {
+        return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, SettingsFlood)));
+    }
     Poll::Ready(Ok(Some(kept)))
 }
 
