@@ -7,9 +7,9 @@ use super::shared::{Phase, Proxy, parting};
 use crate::dialect::RefusalCode;
 use crate::wire::{Conn, Reins};
 use bytes::BytesMut;
-use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::http::v1::server::HttpSession;
+use pingora_core::protocols::{Shutdown, Stream};
 use pingora_error::{Error, ErrorType};
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +33,8 @@ pub(super) async fn serve_http1(proxy: &Arc<Proxy>, client: &Client, conn: Conn,
         if first.is_empty()
             && !wait_for_bytes(proxy, &mut stream, &mut first, limits.client.idle_timeout).await
         {
-            return;
+            // Over TLS a close without a goodbye looks like an attack.
+            return Shutdown::shutdown(&mut *stream).await;
         }
         let began = proxy.now();
         let mut http1 = HttpSession::new(stream);
@@ -132,7 +133,7 @@ fn into_stream(session: ServerSession) -> Option<Stream> {
 
 /// Closes so that the answer is not lost: a close with unread bytes would reset the connection, and a reset can
 /// overtake the answer on its way (RFC 9112 §9.6).
-async fn linger(stream: Option<Stream>) {
+pub(super) async fn linger(stream: Option<Stream>) {
     let Some(mut stream) = stream else { return };
     let discard = async {
         stream.flush().await?;
