@@ -8,9 +8,9 @@ use crate::dialect::RefusalCode;
 use crate::table::ClientLimits;
 use crate::wire::{BadChunks, Chunks, Conn, HeadScan, Reins, Unfit};
 use bytes::BytesMut;
-use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::http::v1::server::HttpSession;
+use pingora_core::protocols::{Shutdown, Stream};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt};
@@ -33,7 +33,8 @@ pub(super) async fn serve_http1(proxy: &Arc<Proxy>, client: &Client, conn: Conn,
         if first.is_empty()
             && !wait_for_bytes(proxy, &mut conn, &mut first, limits.client.idle_timeout).await
         {
-            return;
+            // Over TLS a close without a goodbye looks like an attack.
+            return Shutdown::shutdown(&mut *conn).await;
         }
         let began = proxy.now();
         let head = read_head(&mut conn, &mut first, &limits.client);
@@ -192,7 +193,7 @@ fn as_conn(stream: Stream) -> Option<Box<Conn>> {
 
 /// Closes so that the answer is not lost: a close with unread bytes would reset the connection, and a reset can
 /// overtake the answer on its way (RFC 9112 §9.6).
-async fn linger(conn: Option<Box<Conn>>) {
+pub(super) async fn linger(conn: Option<Box<Conn>>) {
     let Some(mut conn) = conn else { return };
     let discard = async {
         conn.flush().await?;

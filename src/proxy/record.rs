@@ -27,6 +27,8 @@ pub(super) struct Record {
     pub(super) method: String,
     pub(super) path: String,
     pub(super) protocol: &'static str,
+    /// Over TLS.
+    pub(super) secure: bool,
     pub(super) model: Option<Arc<Model>>,
     /// The version that was asked, or would have been.
     pub(super) version: Option<(Arc<str>, Arc<VersionState>)>,
@@ -93,6 +95,8 @@ pub(super) struct Line<'a> {
     method: &'a str,
     path: &'a str,
     protocol: &'a str,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    tls: bool,
     model: Option<&'a str>,
     version: Option<&'a str>,
     replica: Option<&'a str>,
@@ -126,6 +130,7 @@ impl Record {
             method: String::new(),
             path: String::new(),
             protocol: "",
+            secure: client.secure,
             model: None,
             version: None,
             replica: None,
@@ -259,6 +264,7 @@ impl Record {
             method: &self.method,
             path: &self.path,
             protocol: self.protocol,
+            tls: self.secure,
             model: self.model.as_ref().map(|model| &*model.name),
             version: self.version.as_ref().map(|(name, _)| &**name),
             replica: self.replica.as_ref().map(|replica| &*replica.id.url),

@@ -3,9 +3,12 @@ mod chunks;
 mod conn;
 mod frames;
 mod head;
+pub mod proxy_protocol;
+mod raw;
 mod upstream;
 
 pub use chunks::{BadChunks, Chunks};
-pub use conn::{Conn, Raw, Reins};
+pub use conn::{Conn, Reins};
 pub use head::{HeadScan, RawHead, Unfit, glimpse};
+pub use raw::{Begun, Raw};
 pub use upstream::{Checkout, Dialed, Upstream};
