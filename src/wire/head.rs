@@ -86,13 +86,10 @@ impl HeadScan {
         }
         // Who speaks another protocol may never end a line.
         if self.http11.is_none()
-            && let Some(first) = bytes.get(self.line).filter(|byte| !is_token(**byte))
-            && !(*first == b'\r' && bytes.len() == self.line + 1)
+            && let Some(first) = bytes.get(self.line)
+            && !(is_token(*first) || (*first == b'\r' && bytes.len() == self.line + 1))
         {
-            return Err(Unfit::Malformed(match first {
-                0x16 => "this port speaks plain HTTP, and was spoken to in TLS",
-                _ => "this is not HTTP",
-            }));
+            return Err(Unfit::Malformed("this is not HTTP"));
         }
         Ok(None)
     }
