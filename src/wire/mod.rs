@@ -10,5 +10,5 @@ mod upstream;
 pub use chunks::{BadChunks, Chunks};
 pub use conn::{Conn, Reins};
 pub use head::{HeadScan, RawHead, Unfit, glimpse};
-pub use raw::{Begun, Raw};
+pub use raw::{Begun, Raw, keepalive};
 pub use upstream::{Checkout, Dialed, Upstream};

@@ -1,5 +1,6 @@
 //! The connections kept open to one replica: HTTP/1 parked last in first out, HTTP/2 shared by streams.
 use super::conn::{Conn, Reins};
+use super::raw::keepalive;
 use super::raw::{Begun, Raw};
 use crate::stats::Moment;
 use crate::tls::{ClientTls, Offer, in_words};
@@ -375,5 +376,7 @@ async fn connect(address: &str) -> Result<Raw> {
     let tcp = TcpStream::connect(address).await;
     let tcp = tcp.or_err_with(ConnectError, || address.to_owned())?;
     tcp.set_nodelay(true).or_err(SocketError, "TCP_NODELAY")?;
+    let alive = socket2::SockRef::from(&tcp).set_tcp_keepalive(&keepalive());
+    alive.or_err(SocketError, "SO_KEEPALIVE")?;
     Ok(Raw::Tcp(tcp))
 }
