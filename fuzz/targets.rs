@@ -7,6 +7,7 @@ use evener::dialect::{
     decoded_path, peek, peek_multipart, peek_prefix, read_path, rename_in_body, rename_in_form,
     rename_in_path,
 };
+use evener::wire::proxy_protocol::{Parsed, parse};
 use evener::wire::{Chunks, HeadScan, glimpse};
 use http::header;
 use pingora_core::protocols::http::v1::server::HttpSession;
@@ -29,6 +30,7 @@ pub(crate) const TARGETS: &[Target] = &[
     Target { name: "path", run: path, seeds: PATHS },
     Target { name: "events", run: events, seeds: EVENTS },
     Target { name: "deadline", run: deadline, seeds: &[b"100m", b"99999999H", b"2500", b"1n"] },
+    Target { name: "proxy_protocol", run: proxy_protocol, seeds: INTRODUCTIONS },
     Target { name: "config", run: config, seeds: CONFIGS },
 ];
 
@@ -63,6 +65,13 @@ const EVENTS: &[&[u8]] = &[
     b"data: {\"choices\":[{\"delta\":{\"content\":\"hi\"}}]}\n\ndata: {\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":1}}\n\ndata: [DONE]\n\n",
     b"event: error\r\ndata: {\"error\":{\"message\":\"x\"}}\r\n\r\n: comment\n\nid: 1\ndata: a\ndata: b\n\n",
     br#"{"choices":[{"message":{"content":"hi"},"finish_reason":"length"}],"usage":{"completion_tokens":2}}"#,
+];
+const INTRODUCTIONS: &[&[u8]] = &[
+    b"PROXY TCP4 192.0.2.1 10.0.0.1 8080 443\r\nGET / HTTP/1.1\r\n",
+    b"PROXY TCP6 2001:db8::1 ::1 1 2\r\n",
+    b"PROXY UNKNOWN\r\n",
+    b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x01\x0a\0\0\x01\x1f\x90\0\x50rest",
+    b"\r\n\r\n\0\r\nQUIT\n\x20\x00\0\0rest",
 ];
 const CONFIGS: &[&[u8]] = &[
     include_bytes!("../conf/minimal.yaml"),
@@ -205,6 +214,18 @@ pub(crate) fn deadline(data: &[u8]) {
                 "{left:?} {again:?}"
             );
         }
+    }
+}
+
+/// A header of the PROXY protocol is found when its last byte is there, and what follows is no matter.
+pub(crate) fn proxy_protocol(data: &[u8]) {
+    match parse(data) {
+        Parsed::Header { length, client } => {
+            assert_eq!(parse(&data[..length]), Parsed::Header { length, client });
+            (0..length).for_each(|cut| assert_eq!(parse(&data[..cut]), Parsed::Partial));
+        }
+        Parsed::Partial => assert!(data.len() < 4096 + 16),
+        Parsed::Malformed(_) => {}
     }
 }
 
