@@ -66,6 +66,8 @@ pub struct Upstream {
     tls: ArcSwapOption<ClientTls>,
     /// It chose HTTP/2 when it last had the choice.
     chose_http2: AtomicBool,
+    /// Why the last TLS handshake failed; `None`: it did not.
+    distrust: ArcSwapOption<String>,
     parked: Mutex<Vec<Parked>>,
     shared: Mutex<Vec<Shared>>,
     /// HTTP/2 connections opened so far.
@@ -129,8 +131,9 @@ impl Upstream {
     pub fn new(dialed: Dialed) -> Self {
         let (parked, shared) = (Mutex::default(), Mutex::default());
         let (opened, retired) = (AtomicU64::default(), AtomicBool::default());
-        let (tls, chose_http2) = (ArcSwapOption::empty(), AtomicBool::default());
-        Self { dialed, tls, chose_http2, parked, shared, opened, retired }
+        let (tls, distrust) = (ArcSwapOption::empty(), ArcSwapOption::empty());
+        let chose_http2 = AtomicBool::default();
+        Self { dialed, tls, chose_http2, distrust, parked, shared, opened, retired }
     }
 
     /// Follows what its version says of TLS. Connections made with other settings are not used again.
@@ -300,21 +303,39 @@ impl Upstream {
         }
     }
 
+    /// Why its last TLS handshake failed, if it did.
+    pub fn distrust(&self) -> Option<Arc<String>> {
+        self.distrust.load_full()
+    }
+
     async fn dial_tls(&self, address: &str, offer: Offer) -> Result<Conn> {
-        let failed = |why: String| Error::explain(TLSHandshakeFailure, why);
+        let raw = connect(address).await?;
+        match self.secure(raw, address, offer).await {
+            Ok(conn) => {
+                self.distrust.store(None);
+                Ok(conn)
+            }
+            Err(why) => {
+                self.distrust.store(Some(Arc::new(why.clone())));
+                Error::e_explain(TLSHandshakeFailure, why)
+            }
+        }
+    }
+
+    async fn secure(&self, raw: Raw, address: &str, offer: Offer) -> Result<Conn, String> {
         let tls = self.tls.load_full();
-        let tls = tls.ok_or_else(|| failed("its version has no TLS settings".to_owned()))?;
+        let tls = tls.ok_or("its version has no TLS settings")?;
         let (means, name) = (tls.means(), tls.name_of(address));
-        let name = name.ok_or_else(|| failed("it has no name to verify".to_owned()))?;
-        let begun = Begun::new(connect(address).await?, BytesMut::new());
+        let name = name.ok_or("it has no name to verify")?;
+        let begun = Begun::new(raw, BytesMut::new());
         let greeted = TlsConnector::from(means.config(offer)).connect(name, begun).await;
-        let secured = greeted.map_err(|error| failed(in_words(&error, "the replica")))?;
+        let secured = greeted.map_err(|error| in_words(&error, "the replica"))?;
         let raw = Raw::Tls(Box::new(TlsStream::Client(secured)));
         let http2 = raw.alpn() == Some(b"h2");
         match offer {
             Offer::Any => self.chose_http2.store(http2, Relaxed),
             Offer::Http2 if !http2 => {
-                return Err(failed("the replica does not offer HTTP/2".to_owned()));
+                return Err("the replica does not offer HTTP/2".to_owned());
             }
             Offer::Http1 | Offer::Http2 => {}
         }
