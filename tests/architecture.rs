@@ -6,28 +6,32 @@ use std::path::{Path, PathBuf};
 /// Each room with the rooms it may import from.
 const ROOMS: &[(&str, &[&str])] = &[
     ("stats", &[]),
+    ("access", &["stats"]),
     ("balance", &["stats"]),
     ("health", &["stats"]),
     ("dialect", &[]),
     ("canary", &["stats"]),
     ("mirror", &["dialect"]),
     ("wire", &["stats"]),
-    ("fleet", &["stats", "canary", "balance", "health", "dialect", "mirror", "wire"]),
-    ("table", &["stats", "canary", "balance", "health", "dialect", "mirror", "wire", "fleet"]),
-    ("config", &["stats", "canary", "balance", "health", "dialect", "mirror", "table"]),
+    ("fleet", &["stats", "access", "canary", "balance", "health", "dialect", "mirror", "wire"]),
+    (
+        "table",
+        &["stats", "access", "canary", "balance", "health", "dialect", "mirror", "wire", "fleet"],
+    ),
+    ("config", &["stats", "access", "canary", "balance", "health", "dialect", "mirror", "table"]),
     ("observe", &["stats", "canary", "balance", "health", "dialect", "mirror", "fleet", "table"]),
     (
         "proxy",
         &[
-            "stats", "canary", "balance", "health", "dialect", "mirror", "wire", "fleet", "table",
-            "observe",
+            "stats", "access", "canary", "balance", "health", "dialect", "mirror", "wire", "fleet",
+            "table", "observe",
         ],
     ),
     (
         "control",
         &[
-            "stats", "canary", "balance", "health", "dialect", "mirror", "wire", "fleet", "table",
-            "config", "observe", "proxy",
+            "stats", "access", "canary", "balance", "health", "dialect", "mirror", "wire", "fleet",
+            "table", "config", "observe", "proxy",
         ],
     ),
     (
@@ -41,7 +45,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 ];
 
 /// The rooms that decide: no clock, socket, file, lock, log or task.
-const PURE: [&str; 6] = ["stats", "canary", "balance", "health", "dialect", "mirror"];
+const PURE: [&str; 7] = ["stats", "access", "canary", "balance", "health", "dialect", "mirror"];
 const IMPURE_WORDS: [&str; 9] = [
     "tokio::",
     "async fn",

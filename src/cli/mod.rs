@@ -8,6 +8,7 @@ mod decision;
 mod demo;
 mod diff;
 mod explain;
+mod key;
 mod mirror;
 pub mod mock;
 mod orders;
@@ -29,6 +30,7 @@ pub use commands::main;
 pub use completions::{CompletionsArgs, completions};
 pub use diff::{DiffArgs, diff};
 pub use explain::{ExplainArgs, explain};
+pub use key::{KeyArgs, key};
 pub use mirror::{MirrorArgs, mirror};
 pub use orders::{
     HoldArgs, ReloadArgs, ReplicaArgs, StopArgs, drain, eject, reload, restore, stop, undrain,

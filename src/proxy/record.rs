@@ -1,6 +1,7 @@
 //! What became of one request. Dropping the record settles it, exactly once on every way out.
 use super::accept::Client;
 use super::decision::Reasons;
+use super::limits::Pass;
 use super::shared::Proxy;
 use crate::dialect::{RefusalCode, UsageScan};
 use crate::fleet::{Replica, VersionState};
@@ -47,6 +48,8 @@ pub(super) struct Record {
     pub(super) fail_open: bool,
     /// Of an answer that tells its tokens.
     pub(super) usage: Option<UsageScan>,
+    /// Whose key it came with, and what was taken of its limits.
+    pub(super) pass: Option<Box<Pass>>,
     /// Where somebody wants to know.
     pub(super) reasons: Option<Box<Reasons>>,
     #[cfg(feature = "otlp")]
@@ -92,6 +95,9 @@ pub(super) struct Line<'a> {
     method: &'a str,
     path: &'a str,
     protocol: &'a str,
+    /// Its name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<&'a str>,
     model: Option<&'a str>,
     version: Option<&'a str>,
     replica: Option<&'a str>,
@@ -141,6 +147,7 @@ impl Record {
             tunnel: false,
             fail_open: false,
             usage: None,
+            pass: None,
             reasons: None,
             #[cfg(feature = "otlp")]
             trace: None,
@@ -192,6 +199,7 @@ impl Record {
         }
         let now = self.proxy.now();
         let took = now.since(self.began);
+        self.settle_limits(now);
         if !self.is_test {
             self.count(took);
         }
@@ -249,6 +257,7 @@ impl Record {
             method: &self.method,
             path: &self.path,
             protocol: self.protocol,
+            key: self.pass.as_ref().map(|pass| &*pass.key.name),
             model: self.model.as_ref().map(|model| &*model.name),
             version: self.version.as_ref().map(|(name, _)| &**name),
             replica: self.replica.as_ref().map(|replica| &*replica.id.url),

@@ -22,6 +22,9 @@ mod http;
 mod http2;
 mod hygiene;
 mod journal;
+mod key_models;
+mod keys;
+mod limits;
 mod live;
 mod mirror;
 mod mirror_harm;
@@ -38,6 +41,7 @@ mod streaming;
 mod succession;
 mod takeover;
 mod test_request;
+mod tokens;
 #[cfg(feature = "otlp")]
 mod traces;
 mod upstream;
