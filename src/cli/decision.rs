@@ -19,6 +19,8 @@ pub(super) struct Told {
     request_id: String,
     pub(super) method: String,
     pub(super) path: String,
+    /// The name of the key that it came with.
+    key: Option<String>,
     pub(super) model: Option<String>,
     pub(super) version: Option<String>,
     pub(super) replica: Option<String>,
@@ -136,6 +138,9 @@ pub(super) fn words(told: &Told) -> String {
     let mut line = |name: &str, what: &str| {
         let _ = writeln!(text, "  {name:<9}{what}");
     };
+    if let Some(key) = &told.key {
+        line("asked by", &format!("key {}", clean(key)));
+    }
     if let Some(assignment) = &told.assignment {
         assigned(told, assignment, &mut line);
     } else {

@@ -1,16 +1,20 @@
 //! Where a request would go, and why: without sending it, and without changing anything.
-use super::explanation::{Explanation, Key, Named, Question};
+use super::explanation::{self, Explanation, Named, Question};
+use crate::access::{CARRIERS, secret_in};
 use crate::balance::{Policy, fraction, hash_point};
-use crate::dialect::{Facts, decoded_path, read_path};
+use crate::dialect::{Facts, decoded_path, nearest, read_path};
 use crate::proxy::bare_host;
 use crate::stats::Moment;
-use crate::table::{Asked, KeySource, Model, RouteUsed, Routed, Table, Tier, Unrouted, Version};
+use crate::table::{
+    Asked, Key, KeySource, Model, RouteUsed, Routed, Table, Tier, Unrouted, Version,
+};
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 use std::borrow::Cow;
 
 /// Follows a request through the table as it stands. `Err`: why no model answers it.
 pub fn explain(table: &Table, question: &Question, now: Moment) -> Result<Explanation, String> {
+    let asker = asker(table, question)?;
     let path = read_path(&question.path).map_err(|problem| problem.to_string())?;
     let asked = Ask {
         question,
@@ -21,7 +25,10 @@ pub fn explain(table: &Table, question: &Question, now: Moment) -> Result<Explan
     let body = question.read(&table.wanted_fields);
     let Routed { model, facts, .. } =
         table.route(route, &asked, &path, body).map_err(|why| words(&why))?;
-    let sticky = sticky(model, question, &facts);
+    if let Some(key) = asker.filter(|key| !key.may_use(&model.name)) {
+        return Err(format!("key `{}` may not use model `{}`", key.name, model.name));
+    }
+    let sticky = sticky(model, question, &facts, asker);
     let point = sticky.as_ref().map(|(_, point)| *point);
     let (owner, mut reason) = match owner(model, question, point)? {
         Some((version, why)) => (Some(version), why),
@@ -55,7 +62,8 @@ pub fn explain(table: &Table, question: &Question, now: Moment) -> Result<Explan
         route: route.map(RouteUsed::of),
         model: model.name.to_string(),
         named: Named::of(&facts),
-        key: sticky.map(|(source, point)| Key {
+        api_key: asker.map(|key| key.name.to_string()),
+        key: sticky.map(|(source, point)| explanation::Key {
             source,
             hash: format!("{point:#018x}"),
             point: fraction(point),
@@ -68,6 +76,30 @@ pub fn explain(table: &Table, question: &Question, now: Moment) -> Result<Explan
         replicas: replicas.collect(),
         picked: version.and_then(|version| picked(model, version, point, now)),
     })
+}
+
+/// The key that a request comes with. Nobody need tell a secret to ask: without one it goes on as if it had been let in.
+fn asker<'a>(table: &'a Table, question: &Question) -> Result<Option<&'a Key>, String> {
+    let Some(access) = &table.access else {
+        return match &question.key {
+            Some(name) => Err(format!("it comes with key `{name}`, and there are no `keys`")),
+            None => Ok(None),
+        };
+    };
+    if let Some(name) = &question.key {
+        let key = access.named(name).ok_or_else(|| {
+            let near = nearest(name, access.names());
+            let near = near.first().map(|near| format!("; did you mean `{near}`?"));
+            format!("there is no key `{name}`{}", near.unwrap_or_default())
+        })?;
+        return Ok(Some(key));
+    }
+    let carried = |name| Some((name, question.header(name)?.as_bytes()));
+    let mut secrets =
+        CARRIERS.into_iter().filter_map(carried).filter_map(|(name, value)| secret_in(name, value));
+    let Some(secret) = secrets.next() else { return Ok(None) };
+    let known = access.whose(secret, crate::observe::stamp().as_second());
+    known.map(|key| Some(&**key)).map_err(|stranger| format!("it is refused: {stranger}"))
 }
 
 /// The version that a request belongs to, and why; `None`: it is drawn.
@@ -108,11 +140,17 @@ fn serves<'a>(model: &'a Model, owner: &'a Version, point: Option<u64>) -> Optio
 }
 
 /// The first sticky key that is there: where it stands, and its point.
-fn sticky(model: &Model, question: &Question, facts: &Facts) -> Option<(String, u64)> {
+fn sticky(
+    model: &Model,
+    question: &Question,
+    facts: &Facts,
+    asker: Option<&Key>,
+) -> Option<(String, u64)> {
     model.plan.hash_on.iter().find_map(|source| {
         let key = match source {
             KeySource::Header(name) => question.header(name).map(str::to_owned),
             KeySource::Json(field) => facts.field(field).map(str::to_owned),
+            KeySource::ApiKey => asker.map(|key| key.name.to_string()),
             KeySource::ClientIp => question.client_ip.map(|ip| ip.to_string()),
         };
         let key = key.filter(|key| !key.is_empty())?;

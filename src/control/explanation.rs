@@ -18,6 +18,8 @@ pub struct Question {
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
     pub body: Option<String>,
+    /// The name of the key that it comes with, in the place of the key itself.
+    pub key: Option<String>,
     /// For `hash_on: [client_ip]`.
     pub client_ip: Option<IpAddr>,
 }
@@ -35,6 +37,8 @@ pub struct Explanation {
     pub model: String,
     /// As the request names it, and where; `None`: it names none.
     pub named: Option<Named>,
+    /// The name of the key that it comes with; `None`: it brings none, and where one is needed it is refused.
+    pub api_key: Option<String>,
     /// Its sticky key, and where that lies in the split; `None`: it has none.
     pub key: Option<Key>,
     /// The parts of all keys or requests that versions have, in percent.

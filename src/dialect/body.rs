@@ -80,19 +80,21 @@ impl<'a, W: AsRef<str>> Fields<'a, W> {
 
     pub(super) fn which(&self, key: &str) -> Key {
         let wanted = self.wanted.iter().position(|wanted| wanted.as_ref() == key);
+        let none = Key { model: false, alike: false, stream: false, wanted };
         match key {
-            "model" => Key { model: true, stream: false, wanted },
-            "stream" => Key { model: false, stream: true, wanted },
-            _ => Key { model: false, stream: false, wanted },
+            "model" => Key { model: true, ..none },
+            "stream" => Key { stream: true, ..none },
+            // Servers written in Go take it for the same.
+            _ => Key { alike: key.eq_ignore_ascii_case("model"), ..none },
         }
     }
 
     /// Takes the raw text of a field's value, which is part of `text`.
     pub(super) fn take(&mut self, key: Key, raw: &'a str) {
         if key.model {
-            self.models += 1;
             self.model = Some(raw);
         }
+        self.models += u32::from(key.model || key.alike);
         if key.stream {
             self.stream = raw == "true";
         }
@@ -126,13 +128,15 @@ impl<'a, W: AsRef<str>> Fields<'a, W> {
 #[derive(Clone, Copy)]
 pub(super) struct Key {
     model: bool,
+    /// `Model`, which is another key to some readers only.
+    alike: bool,
     stream: bool,
     wanted: Option<usize>,
 }
 
 impl Key {
     pub(super) fn matters(self) -> bool {
-        self.model || self.stream || self.wanted.is_some()
+        self.model || self.alike || self.stream || self.wanted.is_some()
     }
 }
 
@@ -236,6 +240,8 @@ mod tests {
     fn two_models_are_an_error_however_they_are_spelled() {
         assert_eq!(problem(r#"{"model":"a","model":"a"}"#), BodyProblem::TwoModels);
         assert_eq!(problem(r#"{"model":"a","\u006dodel":null}"#), BodyProblem::TwoModels);
+        assert_eq!(problem(r#"{"model":"a","MODEL":"b"}"#), BodyProblem::TwoModels);
+        assert_eq!(peek(br#"{"Model":"a"}"#, &NONE).unwrap().model, None);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Answers that Evener gives itself: refusals in the dialect of the request, and a few pages of its own.
 use super::exchange::{End, Exchange};
+use super::limits::whole_seconds;
 use crate::dialect::{
     Dialect, LIVE_BODY, Local, READY_BODY, RefusalCode, SERVER_BODY, UNREADY_BODY, error_body,
     models_body,
@@ -10,6 +11,7 @@ use crate::wire::Conn;
 use bytes::Bytes;
 use http::{Method, header};
 use pingora_http::ResponseHeader;
+use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
 
@@ -23,15 +25,21 @@ pub(super) struct Refusal {
     pub(super) param: Option<&'static str>,
     /// Where a replica failed: how.
     pub(super) class: Option<Class>,
+    /// When the same request would be served.
+    pub(super) wait: Option<Duration>,
 }
 
 impl Refusal {
     pub(super) fn new(code: RefusalCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), param: None, class: None }
+        Self { code, message: message.into(), param: None, class: None, wait: None }
     }
 
     pub(super) fn about(self, param: Option<&'static str>) -> Self {
         Self { param, ..self }
+    }
+
+    pub(super) fn until(self, wait: Duration) -> Self {
+        Self { wait: Some(wait), ..self }
     }
 
     pub(super) fn caused_by(self, class: Class) -> Self {
@@ -46,6 +54,8 @@ impl Exchange<'_> {
             Some(class) => self.record.fail(refusal.code, class),
             None => self.record.refuse(refusal.code),
         }
+        // So that the client is told what it has left.
+        self.record.settle_limits(self.proxy.now());
         let (kind, body) = error_body(
             self.dialect,
             self.wants_json,
@@ -56,8 +66,12 @@ impl Exchange<'_> {
             &self.record.request_id,
         );
         let mut extra = vec![("x-evener-error", refusal.code.name().to_owned())];
-        if let Some(seconds) = refusal.code.retry_after() {
+        let after = refusal.code.retry_after().map(u64::from);
+        if let Some(seconds) = refusal.wait.map(whole_seconds).or(after) {
             extra.push(("retry-after", seconds.to_string()));
+        }
+        if refusal.code == RefusalCode::InvalidApiKey {
+            extra.push(("www-authenticate", "Bearer".to_owned()));
         }
         if refusal.code == RefusalCode::MethodNotAllowed {
             extra.push(("allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS".to_owned()));
@@ -76,7 +90,7 @@ impl Exchange<'_> {
         let (status, body) = match local {
             Local::OpenAiModels => {
                 let created = u64::try_from(self.proxy.started.as_second()).unwrap_or(0);
-                (200, models_body(table.names(), created))
+                (200, models_body(table.names_for(self.key()), created))
             }
             Local::V2Server => (200, Bytes::from_static(SERVER_BODY.as_bytes())),
             Local::V2Live => (200, Bytes::from_static(LIVE_BODY.as_bytes())),
@@ -126,6 +140,7 @@ impl Exchange<'_> {
         if !self.record.request_id.is_empty() {
             head.insert_header("x-request-id", &self.record.request_id)?;
         }
+        self.add_limits(&mut head)?;
         if self.record.is_test {
             self.add_debug_headers(&mut head)?;
         }

@@ -3,6 +3,7 @@ use super::accept::Client;
 use super::answer::Refusal;
 use super::assign::Witness;
 use super::body::{Body, Need};
+use super::gate::is_open;
 use super::head;
 use super::mirror::Original;
 use super::pick::{Wish, choose, why_none};
@@ -143,6 +144,9 @@ impl Exchange<'_> {
             let method = &self.session.req_header().method;
             [http::Method::GET, http::Method::HEAD].contains(method)
         });
+        if !is_open(local) {
+            self.admit(table)?;
+        }
         if let Some(local) = local {
             return Ok(self.answer_local(local, table).await);
         }
@@ -189,6 +193,9 @@ impl Exchange<'_> {
 
     /// How much of the body routing needs. JSON is kept whole, so that it can name the model wherever it does.
     fn need(&self, table: &Table, route: Option<&RoutePlan>, path: &PathFacts) -> Need {
+        if self.is_searched(table) {
+            return Need::Whole(table.max_buffered_body);
+        }
         let kind = text(&self.session.req_header().headers, "content-type");
         let readable = is_json(kind) || self.dialect == Dialect::OpenAi;
         let named = path.model.as_ref().and_then(|model| table.model(&model.name));
@@ -219,14 +226,18 @@ impl Exchange<'_> {
             Body::Whole(bytes, _) => BodyRead::whole(kind, encoding, bytes, &table.wanted_fields),
             Body::Stream(first, _) => BodyRead::prefix(kind, encoding, first, &table.wanted_fields),
         };
-        let routed = table.route(route, &Ask::new(head), path, read).map_err(refuse_unrouted)?;
+        let routed = table.route(route, &Ask::new(head), path, read);
+        let routed = routed.map_err(|why| self.unrouted(table, why))?;
         self.record.streaming = routed.facts.streaming;
         self.record.model = Some(Arc::clone(routed.model));
         let Routed { model, facts, .. } = routed;
         self.attempts.repeatable = repeatable(head, model.plan.kind, facts.kind);
         #[cfg(feature = "otlp")]
         self.trace_route(route.and_then(|route| route.path.as_ref()));
-        Ok(Placed::new(model, route, facts, body, upgrade))
+        let placed = Placed::new(model, route, facts, body, upgrade);
+        self.check_model(table, &placed, path)?;
+        self.reserve_tokens(&placed)?;
+        Ok(placed)
     }
 
     /// Splits, picks and asks a replica.
@@ -292,6 +303,7 @@ impl Exchange<'_> {
                     (!value.is_empty()).then(|| hash_point(&model.name, value))?
                 }
                 KeySource::Json(field) => hash_point(&model.name, facts.field(field)?.as_bytes()),
+                KeySource::ApiKey => hash_point(&model.name, self.key()?.name.as_bytes()),
                 KeySource::ClientIp => {
                     hash_point(&model.name, self.client_ip.to_string().as_bytes())
                 }
@@ -325,7 +337,7 @@ fn request_id(sent: Option<&str>, trusted: bool) -> String {
     uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid().to_string()
 }
 
-fn refuse_unrouted(why: Unrouted) -> Refusal {
+pub(super) fn refuse_unrouted(why: Unrouted) -> Refusal {
     match why {
         Unrouted::NoRoute => {
             Refusal::new(RefusalCode::NoRoute, "no route matches this host, path and method")

@@ -50,6 +50,7 @@ impl Exchange<'_> {
         }
         head.remove_header(&header::EXPECT);
         remove_own(&mut head);
+        self.remove_key(&mut head);
         self.set_forwarded(&mut head, sent)?;
         self.set_deadline(&mut head, placed)?;
         #[cfg(feature = "otlp")]
@@ -108,6 +109,7 @@ impl Exchange<'_> {
     ) -> Result<Box<ResponseHeader>> {
         let mut head = stripped(from, upgraded);
         head.insert_header("x-request-id", &self.record.request_id)?;
+        self.add_limits(&mut head)?;
         if self.listener.debug_headers {
             self.add_debug_headers(&mut head)?;
         }

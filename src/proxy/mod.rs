@@ -1,7 +1,7 @@
 //! The data path, in reading order: what a request passes from its first byte to its last.
 //!
 //! ```text
-//! accept → identify → route → split → pick → attempt → relay → settle
+//! accept → admit → identify → route → split → pick → attempt → relay → settle
 //! ```
 mod accept;
 mod answer;
@@ -12,6 +12,7 @@ mod buffers;
 mod decision;
 mod exchange;
 mod forward;
+mod gate;
 mod greet;
 mod head;
 mod hedge;
@@ -19,6 +20,7 @@ mod http1;
 mod http2;
 mod inside;
 mod introduce;
+mod limits;
 mod listener;
 mod look;
 mod mirror;

@@ -1,6 +1,7 @@
 //! What became of one request. Dropping the record settles it, exactly once on every way out.
 use super::accept::Client;
 use super::decision::Reasons;
+use super::limits::Pass;
 use super::shared::Proxy;
 use crate::dialect::{RefusalCode, UsageScan};
 use crate::fleet::{Replica, VersionState};
@@ -50,6 +51,8 @@ pub(super) struct Record {
     pub(super) fail_open: bool,
     /// Of an answer that tells its tokens.
     pub(super) usage: Option<UsageScan>,
+    /// Whose key it came with, and what was taken of its limits.
+    pub(super) pass: Option<Box<Pass>>,
     /// Where somebody wants to know.
     pub(super) reasons: Option<Box<Reasons>>,
     #[cfg(feature = "otlp")]
@@ -97,6 +100,9 @@ pub(super) struct Line<'a> {
     protocol: &'a str,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     tls: bool,
+    /// Its name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<&'a str>,
     model: Option<&'a str>,
     version: Option<&'a str>,
     replica: Option<&'a str>,
@@ -147,6 +153,7 @@ impl Record {
             tunnel: false,
             fail_open: false,
             usage: None,
+            pass: None,
             reasons: None,
             #[cfg(feature = "otlp")]
             trace: None,
@@ -207,6 +214,7 @@ impl Record {
         }
         let now = self.proxy.now();
         let took = now.since(self.began);
+        self.settle_limits(now);
         if !self.is_test {
             self.count(took);
         }
@@ -265,6 +273,7 @@ impl Record {
             path: &self.path,
             protocol: self.protocol,
             tls: self.secure,
+            key: self.pass.as_ref().map(|pass| &*pass.key.name),
             model: self.model.as_ref().map(|model| &*model.name),
             version: self.version.as_ref().map(|(name, _)| &**name),
             replica: self.replica.as_ref().map(|replica| &*replica.id.url),

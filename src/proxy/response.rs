@@ -52,7 +52,8 @@ impl Exchange<'_> {
         at.event_stream = !at.upgraded && is_event_stream(&from);
         if at.class == Class::Success && !at.upgraded {
             at.look = self.look(&from);
-            let tells = self.dialect == Dialect::OpenAi;
+            let limited = self.record.pass.as_ref().is_some_and(|pass| pass.counts_tokens());
+            let tells = self.dialect == Dialect::OpenAi || limited;
             self.record.usage = tells.then(|| UsageScan::new(form_of(&from))).flatten();
         }
         at.sized = from.headers.contains_key(header::CONTENT_LENGTH);

@@ -1,4 +1,5 @@
 //! Building a generation: plan, overrides and the living fleet in, a table out.
+use super::access::Access;
 use super::generation::Table;
 use super::holds::Holds;
 use super::model::{Member, Model, Version};
@@ -149,6 +150,7 @@ impl Table {
             names,
             catch_all,
             default_model,
+            access: Access::build(plan, fleet),
             wanted_fields: wanted_fields(plan),
             max_buffered_body,
         };
@@ -325,7 +327,7 @@ fn wanted_fields(plan: &Plan) -> Box<[String]> {
         .flat_map(|model| &model.hash_on)
         .filter_map(|source| match source {
             KeySource::Json(field) => Some(field.clone()),
-            KeySource::Header(_) | KeySource::ClientIp => None,
+            KeySource::Header(_) | KeySource::ApiKey | KeySource::ClientIp => None,
         })
         .collect();
     fields.sort();

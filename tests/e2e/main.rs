@@ -23,6 +23,9 @@ mod http;
 mod http2;
 mod hygiene;
 mod journal;
+mod key_models;
+mod keys;
+mod limits;
 mod live;
 mod mirror;
 mod mirror_harm;
@@ -44,6 +47,7 @@ mod test_request;
 mod tls;
 mod tls_files;
 mod tls_replicas;
+mod tokens;
 #[cfg(feature = "otlp")]
 mod traces;
 mod upstream;
