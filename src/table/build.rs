@@ -1,7 +1,7 @@
 //! Building a generation: plan, overrides and the living fleet in, a table out.
 use super::generation::Table;
 use super::holds::Holds;
-use super::model::{Member, Model, Version};
+use super::model::{Member, Model, Reach, Version};
 use super::plan::{KeySource, ModelPlan, Plan, ReplicaUrl, Scheme, VersionPlan};
 use super::set_split::SetSplit;
 use crate::balance::Segments;
@@ -234,8 +234,10 @@ impl Builder<'_> {
                 self.hold(&enlisted, &state);
                 Member { replica: enlisted, weight: replica.weight, slots: replica.slots }
             })
-            .collect();
-        Version { name, index, state, share, members }
+            .collect::<Box<[_]>>();
+        let http2 = members.iter().filter(|member| Reach::Http2.takes(&member.replica)).count();
+        let mixed = (1..members.len()).contains(&http2);
+        Version { name, index, state, share, members, mixed }
     }
 
     fn enlist(&mut self, model: &Arc<str>, version: &Arc<str>, url: &ReplicaUrl) -> Arc<Replica> {
