@@ -15,6 +15,8 @@ mod decisions;
 mod diff;
 mod ejection;
 mod explain;
+mod grpc;
+mod grpc_client;
 mod h2c;
 mod health;
 mod hedging;
