@@ -163,8 +163,8 @@ async fn refusals_are_statuses_without_a_body() {
             "bad_request",
             "two models",
         ),
-        (INFER, naming("resnet", &[0; 40_000]), "8", "body_too_large", "`max_buffered_body`"),
-        (STREAM, naming("resnet", &[0; 40_000]), "8", "body_too_large", "`max_buffered_body`"),
+        (INFER, naming("resnet", &vec![0; 40_000]), "8", "body_too_large", "`max_buffered_body`"),
+        (STREAM, naming("resnet", &vec![0; 40_000]), "8", "body_too_large", "`max_buffered_body`"),
         ("/pkg.Own/Do", Vec::new(), "3", "model_required", "names no model"),
         ("/a/../b", Vec::new(), "3", "bad_request", "segment"),
     ] {
@@ -297,8 +297,8 @@ async fn the_calls_of_one_connection_are_spread_over_the_replicas() {
             assert_eq!(call.await.unwrap().status(), "0");
         }
         for replica in &replicas {
-            let n = replica.seen().len() as i64;
-            assert!((n - 100).abs() <= most_apart, "{balance}: {n}");
+            let n = replica.seen().len();
+            assert!(n.abs_diff(100) <= most_apart, "{balance}: {n}");
         }
     }
 }
