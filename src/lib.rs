@@ -14,4 +14,5 @@ pub mod observe;
 pub mod proxy;
 pub mod stats;
 pub mod table;
+pub mod tls;
 pub mod wire;

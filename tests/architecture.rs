@@ -11,23 +11,27 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("dialect", &[]),
     ("canary", &["stats"]),
     ("mirror", &["dialect"]),
-    ("wire", &["stats"]),
+    ("tls", &[]),
+    ("wire", &["stats", "tls"]),
     ("fleet", &["stats", "canary", "balance", "health", "dialect", "mirror", "wire"]),
-    ("table", &["stats", "canary", "balance", "health", "dialect", "mirror", "wire", "fleet"]),
-    ("config", &["stats", "canary", "balance", "health", "dialect", "mirror", "table"]),
+    (
+        "table",
+        &["stats", "canary", "balance", "health", "dialect", "mirror", "tls", "wire", "fleet"],
+    ),
+    ("config", &["stats", "canary", "balance", "health", "dialect", "mirror", "tls", "table"]),
     ("observe", &["stats", "canary", "balance", "health", "dialect", "mirror", "fleet", "table"]),
     (
         "proxy",
         &[
-            "stats", "canary", "balance", "health", "dialect", "mirror", "wire", "fleet", "table",
-            "observe",
+            "stats", "canary", "balance", "health", "dialect", "mirror", "tls", "wire", "fleet",
+            "table", "observe",
         ],
     ),
     (
         "control",
         &[
-            "stats", "canary", "balance", "health", "dialect", "mirror", "wire", "fleet", "table",
-            "config", "observe", "proxy",
+            "stats", "canary", "balance", "health", "dialect", "mirror", "tls", "wire", "fleet",
+            "table", "config", "observe", "proxy",
         ],
     ),
     (

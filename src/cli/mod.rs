@@ -8,6 +8,7 @@ mod decision;
 mod demo;
 mod diff;
 mod explain;
+mod heading;
 mod mirror;
 pub mod mock;
 mod orders;

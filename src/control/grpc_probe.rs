@@ -25,12 +25,16 @@ enum Said {
 
 /// Asks whether `name` is served, or, when it is empty, whether the server is there.
 pub(super) async fn ask_grpc(replica: &Replica, limit: Duration, name: &str) -> Result<(), String> {
-    let conn = replica.upstream.dial(limit, true).await.map_err(|error| in_words(&error))?;
+    let upstream = &replica.upstream;
+    let conn = upstream.dial(limit, false).await.map_err(|error| in_words(&error))?;
+    if !conn.is_http2() {
+        return Err("it does not speak HTTP/2, which gRPC needs".to_owned());
+    }
     let greeted = handshake(TokioExecutor::new(), TokioIo::new(conn)).await;
     let (mut sender, connection) = greeted.map_err(|error| error.to_string())?;
     let _driver = Probing(tokio::spawn(connection).abort_handle());
-    let authority = replica.upstream.authority();
-    match call(&mut sender, authority, CHECK, name).await? {
+    let server = format!("{}://{}", upstream.scheme(), upstream.authority());
+    match call(&mut sender, &server, CHECK, name).await? {
         Said::Number(1) => return Ok(()),
         Said::Number(status) => {
             let word = match status {
@@ -44,7 +48,7 @@ pub(super) async fn ask_grpc(replica: &Replica, limit: Duration, name: &str) -> 
         Said::Failed(status, message) => return Err(failed(CHECK, status, &message)),
     }
     let path = if name.is_empty() { SERVER_READY } else { MODEL_READY };
-    match call(&mut sender, authority, path, name).await? {
+    match call(&mut sender, &server, path, name).await? {
         Said::Number(0) => Err(format!("{path} answered that it is not ready")),
         Said::Number(_) => Ok(()),
         Said::Failed(GrpcStatus::UNIMPLEMENTED, _) => {
@@ -60,7 +64,7 @@ fn failed(path: &str, status: GrpcStatus, message: &str) -> String {
 
 async fn call(
     sender: &mut SendRequest<Full<Bytes>>,
-    authority: &str,
+    server: &str,
     path: &str,
     name: &str,
 ) -> Result<Said, String> {
@@ -70,7 +74,7 @@ async fn call(
     }
     let request = Request::builder()
         .method(Method::POST)
-        .uri(format!("http://{authority}{path}"))
+        .uri(format!("{server}{path}"))
         .header(CONTENT_TYPE, "application/grpc")
         .header(TE, "trailers")
         .header(USER_AGENT, concat!("evener/", env!("CARGO_PKG_VERSION"), " (health check)"))

@@ -227,6 +227,7 @@ impl Builder<'_> {
                     Some(kept) => Arc::clone(&kept.replica),
                     None => self.enlist(model, &name, &replica.url),
                 };
+                enlisted.upstream.follow(version.tls.as_ref());
                 self.list(&enlisted);
                 if plan.health.is_none() {
                     enlisted.trust(self.now);
@@ -235,8 +236,8 @@ impl Builder<'_> {
                 Member { replica: enlisted, weight: replica.weight, slots: replica.slots }
             })
             .collect::<Box<[_]>>();
-        let http2 = members.iter().filter(|member| Reach::Http2.takes(&member.replica)).count();
-        let mixed = (1..members.len()).contains(&http2);
+        let others = members.iter().filter(|member| Reach::Others.takes(&member.replica)).count();
+        let mixed = (1..members.len()).contains(&others);
         Version { name, index, state, share, members, mixed }
     }
 
@@ -298,6 +299,8 @@ fn dialed(url: &ReplicaUrl) -> Dialed {
         Scheme::Http => Dialed::Http(url.address.clone()),
         Scheme::H2c => Dialed::H2c(url.address.clone()),
         Scheme::Unix => Dialed::Unix(url.address.clone()),
+        Scheme::Https => Dialed::Https(url.address.clone()),
+        Scheme::Grpcs => Dialed::Grpcs(url.address.clone()),
     }
 }
 

@@ -1,5 +1,6 @@
 //! One immutable generation of routing: the checked plan, and the table built from it.
 mod build;
+mod certificates;
 mod changes;
 mod generation;
 mod holds;

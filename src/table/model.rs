@@ -37,7 +37,7 @@ pub struct Version {
     /// Fraction of the model's requests; zero means exactly none.
     pub share: f64,
     pub members: Box<[Member]>,
-    /// Some speak HTTP/2, and some do not: both ports of the same servers, of which one is for gRPC.
+    /// Some speak nothing but HTTP/2, and some do not: both ports of the same servers, of which one is for gRPC.
     pub mixed: bool,
 }
 
@@ -53,18 +53,18 @@ pub struct Member {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
     All,
-    /// Where a version has replicas for gRPC too: the others.
-    Http1,
-    /// What gRPC needs.
-    Http2,
+    /// What gRPC needs: HTTP/2.
+    Calls,
+    /// Where some speak nothing but HTTP/2: the others.
+    Others,
 }
 
 impl Reach {
     pub fn takes(self, replica: &Replica) -> bool {
         match self {
             Self::All => true,
-            Self::Http1 => !replica.upstream.http2(),
-            Self::Http2 => replica.upstream.http2(),
+            Self::Others => !replica.upstream.only_http2(),
+            Self::Calls => replica.upstream.takes_calls(),
         }
     }
 }
@@ -133,15 +133,15 @@ impl Version {
     /// Which of its replicas a request can be sent to, or a call of gRPC.
     pub fn reach(&self, is_call: bool) -> Reach {
         match (is_call, self.mixed) {
-            (true, _) => Reach::Http2,
-            (false, true) => Reach::Http1,
+            (true, _) => Reach::Calls,
+            (false, true) => Reach::Others,
             (false, false) => Reach::All,
         }
     }
 
     /// Is there a replica that gRPC can be sent to, whatever its state?
     pub fn speaks_http2(&self) -> bool {
-        self.members.iter().any(|member| Reach::Http2.takes(&member.replica))
+        self.members.iter().any(|member| Reach::Calls.takes(&member.replica))
     }
 
     /// Is one within reach usable that is not in `tried`?

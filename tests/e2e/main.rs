@@ -15,6 +15,7 @@ mod decisions;
 mod diff;
 mod ejection;
 mod explain;
+mod floods;
 mod grpc;
 mod grpc_client;
 mod h2c;
