@@ -267,6 +267,7 @@ pub(super) static HEALTH: &[Key] = &[
     key("path", Shape::Text, "", "`GET` this path."),
     key("post", Shape::Text, "", "`POST` to this path, for probes that run the model."),
     key("body", Shape::Text, "{}", "What `post` sends: JSON, in quotes."),
+    key("grpc", Shape::Text, "", "Replicas that speak HTTP/2 are asked over gRPC whether they serve this; `\"\"`: the server as a whole."),
     key("expect", Shape::OneOf(&[Shape::Text, Shape::List(&Shape::Text)]), "200-399",
         "The good answers: `200`, `200-399`, `2xx`, or a list of them."),
     key("every", SPAN, "5s", "Between two probes of one replica."),

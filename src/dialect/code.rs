@@ -46,6 +46,7 @@ codes! {
     UnsupportedEncoding "unsupported_transfer_encoding" 501,
     UpstreamFailed "upstream_failed" 502,
     NoReplicas "no_replicas" 503,
+    ShuttingDown "shutting_down" 503,
     OutOfBuffers "out_of_buffers" 503,
     TooManyConnections "too_many_connections" 503,
     FirstByteTimeout "first_byte_timeout" 504,

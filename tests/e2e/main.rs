@@ -16,6 +16,8 @@ mod diff;
 mod ejection;
 mod explain;
 mod floods;
+mod grpc;
+mod grpc_client;
 mod h2c;
 mod health;
 mod hedging;
