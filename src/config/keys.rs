@@ -109,7 +109,7 @@ pub(super) static CLIENT: &[Key] = &[
     key("write_timeout", SPAN, "60s", "A client that reads nothing for so long is dropped."),
     key("idle_timeout", SPAN, "75s", "Between two requests on one connection."),
     key("max_header_bytes", Shape::Size { least: 256 }, "64KiB", "The whole head; 431 above."),
-    key("max_headers", Shape::Count { least: 1, most: 10_000 }, "100", "Header lines; 431 above."),
+    key("max_headers", Shape::Count { least: 1, most: 256 }, "100", "Header lines; 431 above."),
     key("max_body", Shape::Size { least: 0 }, "64MiB", "A request body; 413 above."),
     key("max_connections", Shape::Count { least: 1, most: MANY }, "20000", "Open at once on this listener."),
 ];

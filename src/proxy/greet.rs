@@ -75,7 +75,7 @@ async fn refuse(
     code: RefusalCode,
     message: &str,
 ) {
-    Record::malformed(proxy, client, code, proxy.now());
+    Record::malformed(proxy, client, code, proxy.now(), b"");
     tracing::debug!(peer = %client.peer, listener = client.door.settings.load().name, message);
     let answer = refuse_raw(Box::new(Conn::http1(raw)), code, message);
     linger(timeout(limits.write_timeout, answer).await.ok().flatten()).await;

@@ -7,6 +7,7 @@ use crate::fleet::{Replica, VersionState};
 use crate::health::Class;
 use crate::stats::Moment;
 use crate::table::{Candidate, Model};
+use crate::wire::glimpse;
 use serde::Serialize;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -152,9 +153,18 @@ impl Record {
         }
     }
 
-    /// A request whose head could not even be read.
-    pub(super) fn malformed(proxy: &Arc<Proxy>, client: &Client, code: RefusalCode, began: Moment) {
+    /// A request whose head could not even be read; `head` is what came of it.
+    pub(super) fn malformed(
+        proxy: &Arc<Proxy>,
+        client: &Client,
+        code: RefusalCode,
+        began: Moment,
+        head: &[u8],
+    ) {
         let mut record = Self::new(proxy, client, began);
+        let (method, path) = glimpse(head);
+        method.clone_into(&mut record.method);
+        path.clone_into(&mut record.path);
         record.refuse(code);
     }
 

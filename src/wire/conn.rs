@@ -7,7 +7,8 @@
 //! - `duplex` makes writes queue instead of block, and every read push the queue, so that a session which needs
 //!   `&mut self` for reading and for writing still moves bytes both ways;
 //! - `hold` stops reads while the queue of the other side is full.
-use super::frames::{Frames, HEAD};
+use super::chunks::Chunks;
+use super::frames::{Frames, HEAD, SettingsFlood};
 use super::raw::Raw;
 use async_trait::async_trait;
 use bytes::{Buf, BytesMut};
@@ -88,6 +89,8 @@ pub struct Conn {
     gather: usize,
     /// Of HTTP/2.
     frames: Option<Frames>,
+    /// Of a request's body that comes in chunks.
+    chunks: Option<Chunks>,
     reins: Arc<Reins>,
     /// What it was made with, where that may change.
     serial: u64,
@@ -114,7 +117,7 @@ impl Conn {
 
     fn new(raw: Raw, prefix: BytesMut, gather: usize, frames: Option<Frames>) -> Self {
         let (out, reins) = (BytesMut::new(), Arc::default());
-        Self { raw, prefix, out, gather, frames, reins, serial: 0 }
+        Self { raw, prefix, out, gather, frames, chunks: None, reins, serial: 0 }
     }
 
     /// Notes the TLS settings that it was made with.
@@ -132,6 +135,27 @@ impl Conn {
 
     pub fn reins(&self) -> Arc<Reins> {
         Arc::clone(&self.reins)
+    }
+
+    /// What is read from here on is a body in chunks, begun so, or is not.
+    pub fn expect_chunks(&mut self, chunks: Option<Chunks>) {
+        self.chunks = chunks;
+    }
+
+    /// Reads bytes of HTTP/1. An error of the framing is one of the connection, with `BadChunks` in it.
+    fn poll_checked(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.raw).poll_read(cx, buf))?;
+        Poll::Ready(match &mut self.chunks {
+            Some(chunks) => chunks
+                .read(&buf.filled()[before..])
+                .map_err(|bad| io::Error::new(io::ErrorKind::InvalidData, bad)),
+            None => Ok(()),
+        })
     }
 
     /// May a parked connection be used again? Answers from the readiness already known: no system call unless the
@@ -235,6 +259,9 @@ fn read_sifted(
     }
     let kept = frames.sift(&mut into.filled_mut()[began..]);
     into.set_filled(began + kept);
+    if frames.is_flood() {
+        return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, SettingsFlood)));
+    }
     Poll::Ready(Ok(Some(kept)))
 }
 
@@ -255,11 +282,7 @@ impl AsyncRead for Conn {
             // Woken by our own socket's writability, or by the other connection: both belong to one task.
             return Poll::Pending;
         }
-        if me.frames.is_some() {
-            me.poll_sifted(cx, buf)
-        } else {
-            Pin::new(&mut me.raw).poll_read(cx, buf)
-        }
+        if me.frames.is_some() { me.poll_sifted(cx, buf) } else { me.poll_checked(cx, buf) }
     }
 }
 

@@ -1,6 +1,6 @@
 //! How a replica is reached, and opening a connection to it.
 use super::conn::Conn;
-use super::raw::{Begun, Raw};
+use super::raw::{Begun, Raw, keepalive};
 use super::upstream::Upstream;
 use crate::tls::{ClientTls, Offer, in_words};
 use bytes::BytesMut;
@@ -151,5 +151,7 @@ async fn connect(address: &str) -> Result<Raw> {
     let tcp = TcpStream::connect(address).await;
     let tcp = tcp.or_err_with(ConnectError, || address.to_owned())?;
     tcp.set_nodelay(true).or_err(SocketError, "TCP_NODELAY")?;
+    let alive = socket2::SockRef::from(&tcp).set_tcp_keepalive(&keepalive());
+    alive.or_err(SocketError, "SO_KEEPALIVE")?;
     Ok(Raw::Tcp(tcp))
 }

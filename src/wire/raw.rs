@@ -1,12 +1,20 @@
 //! What carries the bytes of a connection: a socket, or TLS over one.
 use bytes::{Buf, BytesMut};
+use socket2::TcpKeepalive;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsStream;
+
+/// How a peer that is gone without a word is noticed, however long nothing is to be sent: within 75 s.
+pub fn keepalive() -> TcpKeepalive {
+    let (time, interval) = (Duration::from_secs(30), Duration::from_secs(15));
+    TcpKeepalive::new().with_time(time).with_interval(interval).with_retries(3)
+}
 
 /// What carries the bytes.
 #[derive(Debug)]

@@ -42,7 +42,7 @@ async fn malformed_requests_are_refused_and_reach_no_replica() {
         ("a hexadecimal length", format!("{POST}Content-Length: 0x2\r\n\r\nhi"), 400),
         ("an empty length", format!("{POST}Content-Length:\r\n\r\nhi"), 400),
         ("TE of a list", format!("{POST}Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"), 501),
-        ("TE of another coding", format!("{POST}Transfer-Encoding: identity\r\n\r\n"), 400),
+        ("TE of another coding", format!("{POST}Transfer-Encoding: identity\r\n\r\n"), 501),
         (
             "TE twice",
             format!(
@@ -79,9 +79,9 @@ async fn malformed_requests_are_refused_and_reach_no_replica() {
             "GET http://a/p HTTP/1.1\r\nHost: b\r\n\r\n".into(),
             400,
         ),
-        ("not HTTP", "\x16\x03\x01\x02\x00\x01\x00\x01\r\n\r\n".into(), 400),
+        ("not HTTP", "\x00\x03\x01\x02\r\n\r\n".into(), 400),
         ("101 fields", format!("GET /p HTTP/1.1\r\nHost: x\r\n{many}\r\n"), 431),
-        ("400 fields", format!("GET /p HTTP/1.1\r\nHost: x\r\n{hordes}\r\n"), 400),
+        ("400 fields", format!("GET /p HTTP/1.1\r\nHost: x\r\n{hordes}\r\n"), 431),
         ("a head of 70 KB", format!("GET /p HTTP/1.1\r\nHost: x\r\n{large}\r\n"), 431),
         (
             "a climbing path",
@@ -109,6 +109,16 @@ async fn malformed_requests_are_refused_and_reach_no_replica() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let due = |status: u16| cases.iter().filter(|case| case.2 == status).count() as u64;
+    for (code, status) in [
+        ("bad_request", 400),
+        ("method_not_allowed", 405),
+        ("body_too_large", 413),
+        ("head_too_large", 431),
+        ("unsupported_transfer_encoding", 501),
+    ] {
+        assert_eq!(site.refused(code).await, due(status), "{code} is counted");
+    }
 }
 
 #[tokio::test]
@@ -136,6 +146,7 @@ async fn a_slow_head_is_408_within_its_time() {
     }
     assert_eq!(status_of(&exchange(site.address, "GET /p HTTP/1.1\r\nHost: x\r\n").await), 408);
     assert_eq!(upstream.seen().len(), 0);
+    assert_eq!(site.refused("request_timeout").await, 5);
 }
 
 #[tokio::test]

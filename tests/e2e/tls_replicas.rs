@@ -215,14 +215,14 @@ async fn copies_and_hedges_go_over_tls_too() {
         [(&["h2"][..], http::Version::HTTP_2), (&["http/1.1"], http::Version::HTTP_11)]
     {
         let echo = Echo::secure(Shown::new(&pair, protocols)).await;
-        let (mock, slow) = (Mock::version("v1").await, Upstream::start(hang).await);
+        let (quick, slow) = (Upstream::answering(OK).await, Upstream::start(hang).await);
         let site = Site::start(format!(
             "models:\n  copied:\n    health: false\n    mirror: {{to: v2, percent: 100}}\n    \
              versions: {{v1: [\"{0}\"], v2: {{tls: {{ca: {ca}}}, replicas: [\"https://{1}\"]}}}}\n    \
              split: {{v1: 100, v2: 0}}\n  hedged:\n    health: false\n    balance: round_robin\n    \
              hedge: {{after: 20ms, budget: 100%}}\n    \
              versions: {{v1: {{tls: {{ca: {ca}}}, replicas: [\"{2}\", \"https://{1}\"]}}}}\n",
-            mock.url(),
+            quick.url(),
             echo.address,
             slow.url(),
         ))
@@ -243,6 +243,8 @@ async fn copies_and_hedges_go_over_tls_too() {
         .await;
     }
 }
+
+const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
 async fn hang(mut talk: Talk) {
     talk.request().await;
