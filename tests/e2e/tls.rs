@@ -3,6 +3,7 @@ use crate::client::{Client, Raw, Request, exchange, status_of};
 use crate::secure::{Authority, Drawer, Echo, Shown, replace};
 use crate::site::{Setup, Site, Stopwatch};
 use crate::upstream::{Mock, Upstream};
+use std::fmt::Write as _;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -233,7 +234,7 @@ async fn every_mix_of_protocols_carries_megabytes_both_ways() {
         } else {
             String::new()
         };
-        rest += &format!("  {name}: {{versions: {{v1: {{{tls}replicas: [\"{url}\"]}}}}}}\n");
+        writeln!(rest, "  {name}: {{versions: {{v1: {{{tls}replicas: [\"{url}\"]}}}}}}").unwrap();
     }
     let site = secure_site(&authority, &drawer, &rest).await;
     let body: Vec<u8> = (0_u32..4_000_000).map(|i| (i % 253) as u8).collect();

@@ -2,7 +2,7 @@
 use crate::client::{Raw, Request};
 use crate::secure::{Authority, Drawer, Echo, Shown, replace};
 use crate::site::{Setup, Site, eventually, until};
-use crate::upstream::Mock;
+use crate::upstream::{Mock, Talk, Upstream};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -202,4 +202,51 @@ async fn plain_and_secure_replicas_stand_beside_each_other() {
     }
     let asked = |head: &&http::request::Parts| head.uri.path() == "/v2/models/m";
     assert_eq!(secure.seen().iter().filter(asked).count(), 5);
+}
+
+/// Their heads are made before it is known which protocol the replica chooses.
+#[tokio::test]
+async fn copies_and_hedges_go_over_tls_too() {
+    let (authority, drawer) = (Authority::new("ca"), Drawer::new());
+    replace(&drawer.file("ca.crt"), &authority.pem());
+    let pair = authority.issue(&NAMES);
+    let ca = drawer.file("ca.crt").display().to_string();
+    for (protocols, version) in
+        [(&["h2"][..], http::Version::HTTP_2), (&["http/1.1"], http::Version::HTTP_11)]
+    {
+        let echo = Echo::secure(Shown::new(&pair, protocols)).await;
+        let (quick, slow) = (Upstream::answering(OK).await, Upstream::start(hang).await);
+        let site = Site::start(format!(
+            "models:\n  copied:\n    health: false\n    mirror: {{to: v2, percent: 100}}\n    \
+             versions: {{v1: [\"{0}\"], v2: {{tls: {{ca: {ca}}}, replicas: [\"https://{1}\"]}}}}\n    \
+             split: {{v1: 100, v2: 0}}\n  hedged:\n    health: false\n    balance: round_robin\n    \
+             hedge: {{after: 20ms, budget: 100%}}\n    \
+             versions: {{v1: {{tls: {{ca: {ca}}}, replicas: [\"{2}\", \"https://{1}\"]}}}}\n",
+            quick.url(),
+            echo.address,
+            slow.url(),
+        ))
+        .await;
+        let ask = |model: &str| Request::post(&format!("/v2/models/{model}/infer"), "{}");
+        assert_eq!(site.send(ask("copied")).await.status, 200);
+        let came = |model: &str| {
+            let path = format!("/v2/models/{model}/infer");
+            echo.seen().into_iter().find(|head| head.uri.path() == path)
+        };
+        until("the copy came", || came("copied").is_some()).await;
+        assert_eq!(came("copied").unwrap().version, version);
+        eventually("a hedge wins", async || {
+            assert_eq!(site.send(ask("hedged")).await.status, 200);
+            let won = site.metric("evener_hedges_total", r#"result="won""#).await;
+            (won > 0.5).then_some(())
+        })
+        .await;
+    }
+}
+
+const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+
+async fn hang(mut talk: Talk) {
+    talk.request().await;
+    talk.wait_for_close().await;
 }
