@@ -15,4 +15,5 @@ pub mod observe;
 pub mod proxy;
 pub mod stats;
 pub mod table;
+pub mod tls;
 pub mod wire;

@@ -12,26 +12,33 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("dialect", &[]),
     ("canary", &["stats"]),
     ("mirror", &["dialect"]),
-    ("wire", &["stats"]),
+    ("tls", &[]),
+    ("wire", &["stats", "tls"]),
     ("fleet", &["stats", "access", "canary", "balance", "health", "dialect", "mirror", "wire"]),
     (
         "table",
-        &["stats", "access", "canary", "balance", "health", "dialect", "mirror", "wire", "fleet"],
+        &[
+            "stats", "access", "canary", "balance", "health", "dialect", "mirror", "tls", "wire",
+            "fleet",
+        ],
     ),
-    ("config", &["stats", "access", "canary", "balance", "health", "dialect", "mirror", "table"]),
+    (
+        "config",
+        &["stats", "access", "canary", "balance", "health", "dialect", "mirror", "tls", "table"],
+    ),
     ("observe", &["stats", "canary", "balance", "health", "dialect", "mirror", "fleet", "table"]),
     (
         "proxy",
         &[
-            "stats", "access", "canary", "balance", "health", "dialect", "mirror", "wire", "fleet",
-            "table", "observe",
+            "stats", "access", "canary", "balance", "health", "dialect", "mirror", "tls", "wire",
+            "fleet", "table", "observe",
         ],
     ),
     (
         "control",
         &[
-            "stats", "access", "canary", "balance", "health", "dialect", "mirror", "wire", "fleet",
-            "table", "config", "observe", "proxy",
+            "stats", "access", "canary", "balance", "health", "dialect", "mirror", "tls", "wire",
+            "fleet", "table", "config", "observe", "proxy",
         ],
     ),
     (

@@ -1,5 +1,6 @@
 //! The admin listener: status, metrics and orders over HTTP, and a page that shows them.
 mod answer;
+mod certificates;
 mod decisions;
 mod feed;
 mod guard;
@@ -14,6 +15,7 @@ mod status;
 mod test_request;
 mod turned_away;
 
+pub use certificates::CertificateStatus;
 pub use guard::{Denied, Knock, judge};
 pub use live::Live;
 pub use mirror::{MirrorReport, MirrorStatus};

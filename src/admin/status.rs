@@ -1,4 +1,5 @@
 //! What `/api/v1/status` says, as data: written by the server, read by `evener status`.
+use super::certificates::{self, CertificateStatus};
 use super::mirror::{self, MirrorStatus};
 use super::office::{Office, Readiness};
 use crate::canary::CheckView;
@@ -48,6 +49,11 @@ pub struct LastReload {
 pub struct ListenerStatus {
     pub name: String,
     pub address: String,
+    /// `http` or `https`.
+    #[serde(default)]
+    pub scheme: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<CertificateStatus>,
 }
 
 /// Shares are percents.
@@ -117,6 +123,9 @@ pub struct VersionStatus {
     /// Since the shares last changed; `None`: the model served nothing since.
     pub observed_share: Option<f64>,
     pub requests_total: u64,
+    /// Why the files of its `tls` are not what is used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls_fault: Option<String>,
     pub replicas: Vec<ReplicaStatus>,
 }
 
@@ -182,7 +191,7 @@ pub(super) fn status(office: &Office, table: &Table) -> Status {
         config: config(office),
         listeners: listeners
             .into_iter()
-            .map(|(name, address)| ListenerStatus { name, address })
+            .map(|(name, address)| certificates::listener(table, name, address))
             .collect(),
         models: table.models.iter().map(|each| model(office, each)).collect(),
     }
@@ -212,6 +221,7 @@ pub(super) fn model(office: &Office, model: &Model) -> ModelStatus {
         configured_share: percent(model.plan.split[version.index]),
         observed_share: observed.as_ref().map(|shares| rounded(shares[i] * 100.0, 1e3)),
         requests_total: version.state.requests.total(),
+        tls_fault: certificates::fault(model, version),
         replicas: version.members.iter().map(|member| replica(office, member)).collect(),
     };
     ModelStatus {

@@ -1,4 +1,5 @@
 //! The status as a table for a terminal.
+use super::heading::heading;
 use super::mirror::sentence;
 use super::rates::{self, Rate, Rates};
 use super::split::{in_words, until};
@@ -51,43 +52,6 @@ pub(super) fn board(shown: &Board<'_>, look: &Look<'_>) -> String {
     out
 }
 
-fn heading(out: &mut String, status: &Status, paint: Paint) {
-    let (tone, word) = match (status.draining, status.ready) {
-        (true, _) => (Tone::Warn, "draining"),
-        (false, true) => (Tone::Good, "ready"),
-        (false, false) => (Tone::Warn, "not ready"),
-    };
-    let up = uptime(status.uptime_seconds);
-    line(
-        out,
-        &format!(
-            "evener {}  {}  generation {}  up {up}  {}",
-            clean(&status.version),
-            paint.on(tone, word),
-            status.generation,
-            clean(&status.config.file),
-        ),
-    );
-    for listener in &status.listeners {
-        line(out, &format!("listening {} {}", clean(&listener.name), clean(&listener.address)));
-    }
-    if status.predecessor_drains {
-        line(out, "the process before this one still finishes what it runs");
-    }
-    let last = &status.config.last_reload;
-    if last.result != "rejected" {
-        return;
-    }
-    line(out, &paint.on(Tone::Bad, &format!("the file was rejected at {:.0}:", last.at)));
-    for diagnostic in &last.diagnostics {
-        let text = |key: &str| clean(diagnostic[key].as_str().unwrap_or_default());
-        let place = diagnostic["line"].as_u64().zip(diagnostic["column"].as_u64());
-        let place = place.map_or_else(String::new, |(line, column)| format!("{line}:{column} "));
-        let said = format!("  {place}{}[{}]: {}", text("severity"), text("code"), text("message"));
-        line(out, &said);
-    }
-}
-
 fn one_model(out: &mut String, model: &ModelStatus, widths: &[usize; 7], look: &Look<'_>) {
     let paint = look.paint;
     let mut title = paint.on(Tone::Strong, &clean(&model.name));
@@ -124,6 +88,12 @@ fn one_model(out: &mut String, model: &ModelStatus, widths: &[usize; 7], look: &
     }
     for version in &model.versions {
         line(out, &share_line(&model.name, version, look));
+        if let Some(why) = &version.tls_fault {
+            line(
+                out,
+                &paint.on(Tone::Bad, &format!("    keeps its old files of TLS: {}", clean(why))),
+            );
+        }
         let shown: Vec<_> = version.replicas.iter().filter(|one| look.shows(one)).collect();
         if !shown.is_empty() || !look.folded {
             row(out, &titles(look).map(|title| (title.to_owned(), Tone::Faint)), widths, paint);
@@ -270,7 +240,7 @@ fn row(out: &mut String, cells: &[(String, Tone); 7], widths: &[usize; 7], paint
     out.push('\n');
 }
 
-fn line(out: &mut String, text: &str) {
+pub(super) fn line(out: &mut String, text: &str) {
     out.push_str(text);
     out.push('\n');
 }
@@ -278,16 +248,6 @@ fn line(out: &mut String, text: &str) {
 /// At most two decimals.
 fn figure(value: f64) -> f64 {
     (value * 100.0).round() / 100.0
-}
-
-fn uptime(seconds: f64) -> String {
-    let seconds = seconds as u64;
-    match (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60) {
-        (0, 0, 0, s) => format!("{s}s"),
-        (0, 0, m, s) => format!("{m}m {s}s"),
-        (0, h, m, _) => format!("{h}h {m}m"),
-        (d, h, ..) => format!("{d}d {h}h"),
-    }
 }
 
 #[cfg(test)]

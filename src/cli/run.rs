@@ -107,8 +107,9 @@ async fn serve(
         }
     };
     let Opened { mut runner, started, admin, heritage } = opened;
+    let plan = Arc::clone(&started.proxy.current.load().plan);
     for (name, address) in started.addresses.load().iter() {
-        println!("listening {name} {}", url(address));
+        println!("listening {name} {}", url(address, plan.scheme_of(name)));
     }
     println!("listening admin http://{admin}");
     println!("ready");
@@ -183,9 +184,9 @@ fn office(started: &Started) -> Arc<Office> {
     })
 }
 
-pub(super) fn url(address: &ListenAddress) -> String {
+pub(super) fn url(address: &ListenAddress, scheme: &str) -> String {
     match address {
-        ListenAddress::Tcp(address) => format!("http://{address}"),
+        ListenAddress::Tcp(address) => format!("{scheme}://{address}"),
         ListenAddress::Unix(_) => address.to_string(),
     }
 }

@@ -66,7 +66,7 @@ pub(super) fn network(text: &str) -> Read<IpNet> {
     })
 }
 
-/// `http://host:port`, `h2c://host:port` (`grpc://` is a synonym) or `unix:/path`.
+/// `http://host:port`, `https://host:port`, `h2c://host:port` (`grpc://` is a synonym), `grpcs://host:port` or `unix:/path`.
 pub(super) fn replica(text: &str) -> Read<ReplicaUrl> {
     let bad =
         |what: &str, label: &str| Complaint::new("bad-url", format!("is `{text}`, {what}"), label);
@@ -92,17 +92,11 @@ pub(super) fn replica(text: &str) -> Read<ReplicaUrl> {
     let (scheme, word) = match word {
         "http" => (Scheme::Http, "http"),
         "h2c" | "grpc" => (Scheme::H2c, "h2c"),
-        "https" | "grpcs" => {
-            return Err(Complaint::new(
-                "not-available",
-                format!("is `{text}`, but `{word}` replicas are not supported yet"),
-                "not supported yet",
-            )
-            .help("use `http`, `h2c` or `unix`"));
-        }
+        "https" => (Scheme::Https, "https"),
+        "grpcs" => (Scheme::Grpcs, "grpcs"),
         _ => {
             return Err(bad("whose scheme is unknown", "unknown scheme")
-                .help("use `http`, `h2c` (`grpc` is a synonym) or `unix`"));
+                .help("use `http`, `https`, `h2c` (`grpc` is a synonym), `grpcs` or `unix`"));
         }
     };
     if rest.contains('@') {
@@ -120,7 +114,8 @@ pub(super) fn replica(text: &str) -> Read<ReplicaUrl> {
             "a replica is only an address: requests keep their path, and a route's `rewrite: {path: …}` changes it",
         ));
     }
-    let address = authority_of(authority).ok_or_else(|| {
+    let port = if matches!(scheme, Scheme::Https | Scheme::Grpcs) { 443 } else { 80 };
+    let address = authority_of(authority, port).ok_or_else(|| {
         bad("which names no host and port", "not a host and a port")
             .help("write for example `http://10.0.0.1:8000`")
     })?;
@@ -129,7 +124,7 @@ pub(super) fn replica(text: &str) -> Read<ReplicaUrl> {
 }
 
 /// `host:port` with the port written.
-fn authority_of(text: &str) -> Option<String> {
+fn authority_of(text: &str, default: u16) -> Option<String> {
     let (host, port) = match text.rsplit_once(':') {
         Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
         _ => (text, None),
@@ -137,7 +132,7 @@ fn authority_of(text: &str) -> Option<String> {
     let port = match port {
         Some(port) if port.bytes().all(|b| b.is_ascii_digit()) => port.parse::<u16>().ok()?,
         Some(_) => return None,
-        None => 80,
+        None => default,
     };
     let six = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     let known = match six {
@@ -167,10 +162,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_replica_without_a_port_is_on_80() {
+    fn a_replica_without_a_port_is_on_80_or_443() {
         let url = replica("http://Model-1.internal/").unwrap();
         assert_eq!(url.text, "http://model-1.internal");
         assert_eq!(url.address, "model-1.internal:80");
+        assert_eq!(replica("https://a").unwrap().address, "a:443");
+        assert_eq!(replica("grpcs://a").unwrap().address, "a:443");
     }
 
     #[test]
@@ -205,7 +202,6 @@ mod tests {
         ] {
             assert_eq!(replica(bad).unwrap_err().code, "bad-url", "{bad}");
         }
-        assert_eq!(replica("https://a").unwrap_err().code, "not-available");
     }
 
     #[test]

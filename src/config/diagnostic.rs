@@ -23,6 +23,7 @@ impl Severity {
 pub const CODES: &[&str] = &[
     "alias-is-model",
     "bad-address",
+    "bad-certificate",
     "bad-cidr",
     "bad-duration",
     "bad-hash",
@@ -57,7 +58,9 @@ pub const CODES: &[&str] = &[
     "file-too-large",
     "grpc-port",
     "idle-mirror",
+    "idle-tls",
     "impossible-steps",
+    "insecure-tls",
     "literal-secret",
     "lone-candidate",
     "missing-key",
@@ -85,7 +88,9 @@ pub const CODES: &[&str] = &[
     "unreadable-file",
     "unreadable-secret",
     "unset-variable",
+    "untimely-certificate",
     "unusable-file",
+    "unverifiable-name",
     "wrong-type",
     "yaml-syntax",
 ];

@@ -61,6 +61,8 @@ fn listener(out: &mut Page, plan: &ListenerPlan) {
         },
     );
     out.line("name", text(&plan.name));
+    super::tls::show_server(out, plan.tls.as_deref());
+    out.line("proxy_protocol", plan.proxy_protocol);
     out.line(
         "trusted_proxies",
         list(plan.trusted_proxies.iter().map(|network| text(&network.to_string()))),
@@ -172,6 +174,7 @@ fn version(out: &mut Page, plan: &VersionPlan) {
     }
     out.close();
     out.some("upstream_model", plan.upstream_model.as_deref());
+    super::tls::show_client(out, plan.tls.as_deref());
     out.open("headers");
     let value = |value: &http::HeaderValue| match value.to_str() {
         Ok(plain) if !value.is_sensitive() => text(plain),

@@ -1,5 +1,6 @@
 //! The one table of every key: the reader, the JSON schema and conf/README.md are made from it.
 use super::access::{JWT, KEY};
+use super::tls::{CLIENT_TLS, SERVER_TLS};
 use crate::canary::Metric;
 
 /// A key of the file.
@@ -95,6 +96,10 @@ pub(super) static TOP: &[Key] = &[
 pub(super) static LISTENER: &[Key] = &[
     key("address", Shape::Text, "", "`host:port`, `[::]:port` or `unix:/run/evener.sock`; port 0 picks one. Required."),
     key("name", Shape::Text, "", "Its identity across reloads; two listeners may not share one. Default: the address."),
+    key("tls", Shape::OneOf(&[Shape::Section(SERVER_TLS), Shape::List(&Shape::Section(SERVER_TLS)), Shape::Null]), "null",
+        "Serve HTTPS: one certificate, or a list of them, chosen by the name that a client asks for; the first serves all other names."),
+    key("proxy_protocol", Shape::Flag, "false",
+        "`trusted_proxies` begin each connection with a PROXY header, version 1 or 2, that names the client; from others none is taken."),
     key("trusted_proxies", Shape::List(&Shape::Text), "[]",
         "CIDRs whose `x-forwarded-*`, `x-request-id` and `x-evener-version` headers are believed."),
     key("debug_headers", Shape::Flag, "false", "Answer with `x-evener-*` headers that tell what was decided."),
@@ -108,7 +113,7 @@ pub(super) static CLIENT: &[Key] = &[
     key("write_timeout", SPAN, "60s", "A client that reads nothing for so long is dropped."),
     key("idle_timeout", SPAN, "75s", "Between two requests on one connection."),
     key("max_header_bytes", Shape::Size { least: 256 }, "64KiB", "The whole head; 431 above."),
-    key("max_headers", Shape::Count { least: 1, most: 10_000 }, "100", "Header lines; 431 above."),
+    key("max_headers", Shape::Count { least: 1, most: 256 }, "100", "Header lines; 431 above."),
     key("max_body", Shape::Size { least: 0 }, "64MiB", "A request body; 413 above."),
     key("max_connections", Shape::Count { least: 1, most: MANY }, "20000", "Open at once on this listener."),
 ];
@@ -189,12 +194,13 @@ static REPLICA_SHAPE: &Shape = &Shape::OneOf(&[Shape::Text, Shape::Section(REPLI
 pub(super) static VERSION: &[Key] = &[
     key("replicas", Shape::List(REPLICA_SHAPE), "", "Its addresses. Required."),
     key("upstream_model", Shape::Text, "", "The name sent upstream, in body or path. Default: as the client sent it."),
+    key("tls", Shape::Section(CLIENT_TLS), "", "For replicas with `https` URLs."),
     key("headers", Shape::Section(HEADERS), "", "Changes to the head on the way to the replicas."),
 ];
 
 #[rustfmt::skip]
 pub(super) static REPLICA: &[Key] = &[
-    key("url", Shape::Text, "", "`http://host:port`, `h2c://host:port` (`grpc` is a synonym) or `unix:/path`. Required."),
+    key("url", Shape::Text, "", "`http://host:port`, `https://host:port`, `h2c://host:port` (`grpc` is a synonym), `grpcs://host:port` (https with HTTP/2 alone) or `unix:/path`. Required."),
     key("weight", Shape::Number, "1", "Its capacity, relative to the others."),
     key("slots", Shape::OneOf(&[Shape::Count { least: 1, most: MANY }, Shape::Null]), "null", "Requests it runs at once."),
 ];

@@ -28,6 +28,7 @@ mod schema;
 mod secret;
 mod secrets;
 mod server;
+mod tls;
 mod tree;
 mod values;
 mod variables;

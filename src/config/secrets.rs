@@ -107,8 +107,8 @@ pub(super) fn of_text(source: &str) -> Vec<Range<usize>> {
             below = None;
             let secret = line.match_indices(':').find(|(at, _)| {
                 let key = line[..*at].trim_end_matches(['"', '\'']);
-                let from = key.rfind(|c: char| !c.is_alphanumeric() && c != '_' && c != '-');
-                let key = &key[from.map_or(0, |from| from + 1)..];
+                let is_border = |c: char| !c.is_alphanumeric() && c != '_' && c != '-';
+                let key = key.rsplit(is_border).next().unwrap_or_default();
                 sensitive(key) || [COLLECTOR, "hash", "key"].contains(&key)
             });
             if let Some((at, _)) = secret {

@@ -56,6 +56,11 @@ impl Reader<'_> {
 
     fn listener(&mut self, section: &Section<'_>) -> Option<(ListenerPlan, Range<usize>)> {
         let trusted_proxies = self.items(section, "trusted_proxies", "a network", address::network);
+        let tls = self.server_tls(section);
+        let proxy_protocol = self.flag(section, "proxy_protocol");
+        if proxy_protocol && !section.has("trusted_proxies") {
+            self.untrusted_proxy_protocol(section);
+        }
         let debug_headers = self.flag(section, "debug_headers");
         let client = self.client(section);
         let name = self.optional(section, "name", name_of);
@@ -71,11 +76,22 @@ impl Reader<'_> {
         let plan = ListenerPlan {
             name: name.unwrap_or(text),
             address,
+            tls,
+            proxy_protocol,
             trusted_proxies: trusted_proxies.into_iter().map(|(network, _)| network).collect(),
             debug_headers,
             client,
         };
         Some((plan, entry.place()))
+    }
+
+    fn untrusted_proxy_protocol(&mut self, section: &Section<'_>) {
+        let message = "PROXY headers are taken from `trusted_proxies` alone, and there are none";
+        self.report(
+            Diagnostic::error("missing-key", section.place_of("proxy_protocol"), message)
+                .label("nobody could send one")
+                .help("add for example `trusted_proxies: [10.0.0.0/8]`"),
+        );
     }
 
     fn client(&mut self, listener: &Section<'_>) -> ClientLimits {

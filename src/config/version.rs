@@ -40,8 +40,8 @@ impl Reader<'_> {
             self.complain(&path, entry.key_span.clone(), complaint);
         }
         let place = entry.key_span.clone();
-        let (nodes, upstream_model, headers, mistyped) = match &entry.value.value {
-            Value::List(nodes) => (nodes.as_slice(), None, HeaderEdits::default(), false),
+        let (nodes, upstream_model, section, headers, mistyped) = match &entry.value.value {
+            Value::List(nodes) => (nodes.as_slice(), None, None, HeaderEdits::default(), false),
             Value::Map(_) => {
                 let section =
                     self.section(&entry.value, place.clone(), keys::VERSION, path.clone());
@@ -50,7 +50,8 @@ impl Reader<'_> {
                     && section.has("replicas")
                     && section.get("replicas").is_some_and(|entry| entry.value.noun() != "a list");
                 let upstream_model = self.optional(&section, "upstream_model", name_of);
-                (nodes, upstream_model, self.header_edits(&section), mistyped)
+                let headers = self.header_edits(&section);
+                (nodes, upstream_model, Some(section), headers, mistyped)
             }
             Value::Scalar(_) => {
                 let mistyped = !entry.value.is_null();
@@ -58,7 +59,7 @@ impl Reader<'_> {
                     let wanted = "a list of replicas, or a mapping";
                     self.wrong_type(&path, entry.place(), &entry.value, wanted);
                 }
-                (&[][..], None, HeaderEdits::default(), mistyped)
+                (&[][..], None, None, HeaderEdits::default(), mistyped)
             }
         };
         if nodes.is_empty() && !mistyped {
@@ -70,7 +71,9 @@ impl Reader<'_> {
             );
         }
         let replicas = self.replicas(nodes, &path, owner, &name);
-        VersionPlan { name, replicas, upstream_model, headers }
+        let tls = self.client_tls(section.as_ref(), &entry.key_span, &replicas);
+        let replicas = replicas.into_iter().map(|(replica, _)| replica).collect();
+        VersionPlan { name, replicas, upstream_model, tls, headers }
     }
 
     fn replicas(
@@ -79,8 +82,8 @@ impl Reader<'_> {
         path: &str,
         model: &str,
         version: &str,
-    ) -> Vec<ReplicaPlan> {
-        let mut plans: Vec<ReplicaPlan> = Vec::with_capacity(nodes.len());
+    ) -> Vec<(ReplicaPlan, Range<usize>)> {
+        let mut plans = Vec::with_capacity(nodes.len());
         let mut seen: HashMap<String, usize> = HashMap::new();
         for (index, node) in nodes.iter().enumerate() {
             let path = format!("{path}.replicas[{index}]");
@@ -93,7 +96,7 @@ impl Reader<'_> {
                     plan.url.text
                 );
                 self.report(
-                    Diagnostic::error("duplicate-replica", place, message)
+                    Diagnostic::error("duplicate-replica", place.clone(), message)
                         .label("already there")
                         .help(format!(
                             "it is also number {} of the list; for more load set its `weight`",
@@ -101,7 +104,7 @@ impl Reader<'_> {
                         )),
                 );
             }
-            plans.push(plan);
+            plans.push((plan, place));
         }
         plans
     }

@@ -198,6 +198,8 @@ mod tests {
             name: name.to_owned(),
             address: ListenAddress::Tcp(address.parse().unwrap()),
             trusted_proxies: Vec::new(),
+            proxy_protocol: false,
+            tls: None,
             debug_headers: false,
             client: ClientLimits::default(),
         }

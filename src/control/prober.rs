@@ -180,11 +180,13 @@ async fn ask_http(
     mut request: Request<Full<Bytes>>,
 ) -> Result<StatusCode, String> {
     let upstream = &replica.upstream;
-    let conn = upstream.dial(limit, upstream.http2()).await.map_err(|error| in_words(&error))?;
+    let conn = upstream.dial(limit, false).await.map_err(|error| in_words(&error))?;
+    let http2 = conn.is_http2();
     let io = TokioIo::new(conn);
     let words = |error: hyper::Error| error.to_string();
-    let response = if upstream.http2() {
-        let uri = format!("http://{}{}", upstream.authority(), request.uri());
+    let response = if http2 {
+        let (scheme, authority) = (upstream.scheme(), upstream.authority());
+        let uri = format!("{scheme}://{authority}{}", request.uri());
         *request.uri_mut() = uri.parse().map_err(|_| format!("`{uri}` is not a URL"))?;
         let greeted = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await;
         let (mut sender, connection) = greeted.map_err(words)?;

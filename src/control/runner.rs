@@ -5,6 +5,7 @@ mod tokens;
 
 use self::leaving::Leave;
 pub(super) use self::saving::done;
+use super::certificates::Certificates;
 use super::core::{Applied, Core};
 use super::courier::Courier;
 use super::desk::{Desk, Loaded, Rejected};
@@ -149,6 +150,7 @@ impl Runner {
     pub async fn run(mut self) {
         let watching =
             tokio::spawn(watch(self.started.desk.file.clone(), self.started.orders.clone()));
+        let certificates = Certificates::follow(&self.started);
         let mut second = interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let suspects = Arc::clone(self.core.suspects());
@@ -185,10 +187,11 @@ impl Runner {
                     reply.send(Answer::Done).ok();
                     break Leave::Told(drain);
                 }
-                Order::Reload { always } => match self.reload(always, &who).await {
-                    Some(reload) => Answer::Reloaded(reload),
-                    None => Answer::Done,
-                },
+                Order::Reload { always } => {
+                    let reload = self.reload(always, &who).await;
+                    certificates.look();
+                    reload.map_or(Answer::Done, Answer::Reloaded)
+                }
                 Order::Replicas { target, act, lasts } => {
                     self.act(&target, act, lasts, &who, reason.as_deref())
                 }
@@ -226,7 +229,7 @@ impl Runner {
             }
         };
         tracing::debug!(took = ?self.clock.now().since(began), "read and checked the file");
-        let (checked, failed) = match loaded {
+        let (mut checked, failed) = match loaded {
             Ok(loaded) => loaded,
             Err(diagnostics) => {
                 let hash = diagnostics_hash(&diagnostics);
@@ -234,6 +237,7 @@ impl Runner {
                 return (always || !seen).then(|| self.reject(&diagnostics, who));
             }
         };
+        checked.plan.keep_certificates(&self.core.table().plan);
         let same = self.seen == checked.text_hash;
         self.seen.clone_from(&checked.text_hash);
         if same && !always {

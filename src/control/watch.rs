@@ -1,6 +1,7 @@
-//! Watching the file: its directory's events, and a look every few seconds for mounts that send none.
+//! Watching files: their directories' events, and a look every few seconds for mounts that send none.
 use super::order::{Order, Orders};
 use notify::{RecursiveMode, Watcher as _};
+use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -15,7 +16,7 @@ const LOOK: Duration = Duration::from_secs(5);
 pub(super) async fn watch(file: PathBuf, orders: Orders) {
     let (events, mut changed) = mpsc::channel(1);
     // Kept alive: dropping it ends the watch.
-    let _watcher = watcher(&file, events);
+    let _watch = Watch::begin(&[file], events);
     loop {
         // No event within `LOOK`, or no watcher at all: look anyway.
         if timeout(LOOK, changed.recv()).await.is_ok_and(|event| event.is_some()) {
@@ -25,31 +26,42 @@ pub(super) async fn watch(file: PathBuf, orders: Orders) {
     }
 }
 
-/// The parent directory is watched, not the file: renames and the symlink swaps of a `ConfigMap` replace the file.
-fn watcher(file: &Path, events: mpsc::Sender<()>) -> Option<notify::RecommendedWatcher> {
-    let parent = match file.parent() {
-        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
-        Some(parent) => parent,
-        None => return None,
-    };
-    let name = file.file_name()?.to_owned();
-    // Others write into this directory too, logs for one. A `ConfigMap` swaps the link `..data`.
-    let ours = move |path: &PathBuf| {
-        path.file_name().is_some_and(|n| n == name || n.as_encoded_bytes().starts_with(b".."))
-    };
-    let notice = move |event: notify::Result<notify::Event>| {
-        if event.is_ok_and(|event| !event.kind.is_access() && event.paths.iter().any(&ours)) {
-            // Full: one is on its way already.
-            events.try_send(()).ok();
+/// Tells of changes of files for as long as it lives.
+#[derive(Debug)]
+pub(super) struct Watch {
+    _watcher: notify::RecommendedWatcher,
+}
+
+impl Watch {
+    /// The parent directories are watched, not the files: renames and the symlink swaps of a `ConfigMap` replace them.
+    /// What cannot be watched is left to those who look now and then.
+    pub(super) fn begin(files: &[PathBuf], events: mpsc::Sender<()>) -> Option<Self> {
+        let names: HashSet<_> =
+            files.iter().filter_map(|file| file.file_name()).map(ToOwned::to_owned).collect();
+        // Others write into these directories too, logs for one. A `ConfigMap` swaps the link `..data`.
+        let ours = move |path: &PathBuf| {
+            let name = path.file_name();
+            name.is_some_and(|n| names.contains(n) || n.as_encoded_bytes().starts_with(b".."))
+        };
+        let notice = move |event: notify::Result<notify::Event>| {
+            if event.is_ok_and(|event| !event.kind.is_access() && event.paths.iter().any(&ours)) {
+                // Full: one is on its way already.
+                events.try_send(()).ok();
+            }
+        };
+        let warn = |error: notify::Error| {
+            tracing::warn!(%error, "a file's directory cannot be watched; it is looked at every 5 s");
+        };
+        let mut watcher = notify::recommended_watcher(notice).map_err(warn).ok()?;
+        let here = |parent: &Path| parent.as_os_str().is_empty();
+        let parents: BTreeSet<&Path> = files
+            .iter()
+            .filter_map(|file| file.parent())
+            .map(|parent| if here(parent) { Path::new(".") } else { parent })
+            .collect();
+        for parent in parents {
+            watcher.watch(parent, RecursiveMode::NonRecursive).unwrap_or_else(warn);
         }
-    };
-    let watching = notify::recommended_watcher(notice).and_then(|mut watcher| {
-        watcher.watch(parent, RecursiveMode::NonRecursive)?;
-        Ok(watcher)
-    });
-    watching
-        .inspect_err(|error| {
-            tracing::warn!(%error, "the file's directory cannot be watched; it is looked at every 5 s");
-        })
-        .ok()
+        Some(Self { _watcher: watcher })
+    }
 }

@@ -89,6 +89,10 @@ metrics! {
         "Counts the files applied since the start.";
     CONNECTIONS = Gauge "evener_connections" ["listener"]
         "Open connections of clients.";
+    TLS_NOT_AFTER = Gauge "evener_tls_not_after_seconds" ["listener", "name"]
+        "When a certificate that a listener shows ends, in Unix seconds.";
+    TLS_RENEWED = Gauge "evener_tls_last_reload_successful" ["listener", "name"]
+        "1 while the files of a certificate are what the listener shows, 0 while they are of no use and an older one serves.";
     BUFFERED = Gauge "evener_buffered_bytes" []
         "Bytes of request bodies and of mirrored answers kept at present.";
     LOG_DROPPED = Counter "evener_access_log_dropped_total" []

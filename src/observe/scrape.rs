@@ -5,12 +5,13 @@ use super::metrics::{
     BUFFERED, BUILD, CONNECTIONS, DECISIONS_DROPPED, DURATION, EJECTIONS, EJECTIONS_REFUSED,
     FAIL_OPEN, FIRST_BYTE, GENERATION, HEDGES, IN_FLIGHT, INTER_CHUNK, LOG_DROPPED, REFUSALS,
     RELOAD_SUCCESSFUL, RELOADED_AT, RELOADS, REPLICA_REQUESTS, REPLICA_STATE, REQUESTS, RETRIES,
-    RETRIES_REFUSED, SPANS, SPLIT_OBSERVED, SPLIT_SHARE, TOKENS,
+    RETRIES_REFUSED, SPANS, SPLIT_OBSERVED, SPLIT_SHARE, TLS_NOT_AFTER, TLS_RENEWED, TOKENS,
 };
 use super::shares::{fails_open, observed_shares};
 use crate::fleet::{ModelState, Tally};
 use crate::health::{Cause, Class, Standing};
 use crate::table::{Member, Model, Table, Version};
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// The whole page, in the text format 0.0.4.
@@ -188,6 +189,7 @@ fn process(page: &mut Page, table: &Table, meters: &Meters) {
     for (listener, n) in meters.connections() {
         family.gauge(&[&listener], n as f64);
     }
+    certificates(page, table);
     page.family(&LOG_DROPPED).count(&[], meters.log_dropped.load(Relaxed));
     page.family(&DECISIONS_DROPPED).count(&[], meters.decisions_dropped.load(Relaxed));
     let family = page.family(&SPANS);
@@ -196,6 +198,26 @@ fn process(page: &mut Page, table: &Table, meters: &Meters) {
     }
     page.family(&BUILD).gauge(&[env!("CARGO_PKG_VERSION")], 1.0);
     page.process();
+}
+
+/// Two of one name, as of two kinds of key, are told as one: the one that ends first.
+fn certificates(page: &mut Page, table: &Table) {
+    let mut named = BTreeMap::new();
+    for (listener, tls) in table.plan.server_tls() {
+        for state in tls.states() {
+            let (ends, good) = named.entry((listener, state.name)).or_insert((i64::MAX, true));
+            *ends = state.not_after.min(*ends);
+            *good &= state.fault.is_none();
+        }
+    }
+    let family = page.family(&TLS_NOT_AFTER);
+    for ((listener, name), (ends, _)) in &named {
+        family.gauge(&[listener, name], *ends as f64);
+    }
+    let family = page.family(&TLS_RENEWED);
+    for ((listener, name), (_, good)) in &named {
+        family.gauge(&[listener, name], f64::from(u8::from(*good)));
+    }
 }
 
 #[cfg(test)]
@@ -220,7 +242,7 @@ mod tests {
 
     fn chat() -> Table {
         table(
-            "listeners: [{address: '127.0.0.1:0'}]\n\
+            "listeners: [{address: '127.0.0.1:0', tls: {cert: tests/golden/tls/good.crt, key: tests/golden/tls/good.key}}]\n\
              models:\n  'ch\"a\\t':\n    versions: {v1: ['http://a:1', 'http://b:1'], v2: ['http://c:1']}\n    \
              split: {v1: 75, v2: 25}\n",
         )

@@ -1,13 +1,17 @@
-//! A fresh connection: which protocol it speaks, told by its first bytes.
+//! A fresh connection: who is at its other end, and which protocol it speaks, told by its first bytes.
+use super::greet::{self, secure};
 use super::http1::serve_http1;
 use super::http2::serve_http2;
+use super::introduce::introduce;
 use super::listener::Door;
+use super::request::is_trusted;
 use super::shared::{Proxy, parting};
 use crate::wire::{Conn, Raw};
 use bytes::BytesMut;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::AsyncReadExt as _;
 use tokio::time::timeout;
 
@@ -20,25 +24,48 @@ pub(super) const FIRST_READ: usize = 4096;
 /// One client's connection, for all its requests.
 #[derive(Clone, Debug)]
 pub(super) struct Client {
+    /// The address that connected, or that a trusted proxy says it speaks for.
     pub(super) peer: IpAddr,
+    /// It speaks TLS.
+    pub(super) secure: bool,
     pub(super) door: Arc<Door>,
 }
 
 /// Serves a connection to its end.
 pub(super) async fn serve(proxy: &Arc<Proxy>, door: &Arc<Door>, mut raw: Raw, peer: IpAddr) {
-    let limits = door.settings.load().client.clone();
-    let client = Client { peer, door: Arc::clone(door) };
+    let listener = door.settings.load_full();
+    let limits = &listener.client;
+    let mut client = Client { peer, secure: false, door: Arc::clone(door) };
     let mut first = BytesMut::with_capacity(FIRST_READ);
-    let mut phase = proxy.watch_phase();
-    // Reading, not peeking: a request shorter than the preface is answered at once.
-    let told = tokio::select! {
-        told = timeout(limits.idle_timeout, first_bytes(&mut raw, &mut first)) => told,
-        () = parting(&mut phase) => return,
-    };
-    if !matches!(told, Ok(Ok(true))) {
+    if !hear(proxy, limits.idle_timeout, &mut raw, &mut first).await {
         return;
     }
-    match timeout(limits.header_timeout, is_http2(&mut raw, &mut first)).await {
+    if listener.proxy_protocol && is_trusted(&client, &listener) {
+        if !introduce(proxy, &mut client, limits, &mut raw, &mut first).await {
+            return;
+        }
+        if first.is_empty() && !hear(proxy, limits.idle_timeout, &mut raw, &mut first).await {
+            return;
+        }
+    }
+    if let Some(tls) = &listener.tls {
+        let secured = Box::pin(secure(proxy, &client, limits, tls, raw, first)).await;
+        let Some(secured) = secured else { return };
+        (raw, first, client.secure) = (secured, BytesMut::with_capacity(FIRST_READ), true);
+    } else if greet::is_tls(&first) {
+        return Box::pin(greet::refuse_tls(proxy, &client, limits, raw)).await;
+    }
+    let http2 = match raw.alpn() {
+        Some(protocol) => Ok(Ok(protocol == b"h2")),
+        None if first.is_empty() => {
+            if !hear(proxy, limits.idle_timeout, &mut raw, &mut first).await {
+                return;
+            }
+            timeout(limits.header_timeout, is_http2(&mut raw, &mut first)).await
+        }
+        None => timeout(limits.header_timeout, is_http2(&mut raw, &mut first)).await,
+    };
+    match http2 {
         Ok(Ok(true)) => {
             let conn = Conn::http2_client(raw, first, PREFACE.len());
             serve_http2(proxy, &client, conn).await;
@@ -50,8 +77,13 @@ pub(super) async fn serve(proxy: &Arc<Proxy>, door: &Arc<Door>, mut raw: Raw, pe
     }
 }
 
-async fn first_bytes(raw: &mut Raw, first: &mut BytesMut) -> io::Result<bool> {
-    Ok(read(raw, first).await? > 0)
+/// Waits for what a client says first. Reading, not peeking: a request shorter than the preface is answered at once.
+async fn hear(proxy: &Proxy, limit: Duration, raw: &mut Raw, first: &mut BytesMut) -> bool {
+    let mut phase = proxy.watch_phase();
+    tokio::select! {
+        read = timeout(limit, raw.read_buf(first)) => matches!(read, Ok(Ok(n)) if n > 0),
+        () = parting(&mut phase) => false,
+    }
 }
 
 /// Decides at the first byte that differs from the preface.
@@ -64,15 +96,8 @@ async fn is_http2(raw: &mut Raw, first: &mut BytesMut) -> io::Result<bool> {
         if n == PREFACE.len() {
             return Ok(true);
         }
-        if read(raw, first).await? == 0 {
+        if raw.read_buf(first).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-    }
-}
-
-async fn read(raw: &mut Raw, into: &mut BytesMut) -> io::Result<usize> {
-    match raw {
-        Raw::Tcp(tcp) => tcp.read_buf(into).await,
-        Raw::Unix(unix) => unix.read_buf(into).await,
     }
 }

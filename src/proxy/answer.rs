@@ -7,9 +7,9 @@ use crate::dialect::{
 };
 use crate::health::Class;
 use crate::table::Table;
+use crate::wire::Conn;
 use bytes::Bytes;
 use http::{Method, header};
-use pingora_core::protocols::Stream;
 use pingora_http::ResponseHeader;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
@@ -160,12 +160,12 @@ fn is_confused(code: RefusalCode) -> bool {
         .contains(&code)
 }
 
-/// Answers a client whose head could not be read. Returns the stream for a lingering close.
+/// Answers a client whose head could not be read. Returns the connection for a lingering close.
 pub(super) async fn refuse_raw(
-    mut stream: Stream,
+    mut conn: Box<Conn>,
     code: RefusalCode,
     message: &str,
-) -> Option<Stream> {
+) -> Option<Box<Conn>> {
     let (status, name) = (code.status(), code.name());
     let reason = http::StatusCode::from_u16(status).ok()?.canonical_reason().unwrap_or("Error");
     let (kind, body) = error_body(Dialect::Plain, false, name, status, message, None, "");
@@ -174,8 +174,8 @@ pub(super) async fn refuse_raw(
          x-evener-error: {name}\r\nconnection: close\r\n\r\n",
         body.len()
     );
-    stream.write_all(head.as_bytes()).await.ok()?;
-    stream.write_all(&body).await.ok()?;
-    stream.flush().await.ok()?;
-    Some(stream)
+    conn.write_all(head.as_bytes()).await.ok()?;
+    conn.write_all(&body).await.ok()?;
+    conn.flush().await.ok()?;
+    Some(conn)
 }

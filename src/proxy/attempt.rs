@@ -63,7 +63,8 @@ impl Exchange<'_> {
         let mut fresh = false;
         loop {
             let now = self.proxy.now();
-            let checkout = replica.upstream.checkout(timeouts.connect, fresh, now);
+            let checkout =
+                replica.upstream.checkout(timeouts.connect, fresh, placed.upgrading, now);
             let Checkout { mut session, reins, reused, connection } = match placed.body {
                 Body::Whole(..) => self.watched(timeouts, checkout).await?,
                 Body::Stream(..) => self.in_time(timeouts, checkout).await?,
@@ -72,7 +73,8 @@ impl Exchange<'_> {
             if let Some(in_flight) = &mut self.in_flight {
                 in_flight.on_connection(connection);
             }
-            let to = upstream(placed.model.plan_of(choice.version), replica);
+            let http2 = matches!(session, HttpSession::H2(_));
+            let to = upstream(placed.model.plan_of(choice.version), replica, http2);
             let head = self
                 .request_head(placed, &to)
                 .map_err(|error| Trouble::BadRequest(error.to_string()))?;

@@ -4,6 +4,7 @@ use super::buffers::Reservation;
 use super::exchange::{Exchange, Stop};
 use super::head::Framing;
 use crate::dialect::RefusalCode;
+use crate::wire::BadChunks;
 use bytes::{Bytes, BytesMut};
 use http::header;
 use pingora_error::ErrorType;
@@ -143,6 +144,10 @@ fn out_of_buffers() -> Stop {
 
 /// A body that cannot be read: its client left, or its framing is wrong.
 pub(super) fn broken_body(error: &pingora_error::Error) -> Stop {
+    let chunks = error.root_cause().downcast_ref::<std::io::Error>();
+    if let Some(bad) = chunks.and_then(|error| error.get_ref()?.downcast_ref::<BadChunks>()) {
+        return Refusal::new(RefusalCode::BadRequest, bad.to_string()).into();
+    }
     let gone = [ErrorType::ConnectionClosed, ErrorType::ReadError, ErrorType::H2Error];
     if gone.contains(error.etype()) {
         return Stop::Gone;

@@ -78,7 +78,8 @@ impl Exchange<'_> {
         };
         head.insert_header("x-forwarded-for", chain)?;
         if !(self.trusted && sent.headers.contains_key("x-forwarded-proto")) {
-            head.insert_header("x-forwarded-proto", HeaderValue::from_static("http"))?;
+            let scheme = if self.record.secure { "https" } else { "http" };
+            head.insert_header("x-forwarded-proto", HeaderValue::from_static(scheme))?;
         }
         if !(self.trusted && sent.headers.contains_key("x-forwarded-host")) {
             head.insert_header("x-forwarded-host", host_of(sent))?;
@@ -313,9 +314,10 @@ fn remove_own(head: &mut RequestHeader) {
 pub(super) fn upstream<'a>(
     plan: &'a crate::table::VersionPlan,
     replica: &'a crate::fleet::Replica,
+    http2: bool,
 ) -> Upstream<'a> {
     Upstream {
-        http2: replica.upstream.http2(),
+        http2,
         authority: replica.upstream.authority(),
         model_name: plan.upstream_model.as_deref(),
         edits: &plan.headers,

@@ -138,7 +138,7 @@ impl Exchange<'_> {
         // The head tells of the attempt that it belongs to.
         let mut in_flight = self.begin(choice);
         let head = self
-            .request_head(placed, &upstream(model.plan_of(choice.version), &replica))
+            .request_head(placed, &upstream(model.plan_of(choice.version), &replica, true))
             .map_err(|error| Trouble::BadRequest(error.to_string()))?;
         in_flight.waits(self.proxy.now());
         let (proxy, body) = (Arc::clone(self.proxy), placed.outgoing().clone());
@@ -260,21 +260,24 @@ impl Begun {
     }
 }
 
-/// Asks a replica, up to the first byte of its answer.
+/// Asks a replica, up to the first byte of its answer. `head` is one for HTTP/2, which HTTP/1 can send too.
 pub(super) async fn open(
     proxy: Arc<Proxy>,
     replica: Arc<Replica>,
-    head: Box<RequestHeader>,
+    mut head: Box<RequestHeader>,
     body: Bytes,
     timeouts: &Timeouts,
     carried: Arc<Mutex<Option<u64>>>,
 ) -> Result<Begun, Trouble> {
     let mut fresh = false;
     loop {
-        let checkout = replica.upstream.checkout(timeouts.connect, fresh, proxy.now()).await;
+        let checkout = replica.upstream.checkout(timeouts.connect, fresh, false, proxy.now()).await;
         let Checkout { mut session, reins, reused, connection } =
             checkout.map_err(|error| Trouble::Connect(error.to_string()))?;
         *carried.lock() = connection;
+        if matches!(session, HttpSession::H1(_)) {
+            head.set_version(http::Version::HTTP_11);
+        }
         session.set_write_timeout(Some(timeouts.between_chunks));
         let sent =
             send_whole(&mut session, reins.as_ref(), head.clone(), body.clone(), false).await;

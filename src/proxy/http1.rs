@@ -5,15 +5,15 @@ use super::exchange::{End, exchange};
 use super::record::Record;
 use super::shared::{Phase, Proxy, parting};
 use crate::dialect::RefusalCode;
-use crate::wire::{Conn, Reins};
+use crate::table::ClientLimits;
+use crate::wire::{BadChunks, Chunks, Conn, HeadScan, Reins, Unfit};
 use bytes::BytesMut;
-use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::http::v1::server::HttpSession;
-use pingora_error::{Error, ErrorType};
+use pingora_core::protocols::{Shutdown, Stream};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt};
 use tokio::time::timeout;
 
 /// How long a client whose request was answered early may go on sending before it is cut off.
@@ -26,37 +26,40 @@ const DRAIN_BODY: Duration = Duration::from_secs(2);
 /// Serves an HTTP/1 connection whose first bytes are `first`.
 pub(super) async fn serve_http1(proxy: &Arc<Proxy>, client: &Client, conn: Conn, first: BytesMut) {
     let reins = conn.reins();
-    let mut stream: Stream = Box::new(conn);
+    let mut conn = Box::new(conn);
     let mut first = first;
     loop {
         let limits = client.door.settings.load_full();
         if first.is_empty()
-            && !wait_for_bytes(proxy, &mut stream, &mut first, limits.client.idle_timeout).await
+            && !wait_for_bytes(proxy, &mut conn, &mut first, limits.client.idle_timeout).await
         {
-            return;
+            // Over TLS a close without a goodbye looks like an attack.
+            return Shutdown::shutdown(&mut *conn).await;
         }
         let began = proxy.now();
-        let mut http1 = HttpSession::new(stream);
-        http1.set_pipelining_enabled(true);
-        http1.set_pipelined_prefix(std::mem::take(&mut first));
-        let mut session = ServerSession::H1(http1);
-        let read = timeout(limits.client.header_timeout, session.read_request()).await;
-        let malformed = match read {
-            Ok(Ok(true)) => None,
-            Ok(Ok(false)) => return,
-            Ok(Err(error)) if is_gone(&error) => return,
-            Ok(Err(_)) => {
-                Some((RefusalCode::BadRequest, "the request head is not well-formed HTTP/1"))
+        let head = read_head(&mut conn, &mut first, &limits.client);
+        let read = timeout(limits.client.header_timeout, head).await;
+        let read = read.unwrap_or(Err(HeadTrouble::Slow));
+        // Nothing is read here: it is all in the prefix.
+        let mut session = match read {
+            Ok(()) => {
+                let mut http1 = HttpSession::new(conn);
+                http1.set_pipelining_enabled(true);
+                http1.set_pipelined_prefix(std::mem::take(&mut first));
+                ServerSession::H1(http1)
             }
-            Err(_) => {
-                Some((RefusalCode::RequestTimeout, "the request head did not arrive in time"))
+            Err(HeadTrouble::Gone) => return,
+            Err(trouble) => {
+                let (code, message) = trouble.told();
+                Record::malformed(proxy, client, code, began, &first);
+                return refuse_head(conn, &limits.client, code, message).await;
             }
         };
-        if let Some((code, message)) = malformed {
-            let Some(stream) = into_stream(session) else { return };
-            Record::malformed(proxy, client, code, began);
-            let refused = timeout(limits.client.write_timeout, refuse_raw(stream, code, message));
-            return linger(refused.await.ok().flatten()).await;
+        if !matches!(session.read_request().await, Ok(true)) {
+            let Some(conn) = into_conn(session) else { return };
+            let (code, message) = HeadTrouble::MALFORMED.told();
+            Record::malformed(proxy, client, code, began, &[]);
+            return refuse_head(conn, &limits.client, code, message).await;
         }
         session.set_read_timeout(Some(limits.client.body_timeout));
         session.set_write_timeout(Some(limits.client.write_timeout));
@@ -70,8 +73,9 @@ pub(super) async fn serve_http1(proxy: &Arc<Proxy>, client: &Client, conn: Conn,
             // What is still queued goes out here: a client that reads nothing must not hold it up for ever.
             End::Keep => match timeout(limits.client.write_timeout, session.finish()).await {
                 Ok(Ok(Some(reusable))) => {
-                    let (kept, rest) = reusable.into_parts();
-                    stream = kept;
+                    let (stream, rest) = reusable.into_parts();
+                    let Some(kept) = as_conn(stream) else { return };
+                    conn = kept;
                     first = rest.unwrap_or_default();
                 }
                 Ok(Ok(None) | Err(_)) | Err(_) => return,
@@ -82,12 +86,10 @@ pub(super) async fn serve_http1(proxy: &Arc<Proxy>, client: &Client, conn: Conn,
             }
             End::Linger => {
                 timeout(limits.client.write_timeout, session.finish_body()).await.ok();
-                return linger(into_stream(session)).await;
+                return linger(into_conn(session)).await;
             }
             End::Cut => {
-                if let Some(stream) = into_stream(session)
-                    && let Some(conn) = stream.as_any().downcast_ref::<Conn>()
-                {
+                if let Some(conn) = into_conn(session) {
                     conn.reset_on_close();
                 }
                 return;
@@ -96,9 +98,63 @@ pub(super) async fn serve_http1(proxy: &Arc<Proxy>, client: &Client, conn: Conn,
     }
 }
 
-/// The client closed in the middle of a head.
-fn is_gone(error: &Error) -> bool {
-    matches!(error.etype(), ErrorType::ConnectionClosed | ErrorType::ReadError)
+/// Why no request came of what a client sent.
+enum HeadTrouble {
+    Gone,
+    Slow,
+    Unfit(Unfit),
+    Body(BadChunks),
+}
+
+impl HeadTrouble {
+    const MALFORMED: Self =
+        Self::Unfit(Unfit::Malformed("the request head is not well-formed HTTP/1"));
+
+    fn told(&self) -> (RefusalCode, String) {
+        match self {
+            Self::Gone | Self::Slow => {
+                (RefusalCode::RequestTimeout, "the request head did not arrive in time".to_owned())
+            }
+            Self::Unfit(unfit) => {
+                let code = match unfit {
+                    Unfit::Malformed(_) => RefusalCode::BadRequest,
+                    Unfit::TooLarge(_) => RefusalCode::HeadTooLarge,
+                    Unfit::Encoding => RefusalCode::UnsupportedEncoding,
+                };
+                (code, unfit.to_string())
+            }
+            Self::Body(bad) => (RefusalCode::BadRequest, bad.to_string()),
+        }
+    }
+}
+
+/// Reads until `first` holds a whole head that means one thing, and has the rest of a chunked body checked.
+async fn read_head(
+    conn: &mut Conn,
+    first: &mut BytesMut,
+    limits: &ClientLimits,
+) -> Result<(), HeadTrouble> {
+    let most = usize::try_from(limits.max_header_bytes).unwrap_or(usize::MAX);
+    let mut scan = HeadScan::new(most, limits.max_headers);
+    let head = loop {
+        match scan.read(first).map_err(HeadTrouble::Unfit)? {
+            Some(head) => break head,
+            None if matches!(conn.read_buf(first).await, Ok(1..)) => {}
+            None => return Err(HeadTrouble::Gone),
+        }
+    };
+    let mut chunks = head.chunked.then(Chunks::default);
+    if let Some(chunks) = &mut chunks {
+        chunks.read(&first[head.len..]).map_err(HeadTrouble::Body)?;
+    }
+    conn.expect_chunks(chunks);
+    Ok(())
+}
+
+/// Answers a client whose head was no request, and closes so that it reads why.
+async fn refuse_head(conn: Box<Conn>, limits: &ClientLimits, code: RefusalCode, message: String) {
+    let refused = timeout(limits.write_timeout, refuse_raw(conn, code, &message)).await;
+    linger(refused.ok().flatten()).await;
 }
 
 fn reset(reins: &Reins) {
@@ -109,38 +165,45 @@ fn reset(reins: &Reins) {
 /// The idle time between two requests, which the end of the process ends too.
 async fn wait_for_bytes(
     proxy: &Proxy,
-    stream: &mut Stream,
+    conn: &mut Conn,
     first: &mut BytesMut,
     limit: Duration,
 ) -> bool {
     let mut phase = proxy.watch_phase();
     let mut buf = BytesMut::with_capacity(FIRST_READ);
     let read = tokio::select! { biased;
-        read = timeout(limit, stream.read_buf(&mut buf)) => read,
+        read = timeout(limit, conn.read_buf(&mut buf)) => read,
         () = parting(&mut phase) => return false,
     };
     *first = buf;
     matches!(read, Ok(Ok(n)) if n > 0)
 }
 
-fn into_stream(session: ServerSession) -> Option<Stream> {
+fn into_conn(session: ServerSession) -> Option<Box<Conn>> {
     match session {
-        ServerSession::H1(http1) => Some(http1.into_inner()),
+        ServerSession::H1(http1) => as_conn(http1.into_inner()),
         ServerSession::H2(_) | ServerSession::Subrequest(_) | ServerSession::Custom(_) => None,
     }
 }
 
+/// What a session gives back is what it was given.
+fn as_conn(stream: Stream) -> Option<Box<Conn>> {
+    stream.into_any().downcast().ok()
+}
+
 /// Closes so that the answer is not lost: a close with unread bytes would reset the connection, and a reset can
 /// overtake the answer on its way (RFC 9112 §9.6).
-async fn linger(stream: Option<Stream>) {
-    let Some(mut stream) = stream else { return };
+pub(super) async fn linger(conn: Option<Box<Conn>>) {
+    let Some(mut conn) = conn else { return };
     let discard = async {
-        stream.flush().await?;
-        AsyncShutdown::half_close(&mut stream).await?;
+        conn.flush().await?;
+        AsyncWriteExt::shutdown(&mut *conn).await?;
+        // What comes now is no body.
+        conn.expect_chunks(None);
         let mut scratch = vec![0; 16 * 1024];
         let mut taken = 0;
         while taken < LINGER_BYTES {
-            match stream.read(&mut scratch).await? {
+            match conn.read(&mut scratch).await? {
                 0 => break,
                 n => taken += n,
             }
@@ -149,14 +212,5 @@ async fn linger(stream: Option<Stream>) {
     };
     if let Ok(Err(error)) = timeout(LINGER, discard).await {
         tracing::trace!(%error, "client left before the lingering close");
-    }
-}
-
-/// `AsyncWriteExt::shutdown`, which pingora's `Shutdown` on the same type would shadow.
-struct AsyncShutdown;
-
-impl AsyncShutdown {
-    async fn half_close(stream: &mut Stream) -> std::io::Result<()> {
-        tokio::io::AsyncWriteExt::shutdown(stream).await
     }
 }

@@ -10,6 +10,7 @@ use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::http::v2::server::{
     H2Accept, HttpSession, default_h2_options, handshake,
 };
+use pingora_error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
@@ -44,7 +45,11 @@ pub(super) async fn serve_http2(proxy: &Arc<Proxy>, client: &Client, conn: Conn)
         .reset_stream_duration(LATE)
         .max_header_list_size(u32::try_from(limits.client.max_header_bytes).unwrap_or(u32::MAX));
     let greeted = timeout(limits.client.header_timeout, handshake(Box::new(conn), Some(options)));
-    let Ok(Ok(mut conn)) = greeted.await else { return };
+    let mut conn = match greeted.await {
+        Ok(Ok(conn)) => conn,
+        Ok(Err(error)) => return note_broken(proxy, client, &error),
+        Err(_) => return,
+    };
     let digest = Arc::new(Digest::default());
     let open = Arc::new(Streams::default());
     let mut phase = proxy.watch_phase();
@@ -77,10 +82,25 @@ pub(super) async fn serve_http2(proxy: &Arc<Proxy>, client: &Client, conn: Conn)
             }
             Ok(Some(H2Accept::Rejected)) if malformed < MAX_MALFORMED => {
                 malformed += 1;
-                Record::malformed(proxy, client, RefusalCode::BadRequest, proxy.now());
+                Record::malformed(proxy, client, RefusalCode::BadRequest, proxy.now(), b"");
             }
-            Ok(Some(H2Accept::Rejected) | None) | Err(_) => return,
+            Err(error) => return note_broken(proxy, client, &error),
+            Ok(Some(H2Accept::Rejected) | None) => return,
         }
+    }
+}
+
+/// Counts a connection that ended by the client's breach of the protocol, not by its leaving.
+fn note_broken(proxy: &Arc<Proxy>, client: &Client, error: &Error) {
+    let cause = error.root_cause();
+    let flood = |error: &std::io::Error| error.kind() == std::io::ErrorKind::InvalidData;
+    let breach = match cause.downcast_ref::<h2::Error>() {
+        Some(h2) => h2.is_library() || h2.get_io().is_some_and(flood),
+        None => cause.downcast_ref().is_some_and(flood),
+    };
+    if breach {
+        tracing::debug!(client = %client.peer, %error, "an HTTP/2 connection broke the protocol");
+        Record::malformed(proxy, client, RefusalCode::BadRequest, proxy.now(), b"");
     }
 }
 

@@ -31,6 +31,8 @@ pub fn connect(proxy: &Arc<Proxy>) -> io::Result<UnixStream> {
         name: NAME.to_owned(),
         address: ListenAddress::Unix(PathBuf::new()),
         trusted_proxies: vec![HERE.into()],
+        proxy_protocol: false,
+        tls: None,
         debug_headers: true,
         client: ClientLimits::default(),
     };

@@ -4,7 +4,7 @@ use super::shared::{Proxy, draining};
 use crate::dialect::RefusalCode;
 use crate::observe::ListenerMeter;
 use crate::table::{ListenAddress, ListenerPlan};
-use crate::wire::Raw;
+use crate::wire::{Raw, keepalive};
 use arc_swap::ArcSwap;
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::io;
@@ -115,6 +115,9 @@ pub fn inherit(
     // The socket itself knows best: systemd's need not be of the address that the plan says.
     let (bound, address, file) = match socket.local_addr()?.as_pathname() {
         None => {
+            // What it accepts inherits these.
+            socket.set_tcp_nodelay(true)?;
+            socket.set_tcp_keepalive(&keepalive())?;
             let tcp = TcpListener::from_std(socket.into())?;
             let address = ListenAddress::Tcp(tcp.local_addr()?);
             (Bound::Tcp(tcp), address, None)
@@ -201,7 +204,6 @@ impl Bound {
         match self {
             Self::Tcp(listener) => {
                 let (tcp, peer) = listener.accept().await?;
-                tcp.set_nodelay(true)?;
                 Ok((Raw::Tcp(tcp), peer.ip().to_canonical()))
             }
             Self::Unix(listener) => {

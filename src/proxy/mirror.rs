@@ -152,7 +152,7 @@ impl Exchange<'_> {
         model: &Model,
         choice: Choice<'_>,
     ) -> pingora_error::Result<Box<RequestHeader>> {
-        let to = upstream(model.plan_of(choice.version), &choice.member.replica);
+        let to = upstream(model.plan_of(choice.version), &choice.member.replica, true);
         let mut head = self.request_head(placed, &to)?;
         // Nobody waits any more.
         for deadline in DeadlineHeader::ALL {

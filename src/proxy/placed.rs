@@ -35,7 +35,7 @@ impl<'a> Placed<'a> {
     /// Makes it ready for this replica.
     pub(super) fn prepare(&mut self, choice: Choice<'_>) {
         // HTTP/2 has no `Upgrade`: the replica is asked without it, and says what it thinks of that.
-        self.upgrading = self.upgrade && !choice.member.replica.upstream.http2();
+        self.upgrading = self.upgrade && !choice.member.replica.upstream.only_http2();
         // The path is renamed with the head.
         let name = self.model.plan_of(choice.version).upstream_model.as_ref();
         self.renamed = name.and_then(|name| match &self.facts.found_in {

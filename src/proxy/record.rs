@@ -8,6 +8,7 @@ use crate::fleet::{Replica, VersionState};
 use crate::health::Class;
 use crate::stats::Moment;
 use crate::table::{Candidate, Model};
+use crate::wire::glimpse;
 use serde::Serialize;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -27,6 +28,8 @@ pub(super) struct Record {
     pub(super) method: String,
     pub(super) path: String,
     pub(super) protocol: &'static str,
+    /// Over TLS.
+    pub(super) secure: bool,
     pub(super) model: Option<Arc<Model>>,
     /// The version that was asked, or would have been.
     pub(super) version: Option<(Arc<str>, Arc<VersionState>)>,
@@ -98,6 +101,8 @@ pub(super) struct Line<'a> {
     /// Its name.
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<&'a str>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    tls: bool,
     model: Option<&'a str>,
     version: Option<&'a str>,
     replica: Option<&'a str>,
@@ -131,6 +136,7 @@ impl Record {
             method: String::new(),
             path: String::new(),
             protocol: "",
+            secure: client.secure,
             model: None,
             version: None,
             replica: None,
@@ -154,9 +160,18 @@ impl Record {
         }
     }
 
-    /// A request whose head could not even be read.
-    pub(super) fn malformed(proxy: &Arc<Proxy>, client: &Client, code: RefusalCode, began: Moment) {
+    /// A request whose head could not even be read; `head` is what came of it.
+    pub(super) fn malformed(
+        proxy: &Arc<Proxy>,
+        client: &Client,
+        code: RefusalCode,
+        began: Moment,
+        head: &[u8],
+    ) {
         let mut record = Self::new(proxy, client, began);
+        let (method, path) = glimpse(head);
+        method.clone_into(&mut record.method);
+        path.clone_into(&mut record.path);
         record.refuse(code);
     }
 
@@ -258,6 +273,7 @@ impl Record {
             path: &self.path,
             protocol: self.protocol,
             key: self.pass.as_ref().map(|pass| &*pass.key.name),
+            tls: self.secure,
             model: self.model.as_ref().map(|model| &*model.name),
             version: self.version.as_ref().map(|(name, _)| &**name),
             replica: self.replica.as_ref().map(|replica| &*replica.id.url),

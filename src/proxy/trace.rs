@@ -152,6 +152,7 @@ pub(super) fn hand_over(record: &Record, proxy: &Proxy, now: Moment) {
         method: &record.method,
         path: &record.path,
         protocol: record.protocol,
+        secure: record.secure,
         host: &told.host,
         client: record.client,
         route: told.route.as_deref(),

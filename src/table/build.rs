@@ -229,6 +229,7 @@ impl Builder<'_> {
                     Some(kept) => Arc::clone(&kept.replica),
                     None => self.enlist(model, &name, &replica.url),
                 };
+                enlisted.upstream.follow(version.tls.as_ref());
                 self.list(&enlisted);
                 if plan.health.is_none() {
                     enlisted.trust(self.now);
@@ -298,6 +299,8 @@ fn dialed(url: &ReplicaUrl) -> Dialed {
         Scheme::Http => Dialed::Http(url.address.clone()),
         Scheme::H2c => Dialed::H2c(url.address.clone()),
         Scheme::Unix => Dialed::Unix(url.address.clone()),
+        Scheme::Https => Dialed::Https(url.address.clone()),
+        Scheme::Grpcs => Dialed::Grpcs(url.address.clone()),
     }
 }
 

@@ -1,6 +1,7 @@
 //! One immutable generation of routing: the checked plan, and the table built from it.
 mod access;
 mod build;
+mod certificates;
 mod changes;
 mod generation;
 mod holds;

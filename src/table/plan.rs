@@ -4,6 +4,7 @@ use crate::balance::Policy;
 use crate::canary::CanaryPlan;
 use crate::health::{EjectionPlan, HedgePlan, ProbePlan, RetryPlan};
 use crate::mirror::{MirrorPlan, Terms};
+use crate::tls::{ClientTls, ServerTls};
 use ipnet::IpNet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -42,6 +43,10 @@ pub struct ListenerPlan {
     /// Identity across reloads.
     pub name: String,
     pub address: ListenAddress,
+    /// `None`: plain HTTP.
+    pub tls: Option<Arc<ServerTls>>,
+    /// Trusted proxies say first whose connection they pass on.
+    pub proxy_protocol: bool,
     pub trusted_proxies: Vec<IpNet>,
     pub debug_headers: bool,
     pub client: ClientLimits,
@@ -218,6 +223,8 @@ pub struct VersionPlan {
     pub replicas: Vec<ReplicaPlan>,
     /// The name sent upstream instead of the client's.
     pub upstream_model: Option<String>,
+    /// Where a replica is spoken to over TLS.
+    pub tls: Option<Arc<ClientTls>>,
     pub headers: HeaderEdits,
 }
 
@@ -255,6 +262,10 @@ pub enum Scheme {
     H2c,
     /// HTTP/1.1 over a Unix socket.
     Unix,
+    /// HTTP/2 or HTTP/1.1 over TLS.
+    Https,
+    /// HTTP/2 over TLS.
+    Grpcs,
 }
 
 /// The phases of an exchange with a replica.

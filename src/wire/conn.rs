@@ -7,7 +7,9 @@
 //! - `duplex` makes writes queue instead of block, and every read push the queue, so that a session which needs
 //!   `&mut self` for reading and for writing still moves bytes both ways;
 //! - `hold` stops reads while the queue of the other side is full.
-use super::frames::{Frames, HEAD};
+use super::chunks::Chunks;
+use super::frames::{Frames, HEAD, SettingsFlood};
+use super::raw::Raw;
 use async_trait::async_trait;
 use bytes::{Buf, BytesMut};
 use pingora_core::protocols::raw_connect::ProxyDigest;
@@ -17,14 +19,13 @@ use pingora_core::protocols::{
     TimingDigest, UniqueID, UniqueIDType,
 };
 use std::io::{self, IoSlice};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
 
 /// Writes up to this many bytes are gathered; longer ones go out together with what was gathered.
 const GATHER: usize = 16 * 1024;
@@ -77,54 +78,6 @@ impl Reins {
     }
 }
 
-/// What carries the bytes.
-#[derive(Debug)]
-pub enum Raw {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
-
-impl Raw {
-    fn fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Tcp(tcp) => tcp.as_fd(),
-            Self::Unix(unix) => unix.as_fd(),
-        }
-    }
-
-    fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(tcp) => tcp.try_read(buf),
-            Self::Unix(unix) => unix.try_read(buf),
-        }
-    }
-
-    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buf),
-            Self::Unix(unix) => Pin::new(unix).poll_read(cx, buf),
-        }
-    }
-
-    fn poll_write(
-        &mut self,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self {
-            Self::Tcp(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
-            Self::Unix(unix) => Pin::new(unix).poll_write_vectored(cx, bufs),
-        }
-    }
-
-    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Tcp(tcp) => Pin::new(tcp).poll_shutdown(cx),
-            Self::Unix(unix) => Pin::new(unix).poll_shutdown(cx),
-        }
-    }
-}
-
 /// One connection, to a client or to a replica.
 #[derive(Debug)]
 pub struct Conn {
@@ -136,7 +89,11 @@ pub struct Conn {
     gather: usize,
     /// Of HTTP/2.
     frames: Option<Frames>,
+    /// Of a request's body that comes in chunks.
+    chunks: Option<Chunks>,
     reins: Arc<Reins>,
+    /// What it was made with, where that may change.
+    serial: u64,
 }
 
 impl Conn {
@@ -159,11 +116,46 @@ impl Conn {
     }
 
     fn new(raw: Raw, prefix: BytesMut, gather: usize, frames: Option<Frames>) -> Self {
-        Self { raw, prefix, out: BytesMut::new(), gather, frames, reins: Arc::default() }
+        let (out, reins) = (BytesMut::new(), Arc::default());
+        Self { raw, prefix, out, gather, frames, chunks: None, reins, serial: 0 }
+    }
+
+    /// Notes the TLS settings that it was made with.
+    pub(super) fn made_with(self, serial: u64) -> Self {
+        Self { serial, ..self }
+    }
+
+    pub(super) fn serial(&self) -> u64 {
+        self.serial
+    }
+
+    pub fn is_http2(&self) -> bool {
+        self.frames.is_some()
     }
 
     pub fn reins(&self) -> Arc<Reins> {
         Arc::clone(&self.reins)
+    }
+
+    /// What is read from here on is a body in chunks, begun so, or is not.
+    pub fn expect_chunks(&mut self, chunks: Option<Chunks>) {
+        self.chunks = chunks;
+    }
+
+    /// Reads bytes of HTTP/1. An error of the framing is one of the connection, with `BadChunks` in it.
+    fn poll_checked(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.raw).poll_read(cx, buf))?;
+        Poll::Ready(match &mut self.chunks {
+            Some(chunks) => chunks
+                .read(&buf.filled()[before..])
+                .map_err(|bad| io::Error::new(io::ErrorKind::InvalidData, bad)),
+            None => Ok(()),
+        })
     }
 
     /// May a parked connection be used again? Answers from the readiness already known: no system call unless the
@@ -171,7 +163,8 @@ impl Conn {
     pub fn alive(&self) -> bool {
         self.prefix.is_empty()
             && self.out.is_empty()
-            && matches!(self.raw.try_read(&mut [0]), Err(e) if e.kind() == io::ErrorKind::WouldBlock)
+            && !self.raw.is_behind()
+            && self.raw.is_silent()
     }
 
     /// Makes the close that follows a reset, so that a cut body cannot pass for a whole one.
@@ -192,7 +185,7 @@ impl Conn {
     /// Reads frames, without those that mean nothing.
     fn poll_sifted(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let Self { raw, frames: Some(frames), .. } = self else {
-            return self.raw.poll_read(cx, buf);
+            return Pin::new(&mut self.raw).poll_read(cx, buf);
         };
         while buf.remaining() > frames.held().len() {
             if ready!(read_sifted(raw, frames, cx, buf))? == Some(0) {
@@ -211,15 +204,26 @@ impl Conn {
 
     fn push(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.out.is_empty() {
-            let n = ready!(self.raw.poll_write(cx, &[IoSlice::new(&self.out)]))?;
+            let n = ready!(Pin::new(&mut self.raw).poll_write(cx, &self.out))?;
             if n == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.out.advance(n);
             self.reins.written.fetch_add(n, Relaxed);
-            self.reins.queued.store(self.out.len(), Relaxed);
+            self.note_queued();
         }
-        Poll::Ready(Ok(()))
+        if !self.raw.is_behind() {
+            return Poll::Ready(Ok(()));
+        }
+        let flushed = Pin::new(&mut self.raw).poll_flush(cx);
+        self.note_queued();
+        flushed
+    }
+
+    /// What TLS has taken and the socket has not, is queued too.
+    fn note_queued(&self) {
+        let queued = self.out.len() + usize::from(self.raw.is_behind());
+        self.reins.queued.store(queued, Relaxed);
     }
 
     /// Pushes while reading goes on. A peer that takes no more may have said why before: what it said is read first,
@@ -244,7 +248,7 @@ fn read_sifted(
     let began = into.filled().len();
     into.put_slice(frames.held());
     let before = into.filled().len();
-    let read = raw.poll_read(cx, into);
+    let read = Pin::new(raw).poll_read(cx, into);
     if !matches!(read, Poll::Ready(Ok(()))) {
         into.set_filled(began);
         return read.map_ok(|()| None);
@@ -255,6 +259,9 @@ fn read_sifted(
     }
     let kept = frames.sift(&mut into.filled_mut()[began..]);
     into.set_filled(began + kept);
+    if frames.is_flood() {
+        return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, SettingsFlood)));
+    }
     Poll::Ready(Ok(Some(kept)))
 }
 
@@ -268,14 +275,14 @@ impl AsyncRead for Conn {
         if me.give_prefix(buf) {
             return Poll::Ready(Ok(()));
         }
-        if !me.out.is_empty() && me.reins.duplex.load(Relaxed) {
+        if me.reins.queued() > 0 && me.reins.duplex.load(Relaxed) {
             me.push_queue(cx);
         }
         if me.reins.hold.load(Relaxed) {
             // Woken by our own socket's writability, or by the other connection: both belong to one task.
             return Poll::Pending;
         }
-        if me.frames.is_some() { me.poll_sifted(cx, buf) } else { me.raw.poll_read(cx, buf) }
+        if me.frames.is_some() { me.poll_sifted(cx, buf) } else { me.poll_checked(cx, buf) }
     }
 }
 
@@ -288,18 +295,19 @@ impl AsyncWrite for Conn {
         let me = &mut *self;
         if me.reins.duplex.load(Relaxed) || me.out.len() + buf.len() <= me.gather {
             me.out.extend_from_slice(buf);
-            me.reins.queued.store(me.out.len(), Relaxed);
+            me.note_queued();
             return Poll::Ready(Ok(buf.len()));
         }
         loop {
             let queued = me.out.len();
-            let n = ready!(me.raw.poll_write(cx, &[IoSlice::new(&me.out), IoSlice::new(buf)]))?;
+            let both = [IoSlice::new(&me.out), IoSlice::new(buf)];
+            let n = ready!(Pin::new(&mut me.raw).poll_write_vectored(cx, &both))?;
             if n == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             me.reins.written.fetch_add(n, Relaxed);
             me.out.advance(n.min(queued));
-            me.reins.queued.store(me.out.len(), Relaxed);
+            me.note_queued();
             if n > queued {
                 return Poll::Ready(Ok(n - queued));
             }
@@ -312,7 +320,7 @@ impl AsyncWrite for Conn {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         if self.gather == 0 && self.out.is_empty() {
-            return self.raw.poll_write(cx, bufs);
+            return Pin::new(&mut self.raw).poll_write_vectored(cx, bufs);
         }
         let first = bufs.iter().find(|b| !b.is_empty()).map_or(&[][..], |b| &**b);
         self.poll_write(cx, first)
@@ -335,7 +343,7 @@ impl AsyncWrite for Conn {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match ready!(self.push(cx)) {
-            Ok(()) => self.raw.poll_shutdown(cx),
+            Ok(()) => Pin::new(&mut self.raw).poll_shutdown(cx),
             Err(error) => Poll::Ready(Err(error)),
         }
     }

@@ -7,7 +7,12 @@
 /// A frame's length, kind, flags and stream (RFC 9113 §4.1).
 pub(super) const HEAD: usize = 9;
 const DATA: u8 = 0;
+const SETTINGS: u8 = 4;
 const END_STREAM: u8 = 1;
+const ACK: u8 = 1;
+/// SETTINGS in the life of a connection. Each is answered, so that a flood of them is work for nothing (CVE-2019-9515);
+/// the h2 crate knows no limit. Clients that follow the bandwidth send some dozens.
+const MAX_SETTINGS: u32 = 10_000;
 
 /// Where in its frames a peer is.
 #[derive(Debug)]
@@ -17,16 +22,26 @@ pub(super) struct Frames {
     /// The beginning of a frame that ended with what was read; held back until it is known whether it passes.
     head: [u8; HEAD],
     held: usize,
+    settings: u32,
 }
+
+/// The peer sends SETTINGS without end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a flood of SETTINGS")]
+pub(super) struct SettingsFlood;
 
 impl Frames {
     /// Of a peer that says so many bytes before its first frame.
     pub(super) fn after(preface: usize) -> Self {
-        Self { passing: preface, head: [0; HEAD], held: 0 }
+        Self { passing: preface, head: [0; HEAD], held: 0, settings: 0 }
     }
 
     pub(super) fn held(&self) -> &[u8] {
         &self.head[..self.held]
+    }
+
+    pub(super) fn is_flood(&self) -> bool {
+        self.settings > MAX_SETTINGS
     }
 
     /// Gives up what was held back.
@@ -50,6 +65,7 @@ impl Frames {
                     at += HEAD;
                     continue;
                 }
+                self.settings += u32::from(head[3] == SETTINGS && head[4] & ACK == 0);
                 self.passing = HEAD + length(head);
             }
             let n = self.passing.min(bytes.len() - at);
@@ -120,6 +136,20 @@ mod tests {
         for piece in 1..said.len() {
             assert_eq!(sifted(&mut Frames::after(24), &said, piece), said[..24]);
         }
+    }
+
+    #[test]
+    fn settings_without_end_are_a_flood() {
+        let mut frames = Frames::after(0);
+        let asked = frame(SETTINGS, 0, 0, b"").repeat(1000);
+        let acked = frame(SETTINGS, ACK, 0, b"").repeat(20_000);
+        sifted(&mut frames, &acked, 1000);
+        for _ in 0..10 {
+            sifted(&mut frames, &asked, 1000);
+        }
+        assert!(!frames.is_flood());
+        sifted(&mut frames, &frame(SETTINGS, 0, 0, b""), 5);
+        assert!(frames.is_flood());
     }
 
     proptest! {

@@ -1,7 +1,14 @@
 //! Connections: one type for both directions, and what is kept open to each replica.
+mod chunks;
 mod conn;
 mod frames;
+mod head;
+pub mod proxy_protocol;
+mod raw;
 mod upstream;
 
-pub use conn::{Conn, Raw, Reins};
+pub use chunks::{BadChunks, Chunks};
+pub use conn::{Conn, Reins};
+pub use head::{HeadScan, RawHead, Unfit, glimpse};
+pub use raw::{Begun, Raw, keepalive};
 pub use upstream::{Checkout, Dialed, Upstream};

@@ -1,17 +1,23 @@
 //! The connections kept open to one replica: HTTP/1 parked last in first out, HTTP/2 shared by streams.
-use super::conn::{Conn, Raw, Reins};
+use super::conn::{Conn, Reins};
+use super::raw::keepalive;
+use super::raw::{Begun, Raw};
 use crate::stats::Moment;
+use crate::tls::{ClientTls, Offer, in_words};
+use arc_swap::ArcSwapOption;
+use bytes::BytesMut;
 use parking_lot::Mutex;
 use pingora_core::connectors::http::v2::{ConnectionRef, H2HandshakeSettings, handshake};
 use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::client::HttpSession;
 use pingora_core::protocols::http::v1::client::HttpSession as Http1;
-use pingora_error::ErrorType::{ConnectError, ConnectTimedout, SocketError};
+use pingora_error::ErrorType::{ConnectError, ConnectTimedout, SocketError, TLSHandshakeFailure};
 use pingora_error::{Error, OrErr as _, Result};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::{TlsConnector, TlsStream};
 
 /// A connection unused for so long is closed: below the 5 s after which uvicorn, which serves most models, closes.
 const PARKED: Duration = Duration::from_secs(4);
@@ -35,6 +41,16 @@ pub enum Dialed {
     H2c(String),
     /// HTTP/1.1 over this Unix socket.
     Unix(String),
+    /// HTTP/2 or HTTP/1.1 over TLS to `host:port`, as the replica likes.
+    Https(String),
+    /// HTTP/2 over TLS to `host:port`.
+    Grpcs(String),
+}
+
+impl Dialed {
+    fn over_tls(&self) -> bool {
+        matches!(self, Self::Https(_) | Self::Grpcs(_))
+    }
 }
 
 #[derive(Debug)]
@@ -47,6 +63,10 @@ struct Parked {
 /// One replica, seen as connections.
 pub struct Upstream {
     dialed: Dialed,
+    /// Of its version.
+    tls: ArcSwapOption<ClientTls>,
+    /// It chose HTTP/2 when it last had the choice.
+    chose_http2: AtomicBool,
     parked: Mutex<Vec<Parked>>,
     shared: Mutex<Vec<Shared>>,
     /// HTTP/2 connections opened so far.
@@ -61,6 +81,8 @@ struct Shared {
     conn: ConnectionRef,
     number: u64,
     streams: Arc<AtomicU64>,
+    /// Of the TLS settings that it was made with.
+    serial: u64,
 }
 
 impl Shared {
@@ -108,41 +130,99 @@ impl Upstream {
     pub fn new(dialed: Dialed) -> Self {
         let (parked, shared) = (Mutex::default(), Mutex::default());
         let (opened, retired) = (AtomicU64::default(), AtomicBool::default());
-        Self { dialed, parked, shared, opened, retired }
+        let (tls, chose_http2) = (ArcSwapOption::empty(), AtomicBool::default());
+        Self { dialed, tls, chose_http2, parked, shared, opened, retired }
     }
 
-    pub fn http2(&self) -> bool {
-        matches!(self.dialed, Dialed::H2c(_))
+    /// Follows what its version says of TLS. Connections made with other settings are not used again.
+    pub fn follow(&self, tls: Option<&Arc<ClientTls>>) {
+        if !self.dialed.over_tls() {
+            return;
+        }
+        let before = self.tls.load();
+        if before.as_ref().map(Arc::as_ptr) != tls.map(Arc::as_ptr) {
+            self.tls.store(tls.cloned());
+        }
+    }
+
+    /// Does it speak nothing but HTTP/2?
+    pub fn only_http2(&self) -> bool {
+        matches!(self.dialed, Dialed::H2c(_) | Dialed::Grpcs(_))
+    }
+
+    fn may_speak_http2(&self) -> bool {
+        match self.dialed {
+            Dialed::Http(_) | Dialed::Unix(_) => false,
+            Dialed::H2c(_) | Dialed::Grpcs(_) => true,
+            Dialed::Https(_) => self.chose_http2.load(Relaxed),
+        }
+    }
+
+    /// As URLs begin.
+    pub fn scheme(&self) -> &'static str {
+        if self.dialed.over_tls() { "https" } else { "http" }
     }
 
     /// The `host:port`, for a `Host` header.
     pub fn authority(&self) -> &str {
         match &self.dialed {
-            Dialed::Http(address) | Dialed::H2c(address) => address,
+            Dialed::Http(address)
+            | Dialed::H2c(address)
+            | Dialed::Https(address)
+            | Dialed::Grpcs(address) => address,
             Dialed::Unix(_) => "localhost",
         }
     }
 
+    /// What tells connections of the present TLS settings from those of others.
+    fn serial(&self) -> u64 {
+        if !self.dialed.over_tls() {
+            return 0;
+        }
+        self.tls.load().as_ref().map_or(0, |tls| tls.means().serial)
+    }
+
     /// A session on a kept connection, or on a new one when none is left or `fresh` asks for it.
-    pub async fn checkout(&self, connect: Duration, fresh: bool, now: Moment) -> Result<Checkout> {
-        if self.http2() {
-            return self.checkout_http2(connect, fresh).await;
+    /// `upgrade`: it is to leave HTTP, which HTTP/2 cannot.
+    pub async fn checkout(
+        &self,
+        connect: Duration,
+        fresh: bool,
+        upgrade: bool,
+        now: Moment,
+    ) -> Result<Checkout> {
+        if !fresh && let Some(kept) = self.kept(upgrade, now).await {
+            return Ok(kept);
         }
-        if !fresh && let Some(parked) = self.unpark_alive(now) {
-            let session = HttpSession::H1(Http1::new(parked.stream));
-            let reins = Some(parked.reins);
-            return Ok(Checkout { session, reins, reused: true, connection: None });
+        let conn = self.dial(connect, upgrade).await?;
+        if conn.is_http2() {
+            return self.greet(conn, connect).await;
         }
-        let conn = self.dial(connect, false).await?;
         let reins = conn.reins();
         let session = HttpSession::H1(Http1::new(Box::new(conn)));
         Ok(Checkout { session, reins: Some(reins), reused: false, connection: None })
     }
 
+    async fn kept(&self, upgrade: bool, now: Moment) -> Option<Checkout> {
+        if self.may_speak_http2() && !upgrade {
+            for shared in self.open_http2() {
+                if let Ok(Some(checkout)) = shared.checkout(true).await {
+                    return Some(checkout);
+                }
+            }
+        }
+        let parked = self.unpark_alive(now)?;
+        let session = HttpSession::H1(Http1::new(parked.stream));
+        Some(Checkout { session, reins: Some(parked.reins), reused: true, connection: None })
+    }
+
     /// The connection parked last that its peer did not close.
     fn unpark_alive(&self, now: Moment) -> Option<Parked> {
-        let alive =
-            |parked: &Parked| parked.stream.as_any().downcast_ref().is_some_and(Conn::alive);
+        let serial = self.serial();
+        let alive = |parked: &Parked| {
+            let conn: Option<&Conn> = parked.stream.as_any().downcast_ref();
+            conn.is_some_and(|conn| conn.serial() == serial && conn.alive())
+        };
         std::iter::from_fn(|| self.unpark(now)).find(alive)
     }
 
@@ -159,14 +239,10 @@ impl Upstream {
         None
     }
 
-    async fn checkout_http2(&self, connect: Duration, fresh: bool) -> Result<Checkout> {
-        let kept = if fresh { Vec::new() } else { self.open_http2() };
-        for shared in kept {
-            if let Ok(Some(checkout)) = shared.checkout(true).await {
-                return Ok(checkout);
-            }
-        }
-        let stream: Stream = Box::new(self.dial(connect, true).await?);
+    /// Begins HTTP/2 on a new connection, which later requests share.
+    async fn greet(&self, conn: Conn, connect: Duration) -> Result<Checkout> {
+        let serial = conn.serial();
+        let stream: Stream = Box::new(conn);
         let mut settings = H2HandshakeSettings::new();
         settings.max_streams = MAX_STREAMS;
         settings.stream_window_size = Some(STREAM_WINDOW);
@@ -174,7 +250,7 @@ impl Upstream {
         let greeted = tokio::time::timeout(connect, handshake(stream, settings)).await;
         let conn = greeted.map_err(|_| Error::explain(ConnectTimedout, "HTTP/2 handshake"))??;
         let number = self.opened.fetch_add(1, Relaxed);
-        let opened = Shared { conn, number, streams: Arc::default() };
+        let opened = Shared { conn, number, streams: Arc::default(), serial };
         let checkout = opened.checkout(false).await?;
         let checkout = checkout.ok_or_else(|| Error::explain(ConnectError, "no HTTP/2 stream"))?;
         let mut shared = self.shared.lock();
@@ -191,35 +267,60 @@ impl Upstream {
         self.shared.lock().iter().any(|shared| shared.number == number && !shared.conn.is_closed())
     }
 
-    /// The HTTP/2 connections with room, forgetting the closed ones.
+    /// The HTTP/2 connections with room, forgetting the closed ones and those of other TLS settings.
     fn open_http2(&self) -> Vec<Shared> {
+        let present = self.serial();
         let mut shared = self.shared.lock();
-        shared.retain(|Shared { conn, .. }| !conn.is_closed() && !conn.is_shutting_down());
+        shared.retain(|Shared { conn, serial, .. }| {
+            *serial == present && !conn.is_closed() && !conn.is_shutting_down()
+        });
         shared.iter().filter(|shared| shared.has_room()).cloned().collect()
     }
 
-    /// Opens a connection, within `limit`.
-    pub async fn dial(&self, limit: Duration, http2: bool) -> Result<Conn> {
+    /// Opens a connection, within `limit`; where the replica may choose the protocol, it has chosen. `upgrade`: only
+    /// HTTP/1.1 is of use.
+    pub async fn dial(&self, limit: Duration, upgrade: bool) -> Result<Conn> {
         let opened = async {
-            let raw = match &self.dialed {
-                Dialed::Http(address) | Dialed::H2c(address) => {
-                    let tcp = TcpStream::connect(address).await;
-                    let tcp = tcp.or_err_with(ConnectError, || address.clone())?;
-                    tcp.set_nodelay(true).or_err(SocketError, "TCP_NODELAY")?;
-                    Raw::Tcp(tcp)
-                }
+            match &self.dialed {
+                Dialed::Http(address) => Ok(Conn::http1(connect(address).await?)),
+                Dialed::H2c(address) => Ok(Conn::http2_replica(connect(address).await?)),
                 Dialed::Unix(path) => {
                     let unix = UnixStream::connect(path).await;
-                    Raw::Unix(unix.or_err_with(ConnectError, || path.clone())?)
+                    Ok(Conn::http1(Raw::Unix(unix.or_err_with(ConnectError, || path.clone())?)))
                 }
-            };
-            Ok::<_, Box<Error>>(raw)
+                Dialed::Https(address) => {
+                    let offer = if upgrade { Offer::Http1 } else { Offer::Any };
+                    Box::pin(self.dial_tls(address, offer)).await
+                }
+                Dialed::Grpcs(address) => Box::pin(self.dial_tls(address, Offer::Http2)).await,
+            }
         };
         match tokio::time::timeout(limit, opened).await {
-            Ok(raw) if http2 => Ok(Conn::http2_replica(raw?)),
-            Ok(raw) => Ok(Conn::http1(raw?)),
+            Ok(opened) => opened,
             Err(_) => Error::e_explain(ConnectTimedout, format!("no connection within {limit:?}")),
         }
+    }
+
+    async fn dial_tls(&self, address: &str, offer: Offer) -> Result<Conn> {
+        let failed = |why: String| Error::explain(TLSHandshakeFailure, why);
+        let tls = self.tls.load_full();
+        let tls = tls.ok_or_else(|| failed("its version has no TLS settings".to_owned()))?;
+        let (means, name) = (tls.means(), tls.name_of(address));
+        let name = name.ok_or_else(|| failed("it has no name to verify".to_owned()))?;
+        let begun = Begun::new(connect(address).await?, BytesMut::new());
+        let greeted = TlsConnector::from(means.config(offer)).connect(name, begun).await;
+        let secured = greeted.map_err(|error| failed(in_words(&error, "the replica")))?;
+        let raw = Raw::Tls(Box::new(TlsStream::Client(secured)));
+        let http2 = raw.alpn() == Some(b"h2");
+        match offer {
+            Offer::Any => self.chose_http2.store(http2, Relaxed),
+            Offer::Http2 if !http2 => {
+                return Err(failed("the replica does not offer HTTP/2".to_owned()));
+            }
+            Offer::Http1 | Offer::Http2 => {}
+        }
+        let conn = if http2 { Conn::http2_replica(raw) } else { Conn::http1(raw) };
+        Ok(conn.made_with(means.serial))
     }
 
     /// Takes a session back after a whole exchange; closes what cannot be used again.
@@ -229,6 +330,10 @@ impl Upstream {
         let Some(reins) = reins.filter(|reins| reins.queued() == 0) else { return };
         session.respect_keepalive();
         let Some(stream) = session.reuse().await else { return };
+        let conn: Option<&Conn> = stream.as_any().downcast_ref();
+        if conn.is_none_or(|conn| conn.serial() != self.serial()) {
+            return;
+        }
         let mut parked = self.parked.lock();
         if parked.len() < MAX_PARKED && !self.retired.load(Relaxed) {
             parked.push(Parked { stream, reins, since: now });
@@ -265,4 +370,13 @@ impl Upstream {
             !shared.conn.is_closed() && !is_spare
         });
     }
+}
+
+async fn connect(address: &str) -> Result<Raw> {
+    let tcp = TcpStream::connect(address).await;
+    let tcp = tcp.or_err_with(ConnectError, || address.to_owned())?;
+    tcp.set_nodelay(true).or_err(SocketError, "TCP_NODELAY")?;
+    let alive = socket2::SockRef::from(&tcp).set_tcp_keepalive(&keepalive());
+    alive.or_err(SocketError, "SO_KEEPALIVE")?;
+    Ok(Raw::Tcp(tcp))
 }

@@ -340,3 +340,33 @@ async fn an_http_1_0_client_may_keep_its_connection() {
         assert!(answer.to_lowercase().contains("connection: keep-alive"), "{answer}");
     }
 }
+
+/// The timers of Evener's connections with this port at the given end of them (`/proc/net/tcp`).
+fn timers(site: &Site, end: usize, port: u16) -> Vec<String> {
+    const ESTABLISHED: &str = "01";
+    let text = std::fs::read_to_string(site.proc().join("net/tcp")).unwrap();
+    let lines = text.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let at = format!(":{port:04X}");
+    let ours = lines.filter(|words| words[3] == ESTABLISHED && words[end].ends_with(&at));
+    ours.map(|words| words[5][..2].to_owned()).collect()
+}
+
+#[tokio::test]
+async fn a_peer_that_vanishes_without_a_word_is_noticed_on_both_sides() {
+    const LOCAL: usize = 1;
+    const REMOTE: usize = 2;
+    const KEEPALIVE: &str = "02";
+    let upstream = Upstream::start(|mut talk| async move {
+        talk.request().await;
+        talk.wait_for_close().await;
+    })
+    .await;
+    let site = Site::start(models(&upstream.url())).await;
+    let mut raw = Raw::connect(site.address).await;
+    raw.write("GET /p HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    site.in_flight(1).await;
+    let port = site.address.port();
+    until("the client is watched", || timers(&site, LOCAL, port) == [KEEPALIVE]).await;
+    let port = upstream.address.port();
+    until("the replica is watched", || timers(&site, REMOTE, port) == [KEEPALIVE]).await;
+}

@@ -125,6 +125,36 @@ async fn an_upload_of_60_megabytes_takes_no_memory_to_speak_of() {
 }
 
 #[tokio::test]
+async fn a_hundred_large_bodies_at_once_end_in_service_or_503_within_the_memory_set_aside() {
+    let mock = Mock::version("v").await;
+    let models =
+        format!("models: {{m: {{versions: {{v: [\"{}\"]}}, health: false}}}}\n", mock.url());
+    let site = Site::start(models + "buffers: 256MiB\n").await;
+    site.send(Request::post("/echo", json_of(1000, "m"))).await;
+    let before = site.peak_memory();
+    let body = json_of(8_000_000, "m");
+    let mut clients = Vec::new();
+    for i in 0..100 {
+        let wire = [Wire::Sized, Wire::Chunked, Wire::H2c][i % 3];
+        let request = Request::post("/v1/completions", body.clone()).wire(wire);
+        clients.push(tokio::spawn(send(site.address, request)));
+    }
+    let mut served = 0;
+    for client in clients {
+        let reply = client.await.unwrap().expect("each is answered");
+        match reply.status {
+            200 => served += 1,
+            status => assert_eq!((status, reply.header("x-evener-error")), (503, "out_of_buffers")),
+        }
+    }
+    let grown = site.peak_memory() - before;
+    println!("{served} of 100 served, {} MB more at the peak", grown / 1_000_000);
+    assert!(served > 0);
+    assert!(grown < 400_000_000, "{grown} bytes more, with 268 million set aside");
+    site.in_flight(0).await;
+}
+
+#[tokio::test]
 async fn a_body_beyond_the_listeners_limit_is_413_however_it_is_framed() {
     let mock = Mock::version("a").await;
     let models = format!("models: {{a: {{versions: {{v: [\"{}\"]}}}}}}\n", mock.url());

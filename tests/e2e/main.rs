@@ -15,6 +15,7 @@ mod decisions;
 mod diff;
 mod ejection;
 mod explain;
+mod floods;
 mod h2c;
 mod health;
 mod hedging;

@@ -36,6 +36,7 @@ pub(super) struct Overview<'a> {
 struct ListenerLine {
     name: String,
     address: String,
+    scheme: &'static str,
     connections: usize,
 }
 
@@ -125,7 +126,8 @@ pub(super) fn overview<'a>(
     let connections: BTreeMap<String, usize> = office.meters.connections().into_iter().collect();
     let listener = |(name, address): (String, String)| {
         let connections = connections.get(&name).copied().unwrap_or_default();
-        ListenerLine { name, address, connections }
+        let scheme = table.plan.scheme_of(&name);
+        ListenerLine { name, address, scheme, connections }
     };
     Overview {
         version: env!("CARGO_PKG_VERSION"),

@@ -81,7 +81,7 @@ export function configuration(state, again) {
       h("dl", { class: "facts" }, fact("file", tick.config.file), fact("generation", count(tick.generation)),
         fact("hash", h("code", null, tick.config.hash.slice(0, 16))), fact("loaded", clock(tick.config.loaded_at)),
         tick.listeners.map((each) => fact(each.name === each.address ? "listener" : "listener " + each.name,
-          [each.address, h("small", null, " " + plural(each.connections, "connection"))]))),
+          [(each.scheme === "https" ? "https:" + "//" : "") + each.address, h("small", null, " " + plural(each.connections, "connection"))]))),
       h("details", null, h("summary", null, "With all defaults, secrets masked"), said ? numbered(said.yaml) : "Looking…")),
     said ? onDisk(said) : null,
     said ? history(said) : null,

@@ -249,9 +249,9 @@ const SECRET = /([?&][^=&]*(?:key|token|secret|passw|auth|credential)[^=&]*=)[^&
 
 // As a client would ask it again; its body and headers are not kept.
 function command(each, listeners) {
-  const address = listeners.find((listener) => listener.name === each.listener)?.address || "HOST:PORT";
+  const listener = listeners.find((known) => known.name === each.listener) || { address: "HOST:PORT", scheme: "http" };
   const body = ["POST", "PUT", "PATCH"].includes(each.method) ? ["-H", "'content-type: application/json'", "-d", "'BODY'"] : [];
-  const url = "http:" + "//" + address.replace(/^(0\.0\.0\.0|\[::\])(?=:)/, "127.0.0.1") + each.path.replace(SECRET, "$1SECRET");
+  const url = listener.scheme + ":" + "//" + listener.address.replace(/^(0\.0\.0\.0|\[::\])(?=:)/, "127.0.0.1") + each.path.replace(SECRET, "$1SECRET");
   return ["curl", ...(each.method === "GET" ? [] : ["-X", each.method]), ...body, quoted(url)].join(" ");
 }
 

@@ -17,6 +17,7 @@ const PARENT_IS_LOCAL: u32 = 0x100;
 
 /// A request that came to its end.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Settled<'a> {
     pub trace: TraceId,
     /// The client's span.
@@ -31,6 +32,8 @@ pub struct Settled<'a> {
     pub path: &'a str,
     /// `HTTP/1.1`
     pub protocol: &'a str,
+    /// Over TLS.
+    pub secure: bool,
     /// The authority that the client asked for.
     pub host: &'a str,
     pub client: IpAddr,
@@ -177,7 +180,7 @@ fn server_attributes(seen: &Settled<'_>) -> Vec<Attribute> {
         Attribute::text("http.request.method", known(seen.method).unwrap_or("_OTHER")),
         // Without the query, which may hold a key.
         Attribute::text("url.path", cut(path)),
-        Attribute::text("url.scheme", "http"),
+        Attribute::text("url.scheme", if seen.secure { "https" } else { "http" }),
         Attribute::text("client.address", seen.client.to_string()),
         Attribute::text("network.protocol.version", version_of(seen.protocol)),
         Attribute::text("evener.outcome", seen.class.name()),

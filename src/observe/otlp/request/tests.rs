@@ -21,6 +21,7 @@ fn settled(attempts: Vec<Tried<'static>>) -> Settled<'static> {
         method: "POST",
         path: "/v1/chat/completions?key=hush",
         protocol: "HTTP/1.1",
+        secure: false,
         host: "api.example.com:8443",
         client: [192, 0, 2, 1].into(),
         route: None,

@@ -1,0 +1,259 @@
+//! What reads bytes of strangers, each as a function that panics where it breaks a promise. `tests/fuzz.rs` feeds them
+//! seeded mutations; `cargo fuzz run NAME` feeds them what libFuzzer finds.
+use bytes::Bytes;
+use evener::config::parse_text;
+use evener::dialect::{
+    DeadlineHeader, Dialect, ErrorEvents, OutputForm, OutputScan, OutputWish, UsageScan,
+    decoded_path, peek, peek_multipart, peek_prefix, read_path, rename_in_body, rename_in_form,
+    rename_in_path,
+};
+use evener::wire::proxy_protocol::{Parsed, parse};
+use evener::wire::{Chunks, HeadScan, glimpse};
+use http::header;
+use pingora_core::protocols::http::v1::server::HttpSession;
+use std::io::Cursor;
+use std::sync::Arc;
+
+/// A target with texts to begin from.
+pub(crate) struct Target {
+    pub(crate) name: &'static str,
+    pub(crate) run: fn(&[u8]),
+    pub(crate) seeds: &'static [&'static [u8]],
+}
+
+/// All of them.
+pub(crate) const TARGETS: &[Target] = &[
+    Target { name: "head", run: head, seeds: HEADS },
+    Target { name: "chunks", run: chunks, seeds: CHUNKED },
+    Target { name: "json", run: json, seeds: BODIES },
+    Target { name: "multipart", run: multipart, seeds: FORMS },
+    Target { name: "path", run: path, seeds: PATHS },
+    Target { name: "events", run: events, seeds: EVENTS },
+    Target { name: "deadline", run: deadline, seeds: &[b"100m", b"99999999H", b"2500", b"1n"] },
+    Target { name: "proxy_protocol", run: proxy_protocol, seeds: INTRODUCTIONS },
+    Target { name: "config", run: config, seeds: CONFIGS },
+];
+
+const HEADS: &[&[u8]] = &[
+    b"GET /p HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"POST /p?q HTTP/1.1\r\nHost: x:80\r\nContent-Length: 12\r\nContent-Type: a/b\r\n\r\n",
+    b"POST http://x/p HTTP/1.1\r\nhost: x\r\nTransfer-Encoding: chunked\r\nConnection: close, te\r\n\r\n",
+    b"\r\nOPTIONS * HTTP/1.0\r\nX-A: \xc3\xa9\t1\r\n\r\n",
+];
+const CHUNKED: &[&[u8]] =
+    &[b"0\r\n\r\n", b"2\r\nhi\r\nA;a=b;c=\"d\"\r\n0123456789\r\n0\r\nx-a: 1\r\nx-b: 2\r\n\r\n"];
+const BODIES: &[&[u8]] = &[
+    br#"{"model": "m", "stream": true, "user": "u", "messages": [{"role": "user", "content": "hi \u00e9"}]}"#,
+    br#"{"a": {"model": "not this"}, "b": [1, 2.5e3, null, false], "model": "a\/b\"c"}"#,
+    br#"[{"model": "m"}]"#,
+    br#" {"mod\u0065l": "m", "user": 7} "#,
+];
+const FORMS: &[&[u8]] = &[
+    b"--b\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nwhisper\r\n--b\r\n\
+      Content-Disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\n\x00\x01\r\n--b--\r\n",
+    b"--b\r\ncontent-disposition: form-data; name=model\r\n\r\nm\r\n--b\r\n\
+      Content-Disposition: form-data; name=\"model\"\r\n\r\nm\r\n--b--",
+];
+const PATHS: &[&[u8]] = &[
+    b"/v2/models/m/versions/1/infer?x=%2f",
+    b"/v1/models/a%20b:predict",
+    b"/v1/chat/completions",
+    b"/v2/models/%C3%A9/generate_stream",
+    b"//v1/./models/..%2fm",
+];
+const EVENTS: &[&[u8]] = &[
+    b"data: {\"choices\":[{\"delta\":{\"content\":\"hi\"}}]}\n\ndata: {\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":1}}\n\ndata: [DONE]\n\n",
+    b"event: error\r\ndata: {\"error\":{\"message\":\"x\"}}\r\n\r\n: comment\n\nid: 1\ndata: a\ndata: b\n\n",
+    br#"{"choices":[{"message":{"content":"hi"},"finish_reason":"length"}],"usage":{"completion_tokens":2}}"#,
+];
+const INTRODUCTIONS: &[&[u8]] = &[
+    b"PROXY TCP4 192.0.2.1 10.0.0.1 8080 443\r\nGET / HTTP/1.1\r\n",
+    b"PROXY TCP6 2001:db8::1 ::1 1 2\r\n",
+    b"PROXY UNKNOWN\r\n",
+    b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x01\x0a\0\0\x01\x1f\x90\0\x50rest",
+    b"\r\n\r\n\0\r\nQUIT\n\x20\x00\0\0rest",
+];
+const CONFIGS: &[&[u8]] = &[
+    include_bytes!("../conf/minimal.yaml"),
+    include_bytes!("../conf/evener.yaml"),
+    b"listeners: [{address: \"127.0.0.1:0\"}]\nmodels: {m: {versions: {v: [\"http://${HOST:-a}:1\"]}}}\n",
+];
+
+/// What passes is read by pingora as the same request: of the same length, framed the same.
+pub(crate) fn head(data: &[u8]) {
+    let mut whole = HeadScan::new(4096, 64);
+    let told = whole.read(data);
+    let mut slowly = HeadScan::new(4096, 64);
+    let pieces = (0..data.len()).step_by(7).map(|end| slowly.read(&data[..end]));
+    let early = pieces.take_while(|told| matches!(told, Ok(None))).count();
+    let _ = glimpse(data);
+    let Ok(Some(head)) = told else { return };
+    assert!(early * 7 <= head.len + 7, "a head is over where its last line is");
+    let mut session = HttpSession::new(Box::new(Cursor::new(data[..head.len].to_vec())));
+    let read = block_on(session.read_request());
+    // Pingora may refuse more: two names of a host, say.
+    let Ok(Some(_)) = read else { return };
+    let request = session.req_header();
+    let coded = request.headers.get(header::TRANSFER_ENCODING).is_some();
+    assert_eq!(head.chunked, coded);
+    assert!(request.headers.get_all(header::CONTENT_LENGTH).iter().count() <= 1);
+    assert!(!(coded && request.headers.contains_key(header::CONTENT_LENGTH)));
+    assert!(request.headers.get_all(header::HOST).iter().count() <= 1);
+    assert!(request.headers.len() <= 64);
+    assert!(
+        request
+            .headers
+            .values()
+            .all(|v| v.as_bytes().iter().all(|b| *b == b'\t' || (*b >= b' ' && *b != 0x7f)))
+    );
+}
+
+/// Where the bytes are cut is no matter, and pingora finds the end of a body where it is.
+pub(crate) fn chunks(data: &[u8]) {
+    let mut whole = Chunks::default();
+    let told = whole.read(data);
+    let mut slowly = Chunks::default();
+    let pieces = data.chunks(3).try_for_each(|piece| slowly.read(piece));
+    assert_eq!(told.is_ok(), pieces.is_ok());
+    if told.is_err() || !whole.is_done() {
+        return;
+    }
+    assert!(slowly.is_done());
+    let head = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let mut session = HttpSession::new(Box::new(Cursor::new([head, data].concat())));
+    assert!(matches!(block_on(session.read_request()), Ok(Some(_))));
+    while block_on(session.read_body_bytes()).expect("what passed is well-formed").is_some() {}
+}
+
+/// A model that is found is where it is said to be, and can be renamed; a prefix never says another one.
+pub(crate) fn json(data: &[u8]) {
+    let wanted = ["user"];
+    let read = peek(data, &wanted);
+    for cut in [data.len() / 2, data.len()] {
+        if let (Ok(whole), Ok(prefix)) = (&read, peek_prefix(&data[..cut], &wanted))
+            && let Some(named) = prefix.model
+        {
+            assert_eq!(whole.model.as_ref(), Some(&named));
+        }
+    }
+    let Some(named) = read.ok().and_then(|facts| facts.model) else { return };
+    let there: String = serde_json::from_slice(&data[named.range.clone()]).expect("a JSON string");
+    assert_eq!(there, named.name);
+    let renamed = rename_in_body(&Bytes::copy_from_slice(data), named.range, "n\"\u{e9}");
+    let again = peek(&renamed, &wanted).expect("still JSON").model.expect("still a model");
+    assert_eq!(again.name, "n\"\u{e9}");
+}
+
+/// The same of a form.
+pub(crate) fn multipart(data: &[u8]) {
+    let kind = "multipart/form-data; boundary=b";
+    let Some(named) = peek_multipart(kind, data) else { return };
+    assert_eq!(&data[named.range.clone()], named.name.as_bytes());
+    let renamed = rename_in_form(&Bytes::copy_from_slice(data), named.range, "n");
+    if let Some(again) = peek_multipart(kind, &renamed) {
+        assert_eq!(again.name, "n");
+    }
+}
+
+/// The same of a path: whatever the new name, it stays one segment.
+pub(crate) fn path(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    drop(decoded_path(text));
+    let Ok(facts) = read_path(text) else { return };
+    let Some(named) = facts.model else { return };
+    for new in ["n", "a/../b", "%2f", "."] {
+        let renamed = rename_in_path(text, named.range.clone(), new);
+        match read_path(&renamed) {
+            Ok(again) => assert_eq!(again.model.expect("still a model").name, new),
+            // A name with a slash or a dot has no place in a path.
+            Err(_) => assert!(new.contains(['/', '.'])),
+        }
+    }
+}
+
+/// Answers are read the same wherever they are cut.
+pub(crate) fn events(data: &[u8]) {
+    for form in [OutputForm::Json, OutputForm::Events, OutputForm::Text] {
+        for dialect in [Dialect::OpenAi, Dialect::KServeV2, Dialect::Plain] {
+            let wish = OutputWish {
+                empty: true,
+                json_invalid: true,
+                truncated: true,
+                ..OutputWish::default()
+            };
+            let wish = Arc::new(wish);
+            let of = |pieces: usize| {
+                let mut scan = OutputScan::new(dialect, form, Arc::clone(&wish));
+                data.chunks(pieces).for_each(|piece| scan.chunk(piece));
+                scan.finish(true)
+            };
+            assert_eq!(of(data.len().max(1)), of(3));
+        }
+        let of = |pieces: usize| {
+            let mut scan = UsageScan::new(form)?;
+            data.chunks(pieces).for_each(|piece| scan.chunk(piece));
+            Some(scan.usage())
+        };
+        assert_eq!(of(data.len().max(1)), of(3));
+    }
+    let of = |pieces: usize| {
+        let mut scan = ErrorEvents::default();
+        data.chunks(pieces).filter(|piece| scan.passes(piece)).count() > 0
+    };
+    assert_eq!(of(data.len().max(1)), of(3));
+}
+
+/// A deadline that is read can be written and read again, never longer than it was.
+pub(crate) fn deadline(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    for header in DeadlineHeader::ALL {
+        if let Some(left) = header.read(text) {
+            let again = header.read(&header.write(left)).expect("what we write we read");
+            assert!(
+                again <= left || again.as_millis() <= left.as_millis() + 1,
+                "{left:?} {again:?}"
+            );
+        }
+    }
+}
+
+/// A header of the PROXY protocol is found when its last byte is there, and what follows is no matter.
+pub(crate) fn proxy_protocol(data: &[u8]) {
+    match parse(data) {
+        Parsed::Header { length, client } => {
+            assert_eq!(parse(&data[..length]), Parsed::Header { length, client });
+            (0..length).for_each(|cut| assert_eq!(parse(&data[..cut]), Parsed::Partial));
+        }
+        Parsed::Partial => assert!(data.len() < 4096 + 16),
+        Parsed::Malformed(_) => {}
+    }
+}
+
+/// Any text is a configuration or has its mistakes told, each at a place that exists.
+pub(crate) fn config(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let env = |name: &str| (name == "HOST").then(|| "h".to_owned());
+    let found = match parse_text(text.to_owned(), "evener.yaml", &env) {
+        Ok(checked) => checked.warnings,
+        Err(found) => {
+            assert!(found.has_errors());
+            *found
+        }
+    };
+    drop(found.render_text(false));
+    let lines = text.lines().count().max(1) as u64;
+    for item in found.to_json().as_array().expect("a list") {
+        let line = item["line"].as_u64().expect("a line");
+        assert!((1..=lines + 1).contains(&line), "{item}");
+    }
+}
+
+fn block_on<F: Future>(future: F) -> F::Output {
+    thread_local! {
+        static RUNTIME: tokio::runtime::Runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .expect("a runtime");
+    }
+    RUNTIME.with(|runtime| runtime.block_on(future))
+}

@@ -1,0 +1,31 @@
+//! What is told of certificates: until when they last, and which cannot be renewed.
+use super::status::ListenerStatus;
+use crate::table::{Model, Table, Version};
+use serde::{Deserialize, Serialize};
+
+/// One certificate of a listener.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CertificateStatus {
+    pub name: String,
+    pub not_after: jiff::Timestamp,
+    /// Why the files that stand there now are not what is served.
+    pub fault: Option<String>,
+}
+
+/// A listener as it is bound.
+pub(super) fn listener(table: &Table, name: String, address: String) -> ListenerStatus {
+    let mut secure = table.plan.server_tls().filter(|(listener, _)| *listener == name);
+    let states = secure.next().map(|(_, tls)| tls.states()).unwrap_or_default();
+    let status = |(name, seconds, fault)| {
+        let not_after = jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::MAX);
+        CertificateStatus { name, not_after, fault }
+    };
+    let states = states.into_iter().map(|state| (state.name, state.not_after, state.fault));
+    let scheme = table.plan.scheme_of(&name).to_owned();
+    ListenerStatus { name, address, scheme, certificates: states.map(status).collect() }
+}
+
+/// Why a version goes on with older files.
+pub(super) fn fault(model: &Model, version: &Version) -> Option<String> {
+    model.plan_of(version).tls.as_ref()?.fault()
+}

@@ -1,0 +1,206 @@
+//! The certificates of a listener: chosen by the name that a client asks for, and renewed while it serves.
+use super::identity::{Content, Fault, Identity, fingerprint};
+use super::look::{Look, Memory};
+use super::provider;
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use rustls::crypto::ring::Ticketer;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::sign::SingleCertAndKey;
+use rustls::{ServerConfig, version};
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// One certificate of a listener, as the file names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerFiles {
+    pub cert: PathBuf,
+    pub key: PathBuf,
+    /// Who signs the certificates that clients must show; `None`: they need none.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// What is known of one certificate, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateState {
+    pub name: String,
+    /// Unix seconds.
+    pub not_after: i64,
+    /// Why the files that stand there now are not what is served.
+    pub fault: Option<String>,
+}
+
+/// The certificates of one listener. Two are equal when they are of the same files.
+pub struct ServerTls {
+    files: Vec<ServerFiles>,
+    served: ArcSwap<Served>,
+    /// One for each of `files`.
+    memories: Mutex<Vec<Memory>>,
+}
+
+#[derive(Debug)]
+struct Served {
+    entries: Vec<Arc<Entry>>,
+    /// Which is for which name.
+    by_name: HashMap<String, usize>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    config: Arc<ServerConfig>,
+    identity: Identity,
+}
+
+impl PartialEq for ServerTls {
+    fn eq(&self, other: &Self) -> bool {
+        self.files == other.files
+    }
+}
+
+impl std::fmt::Debug for ServerTls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ServerTls").field("files", &self.files).finish_non_exhaustive()
+    }
+}
+
+impl ServerTls {
+    /// Reads all files. `files` holds at least one entry. Errors come with the place of their entry.
+    pub fn load(files: Vec<ServerFiles>) -> Result<Self, Vec<(usize, Fault)>> {
+        let (mut entries, mut memories, mut faults) = (Vec::new(), Vec::new(), Vec::new());
+        for (i, files) in files.iter().enumerate() {
+            let contents = contents(files);
+            match Entry::of(&contents) {
+                Ok(entry) => entries.push(Arc::new(entry)),
+                Err(fault) => faults.push((i, fault)),
+            }
+            memories.push(Memory::new(fingerprint(&contents)));
+        }
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        let served = ArcSwap::from_pointee(Served::of(entries));
+        Ok(Self { files, served, memories: Mutex::new(memories) })
+    }
+
+    pub fn files(&self) -> &[ServerFiles] {
+        &self.files
+    }
+
+    /// Must clients show a certificate?
+    pub fn asks_for_certificates(&self) -> bool {
+        self.files.iter().any(|files| files.client_ca.is_some())
+    }
+
+    /// What serves a client that asks for this name: the certificate of that name, one whose `*.` stands for its first
+    /// label, or the first.
+    pub fn config_for(&self, asked: Option<&str>) -> Arc<ServerConfig> {
+        let served = self.served.load();
+        let entry = asked.and_then(|name| served.find(name)).unwrap_or(0);
+        Arc::clone(&served.entries[entry].config)
+    }
+
+    pub fn states(&self) -> Vec<CertificateState> {
+        let memories = self.memories.lock();
+        let served = self.served.load();
+        let state = |(entry, memory): (&Arc<Entry>, &Memory)| CertificateState {
+            name: entry.identity.name.clone(),
+            not_after: entry.identity.not_after,
+            fault: memory.fault().map(str::to_owned),
+        };
+        served.entries.iter().zip(&*memories).map(state).collect()
+    }
+
+    /// What is wrong with the dates of each certificate, if anything.
+    pub fn untimely(&self) -> Vec<(usize, String)> {
+        let served = self.served.load();
+        let of = |(i, entry): (usize, &Arc<Entry>)| Some((i, entry.identity.untimely()?));
+        served.entries.iter().enumerate().filter_map(of).collect()
+    }
+
+    /// Reads the files again, and serves what is good in them: each certificate by itself.
+    pub fn look(&self) -> Vec<Look> {
+        let mut memories = self.memories.lock();
+        let before = self.served.load_full();
+        let mut entries = before.entries.clone();
+        let mut looks = Vec::new();
+        for (i, files) in self.files.iter().enumerate() {
+            let contents = contents(files);
+            let old = &before.entries[i];
+            let load = || {
+                let entry = Entry::of(&contents)?;
+                match (entry.identity.untimely(), old.identity.untimely()) {
+                    // Nothing is won by what no client takes.
+                    (Some(why), None) => {
+                        Err(Fault { key: "cert", why, path: files.cert.display().to_string() })
+                    }
+                    (Some(_) | None, _) => Ok(entry),
+                }
+            };
+            let name = |entry: &Entry| entry.identity.name.clone();
+            let (look, new) = memories[i].look(fingerprint(&contents), load, name);
+            if let Some(new) = new {
+                entries[i] = Arc::new(new);
+            }
+            looks.push(look);
+        }
+        if looks.iter().any(|look| matches!(look, Look::Renewed(_))) {
+            self.served.store(Arc::new(Served::of(entries)));
+        }
+        looks
+    }
+}
+
+impl Served {
+    fn of(entries: Vec<Arc<Entry>>) -> Self {
+        let mut by_name = HashMap::new();
+        for (i, entry) in entries.iter().enumerate() {
+            for name in &entry.identity.names {
+                by_name.entry(name.clone()).or_insert(i);
+            }
+        }
+        Self { entries, by_name }
+    }
+
+    fn find(&self, asked: &str) -> Option<usize> {
+        let asked = asked.to_ascii_lowercase();
+        let wildcard = || asked.split_once('.').map(|(_, rest)| format!("*.{rest}"));
+        let exact = self.by_name.get(&asked);
+        exact.or_else(|| wildcard().and_then(|name| self.by_name.get(&name))).copied()
+    }
+}
+
+fn contents(files: &ServerFiles) -> Vec<Content<'_>> {
+    let mut contents = vec![Content::read("cert", &files.cert), Content::read("key", &files.key)];
+    contents.extend(files.client_ca.as_ref().map(|path| Content::read("client_ca", path)));
+    contents
+}
+
+impl Entry {
+    fn of(contents: &[Content<'_>]) -> Result<Self, Fault> {
+        let identity = Identity::of(&contents[0], &contents[1])?;
+        let versions = [&version::TLS13, &version::TLS12];
+        let config = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(&versions)
+            .expect("ring speaks both versions");
+        let config = match contents.get(2) {
+            None => config.with_no_client_auth(),
+            Some(ca) => {
+                let roots = Arc::new(ca.roots()?);
+                let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider());
+                let verifier = verifier.build().expect("there is a root, and no revocation list");
+                config.with_client_cert_verifier(verifier)
+            }
+        };
+        let key = SingleCertAndKey::from(Arc::clone(&identity.key));
+        let mut config = config.with_cert_resolver(Arc::new(key));
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        // A client resumes with what it carries itself: nothing is kept here for those who do not come back. The keys
+        // end with this certificate, and with those who may show one.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        if let Ok(ticketer) = Ticketer::new() {
+            config.ticketer = ticketer;
+        }
+        Ok(Self { config: Arc::new(config), identity })
+    }
+}
