@@ -364,15 +364,14 @@ async fn a_server_without_the_health_service_is_asked_as_kserve_has_it() {
             let (state, reason) = (replica["state"].to_string(), replica["reason"].to_string());
             reasons.insert(model["name"].to_string(), (state, reason));
         }
-        let asked = |path: &str| kserve.seen().iter().any(|head| head.uri.path() == path);
-        let done = reasons["\"bare\""].0.contains("unhealthy")
-            && asked("/inference.GRPCInferenceService/ModelReady");
+        let stands = |name, state| reasons[name].0 == state;
+        let done = stands("\"bare\"", "\"unhealthy\"") && stands("\"kserve\"", "\"healthy\"");
         done.then_some(())
     })
     .await;
     assert!(reasons["\"bare\""].1.contains("neither"), "{reasons:?}");
-    let kserves = || reasons["\"kserve\""].0.clone();
-    assert!(kserves().contains("healthy") && !kserves().contains("un"), "{reasons:?}");
+    let asked = |path: &str| kserve.seen().iter().any(|head| head.uri.path() == path);
+    assert!(asked("/inference.GRPCInferenceService/ModelReady"));
 }
 
 /// Lacks the standard service, which is asked first, and is ready by KServe's.
