@@ -4,8 +4,10 @@ use super::http1::serve_http1;
 use super::http2::serve_http2;
 use super::introduce::introduce;
 use super::listener::Door;
+use super::record::Record;
 use super::request::is_trusted;
 use super::shared::{Proxy, parting};
+use crate::dialect::RefusalCode;
 use crate::wire::{Conn, Raw};
 use bytes::BytesMut;
 use std::io;
@@ -73,7 +75,10 @@ pub(super) async fn serve(proxy: &Arc<Proxy>, door: &Arc<Door>, mut raw: Raw, pe
         Ok(Ok(false)) => {
             serve_http1(proxy, &client, Conn::http1(raw), first).await;
         }
-        Ok(Err(_)) | Err(_) => {}
+        Ok(Err(_)) => {}
+        Err(_) => {
+            Record::malformed(proxy, &client, RefusalCode::RequestTimeout, proxy.now(), &first);
+        }
     }
 }
 

@@ -48,7 +48,10 @@ pub(super) async fn serve_http2(proxy: &Arc<Proxy>, client: &Client, conn: Conn)
     let mut conn = match greeted.await {
         Ok(Ok(conn)) => conn,
         Ok(Err(error)) => return note_broken(proxy, client, &error),
-        Err(_) => return,
+        Err(_) => {
+            let code = RefusalCode::RequestTimeout;
+            return Record::malformed(proxy, client, code, proxy.now(), b"");
+        }
     };
     let digest = Arc::new(Digest::default());
     let open = Arc::new(Streams::default());

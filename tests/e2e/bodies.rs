@@ -148,9 +148,9 @@ async fn a_hundred_large_bodies_at_once_end_in_service_or_503_within_the_memory_
         }
     }
     let grown = site.peak_memory() - before;
-    println!("{served} of 100 served, {} MB more at the peak", grown / 1_000_000);
     assert!(served > 0);
-    assert!(grown < 400_000_000, "{grown} bytes more, with 268 million set aside");
+    // Of these, 268 are set aside; a calm run took 221.
+    assert!(grown < 400_000_000, "{grown} bytes more for {served} bodies of 8 MB");
     site.in_flight(0).await;
 }
 

@@ -88,23 +88,11 @@ async fn answered(tcp: &mut TcpStream, stream: u32) {
     timeout(Duration::from_secs(10), answer).await.expect("neither an answer nor an end").ok();
 }
 
-/// How often Evener refused something malformed that named no model.
-async fn malformed(site: &Site) -> u64 {
-    let text = site.ask(Request::get("/metrics")).await.text();
-    let ours = |line: &&str| {
-        line.starts_with("evener_refusals_total{")
-            && line.contains(r#"code="bad_request""#)
-            && line.contains(r#"model="""#)
-    };
-    let line = text.lines().find(ours);
-    line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0)
-}
-
 /// The connection ends, is counted, and the next client is served.
 async fn is_dammed(what: &str, count: u32, nth: impl FnMut(u32) -> Vec<u8>) {
     let (site, _upstream) = site().await;
     assert!(pour(&site, count, nth).await, "{what}: the connection stays open");
-    eventually(what, async || (malformed(&site).await > 0).then_some(())).await;
+    eventually(what, async || (site.refused("bad_request").await > 0).then_some(())).await;
     site.in_flight(0).await;
     assert_eq!(site.send(Request::get("/p").wire(Wire::H2c)).await.status, 200, "{what}");
 }
@@ -139,7 +127,7 @@ async fn settings_without_end_end_the_connection() {
 async fn frames_that_break_the_protocol_end_the_connection() {
     for (what, bytes) in [
         ("DATA on stream 0", frame(DATA, 0, 0, b"x")),
-        ("a frame beyond the largest size", frame(DATA, 0, 1, &[0; 40_000])),
+        ("a frame beyond the largest size", frame(DATA, 0, 1, &vec![0; 40_000])),
         ("a head that is no HPACK", frame(HEADERS, WHOLE, 1, &[0xff; 40])),
         ("an even stream", frame(HEADERS, WHOLE, 2, &get("/p"))),
         ("SETTINGS of a wrong length", frame(SETTINGS, 0, 0, b"x")),

@@ -109,6 +109,16 @@ async fn malformed_requests_are_refused_and_reach_no_replica() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let due = |status: u16| cases.iter().filter(|case| case.2 == status).count() as u64;
+    for (code, status) in [
+        ("bad_request", 400),
+        ("method_not_allowed", 405),
+        ("body_too_large", 413),
+        ("head_too_large", 431),
+        ("unsupported_transfer_encoding", 501),
+    ] {
+        assert_eq!(site.refused(code).await, due(status), "{code} is counted");
+    }
 }
 
 #[tokio::test]
@@ -136,6 +146,7 @@ async fn a_slow_head_is_408_within_its_time() {
     }
     assert_eq!(status_of(&exchange(site.address, "GET /p HTTP/1.1\r\nHost: x\r\n").await), 408);
     assert_eq!(upstream.seen().len(), 0);
+    assert_eq!(site.refused("request_timeout").await, 5);
 }
 
 #[tokio::test]

@@ -295,6 +295,18 @@ impl Site {
         eventually(what, async || self.log().into_iter().find(|line| fits(line))).await
     }
 
+    /// How many requests that named no model Evener refused with this code.
+    pub(crate) async fn refused(&self, code: &str) -> u64 {
+        let text = self.ask(Request::get("/metrics")).await.text();
+        let ours = |line: &&str| {
+            line.starts_with("evener_refusals_total{")
+                && line.contains(&format!(r#"code="{code}""#))
+                && line.contains(r#"model="""#)
+        };
+        let line = text.lines().find(ours);
+        line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0)
+    }
+
     /// Waits until so many requests run at the replicas, by the metrics.
     pub(crate) async fn in_flight(&self, n: u64) {
         eventually("so many are in flight", async || {
