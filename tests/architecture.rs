@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 /// Each room with the rooms it may import from.
 const ROOMS: &[(&str, &[&str])] = &[
     ("stats", &[]),
+    ("access", &["stats"]),
     ("balance", &["stats"]),
     ("health", &["stats"]),
     ("dialect", &[]),
@@ -13,25 +14,31 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("mirror", &["dialect"]),
     ("tls", &[]),
     ("wire", &["stats", "tls"]),
-    ("fleet", &["stats", "canary", "balance", "health", "dialect", "mirror", "wire"]),
+    ("fleet", &["stats", "access", "canary", "balance", "health", "dialect", "mirror", "wire"]),
     (
         "table",
-        &["stats", "canary", "balance", "health", "dialect", "mirror", "tls", "wire", "fleet"],
+        &[
+            "stats", "access", "canary", "balance", "health", "dialect", "mirror", "tls", "wire",
+            "fleet",
+        ],
     ),
-    ("config", &["stats", "canary", "balance", "health", "dialect", "mirror", "tls", "table"]),
+    (
+        "config",
+        &["stats", "access", "canary", "balance", "health", "dialect", "mirror", "tls", "table"],
+    ),
     ("observe", &["stats", "canary", "balance", "health", "dialect", "mirror", "fleet", "table"]),
     (
         "proxy",
         &[
-            "stats", "canary", "balance", "health", "dialect", "mirror", "tls", "wire", "fleet",
-            "table", "observe",
+            "stats", "access", "canary", "balance", "health", "dialect", "mirror", "tls", "wire",
+            "fleet", "table", "observe",
         ],
     ),
     (
         "control",
         &[
-            "stats", "canary", "balance", "health", "dialect", "mirror", "tls", "wire", "fleet",
-            "table", "config", "observe", "proxy",
+            "stats", "access", "canary", "balance", "health", "dialect", "mirror", "tls", "wire",
+            "fleet", "table", "config", "observe", "proxy",
         ],
     ),
     (
@@ -45,7 +52,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 ];
 
 /// The rooms that decide: no clock, socket, file, lock, log or task.
-const PURE: [&str; 6] = ["stats", "canary", "balance", "health", "dialect", "mirror"];
+const PURE: [&str; 7] = ["stats", "access", "canary", "balance", "health", "dialect", "mirror"];
 const IMPURE_WORDS: [&str; 9] = [
     "tokio::",
     "async fn",

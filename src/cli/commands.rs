@@ -1,10 +1,10 @@
 //! The command line as a whole: which commands there are, and where each is.
 #![expect(clippy::print_stderr, reason = "the command line speaks to people")]
 use super::{
-    CanaryArgs, CheckArgs, CompletionsArgs, DiffArgs, ExplainArgs, HoldArgs, MirrorArgs,
+    CanaryArgs, CheckArgs, CompletionsArgs, DiffArgs, ExplainArgs, HoldArgs, KeyArgs, MirrorArgs,
     ReloadArgs, ReplicaArgs, RunArgs, SplitArgs, StatusArgs, StopArgs, TapArgs, canary, check,
-    completions, demo, diff, drain, eject, explain, mirror, mock, reload, restore, run, schema,
-    split, status, stop, tap, undrain,
+    completions, demo, diff, drain, eject, explain, key, mirror, mock, reload, restore, run,
+    schema, split, status, stop, tap, undrain,
 };
 use crate::control::verify;
 use clap::{CommandFactory as _, Parser, Subcommand};
@@ -41,6 +41,7 @@ enum Command {
     Canary(CanaryArgs),
     Mirror(MirrorArgs),
     Split(SplitArgs),
+    Key(KeyArgs),
     Reload(ReloadArgs),
     Stop(StopArgs),
     /// Send no new requests to a replica or a version; those that run finish
@@ -65,6 +66,7 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => block_on(explain(args)),
         Command::Diff(args) => block_on(diff(args)),
         Command::Schema => Ok(schema()),
+        Command::Key(args) => key(&args),
         Command::Demo(args) => demo::run(args),
         Command::Completions(args) => Ok(completions(&args, &mut Cli::command())),
         Command::Mock(args) => {

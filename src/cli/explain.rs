@@ -34,7 +34,7 @@ pub struct ExplainArgs {
     #[arg(long)]
     pub live: bool,
     /// One that was served: among the last that Evener keeps, or in the decision log
-    #[arg(long, value_name = "REQUEST_ID", conflicts_with_all = ["live", "path", "model", "headers", "body", "client_ip"])]
+    #[arg(long, value_name = "REQUEST_ID", conflicts_with_all = ["live", "path", "model", "headers", "key", "body", "client_ip"])]
     pub id: Option<String>,
     /// The decision log to look in [default: the one that the file names, after Evener was asked]
     #[arg(long, value_name = "FILE", requires = "id")]
@@ -50,6 +50,9 @@ pub struct ExplainArgs {
     /// A header; as often as needed
     #[arg(short = 'H', long = "header", value_name = "NAME:VALUE", value_parser = header)]
     pub headers: Vec<(String, String)>,
+    /// The name of the key that it comes with: the key itself need not be told
+    #[arg(long, value_name = "NAME")]
+    pub key: Option<String>,
     /// The body, or @FILE
     #[arg(long)]
     pub body: Option<String>,
@@ -117,6 +120,7 @@ fn question(args: &ExplainArgs) -> Result<Question, Failure> {
         method: args.method.to_ascii_uppercase(),
         path: args.path.clone(),
         model: args.model.clone(),
+        key: args.key.clone(),
         headers: args.headers.iter().cloned().collect::<BTreeMap<_, _>>(),
         body,
         client_ip: args.client_ip,
@@ -146,6 +150,9 @@ fn words(question: &Question, found: &Explanation) -> String {
         let _ = writeln!(text, "  {name:<9}{what}");
     };
     line("route", &route(found.route.as_ref()));
+    if let Some(key) = &found.api_key {
+        line("asked by", &format!("key {}", clean(key)));
+    }
     let model = clean(&found.model);
     match &found.named {
         Some(named) if named.name == found.model => {

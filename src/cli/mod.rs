@@ -9,6 +9,7 @@ mod demo;
 mod diff;
 mod explain;
 mod heading;
+mod key;
 mod mirror;
 pub mod mock;
 mod orders;
@@ -30,6 +31,7 @@ pub use commands::main;
 pub use completions::{CompletionsArgs, completions};
 pub use diff::{DiffArgs, diff};
 pub use explain::{ExplainArgs, explain};
+pub use key::{KeyArgs, key};
 pub use mirror::{MirrorArgs, mirror};
 pub use orders::{
     HoldArgs, ReloadArgs, ReplicaArgs, StopArgs, drain, eject, reload, restore, stop, undrain,

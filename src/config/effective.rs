@@ -28,6 +28,7 @@ pub fn effective_yaml(plan: &Plan) -> String {
         model(&mut out, each);
     }
     out.close();
+    super::access::show(&mut out, &plan.keys, plan.jwt.as_ref());
     out.open("telemetry");
     log(&mut out, "access_log", plan.access_log.as_ref());
     log(&mut out, "decision_log", plan.decision_log.as_ref());
@@ -204,6 +205,9 @@ fn health(out: &mut Page, plan: &ProbePlan) {
         }
         ProbeKind::Tcp => {}
     }
+    if let Some(name) = &plan.grpc {
+        out.line("grpc", quoted(name));
+    }
     out.line("every", show_duration(plan.every));
     out.line("timeout", show_duration(plan.timeout));
     out.line("fall", plan.fall);
@@ -239,6 +243,7 @@ fn test(out: &mut Page, plan: &TestPlan) {
     out.some("host", plan.host.as_deref());
     out.line("path", text(&plan.path));
     out.some("model", plan.model.as_deref());
+    out.some("key", plan.key.as_deref());
     out.pairs("headers", plan.headers.iter().map(|(name, value)| (name.as_str(), text(value))));
     out.close();
     out.open("expect");

@@ -1,4 +1,5 @@
 //! The one table of every key: the reader, the JSON schema and conf/README.md are made from it.
+use super::access::{JWT, KEY};
 use super::tls::{CLIENT_TLS, SERVER_TLS};
 use crate::canary::Metric;
 
@@ -82,6 +83,9 @@ pub(super) static TOP: &[Key] = &[
     key("defaults", Shape::Section(INHERITED), "{}",
         "Keys of a model, inherited by all: mappings merge deeply, lists are replaced. Not `aliases`, `versions`, `split`, `canary`."),
     key("models", Shape::Map(&Shape::Section(MODEL)), "", "What clients name."),
+    key("keys", Shape::List(&Shape::Section(KEY)), "",
+        "Present: every request needs one of these, as `authorization: Bearer KEY` or `x-api-key: KEY`. Absent: everybody is let in."),
+    key("jwt", Shape::Section(JWT), "", "A second way to name a key: a signed token in the place of its secret."),
     key("telemetry", Shape::Section(TELEMETRY), "", "What Evener writes about its work."),
     key("state", Shape::Section(STATE), "", "What outlives the process."),
     key("shutdown", Shape::Section(SHUTDOWN), "", "How a stop goes."),
@@ -157,7 +161,7 @@ pub(super) static MODEL: &[Key] = &[
         "Moves the split towards a candidate as the evidence of live traffic allows, or back."),
     key("kind", Shape::Word(&["auto", "llm", "predict", "raw"]), "auto", "How its requests read; `auto`: by the path of each."),
     key("hash_on", Shape::List(&Shape::Text), "[]",
-        "`header:NAME`, `json:FIELD`, `client_ip`: the first that is present keeps its requests on one version."),
+        "`header:NAME`, `json:FIELD`, `api_key` (the name of the request's key), `client_ip`: the first that is present keeps its requests on one version."),
     key("allow_pin", Shape::Flag, "false", "Honor `x-evener-version` from any client; from `trusted_proxies` it always is."),
     key("balance", Shape::Word(&["least_load", "least_request", "p2c", "round_robin", "random", "hash"]), "least_load",
         "How a replica is chosen."),
@@ -263,6 +267,7 @@ pub(super) static HEALTH: &[Key] = &[
     key("path", Shape::Text, "", "`GET` this path."),
     key("post", Shape::Text, "", "`POST` to this path, for probes that run the model."),
     key("body", Shape::Text, "{}", "What `post` sends: JSON, in quotes."),
+    key("grpc", Shape::Text, "", "Replicas that speak HTTP/2 are asked over gRPC whether they serve this; `\"\"`: the server as a whole."),
     key("expect", Shape::OneOf(&[Shape::Text, Shape::List(&Shape::Text)]), "200-399",
         "The good answers: `200`, `200-399`, `2xx`, or a list of them."),
     key("every", SPAN, "5s", "Between two probes of one replica."),
@@ -377,6 +382,7 @@ pub(super) static TEST_REQUEST: &[Key] = &[
     key("host", Shape::Text, "", "The `host` header."),
     key("path", Shape::Text, "", "Begins with `/`. Required."),
     key("model", Shape::Text, "", "What its body names."),
+    key("key", Shape::Text, "", "The name of the key that it comes with."),
     key("headers", Shape::Map(&Shape::Text), "{}", "Names with values."),
 ];
 

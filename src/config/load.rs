@@ -98,6 +98,8 @@ pub fn parse_text(text: String, file: &str, env: Env<'_>) -> Result<Checked, Box
         let listeners = reader.listeners(&top);
         let telemetry = reader.inner(&top, "telemetry", keys::TELEMETRY);
         let (access_log, decision_log) = reader.logs(&telemetry);
+        let keys = reader.keys(&top, &models);
+        reader.check_sticky_keys(&top, &models);
         Plan {
             admin: reader.admin(&top, &listeners),
             listeners,
@@ -106,6 +108,8 @@ pub fn parse_text(text: String, file: &str, env: Env<'_>) -> Result<Checked, Box
             routes: reader.routes(&top, &models),
             default_model: reader.default_model(&top, &models),
             models: models.into_iter().map(std::sync::Arc::new).collect(),
+            keys,
+            jwt: reader.jwt(&top),
             access_log,
             decision_log,
             otlp: reader.otlp(&telemetry),

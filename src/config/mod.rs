@@ -1,4 +1,5 @@
 //! Text to `Plan`, with errors worth reading: all at once, each at its place, with a way out.
+mod access;
 mod address;
 mod canary;
 mod checks;
@@ -33,6 +34,7 @@ mod values;
 mod variables;
 mod version;
 
+pub use access::{check_key_name, key_yaml, read_jwks};
 pub use diagnostic::{CODES, Diagnostic, Diagnostics, Severity};
 pub use effective::{effective_yaml, split_yaml};
 pub use lines::unified;

@@ -217,7 +217,7 @@ fn model_name(text: &str) -> Read<String> {
 fn key_source(text: &str) -> Read<KeySource> {
     let bad = |what: &str| {
         Complaint::new("unknown-value", format!("holds `{text}`, {what}"), "unknown source")
-            .help("values: `header:NAME`, `json:FIELD`, client_ip")
+            .help("values: `header:NAME`, `json:FIELD`, api_key, client_ip")
     };
     match text.split_once(':') {
         Some(("header", name)) => {
@@ -226,11 +226,7 @@ fn key_source(text: &str) -> Read<KeySource> {
         Some(("json", "")) => Err(bad("which names no field")),
         Some(("json", field)) => Ok(KeySource::Json(field.to_owned())),
         None if text == "client_ip" => Ok(KeySource::ClientIp),
-        None if text == "api_key" => {
-            let what = "holds `api_key`, but keys are not supported yet";
-            let complaint = Complaint::new("not-available", what, "not supported yet");
-            Err(complaint.help("hash on the header instead: `header:authorization`"))
-        }
+        None if text == "api_key" => Ok(KeySource::ApiKey),
         _ => Err(bad("which is no source of a key")),
     }
 }

@@ -116,6 +116,7 @@ impl Reader<'_> {
             host: self.optional(&request, "host", host_and_port),
             path: path.unwrap_or_default(),
             model,
+            key: self.text(&request, "key"),
             headers: self.header_pairs(&request, "headers"),
             expect_model: self.text(&expect, "model"),
             expect_version: self.text(&expect, "version"),

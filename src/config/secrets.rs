@@ -5,6 +5,9 @@ use std::ops::Range;
 /// A key of its own: what a collector wants for a password has many names.
 const COLLECTOR: &str = "otlp";
 
+/// What may be shown of an entry of `keys`: whatever else is written there may be the key itself.
+const SHOWN: [&str; 3] = ["name", "models", "limits"];
+
 /// May a value under this key or header name be a secret?
 pub fn sensitive(name: &str) -> bool {
     const PARTS: [&str; 9] = [
@@ -19,6 +22,9 @@ pub fn sensitive(name: &str) -> bool {
         "webhook",
     ];
     let name = name.to_ascii_lowercase().replace('-', "_");
+    if name.ends_with("_per_minute") {
+        return false;
+    }
     // A misspelt `token` is still a token.
     PARTS.iter().any(|part| name.contains(part)) || strsim::osa_distance(&name, "token") == 1
 }
@@ -35,9 +41,26 @@ pub(super) fn of_entry(entry: &Entry, source: &str, found: &mut Vec<Range<usize>
     if sensitive(&entry.key) {
         all_of(&entry.value, source, found);
     }
+    if entry.key == "keys" {
+        of_keys(&entry.value, source, found);
+    }
     if let (COLLECTOR, Value::Map(keys)) = (entry.key.as_str(), &entry.value.value) {
         let headers = keys.iter().filter(|entry| entry.key == "headers");
         headers.for_each(|entry| all_of(&entry.value, source, found));
+    }
+}
+
+/// The secrets of `keys`, also where they are written as no key should be.
+fn of_keys(node: &Node, source: &str, found: &mut Vec<Range<usize>>) {
+    match &node.value {
+        Value::List(keys) => keys.iter().for_each(|key| of_keys(key, source, found)),
+        Value::Map(entries) => {
+            let hidden = entries.iter().filter(|entry| !SHOWN.contains(&entry.key.as_str()));
+            hidden.for_each(|entry| all_of(&entry.value, source, found));
+        }
+        // `jwt.keys` is the path of a file.
+        Value::Scalar(scalar) if scalar.text.contains(['.', '/']) => {}
+        Value::Scalar(_) => all_of(node, source, found),
     }
 }
 
@@ -86,7 +109,7 @@ pub(super) fn of_text(source: &str) -> Vec<Range<usize>> {
                 let key = line[..*at].trim_end_matches(['"', '\'']);
                 let is_border = |c: char| !c.is_alphanumeric() && c != '_' && c != '-';
                 let key = key.rsplit(is_border).next().unwrap_or_default();
-                sensitive(key) || key == COLLECTOR
+                sensitive(key) || [COLLECTOR, "hash", "key"].contains(&key)
             });
             if let Some((at, _)) = secret {
                 below = Some(indent);

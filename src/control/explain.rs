@@ -1,17 +1,23 @@
 //! Where a request would go, and why: without sending it, and without changing anything.
-use super::explanation::{Explanation, Key, Named, Question};
+use super::explanation::{self, Explanation, Named, Question};
+use crate::access::{CARRIERS, secret_in};
 use crate::balance::{Policy, fraction, hash_point};
-use crate::dialect::{Facts, decoded_path, read_path};
+use crate::dialect::{Facts, PathFacts, decoded_path, nearest, read_path};
 use crate::proxy::bare_host;
 use crate::stats::Moment;
-use crate::table::{Asked, KeySource, Model, RouteUsed, Routed, Table, Tier, Unrouted, Version};
+use crate::table::{
+    Asked, Key, KeySource, Model, RouteUsed, Routed, Table, Tier, Unrouted, Version,
+};
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 use std::borrow::Cow;
 
 /// Follows a request through the table as it stands. `Err`: why no model answers it.
 pub fn explain(table: &Table, question: &Question, now: Moment) -> Result<Explanation, String> {
+    let asker = asker(table, question)?;
     let path = read_path(&question.path).map_err(|problem| problem.to_string())?;
+    let path = question.call().map_or(path, PathFacts::of_call);
+    let is_call = path.call.is_some();
     let asked = Ask {
         question,
         host: bare_host(question.header("host").unwrap_or_default()),
@@ -21,14 +27,17 @@ pub fn explain(table: &Table, question: &Question, now: Moment) -> Result<Explan
     let body = question.read(&table.wanted_fields);
     let Routed { model, facts, .. } =
         table.route(route, &asked, &path, body).map_err(|why| words(&why))?;
-    let sticky = sticky(model, question, &facts);
+    if let Some(key) = asker.filter(|key| !key.may_use(&model.name)) {
+        return Err(format!("key `{}` may not use model `{}`", key.name, model.name));
+    }
+    let sticky = sticky(model, question, &facts, asker);
     let point = sticky.as_ref().map(|(_, point)| *point);
     let (owner, mut reason) = match owner(model, question, point)? {
         Some((version, why)) => (Some(version), why),
         None => (None, "drawn anew for each request, in proportion to the shares".to_owned()),
     };
     let version = owner.and_then(|owner| {
-        let serves = serves(model, owner, point);
+        let serves = serves(model, owner, point, is_call);
         let (of, other) = (&owner.name, serves.filter(|serves| serves.index != owner.index));
         match other {
             Some(other) => {
@@ -45,17 +54,17 @@ pub fn explain(table: &Table, question: &Question, now: Moment) -> Result<Explan
         Some(version) => version.index == candidate.index,
         None => candidate.share > 0.0,
     };
-    let replicas = model
-        .versions
-        .iter()
-        .filter(shown)
-        .flat_map(|v| v.candidates(&model.plan, &[], now, (usize::MAX, None)));
+    let replicas =
+        model.versions.iter().filter(shown).flat_map(|v| {
+            v.candidates(&model.plan, v.reach(is_call), &[], now, (usize::MAX, None))
+        });
     Ok(Explanation {
         generation: table.generation,
         route: route.map(RouteUsed::of),
         model: model.name.to_string(),
         named: Named::of(&facts),
-        key: sticky.map(|(source, point)| Key {
+        api_key: asker.map(|key| key.name.to_string()),
+        key: sticky.map(|(source, point)| explanation::Key {
             source,
             hash: format!("{point:#018x}"),
             point: fraction(point),
@@ -66,8 +75,32 @@ pub fn explain(table: &Table, question: &Question, now: Moment) -> Result<Explan
         reason,
         balance: model.plan.balance.name().to_owned(),
         replicas: replicas.collect(),
-        picked: version.and_then(|version| picked(model, version, point, now)),
+        picked: version.and_then(|version| picked(model, (version, is_call), point, now)),
     })
+}
+
+/// The key that a request comes with. Nobody need tell a secret to ask: without one it goes on as if it had been let in.
+fn asker<'a>(table: &'a Table, question: &Question) -> Result<Option<&'a Key>, String> {
+    let Some(access) = &table.access else {
+        return match &question.key {
+            Some(name) => Err(format!("it comes with key `{name}`, and there are no `keys`")),
+            None => Ok(None),
+        };
+    };
+    if let Some(name) = &question.key {
+        let key = access.named(name).ok_or_else(|| {
+            let near = nearest(name, access.names());
+            let near = near.first().map(|near| format!("; did you mean `{near}`?"));
+            format!("there is no key `{name}`{}", near.unwrap_or_default())
+        })?;
+        return Ok(Some(key));
+    }
+    let carried = |name| Some((name, question.header(name)?.as_bytes()));
+    let mut secrets =
+        CARRIERS.into_iter().filter_map(carried).filter_map(|(name, value)| secret_in(name, value));
+    let Some(secret) = secrets.next() else { return Ok(None) };
+    let known = access.whose(secret, crate::observe::stamp().as_second());
+    known.map(|key| Some(&**key)).map_err(|stranger| format!("it is refused: {stranger}"))
 }
 
 /// The version that a request belongs to, and why; `None`: it is drawn.
@@ -99,20 +132,32 @@ fn owner<'a>(
 }
 
 /// The version that serves what belongs to `owner`; `None`: none has a usable replica.
-fn serves<'a>(model: &'a Model, owner: &'a Version, point: Option<u64>) -> Option<&'a Version> {
-    if owner.any_usable(&[]) {
+fn serves<'a>(
+    model: &'a Model,
+    owner: &'a Version,
+    point: Option<u64>,
+    is_call: bool,
+) -> Option<&'a Version> {
+    let any = |version: &Version| version.any_within(version.reach(is_call), &[]);
+    if any(owner) {
         return Some(owner);
     }
-    let usable = |i: usize| model.versions[i].any_usable(&[]);
+    let usable = |i: usize| any(&model.versions[i]);
     model.segments.without(point?, usable).map(|i| &model.versions[i])
 }
 
 /// The first sticky key that is there: where it stands, and its point.
-fn sticky(model: &Model, question: &Question, facts: &Facts) -> Option<(String, u64)> {
+fn sticky(
+    model: &Model,
+    question: &Question,
+    facts: &Facts,
+    asker: Option<&Key>,
+) -> Option<(String, u64)> {
     model.plan.hash_on.iter().find_map(|source| {
         let key = match source {
             KeySource::Header(name) => question.header(name).map(str::to_owned),
             KeySource::Json(field) => facts.field(field).map(str::to_owned),
+            KeySource::ApiKey => asker.map(|key| key.name.to_string()),
             KeySource::ClientIp => question.client_ip.map(|ip| ip.to_string()),
         };
         let key = key.filter(|key| !key.is_empty())?;
@@ -121,13 +166,19 @@ fn sticky(model: &Model, question: &Question, facts: &Facts) -> Option<(String, 
 }
 
 /// The replica that would be asked. Of policies that draw, none can be told; of equals, any.
-fn picked(model: &Model, version: &Version, key: Option<u64>, now: Moment) -> Option<String> {
+fn picked(
+    model: &Model,
+    (version, is_call): (&Version, bool),
+    key: Option<u64>,
+    now: Moment,
+) -> Option<String> {
     let told = match model.plan.balance {
         Policy::LeastLoad | Policy::LeastRequest => true,
         Policy::Hash => key.is_some(),
         Policy::P2c | Policy::RoundRobin | Policy::Random => false,
     };
-    let view = version.view(&model.plan, Tier::Usable, &[], now);
+    let reach = version.reach(is_call);
+    let view = version.view(&model.plan, Tier::Usable, &[], now).within(reach);
     let mut rng = SmallRng::seed_from_u64(now.as_nanos());
     let picked = told.then(|| model.plan.balance.pick(&view, 0, key, &mut rng)).flatten()?;
     Some(version.members[picked].replica.id.url.to_string())

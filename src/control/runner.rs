@@ -1,6 +1,7 @@
 //! The one writer: takes orders in turn, and is alone in storing a table.
 mod leaving;
 mod saving;
+mod tokens;
 
 use self::leaving::Leave;
 pub(super) use self::saving::done;
@@ -172,6 +173,7 @@ impl Runner {
                     self.announce(&rulings);
                     self.judge();
                     self.save_again();
+                    self.follow_token_keys();
                     super::systemd::alive();
                     continue;
                 }

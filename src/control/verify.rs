@@ -31,6 +31,7 @@ fn run(table: &Table, test: &TestPlan) -> Result<(), String> {
         method: test.method.clone(),
         path: test.path.clone(),
         model: test.model.clone(),
+        key: test.key.clone(),
         headers: test.headers.iter().cloned().chain(host).collect(),
         ..Question::default()
     };

@@ -2,6 +2,7 @@
 //!
 //! Nothing is built in memory: values that are not wanted are skipped by the parser.
 use super::facts::Named;
+use super::grpc::MessageProblem;
 use serde::de::{DeserializeSeed, Deserializer as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::fmt;
@@ -26,22 +27,25 @@ pub enum BodyProblem {
     TwoModels,
     #[error("`model` is {found}, but names a model only as a string")]
     ModelNotText { found: &'static str },
+    #[error(transparent)]
+    Message(MessageProblem),
 }
 
 impl BodyProblem {
-    /// The stable code of the refusal; all are 400.
+    /// The stable code of the refusal.
     pub fn code(&self) -> &'static str {
         match self {
             Self::NotJson { .. } => "invalid_json",
             Self::TwoModels => "bad_request",
             Self::ModelNotText { .. } => "model_required",
+            Self::Message(problem) => problem.code(),
         }
     }
 
     /// The field to blame.
     pub fn param(&self) -> Option<&'static str> {
         match self {
-            Self::NotJson { .. } => None,
+            Self::NotJson { .. } | Self::Message(_) => None,
             Self::TwoModels | Self::ModelNotText { .. } => Some("model"),
         }
     }
@@ -80,19 +84,21 @@ impl<'a, W: AsRef<str>> Fields<'a, W> {
 
     pub(super) fn which(&self, key: &str) -> Key {
         let wanted = self.wanted.iter().position(|wanted| wanted.as_ref() == key);
+        let none = Key { model: false, alike: false, stream: false, wanted };
         match key {
-            "model" => Key { model: true, stream: false, wanted },
-            "stream" => Key { model: false, stream: true, wanted },
-            _ => Key { model: false, stream: false, wanted },
+            "model" => Key { model: true, ..none },
+            "stream" => Key { stream: true, ..none },
+            // Servers written in Go take it for the same.
+            _ => Key { alike: key.eq_ignore_ascii_case("model"), ..none },
         }
     }
 
     /// Takes the raw text of a field's value, which is part of `text`.
     pub(super) fn take(&mut self, key: Key, raw: &'a str) {
         if key.model {
-            self.models += 1;
             self.model = Some(raw);
         }
+        self.models += u32::from(key.model || key.alike);
         if key.stream {
             self.stream = raw == "true";
         }
@@ -126,13 +132,15 @@ impl<'a, W: AsRef<str>> Fields<'a, W> {
 #[derive(Clone, Copy)]
 pub(super) struct Key {
     model: bool,
+    /// `Model`, which is another key to some readers only.
+    alike: bool,
     stream: bool,
     wanted: Option<usize>,
 }
 
 impl Key {
     pub(super) fn matters(self) -> bool {
-        self.model || self.stream || self.wanted.is_some()
+        self.model || self.alike || self.stream || self.wanted.is_some()
     }
 }
 
@@ -236,6 +244,8 @@ mod tests {
     fn two_models_are_an_error_however_they_are_spelled() {
         assert_eq!(problem(r#"{"model":"a","model":"a"}"#), BodyProblem::TwoModels);
         assert_eq!(problem(r#"{"model":"a","\u006dodel":null}"#), BodyProblem::TwoModels);
+        assert_eq!(problem(r#"{"model":"a","MODEL":"b"}"#), BodyProblem::TwoModels);
+        assert_eq!(peek(br#"{"Model":"a"}"#, &NONE).unwrap().model, None);
     }
 
     #[test]

@@ -4,12 +4,15 @@ mod code;
 mod deadline;
 mod error_event;
 mod facts;
+pub mod grpc;
 mod listing;
 mod multipart;
+mod named;
 mod nearest;
 mod output;
 mod path;
 mod prefix;
+mod prompt;
 mod refusal;
 mod rewrite;
 mod usage;
@@ -23,6 +26,7 @@ pub use facts::{
 };
 pub use listing::{LIVE_BODY, READY_BODY, SERVER_BODY, UNREADY_BODY, models_body};
 pub use multipart::peek_multipart;
+pub use named::models_named;
 pub use nearest::nearest;
 pub use output::{
     Output, OutputBudget, OutputForm, OutputProblem, OutputScan, OutputWish, Reserved, answer_text,
@@ -30,6 +34,7 @@ pub use output::{
 };
 pub use path::{Local, PathFacts, PathProblem, decoded_path, read_path};
 pub use prefix::peek_prefix;
+pub use prompt::{Prompt, generates, prompt};
 pub use refusal::{error_body, sse_error_event};
 pub use rewrite::{rename_in_body, rename_in_form, rename_in_path};
 pub use usage::{Usage, UsageScan};

@@ -9,29 +9,38 @@ const REACH: usize = 64 << 10;
 /// The form field `model`, with the byte range of its bare value; looks at the first 64 KiB.
 /// Of two fields the first counts only if both agree, so that nobody is routed by one and served by the other.
 pub fn peek_multipart(content_type: &str, body: &[u8]) -> Option<Named> {
-    let boundary = boundary(content_type)?;
-    let body = &body[..body.len().min(REACH)];
-    let delimiter = format!("--{boundary}");
     let mut found: Option<Named> = None;
-    let mut at = after_first(body, delimiter.as_bytes())?;
+    for named in fields(content_type, &body[..body.len().min(REACH)]) {
+        let named = named?;
+        match &found {
+            Some(first) if first.name != named.name => return None,
+            Some(_) => {}
+            None => found = Some(named),
+        }
+    }
+    found.filter(|named| !named.name.is_empty())
+}
+
+/// Every form field `model` of a body, in order; `None` for one that is not text.
+pub(super) fn fields(content_type: &str, body: &[u8]) -> Vec<Option<Named>> {
+    let mut all = Vec::new();
+    let Some(boundary) = boundary(content_type) else { return all };
+    let delimiter = format!("--{boundary}");
+    let Some(mut at) = after_first(body, delimiter.as_bytes()) else { return all };
     // A part: the rest of the delimiter's line, its head, an empty line, its content.
     while let Some(head_end) = find(body, at, b"\r\n\r\n") {
         let content = head_end + 4;
         let Some(end) = find(body, content, format!("\r\n{delimiter}").as_bytes()) else { break };
         if names_model(&body[at..head_end]) {
-            let name = std::str::from_utf8(&body[content..end]).ok()?;
-            match &found {
-                Some(first) if first.name != name => return None,
-                Some(_) => {}
-                None => found = Some(Named { name: name.to_owned(), range: content..end }),
-            }
+            let name = std::str::from_utf8(&body[content..end]).ok();
+            all.push(name.map(|name| Named { name: name.to_owned(), range: content..end }));
         }
         at = end + 2 + delimiter.len();
         if body[at..].starts_with(b"--") {
             break;
         }
     }
-    found.filter(|named| !named.name.is_empty())
+    all
 }
 
 /// Behind the first delimiter that begins a line.

@@ -1,6 +1,8 @@
 //! Live state: what is known of each replica, version and model, found again by identity after a reload.
+mod allowance;
 mod budget;
 mod ejection;
+mod foresight;
 mod gather;
 mod in_flight;
 mod mirror;
@@ -14,8 +16,10 @@ mod tally;
 mod trial;
 mod version_state;
 
+pub use allowance::{Allowance, Good};
 pub use budget::Budget;
 pub use ejection::Ejection;
+pub use foresight::Foresight;
 pub use gather::Gather;
 pub use in_flight::InFlight;
 pub use mirror::{Burden, Mirror, MirrorView, Mirrored, Mirroring};

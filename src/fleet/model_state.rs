@@ -1,5 +1,6 @@
 //! What is known of a model across generations.
 use super::budget::Budget;
+use super::foresight::Foresight;
 use super::gather::Gather;
 use super::mirror::Mirror;
 use super::tally::{Refusals, Tally};
@@ -36,6 +37,8 @@ pub struct ModelState {
     /// What a canary is judged by; open while one runs.
     pub seen: Gather<Observation>,
     pub mirror: Mirror,
+    /// What an answer may take of a key's tokens.
+    pub foresight: Foresight,
     /// Canaries that ended well.
     pub promotions: AtomicU64,
     /// Those that were rolled back, by check; the last: by none.
@@ -89,6 +92,7 @@ impl ModelState {
             hedges: Default::default(),
             seen: Gather::default(),
             mirror: Mirror::default(),
+            foresight: Foresight::default(),
             promotions: AtomicU64::default(),
             rollbacks: Default::default(),
             webhooks_delivered: AtomicU64::default(),

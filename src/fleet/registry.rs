@@ -1,4 +1,5 @@
 //! The fleet: every replica, version and model alive in memory, by identity.
+use super::allowance::Allowance;
 use super::model_state::ModelState;
 use super::replica::{Replica, ReplicaId};
 use super::suspects::Suspects;
@@ -25,6 +26,8 @@ pub struct Fleet {
     replicas: HashMap<ReplicaId, Enlisted>,
     versions: HashMap<(Arc<str>, Arc<str>), Arc<VersionState>>,
     models: HashMap<Arc<str>, Arc<ModelState>>,
+    /// By the name of a key.
+    allowances: HashMap<Arc<str>, Arc<Allowance>>,
     suspects: Arc<Suspects>,
 }
 
@@ -63,6 +66,11 @@ impl Fleet {
     pub fn model(&mut self, name: &Arc<str>, offset: u64) -> Arc<ModelState> {
         let model = self.models.entry(Arc::clone(name));
         Arc::clone(model.or_insert_with(|| Arc::new(ModelState::new(offset))))
+    }
+
+    /// What the key of this name has used. Never forgotten: taking a key out and putting it back fills no bucket.
+    pub fn allowance(&mut self, name: &Arc<str>) -> Arc<Allowance> {
+        Arc::clone(self.allowances.entry(Arc::clone(name)).or_default())
     }
 
     /// Marks replicas that `generation` does not list. Returns those that just left.

@@ -1,15 +1,17 @@
 //! Answers that Evener gives itself: refusals in the dialect of the request, and a few pages of its own.
 use super::exchange::{End, Exchange};
+use super::limits::whole_seconds;
 use crate::dialect::{
     Dialect, LIVE_BODY, Local, READY_BODY, RefusalCode, SERVER_BODY, UNREADY_BODY, error_body,
     models_body,
 };
 use crate::health::Class;
-use crate::table::Table;
+use crate::table::{Table, Unrouted};
 use crate::wire::Conn;
 use bytes::Bytes;
 use http::{Method, header};
 use pingora_http::ResponseHeader;
+use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
 
@@ -23,15 +25,21 @@ pub(super) struct Refusal {
     pub(super) param: Option<&'static str>,
     /// Where a replica failed: how.
     pub(super) class: Option<Class>,
+    /// When the same request would be served.
+    pub(super) wait: Option<Duration>,
 }
 
 impl Refusal {
     pub(super) fn new(code: RefusalCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), param: None, class: None }
+        Self { code, message: message.into(), param: None, class: None, wait: None }
     }
 
     pub(super) fn about(self, param: Option<&'static str>) -> Self {
         Self { param, ..self }
+    }
+
+    pub(super) fn until(self, wait: Duration) -> Self {
+        Self { wait: Some(wait), ..self }
     }
 
     pub(super) fn caused_by(self, class: Class) -> Self {
@@ -46,6 +54,11 @@ impl Exchange<'_> {
             Some(class) => self.record.fail(refusal.code, class),
             None => self.record.refuse(refusal.code),
         }
+        // So that the client is told what it has left.
+        self.record.settle_limits(self.proxy.now());
+        if self.is_call() {
+            return self.refuse_call(&refusal);
+        }
         let (kind, body) = error_body(
             self.dialect,
             self.wants_json,
@@ -56,8 +69,12 @@ impl Exchange<'_> {
             &self.record.request_id,
         );
         let mut extra = vec![("x-evener-error", refusal.code.name().to_owned())];
-        if let Some(seconds) = refusal.code.retry_after() {
+        let after = refusal.code.retry_after().map(u64::from);
+        if let Some(seconds) = refusal.wait.map(whole_seconds).or(after) {
             extra.push(("retry-after", seconds.to_string()));
+        }
+        if refusal.code == RefusalCode::InvalidApiKey {
+            extra.push(("www-authenticate", "Bearer".to_owned()));
         }
         if refusal.code == RefusalCode::MethodNotAllowed {
             extra.push(("allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS".to_owned()));
@@ -76,7 +93,7 @@ impl Exchange<'_> {
         let (status, body) = match local {
             Local::OpenAiModels => {
                 let created = u64::try_from(self.proxy.started.as_second()).unwrap_or(0);
-                (200, models_body(table.names(), created))
+                (200, models_body(table.names_for(self.key()), created))
             }
             Local::V2Server => (200, Bytes::from_static(SERVER_BODY.as_bytes())),
             Local::V2Live => (200, Bytes::from_static(LIVE_BODY.as_bytes())),
@@ -126,6 +143,7 @@ impl Exchange<'_> {
         if !self.record.request_id.is_empty() {
             head.insert_header("x-request-id", &self.record.request_id)?;
         }
+        self.add_limits(&mut head)?;
         if self.record.is_test {
             self.add_debug_headers(&mut head)?;
         }
@@ -134,6 +152,34 @@ impl Exchange<'_> {
         self.session.write_response_header(Box::new(head)).await?;
         let body = if bare { Bytes::new() } else { body };
         self.session.write_response_body(body, true).await
+    }
+}
+
+/// Why no model answers.
+pub(super) fn refuse_unrouted(why: Unrouted) -> Refusal {
+    match why {
+        Unrouted::NoRoute => {
+            Refusal::new(RefusalCode::NoRoute, "no route matches this host, path and method")
+        }
+        Unrouted::ModelRequired => Refusal::new(
+            RefusalCode::ModelRequired,
+            "the request names no model: set `model` in the JSON body or the path",
+        )
+        .about(Some("model")),
+        Unrouted::ModelNotFound { name, nearest } => {
+            let shown: String = name.chars().take(200).collect();
+            let hint = match nearest.as_slice() {
+                [] => "see /v1/models for those that exist".to_owned(),
+                near => format!("did you mean `{}`?", near.join("` or `")),
+            };
+            let message = format!("the model `{shown}` does not exist; {hint}");
+            Refusal::new(RefusalCode::ModelNotFound, message).about(Some("model"))
+        }
+        Unrouted::Unidentified(problem) => {
+            let code = RefusalCode::ALL.iter().find(|code| code.name() == problem.code());
+            let code = code.copied().unwrap_or(RefusalCode::BadRequest);
+            Refusal::new(code, problem.to_string()).about(problem.param())
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The data path, in reading order: what a request passes from its first byte to its last.
 //!
 //! ```text
-//! accept → identify → route → split → pick → attempt → relay → settle
+//! accept → admit → identify → route → split → pick → attempt → relay → settle
 //! ```
 mod accept;
 mod answer;
@@ -9,16 +9,20 @@ mod assign;
 mod attempt;
 mod body;
 mod buffers;
+mod call;
 mod decision;
 mod exchange;
 mod forward;
+mod gate;
 mod greet;
+mod grpc;
 mod head;
 mod hedge;
 mod http1;
 mod http2;
 mod inside;
 mod introduce;
+mod limits;
 mod listener;
 mod look;
 mod mirror;

@@ -1,7 +1,8 @@
 //! Building a generation: plan, overrides and the living fleet in, a table out.
+use super::access::Access;
 use super::generation::Table;
 use super::holds::Holds;
-use super::model::{Member, Model, Version};
+use super::model::{Member, Model, Reach, Version};
 use super::plan::{KeySource, ModelPlan, Plan, ReplicaUrl, Scheme, VersionPlan};
 use super::set_split::SetSplit;
 use crate::balance::Segments;
@@ -149,6 +150,7 @@ impl Table {
             names,
             catch_all,
             default_model,
+            access: Access::build(plan, fleet),
             wanted_fields: wanted_fields(plan),
             max_buffered_body,
         };
@@ -235,8 +237,10 @@ impl Builder<'_> {
                 self.hold(&enlisted, &state);
                 Member { replica: enlisted, weight: replica.weight, slots: replica.slots }
             })
-            .collect();
-        Version { name, index, state, share, members }
+            .collect::<Box<[_]>>();
+        let others = members.iter().filter(|member| Reach::Others.takes(&member.replica)).count();
+        let mixed = (1..members.len()).contains(&others);
+        Version { name, index, state, share, members, mixed }
     }
 
     fn enlist(&mut self, model: &Arc<str>, version: &Arc<str>, url: &ReplicaUrl) -> Arc<Replica> {
@@ -325,7 +329,7 @@ fn wanted_fields(plan: &Plan) -> Box<[String]> {
         .flat_map(|model| &model.hash_on)
         .filter_map(|source| match source {
             KeySource::Json(field) => Some(field.clone()),
-            KeySource::Header(_) | KeySource::ClientIp => None,
+            KeySource::Header(_) | KeySource::ApiKey | KeySource::ClientIp => None,
         })
         .collect();
     fields.sort();

@@ -36,6 +36,7 @@ impl Changes {
         {
             changes.push(format!("listener `{}` removed", gone.name));
         }
+        of_keys(old, new, &mut changes);
         if old.routes != new.routes {
             changes.push("routes changed".to_owned());
         }
@@ -78,6 +79,27 @@ fn in_model(old: &ModelPlan, new: &ModelPlan, changes: &mut Vec<String>) {
     }
     if !same_options(old, new) {
         changes.push(format!("options of `{name}` changed"));
+    }
+}
+
+fn of_keys(old: &Plan, new: &Plan, changes: &mut Vec<String>) {
+    for key in &new.keys {
+        match old.keys.iter().find(|before| before.name == key.name) {
+            None => changes.push(format!("key `{}` added", key.name)),
+            Some(before) if before != key => changes.push(format!("key `{}` changed", key.name)),
+            Some(_) => {}
+        }
+    }
+    for gone in old.keys.iter().filter(|key| new.keys.iter().all(|n| n.name != key.name)) {
+        changes.push(format!("key `{}` removed", gone.name));
+    }
+    match (old.keys.is_empty(), new.keys.is_empty()) {
+        (true, false) => changes.push("every request needs a key".to_owned()),
+        (false, true) => changes.push("no request needs a key any more".to_owned()),
+        _ => {}
+    }
+    if old.jwt != new.jwt {
+        changes.push("`jwt` changed".to_owned());
     }
 }
 

@@ -1,4 +1,5 @@
 //! The table: everything a request needs to know of the configuration, immutable.
+use super::access::Access;
 use super::model::Model;
 use super::plan::Plan;
 use arc_swap::ArcSwap;
@@ -17,6 +18,8 @@ pub struct Table {
     pub(super) names: HashMap<Box<str>, usize>,
     pub(super) catch_all: Option<usize>,
     pub(super) default_model: Option<usize>,
+    /// Who is let in; `None`: everybody.
+    pub access: Option<Arc<Access>>,
     /// Top-level JSON fields that some model's sticky key reads.
     pub wanted_fields: Box<[String]>,
     /// The longest body that some model wants whole.

@@ -1,4 +1,5 @@
 //! One immutable generation of routing: the checked plan, and the table built from it.
+mod access;
 mod build;
 mod certificates;
 mod changes;
@@ -11,11 +12,12 @@ mod route;
 mod set_split;
 mod told;
 
+pub use access::{Access, JwtPlan, Key, KeyPlan, Limits, Sight, Stranger};
 pub use build::{Built, KeptCanary, KeptWebhook, Overrides};
 pub use changes::Changes;
 pub use generation::{Current, Table};
 pub use holds::{Ends, Held, Hold, Holds};
-pub use model::{Member, Model, PoolView, Tier, Version};
+pub use model::{Member, Model, PoolView, Reach, Tier, Version};
 pub use plan::*;
 pub use route::{Asked, Routed, Unrouted};
 pub use set_split::{

@@ -1,4 +1,5 @@
 //! The checked configuration as plain data: what `config` makes and everything else trusts.
+use super::access::{JwtPlan, KeyPlan};
 use crate::balance::Policy;
 use crate::canary::CanaryPlan;
 use crate::health::{EjectionPlan, HedgePlan, ProbePlan, RetryPlan};
@@ -24,6 +25,9 @@ pub struct Plan {
     pub default_model: Option<String>,
     /// In the file's order.
     pub models: Vec<Arc<ModelPlan>>,
+    /// Empty: nobody needs one.
+    pub keys: Vec<KeyPlan>,
+    pub jwt: Option<JwtPlan>,
     pub access_log: Option<LogPlan>,
     pub decision_log: Option<LogPlan>,
     /// `None`: no traces are sent.
@@ -207,6 +211,8 @@ pub enum KeySource {
     Header(String),
     /// A top-level field of the JSON body.
     Json(String),
+    /// The name of the key that the request came with.
+    ApiKey,
     ClientIp,
 }
 
@@ -342,6 +348,8 @@ pub struct TestPlan {
     pub host: Option<String>,
     pub path: String,
     pub model: Option<String>,
+    /// The name of the key that it comes with.
+    pub key: Option<String>,
     /// Lower-case names.
     pub headers: Vec<(String, String)>,
     pub expect_model: Option<String>,
@@ -364,6 +372,7 @@ impl std::fmt::Display for KeySource {
         match self {
             Self::Header(name) => write!(f, "header:{name}"),
             Self::Json(field) => write!(f, "json:{field}"),
+            Self::ApiKey => f.write_str("api_key"),
             Self::ClientIp => f.write_str("client_ip"),
         }
     }

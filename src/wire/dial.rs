@@ -50,6 +50,14 @@ impl Upstream {
         matches!(self.dialed, Dialed::H2c(_) | Dialed::Grpcs(_))
     }
 
+    /// Can gRPC be sent to it? What chooses its protocol mostly can.
+    pub fn takes_calls(&self) -> bool {
+        match self.dialed {
+            Dialed::Http(_) | Dialed::Unix(_) => false,
+            Dialed::H2c(_) | Dialed::Https(_) | Dialed::Grpcs(_) => true,
+        }
+    }
+
     pub(super) fn may_speak_http2(&self) -> bool {
         match self.dialed {
             Dialed::Http(_) | Dialed::Unix(_) => false,
