@@ -291,7 +291,7 @@ pub(super) static TIMEOUTS: &[Key] = &[
     key("first_byte", SPAN, "2m", "From the request sent to the first byte of the answer's body."),
     key("between_chunks", SPAN, "1m", "Between two parts of a streaming answer."),
     key("total", SPAN, "30m", "The whole exchange."),
-    key("tunnel", SPAN, "1h", "An idle WebSocket or other tunnel."),
+    key("tunnel", SPAN, "1h", "An idle WebSocket, bidirectional stream of gRPC or other tunnel."),
 ];
 
 /// Statuses are numbers to YAML.

@@ -300,6 +300,37 @@ mod tests {
     }
 
     #[test]
+    fn a_version_with_both_ports_of_its_servers_gives_each_request_its_own() {
+        let served = |version: &str, is_call| {
+            let text = format!(
+                "listeners: [{{address: 127.0.0.1:0}}]\nmodels: {{m: {{versions: {{v: {version}}}, health: false}}}}\n"
+            );
+            let plan = Arc::new(parse_text(text, "test.yaml", &|_| None).unwrap().plan);
+            let (core, _) = Core::start(&plan, Overrides::default(), 7, Moment::ZERO);
+            let model = &core.table().models[0];
+            let mut urls = Vec::new();
+            for _ in 0..50 {
+                let wish = Wish { is_call, ..Wish::new(model, None, None) };
+                let choice = choose(model, wish, NOW).map_err(|owner| why_none(owner, is_call))?;
+                urls.push(choice.member.replica.id.url.to_string());
+            }
+            urls.sort_unstable();
+            urls.dedup();
+            Ok::<_, String>(urls.join(" "))
+        };
+        let both = "[http://a:1, h2c://a:2, grpcs://b:3]";
+        let tls = "[https://a:1, http://a:2]";
+        let said = |text: &str| Ok(text.to_owned());
+        assert_eq!(served("[http://a:1, h2c://a:2, h2c://b:2]", true), said("h2c://a:2 h2c://b:2"));
+        assert_eq!(served("[http://a:1, h2c://a:2]", false), said("http://a:1"));
+        assert_eq!(served("[h2c://a:1, h2c://a:2]", false), said("h2c://a:1 h2c://a:2"));
+        assert_eq!(served(both, true), said("grpcs://b:3 h2c://a:2"));
+        assert_eq!(served(tls, true), said("https://a:1"));
+        assert_eq!(served(tls, false), said("http://a:2 https://a:1"));
+        assert!(served("[http://a:1]", true).unwrap_err().contains("`h2c://HOST:PORT`"));
+    }
+
+    #[test]
     fn of_many_candidates_the_picked_and_the_least_loaded_are_told() {
         let urls: Vec<String> = (0..50).map(|i| format!("http://a:{}", i + 1)).collect();
         let text = format!(

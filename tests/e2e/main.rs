@@ -18,6 +18,7 @@ mod explain;
 mod floods;
 mod grpc;
 mod grpc_client;
+mod grpc_health;
 mod h2c;
 mod health;
 mod hedging;
