@@ -2,6 +2,7 @@
 //! seeded mutations; `cargo fuzz run NAME` feeds them what libFuzzer finds.
 use bytes::Bytes;
 use evener::config::parse_text;
+use evener::dialect::grpc::{Messages, NameAt, first_name, rename_in_messages};
 use evener::dialect::{
     DeadlineHeader, Dialect, ErrorEvents, OutputForm, OutputScan, OutputWish, UsageScan,
     decoded_path, peek, peek_multipart, peek_prefix, read_path, rename_in_body, rename_in_form,
@@ -31,6 +32,7 @@ pub(crate) const TARGETS: &[Target] = &[
     Target { name: "events", run: events, seeds: EVENTS },
     Target { name: "deadline", run: deadline, seeds: &[b"100m", b"99999999H", b"2500", b"1n"] },
     Target { name: "proxy_protocol", run: proxy_protocol, seeds: INTRODUCTIONS },
+    Target { name: "grpc", run: grpc, seeds: CALLS },
     Target { name: "config", run: config, seeds: CONFIGS },
 ];
 
@@ -72,6 +74,12 @@ const INTRODUCTIONS: &[&[u8]] = &[
     b"PROXY UNKNOWN\r\n",
     b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x01\x0a\0\0\x01\x1f\x90\0\x50rest",
     b"\r\n\r\n\0\r\nQUIT\n\x20\x00\0\0rest",
+];
+const CALLS: &[&[u8]] = &[
+    b"\0\0\0\0\x0a\x0a\x03abc\x12\x011\x3a\x00",
+    b"\0\0\0\0\x09\x0a\x05\x0a\x03abc\x12\x00\0\0\0\0\x07\x0a\x05\x0a\x03abc",
+    b"\0\0\0\0\x0b\x0a\x09\x0a\x07\x0a\x05model\x01\0\0\0\x02\x1f\x8b",
+    b"\0\0\0\0\x11\x08\x96\x01\x1d\0\0\0\0\x21\0\0\0\0\0\0\0\0",
 ];
 const CONFIGS: &[&[u8]] = &[
     include_bytes!("../conf/minimal.yaml"),
@@ -256,4 +264,32 @@ fn block_on<F: Future>(future: F) -> F::Output {
             .expect("a runtime");
     }
     RUNTIME.with(|runtime| runtime.block_on(future))
+}
+
+/// Messages of gRPC: however a stream is cut, the same ones pass; a new name is the one that is read next.
+pub(crate) fn grpc(data: &[u8]) {
+    const NEW: &str = "another/model";
+    let places: [NameAt; 4] = [&[1], &[2], &[1, 1], &[1, 1, 1]];
+    for at in places {
+        let Ok(Some(name)) = first_name(data, at, true, 1 << 20) else { continue };
+        let body = Bytes::copy_from_slice(data);
+        let read = |new, step: usize| {
+            let mut messages = Messages::new(at, &name, new, 1 << 20);
+            let mut passed = Vec::new();
+            for chunk in data.chunks(step) {
+                passed.extend_from_slice(&messages.take(&Bytes::copy_from_slice(chunk)).ok()?);
+            }
+            Some((passed, messages.held()))
+        };
+        let whole = read(None, data.len());
+        assert_eq!(read(None, 1), whole, "cut elsewhere");
+        if let Some((passed, held)) = &whole {
+            assert_eq!(passed.len() + held, data.len(), "something was lost");
+            assert_eq!(&data[..passed.len()], passed, "something was changed");
+            let (renamed, _) = read(Some(NEW), 3).expect("it was read before");
+            assert_eq!(first_name(&renamed, at, true, 1 << 20), Ok(Some(NEW.to_owned())));
+        }
+        let renamed = rename_in_messages(&body, at, NEW);
+        assert_eq!(first_name(&renamed, at, true, 1 << 20), Ok(Some(NEW.to_owned())));
+    }
 }

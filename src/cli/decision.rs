@@ -24,7 +24,8 @@ pub(super) struct Told {
     pub(super) model: Option<String>,
     pub(super) version: Option<String>,
     pub(super) replica: Option<String>,
-    pub(super) status: u16,
+    status: u16,
+    grpc_status: Option<u16>,
     pub(super) outcome: String,
     pub(super) error: Option<String>,
     pub(super) attempts: u32,
@@ -42,11 +43,23 @@ struct Attempt {
     version: String,
     replica: String,
     status: u16,
+    grpc_status: Option<u16>,
     outcome: String,
     began_ms: f64,
     duration_ms: f64,
     #[serde(default)]
     candidates: Vec<Candidate>,
+}
+
+/// `503`, `grpc-14`.
+fn status(http: u16, grpc: Option<u16>) -> String {
+    grpc.map_or_else(|| http.to_string(), |status| format!("grpc-{status}"))
+}
+
+impl Told {
+    pub(super) fn status(&self) -> String {
+        status(self.status, self.grpc_status)
+    }
 }
 
 /// Asks the Evener that runs, then the decision logs: `log`, or the one that the configuration names.
@@ -151,7 +164,7 @@ pub(super) fn words(told: &Told) -> String {
         line("reasons", "nobody wanted to know them when it came; what became of it:");
     }
     let ended = [
-        format!("{} {}", told.status, clean(&told.outcome)),
+        format!("{} {}", told.status(), clean(&told.outcome)),
         told.error.as_deref().map(|error| format!(" ({})", clean(error))).unwrap_or_default(),
         format!(" after {}", millis(told.duration_ms)),
         told.first_byte_ms
@@ -165,7 +178,7 @@ pub(super) fn words(told: &Told) -> String {
             i + 1,
             clean(&attempt.version),
             clean(&attempt.replica),
-            attempt.status,
+            status(attempt.status, attempt.grpc_status),
             clean(&attempt.outcome),
             millis(attempt.duration_ms),
             millis(attempt.began_ms),

@@ -1,4 +1,4 @@
-//! `evener mock`: a model server that speaks OpenAI, KServe V1/V2 and vLLM's metrics.
+//! `evener mock`: a model server that speaks OpenAI, KServe V1/V2 (V2 over gRPC, too) and vLLM's metrics.
 use crate::mock::{Knobs, Latency, Percent, parse_duration, serve};
 use anyhow::Context as _;
 use std::time::Duration;
@@ -21,7 +21,7 @@ pub struct MockArgs {
     /// Requests it runs at once; more wait in line [default: any number]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     slots: Option<u32>,
-    /// Requests answered with 500
+    /// Requests answered with 500, calls of gRPC with UNAVAILABLE
     #[arg(long, value_name = "PERCENT", default_value = "0%")]
     error: Percent,
     /// Requests never answered

@@ -81,7 +81,7 @@ fn line(told: &Told) -> String {
     let mut text = format!(
         "{}  {} {}  {} {}",
         told.time.strftime("%H:%M:%S%.3f"),
-        told.status,
+        told.status(),
         clean(told.error.as_deref().unwrap_or(&told.outcome)),
         clean(&told.method),
         clean(&told.path),

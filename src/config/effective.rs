@@ -205,6 +205,9 @@ fn health(out: &mut Page, plan: &ProbePlan) {
         }
         ProbeKind::Tcp => {}
     }
+    if let Some(name) = &plan.grpc {
+        out.line("grpc", quoted(name));
+    }
     out.line("every", show_duration(plan.every));
     out.line("timeout", show_duration(plan.timeout));
     out.line("fall", plan.fall);

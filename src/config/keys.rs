@@ -267,6 +267,7 @@ pub(super) static HEALTH: &[Key] = &[
     key("path", Shape::Text, "", "`GET` this path."),
     key("post", Shape::Text, "", "`POST` to this path, for probes that run the model."),
     key("body", Shape::Text, "{}", "What `post` sends: JSON, in quotes."),
+    key("grpc", Shape::Text, "", "Replicas that speak HTTP/2 are asked over gRPC whether they serve this; `\"\"`: the server as a whole."),
     key("expect", Shape::OneOf(&[Shape::Text, Shape::List(&Shape::Text)]), "200-399",
         "The good answers: `200`, `200-399`, `2xx`, or a list of them."),
     key("every", SPAN, "5s", "Between two probes of one replica."),
@@ -290,7 +291,7 @@ pub(super) static TIMEOUTS: &[Key] = &[
     key("first_byte", SPAN, "2m", "From the request sent to the first byte of the answer's body."),
     key("between_chunks", SPAN, "1m", "Between two parts of a streaming answer."),
     key("total", SPAN, "30m", "The whole exchange."),
-    key("tunnel", SPAN, "1h", "An idle WebSocket or other tunnel."),
+    key("tunnel", SPAN, "1h", "An idle WebSocket, bidirectional stream of gRPC or other tunnel."),
 ];
 
 /// Statuses are numbers to YAML.

@@ -16,6 +16,7 @@ impl Reader<'_> {
         }
         let section = self.inner(model, "health", keys::HEALTH);
         let ask = self.question(&section);
+        let grpc = self.text(&section, "grpc");
         let every = self.duration(&section, "every");
         let timeout = self.duration(&section, "timeout");
         if section.has("timeout") && timeout >= every {
@@ -32,7 +33,7 @@ impl Reader<'_> {
         let timeout = if section.has("timeout") { timeout } else { timeout.min(every / 2) };
         let fall = self.count(&section, "fall") as u32;
         let rise = self.count(&section, "rise") as u32;
-        Some(ProbePlan { ask, every, timeout, fall, rise })
+        Some(ProbePlan { ask, grpc, every, timeout, fall, rise })
     }
 
     /// Is the section `false`, or something else that is no section?
@@ -63,14 +64,16 @@ impl Reader<'_> {
                 Some(("expect", "does not go with a probe that only connects"))
             }
             (_, false, _) if section.has("body") => Some(("body", "does not go without `post`")),
-            (false, false, _) if !tcp => Some(("tcp", "is `false`, and nothing else is asked")),
+            (false, false, _) if !tcp && !section.has("grpc") => {
+                Some(("tcp", "is `false`, and nothing else is asked"))
+            }
             _ => None,
         };
         if let Some((key, what)) = conflict {
             let place =
                 section.get(key).map_or(section.span.clone(), |entry| entry.key_span.clone());
             let complaint = Complaint::new("conflicting-keys", what, "what is asked?");
-            let help = "a probe is one of `tcp: true`, `path: /health`, `post: /path` with a `body`; `health: false` for none";
+            let help = "a probe is one of `tcp: true`, `path: /health`, `post: /path` with a `body`, and beside it `grpc: NAME` for replicas that speak HTTP/2; `health: false` for none";
             self.complain(&section.path_of(key), place, complaint.help(help));
         }
         match (path, post) {

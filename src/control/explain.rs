@@ -2,7 +2,7 @@
 use super::explanation::{self, Explanation, Named, Question};
 use crate::access::{CARRIERS, secret_in};
 use crate::balance::{Policy, fraction, hash_point};
-use crate::dialect::{Facts, decoded_path, nearest, read_path};
+use crate::dialect::{Facts, PathFacts, decoded_path, nearest, read_path};
 use crate::proxy::bare_host;
 use crate::stats::Moment;
 use crate::table::{
@@ -16,6 +16,8 @@ use std::borrow::Cow;
 pub fn explain(table: &Table, question: &Question, now: Moment) -> Result<Explanation, String> {
     let asker = asker(table, question)?;
     let path = read_path(&question.path).map_err(|problem| problem.to_string())?;
+    let path = question.call().map_or(path, PathFacts::of_call);
+    let is_call = path.call.is_some();
     let asked = Ask {
         question,
         host: bare_host(question.header("host").unwrap_or_default()),
@@ -35,7 +37,7 @@ pub fn explain(table: &Table, question: &Question, now: Moment) -> Result<Explan
         None => (None, "drawn anew for each request, in proportion to the shares".to_owned()),
     };
     let version = owner.and_then(|owner| {
-        let serves = serves(model, owner, point);
+        let serves = serves(model, owner, point, is_call);
         let (of, other) = (&owner.name, serves.filter(|serves| serves.index != owner.index));
         match other {
             Some(other) => {
@@ -52,11 +54,10 @@ pub fn explain(table: &Table, question: &Question, now: Moment) -> Result<Explan
         Some(version) => version.index == candidate.index,
         None => candidate.share > 0.0,
     };
-    let replicas = model
-        .versions
-        .iter()
-        .filter(shown)
-        .flat_map(|v| v.candidates(&model.plan, &[], now, (usize::MAX, None)));
+    let replicas =
+        model.versions.iter().filter(shown).flat_map(|v| {
+            v.candidates(&model.plan, v.reach(is_call), &[], now, (usize::MAX, None))
+        });
     Ok(Explanation {
         generation: table.generation,
         route: route.map(RouteUsed::of),
@@ -74,7 +75,7 @@ pub fn explain(table: &Table, question: &Question, now: Moment) -> Result<Explan
         reason,
         balance: model.plan.balance.name().to_owned(),
         replicas: replicas.collect(),
-        picked: version.and_then(|version| picked(model, version, point, now)),
+        picked: version.and_then(|version| picked(model, (version, is_call), point, now)),
     })
 }
 
@@ -131,11 +132,17 @@ fn owner<'a>(
 }
 
 /// The version that serves what belongs to `owner`; `None`: none has a usable replica.
-fn serves<'a>(model: &'a Model, owner: &'a Version, point: Option<u64>) -> Option<&'a Version> {
-    if owner.any_usable(&[]) {
+fn serves<'a>(
+    model: &'a Model,
+    owner: &'a Version,
+    point: Option<u64>,
+    is_call: bool,
+) -> Option<&'a Version> {
+    let any = |version: &Version| version.any_within(version.reach(is_call), &[]);
+    if any(owner) {
         return Some(owner);
     }
-    let usable = |i: usize| model.versions[i].any_usable(&[]);
+    let usable = |i: usize| any(&model.versions[i]);
     model.segments.without(point?, usable).map(|i| &model.versions[i])
 }
 
@@ -159,13 +166,19 @@ fn sticky(
 }
 
 /// The replica that would be asked. Of policies that draw, none can be told; of equals, any.
-fn picked(model: &Model, version: &Version, key: Option<u64>, now: Moment) -> Option<String> {
+fn picked(
+    model: &Model,
+    (version, is_call): (&Version, bool),
+    key: Option<u64>,
+    now: Moment,
+) -> Option<String> {
     let told = match model.plan.balance {
         Policy::LeastLoad | Policy::LeastRequest => true,
         Policy::Hash => key.is_some(),
         Policy::P2c | Policy::RoundRobin | Policy::Random => false,
     };
-    let view = version.view(&model.plan, Tier::Usable, &[], now);
+    let reach = version.reach(is_call);
+    let view = version.view(&model.plan, Tier::Usable, &[], now).within(reach);
     let mut rng = SmallRng::seed_from_u64(now.as_nanos());
     let picked = told.then(|| model.plan.balance.pick(&view, 0, key, &mut rng)).flatten()?;
     Some(version.members[picked].replica.id.url.to_string())

@@ -1,4 +1,5 @@
 //! A request that is asked about, and the answer.
+use crate::dialect::grpc::{Call, is_grpc, read_call};
 use crate::dialect::{BodyRead, Facts, FoundIn};
 use crate::table::{Candidate, RouteUsed, Share};
 use serde::{Deserialize, Serialize};
@@ -57,7 +58,7 @@ pub struct Explanation {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Named {
     pub name: String,
-    /// `path`, `body`, `form`, or `header:NAME`.
+    /// `path`, `body`, `form`, `message`, or `header:NAME`.
     pub found_in: String,
 }
 
@@ -78,8 +79,21 @@ impl Question {
         self.headers.get(name).map(String::as_str)
     }
 
+    /// A call of gRPC, by its content type, or else by its path.
+    pub(super) fn call(&self) -> Option<Call> {
+        let call = read_call(self.path.split('?').next().unwrap_or_default());
+        let is_call = match self.header("content-type") {
+            Some(kind) => is_grpc(kind.as_bytes()),
+            None => call.name_at.is_some() || call.reflects,
+        };
+        is_call.then_some(call)
+    }
+
     /// What routing sees of the body: that which is given, or one that names the model.
     pub(super) fn read(&self, wanted: &[String]) -> BodyRead {
+        if let Some(at) = self.call().and_then(|call| call.name_at) {
+            return BodyRead::Messages(self.model.clone(), at);
+        }
         let kind = self.header("content-type").unwrap_or("application/json");
         let named = self.model.as_ref().map(|name| serde_json::json!({"model": name}).to_string());
         match self.body.as_ref().or(named.as_ref()) {
@@ -101,6 +115,7 @@ impl Named {
             FoundIn::Path(_) => "path".to_owned(),
             FoundIn::Body(_) => "body".to_owned(),
             FoundIn::Form(_) => "form".to_owned(),
+            FoundIn::Messages(_) => "message".to_owned(),
             FoundIn::Header(name) => format!("header:{name}"),
         };
         Some(Self { name, found_in })

@@ -9,6 +9,7 @@ mod ejections;
 mod explain;
 mod explanation;
 mod forecast;
+mod grpc_probe;
 mod handover;
 mod heritage;
 mod inherited;

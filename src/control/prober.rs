@@ -1,4 +1,5 @@
 //! Active health checks: a task for each replica, which ends with it.
+use super::grpc_probe::ask_grpc;
 use crate::fleet::{Replica, ReplicaId, Suspects};
 use crate::health::{ProbeCount, ProbeKind, ProbePlan, ProbeResult};
 use crate::observe::Events;
@@ -36,7 +37,7 @@ pub(super) struct Prober {
 
 /// A running task, ended when dropped.
 #[derive(Debug)]
-struct Probing(AbortHandle);
+pub(super) struct Probing(pub(super) AbortHandle);
 
 impl Drop for Probing {
     fn drop(&mut self) {
@@ -150,6 +151,11 @@ impl Probe {
 }
 
 async fn probe(replica: &Replica, plan: &ProbePlan) -> Result<(), String> {
+    let only = replica.upstream.only_http2();
+    let by_grpc = only || (plan.ask == ProbeKind::Tcp && replica.upstream.takes_calls());
+    if let Some(name) = plan.grpc.as_ref().filter(|_| by_grpc) {
+        return ask_grpc(replica, plan.timeout, name).await;
+    }
     let (method, path, body, expect) = match &plan.ask {
         ProbeKind::Tcp => {
             let dialed = replica.upstream.dial(plan.timeout, false).await;
@@ -210,7 +216,7 @@ async fn ask_http(
 }
 
 /// pingora's error without its own vocabulary.
-fn in_words(error: &pingora_error::Error) -> String {
+pub(super) fn in_words(error: &pingora_error::Error) -> String {
     match (&error.cause, &error.context) {
         (Some(cause), _) => cause.to_string(),
         (None, Some(context)) => context.as_str().to_owned(),

@@ -2,6 +2,7 @@
 //!
 //! Nothing is built in memory: values that are not wanted are skipped by the parser.
 use super::facts::Named;
+use super::grpc::MessageProblem;
 use serde::de::{DeserializeSeed, Deserializer as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::fmt;
@@ -26,22 +27,25 @@ pub enum BodyProblem {
     TwoModels,
     #[error("`model` is {found}, but names a model only as a string")]
     ModelNotText { found: &'static str },
+    #[error(transparent)]
+    Message(MessageProblem),
 }
 
 impl BodyProblem {
-    /// The stable code of the refusal; all are 400.
+    /// The stable code of the refusal.
     pub fn code(&self) -> &'static str {
         match self {
             Self::NotJson { .. } => "invalid_json",
             Self::TwoModels => "bad_request",
             Self::ModelNotText { .. } => "model_required",
+            Self::Message(problem) => problem.code(),
         }
     }
 
     /// The field to blame.
     pub fn param(&self) -> Option<&'static str> {
         match self {
-            Self::NotJson { .. } => None,
+            Self::NotJson { .. } | Self::Message(_) => None,
             Self::TwoModels | Self::ModelNotText { .. } => Some("model"),
         }
     }

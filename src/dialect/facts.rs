@@ -1,5 +1,6 @@
 //! What routing may know of a request, and in which order its model's name is looked for.
 use super::body::{BodyFacts, BodyProblem, peek};
+use super::grpc::NameAt;
 use super::multipart::peek_multipart;
 use super::path::PathFacts;
 use super::prefix::peek_prefix;
@@ -14,6 +15,8 @@ pub enum Dialect {
     KServeV1,
     /// `/v2/models/{m}/infer`.
     KServeV2,
+    /// Any service of gRPC.
+    Grpc,
     /// Any other path.
     #[default]
     Plain,
@@ -71,6 +74,8 @@ pub enum FoundIn {
     Body(Range<usize>),
     /// Byte range of the bare value of a form's field `model` in a multipart body.
     Form(Range<usize>),
+    /// The messages of a call.
+    Messages(NameAt),
     /// The value of this header.
     Header(String),
 }
@@ -96,9 +101,11 @@ pub enum BodyRead {
     Json(BodyFacts),
     /// A multipart form, and its field `model`.
     Form(Option<Named>),
+    /// The messages of a call, and the name in the first.
+    Messages(Option<String>, NameAt),
     /// Compressed: it is not opened.
     Sealed,
-    /// Not readable as JSON. An error only where the body has to name the model.
+    /// Not readable as JSON or messages. An error only where the body has to name the model.
     Broken(BodyProblem),
 }
 
@@ -218,9 +225,11 @@ pub fn identify(
     let (model, found_in) = found.unzip();
     let (stream, fields) = match body {
         BodyRead::Json(facts) => (facts.stream, facts.fields),
-        BodyRead::Absent | BodyRead::Form(_) | BodyRead::Sealed | BodyRead::Broken(_) => {
-            (false, Vec::new())
-        }
+        BodyRead::Absent
+        | BodyRead::Form(_)
+        | BodyRead::Messages(..)
+        | BodyRead::Sealed
+        | BodyRead::Broken(_) => (false, Vec::new()),
     };
     let streaming = path.streams || stream;
     Ok(Facts { dialect: path.dialect, kind: path.kind, model, found_in, streaming, fields })
@@ -231,10 +240,13 @@ fn named_in_body(
     body: &BodyRead,
     known: &impl Fn(&str) -> bool,
 ) -> Result<Option<(String, FoundIn)>, BodyProblem> {
-    let ours = dialect == Dialect::OpenAi;
+    let ours = matches!(dialect, Dialect::OpenAi | Dialect::Grpc);
     let (named, place): (_, fn(Range<usize>) -> FoundIn) = match body {
         BodyRead::Json(facts) => (facts.model.as_ref(), FoundIn::Body),
         BodyRead::Form(named) => (named.as_ref(), FoundIn::Form),
+        BodyRead::Messages(name, at) => {
+            return Ok(name.clone().map(|name| (name, FoundIn::Messages(at))));
+        }
         BodyRead::Broken(problem) if ours || *problem == BodyProblem::TwoModels => {
             return Err(problem.clone());
         }

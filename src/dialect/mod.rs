@@ -4,6 +4,7 @@ mod code;
 mod deadline;
 mod error_event;
 mod facts;
+pub mod grpc;
 mod listing;
 mod multipart;
 mod named;

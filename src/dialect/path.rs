@@ -3,6 +3,7 @@
 //! Segments are split at raw slashes first and decoded afterwards, so that an encoded slash can never
 //! move a border; comparison is on the decoded text.
 use super::facts::{Dialect, Named, PathKind};
+use super::grpc::Call;
 use std::borrow::Cow;
 
 /// What a path says.
@@ -16,6 +17,16 @@ pub struct PathFacts {
     pub local: Option<Local>,
     /// The path alone asks for a stream (V2 `generate_stream`).
     pub streams: bool,
+    /// What the path means in gRPC, where the head says that it is.
+    pub call: Option<Call>,
+}
+
+impl PathFacts {
+    /// What the path of a call says.
+    pub fn of_call(call: Call) -> Self {
+        let (dialect, kind, streams) = (Dialect::Grpc, call.kind, call.converses());
+        Self { dialect, kind, streams, call: Some(call), ..Self::default() }
+    }
 }
 
 /// Paths that Evener answers itself.
@@ -147,6 +158,7 @@ fn read_v2(path: &str, rest: &[Segment<'_>], texts: &[&str]) -> Result<PathFacts
                 model: named(path, &rest[1..2], 0)?,
                 local: None,
                 streams: after.last() == Some(&"generate_stream"),
+                call: None,
             })
         }
         ["rerank"] => Ok(openai(PathKind::Llm)),

@@ -20,7 +20,7 @@ pub fn error_body(
     match dialect {
         Dialect::KServeV1 | Dialect::KServeV2 => (JSON, json(&KServeError { error: message })),
         Dialect::Plain if !wants_json => (TEXT, Bytes::from(format!("{message}\n"))),
-        Dialect::OpenAi | Dialect::Plain => {
+        Dialect::OpenAi | Dialect::Grpc | Dialect::Plain => {
             (JSON, json(&OpenAiError::new(code, status, message, param, request_id)))
         }
     }

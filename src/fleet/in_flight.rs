@@ -19,6 +19,8 @@ pub struct InFlight {
     /// The shared connection that carries it.
     connection: Option<u64>,
     recorded: bool,
+    /// Its length says nothing of the replica's speed.
+    converses: bool,
     silence: Silence,
 }
 
@@ -44,6 +46,7 @@ impl Replica {
             trial: on_probation.then(|| self.custody.slot.begin()).flatten(),
             connection: None,
             recorded: false,
+            converses: false,
             silence: Silence::NotYet,
         }
     }
@@ -118,6 +121,11 @@ impl InFlight {
         self.recorded = true;
     }
 
+    /// Both sides talk for as long as they like.
+    pub fn converse(&mut self) {
+        self.converses = true;
+    }
+
     /// A tunnel stands, which may do so for hours: what a trial can show is shown.
     pub fn tunnels(&mut self, now: Moment) {
         if self.ends_trial(Some(Ok(())), now) {
@@ -154,14 +162,15 @@ impl InFlight {
         learned.recent.note(outcome.class);
         if !outcome.tunnel {
             match outcome.class {
+                Class::Success if self.converses => learned.phantom.succeed(),
                 Class::Success => self.succeeded(learned, outcome, now),
                 Class::ServerError
                 | Class::Timeout
                 | Class::ConnectFailure
                 | Class::Reset
                 | Class::Overloaded => self.failed(learned, now),
-                Class::Cancelled => self.censored(learned, outcome, now),
-                Class::ClientError | Class::Refused => {}
+                Class::Cancelled if !self.converses => self.censored(learned, outcome, now),
+                Class::Cancelled | Class::ClientError | Class::Refused => {}
             }
         }
         let Some(said) = said else { return false };

@@ -259,6 +259,16 @@ impl Replica {
 
     /// Why it stands as it does, for people.
     pub fn reason(&self) -> Option<Arc<str>> {
+        let reason = self.reason_of_standing();
+        let Some(distrust) = self.upstream.distrust() else { return reason };
+        match reason {
+            Some(reason) if reason.contains(&**distrust) => Some(reason),
+            Some(reason) => Some(format!("{reason}; {distrust}").into()),
+            None => Some(distrust.as_str().into()),
+        }
+    }
+
+    fn reason_of_standing(&self) -> Option<Arc<str>> {
         match self.standing() {
             Standing::Draining => self.reasons.lock().drain.clone(),
             Standing::Unhealthy => self.reasons.lock().probe.clone(),

@@ -1,5 +1,6 @@
 //! Counters that the data path adds to without a lock or a map.
 use crate::dialect::RefusalCode;
+use crate::dialect::grpc::GrpcStatus;
 use crate::health::Class;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -14,7 +15,10 @@ pub const LATENCY_BOUNDS: [f64; 18] = [
 pub const INTER_CHUNK_BOUNDS: [f64; 11] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
 
-const CODES: std::ops::RangeInclusive<u16> = 100..=599;
+/// Statuses of HTTP, and those of gRPC from 600.
+const CODES: std::ops::RangeInclusive<u16> = 100..=GrpcStatus::LAST_CODE;
+/// What any other code counts as.
+const OTHER: u16 = 599;
 
 /// Requests by status code and class. A row of codes is made when its class first happens.
 #[derive(Debug, Default)]
@@ -23,9 +27,9 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Counts one request. Codes outside 100–599 count as 599.
+    /// Counts one request. Codes of neither HTTP nor gRPC count as 599.
     pub fn add(&self, code: u16, class: Class) {
-        let code = if CODES.contains(&code) { code } else { *CODES.end() };
+        let code = if CODES.contains(&code) { code } else { OTHER };
         let row = self.rows[class as usize]
             .get_or_init(|| std::iter::repeat_with(AtomicU64::default).take(CODES.len()).collect());
         row[usize::from(code - CODES.start())].fetch_add(1, Relaxed);

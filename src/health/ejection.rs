@@ -33,15 +33,16 @@ impl EjectionPlan {
 
     /// What an ending says: a failure with its cause, a success, or (`None`) nothing.
     ///
-    /// Below 500 a server error is one that came inside a good answer: a gRPC status, an event of a stream.
+    /// A server error that is none of HTTP came inside a good answer: a gRPC status, an event of a stream.
     pub fn reads(&self, status: u16, outcome: &Outcome) -> Option<Result<(), Cause>> {
         if outcome.tunnel {
             return None;
         }
         match outcome.class {
             Class::Success => Some(Ok(())),
-            Class::ServerError => (status < 500 || self.failure_codes.contains(status))
-                .then_some(Err(Cause::ServerError)),
+            Class::ServerError => (!(500..600).contains(&status)
+                || self.failure_codes.contains(status))
+            .then_some(Err(Cause::ServerError)),
             Class::Timeout => Some(Err(Cause::Timeout)),
             Class::ConnectFailure => Some(Err(Cause::ConnectFailure)),
             Class::Reset => Some(Err(Cause::Reset)),

@@ -6,6 +6,8 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProbePlan {
     pub ask: ProbeKind,
+    /// Replicas that speak HTTP/2 are asked over gRPC instead: for this service or model, or, empty, for the server.
+    pub grpc: Option<String>,
     /// Between two probes of one replica; jittered by ±10 %.
     pub every: Duration,
     pub timeout: Duration,
@@ -65,7 +67,7 @@ mod tests {
 
     fn plan() -> ProbePlan {
         let (every, timeout) = (Duration::from_secs(5), Duration::from_secs(2));
-        ProbePlan { ask: ProbeKind::Tcp, every, timeout, fall: 3, rise: 2 }
+        ProbePlan { ask: ProbeKind::Tcp, grpc: None, every, timeout, fall: 3, rise: 2 }
     }
 
     #[test]

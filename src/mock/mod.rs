@@ -4,6 +4,7 @@
 //! `POST /mock` turns them while it runs.
 mod events;
 mod gate;
+mod grpc;
 mod knobs;
 mod kserve;
 mod openai;

@@ -1,12 +1,14 @@
 //! The sockets of a mock: HTTP/1 and, by prior knowledge, HTTP/2; connections that can be reset.
 use super::knobs::Knobs;
 use super::work::{Mock, ResetMark, refuse};
-use super::{kserve, openai, panel};
+use super::{grpc, kserve, openai, panel};
 use crate::dialect::Dialect;
+use crate::dialect::grpc::is_grpc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::{HeaderValue, Response};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, HeaderValue, Response, Uri};
 use axum::routing::{any, get, post};
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -60,11 +62,18 @@ fn router(mock: &Arc<Mock>) -> Router {
         .route("/mock", get(panel::show).post(panel::turn))
         .route("/echo", post(panel::echo))
         .route("/headers", any(panel::headers))
-        .fallback(|State(_): State<Arc<Mock>>| async {
-            refuse(Dialect::Plain, 404, "this mock has no such path")
-        })
+        .route("/inference.GRPCInferenceService/{method}", post(grpc::inference))
+        .route("/grpc.health.v1.Health/{method}", post(grpc::health))
+        .fallback(nowhere)
         .layer(DefaultBodyLimit::max(256 << 20))
         .with_state(Arc::clone(mock))
+}
+
+async fn nowhere(State(_): State<Arc<Mock>>, uri: Uri, headers: HeaderMap) -> Response<Body> {
+    if headers.get(CONTENT_TYPE).is_some_and(|kind| is_grpc(kind.as_bytes())) {
+        return grpc::unknown(uri.path());
+    }
+    refuse(Dialect::Plain, 404, "this mock has no such path")
 }
 
 async fn converse(tcp: TcpStream, mock: Arc<Mock>, router: Router) {

@@ -14,7 +14,7 @@ pub struct Event {
     pub id: u64,
     pub at: jiff::Timestamp,
     /// Kebab-case: `reload`, `standing`, `ejection`, `drain`, `test`, `listener`, `shutdown`, `handover`,
-    /// `state`, `webhook`, and what canaries say (`canary_…`).
+    /// `state`, `webhook`, `certificate`, and what canaries say (`canary_…`).
     pub kind: &'static str,
     /// One English sentence.
     pub message: String,

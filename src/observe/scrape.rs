@@ -8,6 +8,7 @@ use super::metrics::{
     RETRIES_REFUSED, SPANS, SPLIT_OBSERVED, SPLIT_SHARE, TLS_NOT_AFTER, TLS_RENEWED, TOKENS,
 };
 use super::shares::{fails_open, observed_shares};
+use crate::dialect::grpc::code_word;
 use crate::fleet::{ModelState, Tally};
 use crate::health::{Cause, Class, Standing};
 use crate::table::{Member, Model, Table, Version};
@@ -53,7 +54,7 @@ fn requests(page: &mut Page, table: &Table, meters: &Meters) {
     let family = page.family(&REQUESTS);
     let mut add = |model: &str, version: &str, tally: &Tally| {
         for (code, class, n) in tally.counts() {
-            family.count(&[model, version, &code.to_string(), class.name()], n);
+            family.count(&[model, version, &code_word(code), class.name()], n);
         }
     };
     for (model, version) in versions(table) {

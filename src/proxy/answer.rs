@@ -6,7 +6,7 @@ use crate::dialect::{
     models_body,
 };
 use crate::health::Class;
-use crate::table::Table;
+use crate::table::{Table, Unrouted};
 use crate::wire::Conn;
 use bytes::Bytes;
 use http::{Method, header};
@@ -56,6 +56,9 @@ impl Exchange<'_> {
         }
         // So that the client is told what it has left.
         self.record.settle_limits(self.proxy.now());
+        if self.is_call() {
+            return self.refuse_call(&refusal);
+        }
         let (kind, body) = error_body(
             self.dialect,
             self.wants_json,
@@ -149,6 +152,34 @@ impl Exchange<'_> {
         self.session.write_response_header(Box::new(head)).await?;
         let body = if bare { Bytes::new() } else { body };
         self.session.write_response_body(body, true).await
+    }
+}
+
+/// Why no model answers.
+pub(super) fn refuse_unrouted(why: Unrouted) -> Refusal {
+    match why {
+        Unrouted::NoRoute => {
+            Refusal::new(RefusalCode::NoRoute, "no route matches this host, path and method")
+        }
+        Unrouted::ModelRequired => Refusal::new(
+            RefusalCode::ModelRequired,
+            "the request names no model: set `model` in the JSON body or the path",
+        )
+        .about(Some("model")),
+        Unrouted::ModelNotFound { name, nearest } => {
+            let shown: String = name.chars().take(200).collect();
+            let hint = match nearest.as_slice() {
+                [] => "see /v1/models for those that exist".to_owned(),
+                near => format!("did you mean `{}`?", near.join("` or `")),
+            };
+            let message = format!("the model `{shown}` does not exist; {hint}");
+            Refusal::new(RefusalCode::ModelNotFound, message).about(Some("model"))
+        }
+        Unrouted::Unidentified(problem) => {
+            let code = RefusalCode::ALL.iter().find(|code| code.name() == problem.code());
+            let code = code.copied().unwrap_or(RefusalCode::BadRequest);
+            Refusal::new(code, problem.to_string()).about(problem.param())
+        }
     }
 }
 

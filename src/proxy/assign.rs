@@ -50,6 +50,7 @@ impl Exchange<'_> {
             Class::Cancelled | Class::Refused => return,
         };
         let good = !error && !client_error;
+        let timed = good && !self.record.converses;
         let output = output.filter(|output| good && output.judged);
         model.state.seen.add(Observation {
             client_error,
@@ -57,8 +58,8 @@ impl Exchange<'_> {
             beside,
             bad_output: output.map(finding),
             tokens: output.and_then(|output| output.tokens),
-            latency: good.then_some(outcome.latency),
-            first_byte: outcome.first_byte.filter(|_| good),
+            latency: timed.then_some(outcome.latency),
+            first_byte: outcome.first_byte.filter(|_| timed),
             ..Observation::of(arm, error, self.record.began)
         });
     }

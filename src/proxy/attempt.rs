@@ -52,7 +52,11 @@ impl Exchange<'_> {
         self.record.asked_at = Some(now);
         self.record.attempts += 1;
         self.record.replica = Some(Arc::clone(replica));
-        replica.begin(&choice.version.state, now)
+        let mut in_flight = replica.begin(&choice.version.state, now);
+        if self.record.converses {
+            in_flight.converse();
+        }
+        in_flight
     }
 
     /// Sends on a kept connection, and once more on a fresh one where the kept one had died unnoticed: the replica
@@ -74,6 +78,11 @@ impl Exchange<'_> {
                 in_flight.on_connection(connection);
             }
             let http2 = matches!(session, HttpSession::H2(_));
+            if self.is_call() && !http2 {
+                return Err(Trouble::Connect(
+                    "it chose HTTP/1.1, and gRPC needs HTTP/2".to_owned(),
+                ));
+            }
             let to = upstream(placed.model.plan_of(choice.version), replica, http2);
             let head = self
                 .request_head(placed, &to)
@@ -196,13 +205,14 @@ impl Exchange<'_> {
         placed: &Placed<'_>,
     ) -> Result<End, Stop> {
         let begun = self.begun();
-        let Some(code) = trouble.code() else {
-            return if let (Trouble::Client(stop), false) = (trouble, begun) {
-                Err(stop)
-            } else {
-                Ok(End::Cut)
+        if let Trouble::Client(stop) = trouble {
+            return match (stop, begun) {
+                (stop, false) => Err(stop),
+                (Stop::Refused(refusal), true) => Ok(self.end_call(refusal.code, &refusal.message)),
+                (Stop::Gone, true) => Ok(End::Cut),
             };
-        };
+        }
+        let Some(code) = trouble.code() else { return Ok(End::Cut) };
         let what = trouble.describe(&placed.model.plan.timeouts);
         tracing::debug!(replica = %replica.id, %trouble, "attempt failed");
         if begun {

@@ -4,6 +4,7 @@ use super::buffers::Reservation;
 use super::exchange::{Exchange, Stop};
 use super::head::Framing;
 use crate::dialect::RefusalCode;
+use crate::dialect::grpc::{Frame, next_frame};
 use crate::wire::BadChunks;
 use bytes::{Bytes, BytesMut};
 use http::header;
@@ -43,8 +44,22 @@ pub(super) enum Need {
     Nothing,
     /// Enough to find the model.
     Peek,
+    /// The first message of a call, up to so many bytes.
+    Message(u64),
     /// All of it, up to so many bytes.
     Whole(u64),
+}
+
+impl Need {
+    /// Is it clear before the end of the body that no more need be read?
+    fn is_met(self, read: &[u8]) -> bool {
+        let Self::Message(most) = self else { return false };
+        match next_frame(read) {
+            Ok((Frame::Open, _)) => false,
+            Ok((Frame::Partial { length }, _)) => length > most,
+            Ok((Frame::Message { .. }, _)) | Err(_) => true,
+        }
+    }
 }
 
 impl Exchange<'_> {
@@ -54,11 +69,13 @@ impl Exchange<'_> {
         let keep = match need {
             Need::Nothing => return Ok(Body::Stream(Bytes::new(), None)),
             Need::Whole(most) if length.is_none_or(|length| length <= most) => most,
+            Need::Message(most) => most,
             Need::Peek | Need::Whole(_) => PEEK as u64,
         };
         self.expect_continue().await?;
         let mut reservation = self.proxy.buffers.reservation();
-        let whole = length.is_some_and(|length| length <= keep);
+        let whole =
+            !matches!(need, Need::Message(_)) && length.is_some_and(|length| length <= keep);
         let first = length.filter(|_| whole).unwrap_or(STEP);
         if !self.proxy.buffers.grow(&mut reservation, first) {
             return Err(out_of_buffers());
@@ -69,6 +86,9 @@ impl Exchange<'_> {
         if self.session.is_body_done() {
             // One read held head and body: nothing to gather.
             return Ok(Body::Whole(first, Some(reservation)));
+        }
+        if need.is_met(&first) {
+            return Ok(Body::Stream(first, Some(reservation)));
         }
         let mut gathered = BytesMut::with_capacity(
             length.filter(|_| whole).map_or(first.len() * 2, |l| l as usize),
@@ -81,7 +101,7 @@ impl Exchange<'_> {
                 return Err(out_of_buffers());
             }
             gathered.extend_from_slice(&chunk);
-            if wanted > keep {
+            if wanted > keep || need.is_met(&gathered) {
                 return Ok(Body::Stream(gathered.freeze(), Some(reservation)));
             }
         }
@@ -134,7 +154,7 @@ pub(super) fn slow_body() -> Stop {
     Refusal::new(RefusalCode::RequestTimeout, "the request body did not arrive in time").into()
 }
 
-fn out_of_buffers() -> Stop {
+pub(super) fn out_of_buffers() -> Stop {
     Refusal::new(
         RefusalCode::OutOfBuffers,
         "no buffer space is left for request bodies; try again in a moment",

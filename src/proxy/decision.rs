@@ -73,8 +73,9 @@ impl Exchange<'_> {
     pub(super) fn note_candidates(&mut self, choice: Choice<'_>, now: Moment) {
         let Some(reasons) = &mut self.record.reasons else { return };
         let tried = &self.attempts.tried;
+        let reach = choice.version.reach(self.call.is_some());
         let told = (TOLD, Some(&choice.member.replica));
-        let candidates = choice.version.candidates(&reasons.model.plan, tried, now, told);
+        let candidates = choice.version.candidates(&reasons.model.plan, reach, tried, now, told);
         reasons.picks.push(Pick { began: now, candidates });
     }
 }

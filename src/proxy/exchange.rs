@@ -1,8 +1,9 @@
 //! One request and its response, passing the proxy step by step.
 use super::accept::Client;
-use super::answer::Refusal;
+use super::answer::{Refusal, refuse_unrouted};
 use super::assign::Witness;
 use super::body::{Body, Need};
+use super::call::{call_of, needed_of, read_messages};
 use super::gate::is_open;
 use super::head;
 use super::mirror::Original;
@@ -13,11 +14,12 @@ use super::request::{Ask, client_ip, is_trusted, is_upgrade, origin_form, text};
 use super::retry::{Attempts, client_deadline, repeatable};
 use super::shared::Proxy;
 use crate::balance::hash_point;
+use crate::dialect::grpc::Call;
 use crate::dialect::{BodyRead, Dialect, Facts, PathFacts, RefusalCode, nearest, read_path};
 use crate::fleet::InFlight;
 use crate::health::Repeatable;
 use crate::stats::Moment;
-use crate::table::{KeySource, ListenerPlan, Model, RoutePlan, Routed, Table, Unrouted};
+use crate::table::{KeySource, ListenerPlan, Model, RoutePlan, Routed, Table};
 use crate::wire::Reins;
 use http::header;
 use pingora_core::protocols::http::ServerSession;
@@ -62,6 +64,8 @@ pub(super) struct Exchange<'a> {
     pub(super) listener: Arc<ListenerPlan>,
     pub(super) record: Record,
     pub(super) dialect: Dialect,
+    /// The call that it is in gRPC.
+    pub(super) call: Option<Call>,
     /// An error on a path of no known dialect is JSON too.
     pub(super) wants_json: bool,
     /// `100 Continue` was sent.
@@ -108,6 +112,7 @@ pub(super) async fn exchange(
         listener,
         record,
         dialect: Dialect::Plain,
+        call: None,
         wants_json: false,
         continued: false,
         trusted: false,
@@ -139,7 +144,11 @@ impl Exchange<'_> {
             .map_err(|(code, message)| Refusal::new(code, message))?;
         let path = read_path(self.session.req_header().uri.path())
             .map_err(|problem| Refusal::new(RefusalCode::BadRequest, problem.to_string()))?;
+        let path = self.call.map_or(path, PathFacts::of_call);
         self.dialect = path.dialect;
+        if let Some(local) = self.call.and_then(|call| call.local) {
+            return self.answer_call(local, framing, table).await;
+        }
         let local = path.local.filter(|_| {
             let method = &self.session.req_header().method;
             [http::Method::GET, http::Method::HEAD].contains(method)
@@ -166,6 +175,10 @@ impl Exchange<'_> {
         let head = self.session.req_header();
         self.trusted = is_trusted(client, &self.listener);
         self.client_ip = client_ip(head, client, &self.listener);
+        self.call = call_of(head);
+        if self.call.is_some() {
+            self.dialect = Dialect::Grpc;
+        }
         self.wants_json = is_json(text(&head.headers, "content-type"))
             || text(&head.headers, "accept").is_some_and(|accept| accept.contains("json"));
         let record = &mut self.record;
@@ -193,6 +206,9 @@ impl Exchange<'_> {
 
     /// How much of the body routing needs. JSON is kept whole, so that it can name the model wherever it does.
     fn need(&self, table: &Table, route: Option<&RoutePlan>, path: &PathFacts) -> Need {
+        if let Some(call) = self.call {
+            return needed_of(call, table);
+        }
         if self.is_searched(table) {
             return Need::Whole(table.max_buffered_body);
         }
@@ -223,19 +239,23 @@ impl Exchange<'_> {
         let read = match &body {
             // Megabytes of tensors need not be parsed for what the path has said.
             _ if table.path_says_all(route, path) => BodyRead::Absent,
+            _ if let Some(call) = self.call => read_messages(call, &body, table),
             Body::Whole(bytes, _) => BodyRead::whole(kind, encoding, bytes, &table.wanted_fields),
             Body::Stream(first, _) => BodyRead::prefix(kind, encoding, first, &table.wanted_fields),
         };
+        let sealed = read == BodyRead::Sealed;
         let routed = table.route(route, &Ask::new(head), path, read);
-        let routed = routed.map_err(|why| self.unrouted(table, why))?;
+        let routed = routed.map_err(|why| self.refuse_unplaced(self.hidden(table, why), sealed))?;
         self.record.streaming = routed.facts.streaming;
         self.record.model = Some(Arc::clone(routed.model));
         let Routed { model, facts, .. } = routed;
+        self.record.converses =
+            self.call.is_some_and(|call| call.converses()) && matches!(body, Body::Stream(..));
         self.attempts.repeatable = repeatable(head, model.plan.kind, facts.kind);
         #[cfg(feature = "otlp")]
         self.trace_route(route.and_then(|route| route.path.as_ref()));
-        let placed = Placed::new(model, route, facts, body, upgrade);
-        self.check_model(table, &placed, path)?;
+        let mut placed = Placed::new(model, route, facts, body, upgrade);
+        self.check_model(table, &mut placed, path)?;
         self.reserve_tokens(&placed)?;
         Ok(placed)
     }
@@ -246,7 +266,8 @@ impl Exchange<'_> {
         let pinned = self.pinned(model)?;
         let (source, key) = self.sticky_key(model, &placed.facts).unzip();
         let repeatable = self.attempts.repeatable == Repeatable::Always;
-        let wish = Wish { repeatable, ..Wish::new(model, key, pinned) };
+        let is_call = self.is_call();
+        let wish = Wish { repeatable, is_call, ..Wish::new(model, key, pinned) };
         self.note_reasons(table, placed.route, source, wish);
         let choice = match self.named_replica(model, pinned)? {
             Some(choice) => Ok(choice),
@@ -255,7 +276,7 @@ impl Exchange<'_> {
         let version = choice.as_ref().map_or_else(|owner| *owner, |choice| choice.version);
         self.record.version = Some((Arc::clone(&version.name), Arc::clone(&version.state)));
         let choice = choice.map_err(|owner| {
-            let why = why_none(owner);
+            let why = why_none(owner, is_call);
             let message =
                 format!("no replica of `{}/{}` may serve ({why})", model.name, owner.name);
             Refusal::new(RefusalCode::NoReplicas, message)
@@ -335,33 +356,6 @@ fn request_id(sent: Option<&str>, trusted: bool) -> String {
     random[..8].copy_from_slice(&super::pick::draw().to_le_bytes());
     random[8..].copy_from_slice(&super::pick::draw().to_le_bytes()[..2]);
     uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid().to_string()
-}
-
-pub(super) fn refuse_unrouted(why: Unrouted) -> Refusal {
-    match why {
-        Unrouted::NoRoute => {
-            Refusal::new(RefusalCode::NoRoute, "no route matches this host, path and method")
-        }
-        Unrouted::ModelRequired => Refusal::new(
-            RefusalCode::ModelRequired,
-            "the request names no model: set `model` in the JSON body or the path",
-        )
-        .about(Some("model")),
-        Unrouted::ModelNotFound { name, nearest } => {
-            let shown: String = name.chars().take(200).collect();
-            let hint = match nearest.as_slice() {
-                [] => "see /v1/models for those that exist".to_owned(),
-                near => format!("did you mean `{}`?", near.join("` or `")),
-            };
-            let message = format!("the model `{shown}` does not exist; {hint}");
-            Refusal::new(RefusalCode::ModelNotFound, message).about(Some("model"))
-        }
-        Unrouted::Unidentified(problem) => {
-            let code = RefusalCode::ALL.iter().find(|code| code.name() == problem.code());
-            let code = code.copied().unwrap_or(RefusalCode::BadRequest);
-            Refusal::new(code, problem.to_string()).about(problem.param())
-        }
-    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@ use super::body::Body;
 use super::exchange::Exchange;
 use super::placed::Placed;
 use super::request::{host_of, origin_form, text};
+use crate::dialect::grpc::is_grpc;
 use crate::dialect::{DeadlineHeader, FoundIn, rename_in_path};
 use crate::table::{HeaderEdits, PathPattern};
 use http::header::{self, HeaderName};
@@ -39,8 +40,7 @@ impl Exchange<'_> {
         let sent = self.session.req_header();
         let mut head = Box::new(sent.clone());
         set_target(&mut head, sent, placed, to)?;
-        let grpc =
-            text(&sent.headers, "content-type").is_some_and(|t| t.starts_with("application/grpc"));
+        let grpc = sent.headers.get(header::CONTENT_TYPE).is_some_and(|t| is_grpc(t.as_bytes()));
         remove_connection_headers(&mut head, placed.upgrading);
         // gRPC servers ask for it; no other value may pass a proxy.
         let trailers = grpc && text(&sent.headers, "te").is_some_and(|te| te.contains("trailers"));
@@ -253,6 +253,10 @@ fn frame(head: &mut RequestHeader, placed: &Placed<'_>, http2: bool) -> Result<(
             }
         }
         Body::Stream(..) => {
+            if placed.messages.is_some() {
+                // Each message may change its length.
+                head.remove_header(&header::CONTENT_LENGTH);
+            }
             if let Some(length) =
                 text(&head.headers, "content-length").and_then(|v| v.parse::<i64>().ok())
                 && placed.length_change() != 0

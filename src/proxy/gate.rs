@@ -1,13 +1,16 @@
 //! Who is let in, and to which models: before a body is read, and once more when the model that serves is known.
-use super::answer::Refusal;
+use super::answer::{Refusal, refuse_unrouted};
 use super::body::Body;
-use super::exchange::{Exchange, Stop, refuse_unrouted};
+use super::call::read_messages;
+use super::exchange::{Exchange, Stop};
 use super::limits::{Pass, too_many};
 use super::placed::Placed;
 use super::request::text;
 use crate::access::{CARRIERS, secret_in};
+use crate::dialect::grpc::Call;
 use crate::dialect::{
-    BodyProblem, Dialect, FoundIn, Local, PathFacts, RefusalCode, Unidentified, models_named,
+    BodyProblem, BodyRead, Dialect, FoundIn, Local, PathFacts, RefusalCode, Unidentified,
+    models_named,
 };
 use crate::table::{Access, Key, Stranger, Table, Unrouted};
 use http::{HeaderMap, Method, header};
@@ -72,7 +75,7 @@ impl Exchange<'_> {
     pub(super) fn check_model(
         &self,
         table: &Table,
-        placed: &Placed<'_>,
+        placed: &mut Placed<'_>,
         path: &PathFacts,
     ) -> Result<(), Refusal> {
         let (Some(key), Some(access)) = (self.key(), &table.access) else { return Ok(()) };
@@ -92,7 +95,9 @@ impl Exchange<'_> {
         // What routing found in a whole body was read as strictly, be it that a route of one model did not ask for it.
         let whole = matches!(placed.body, Body::Whole(..));
         let routed_by = whole && matches!(placed.facts.found_in, Some(FoundIn::Body(_)));
-        if routed_by {
+        if let Some(call) = self.call {
+            names.extend(self.name_in_messages(call, table, placed, shared)?);
+        } else if routed_by {
             names.extend(placed.facts.model.clone());
         } else if reads_names(self.dialect) {
             names.extend(self.names_in(&placed.body, shared)?);
@@ -122,16 +127,41 @@ impl Exchange<'_> {
         }
     }
 
+    /// The model that a call names; the messages to come are held to it. `strict`: where that cannot be told, it is refused.
+    fn name_in_messages(
+        &self,
+        call: Call,
+        table: &Table,
+        placed: &mut Placed<'_>,
+        strict: bool,
+    ) -> Result<Option<String>, Refusal> {
+        let name = match read_messages(call, &placed.body, table) {
+            BodyRead::Messages(Some(name), at) => {
+                placed.watch(at, &name);
+                Some(name)
+            }
+            BodyRead::Broken(problem) if strict => {
+                return Err(refuse_unrouted(Unrouted::Unidentified(Unidentified::Body(problem))));
+            }
+            read if strict && call.name_at.is_some() => {
+                let sealed = read == BodyRead::Sealed;
+                return Err(self.refuse_unplaced(Unrouted::ModelRequired, sealed));
+            }
+            _ => None,
+        };
+        Ok(name)
+    }
+
     /// Why no model answers, without the names of those that the key may not use.
-    pub(super) fn unrouted(&self, table: &Table, why: Unrouted) -> Refusal {
-        refuse_unrouted(match (why, self.key()) {
+    pub(super) fn hidden(&self, table: &Table, why: Unrouted) -> Unrouted {
+        match (why, self.key()) {
             (Unrouted::ModelNotFound { name, mut nearest }, Some(key)) => {
                 nearest
                     .retain(|near| table.model(near).is_some_and(|model| key.may_use(&model.name)));
                 Unrouted::ModelNotFound { name, nearest }
             }
             (why, _) => why,
-        })
+        }
     }
 
     /// Takes the client's key out of a head on its way to a replica.
@@ -147,7 +177,8 @@ impl Exchange<'_> {
 fn reads_names(dialect: Dialect) -> bool {
     match dialect {
         Dialect::OpenAi | Dialect::Plain => true,
-        Dialect::KServeV1 | Dialect::KServeV2 => false,
+        // gRPC does in its messages, which are looked at apart.
+        Dialect::KServeV1 | Dialect::KServeV2 | Dialect::Grpc => false,
     }
 }
 

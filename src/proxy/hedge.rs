@@ -8,10 +8,11 @@ use super::pick::{Choice, Wish, choose};
 use super::placed::Placed;
 use super::record::Note;
 use super::relay::{Relayed, Trouble};
-use super::response::class_of;
+use super::response::{class_of, code_of};
 use super::send::{FEED, send_whole};
 use super::shared::Proxy;
 use crate::canary::Ended;
+use crate::dialect::grpc::severity_of_code;
 use crate::fleet::{Hedged, InFlight, Replica};
 use crate::health::{Class, Outcome, Repeatable, RetryOn, Standing};
 use crate::table::{Model, Timeouts};
@@ -160,7 +161,8 @@ impl Exchange<'_> {
         let good = |opened: &Result<Begun, Trouble>| {
             let status = opened.as_ref().ok().and_then(|begun| begun.session.response_header());
             status.is_some_and(|head| {
-                !model.plan.retries.when.contains(&RetryOn::Status(head.status.as_u16()))
+                let status = severity_of_code(code_of(head));
+                !model.plan.retries.when.contains(&RetryOn::Status(status))
             })
         };
         let (opened, by_two) = tokio::select! { biased;
@@ -256,7 +258,7 @@ impl Begun {
     /// What its head says of the replica.
     fn meaning(&self) -> (Class, u16) {
         let Some(head) = self.session.response_header() else { return (Class::Reset, 502) };
-        (class_of(head), head.status.as_u16())
+        (class_of(head), code_of(head))
     }
 }
 

@@ -10,9 +10,10 @@ use super::hedge::{Begun, First, open};
 use super::pick::{Choice, chance, spare};
 use super::placed::Placed;
 use super::relay::Trouble;
-use super::response::{class_of, form_of};
+use super::response::{class_of, form_of, grpc_status};
 use super::retry::asks_a_model;
 use super::shared::{Phase, Proxy, draining};
+use crate::dialect::grpc::{GrpcStatus, http_status_of_grpc};
 use crate::dialect::{DeadlineHeader, Dialect, OutputForm};
 use crate::fleet::{Burden, Mirrored, Mirroring, Replica};
 use crate::health::Class;
@@ -20,6 +21,7 @@ use crate::mirror::{Answer, CompareSpec, Pair, compare};
 use crate::table::{Model, Timeouts, Version};
 use bytes::{Bytes, BytesMut};
 use http::HeaderValue;
+use pingora_core::protocols::http::client::HttpSession;
 use pingora_http::{RequestHeader, ResponseHeader};
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -115,7 +117,9 @@ impl Exchange<'_> {
             return mirroring.ended(lost);
         }
         let to = model.versions.iter().find(|version| *version.name == *plan.to);
-        let Some(choice) = to.and_then(|to| spare(&model, to, key, self.proxy.now())) else {
+        let Some(choice) =
+            to.and_then(|to| spare(&model, to, key, self.is_call(), self.proxy.now()))
+        else {
             return mirroring.ended(Mirrored::Skipped);
         };
         let replica = &choice.member.replica;
@@ -173,9 +177,17 @@ impl Kept {
     /// An answer begins; what an attempt before had begun is forgotten.
     pub(super) fn begin(&mut self, head: &ResponseHeader) {
         self.status = head.status.as_u16();
+        if let Some(status) = grpc_status(&head.headers) {
+            self.ends_as(status);
+        }
         self.form = form_of(head);
         self.body.clear();
         self.lost = None;
+    }
+
+    /// A call ended so. It is compared by what that means in HTTP.
+    pub(super) fn ends_as(&mut self, status: GrpcStatus) {
+        self.status = http_status_of_grpc(status);
     }
 
     pub(super) fn take(&mut self, chunk: &[u8], buffers: &Buffers) {
@@ -257,6 +269,12 @@ async fn ask(
             return Err(lost);
         }
         next = session.read_response_body().await.map_err(|error| result_of(&error.into()))?;
+    }
+    if let HttpSession::H2(http2) = &mut session
+        && let Ok(Some(trailers)) = http2.read_trailers().await
+        && let Some(status) = grpc_status(&trailers)
+    {
+        answer.ends_as(status);
     }
     if session.response_done() {
         replica.upstream.park(session, reins, proxy.now()).await;

@@ -47,14 +47,20 @@ pub(super) struct Wish<'a> {
     pub(super) tried: &'a [Arc<Replica>],
     /// It can be sent again when its replica fails: it may try out one on probation.
     pub(super) repeatable: bool,
+    /// It is gRPC.
+    pub(super) is_call: bool,
 }
 
 impl Wish<'_> {
+    /// Of what is sent to a version that is given.
+    const UNSPLIT: Self =
+        Self { point: 0, key: None, pinned: None, tried: &[], repeatable: true, is_call: false };
+
     pub(super) fn new(model: &Model, key: Option<u64>, pinned: Option<usize>) -> Self {
         let point = key.unwrap_or_else(|| {
             spread::point(model.state.turn.fetch_add(1, Relaxed), model.state.offset)
         });
-        Self { point, key, pinned, tried: &[], repeatable: true }
+        Self { point, key, pinned, ..Self::UNSPLIT }
     }
 }
 
@@ -75,13 +81,13 @@ pub(super) fn choose<'m>(
 ) -> Result<Choice<'m>, &'m Version> {
     let owner = wish.pinned.unwrap_or_else(|| model.segments.version(wish.point));
     let owner = &model.versions[owner];
-    let untried = |version, tier| pick_in(model, version, tier, wish.tried, wish.key, now);
-    let any = |version, tier| {
-        untried(version, tier).or_else(|| pick_in(model, version, tier, &[], wish.key, now))
-    };
+    let untried = |version, tier| pick_in(model, version, tier, wish, now);
+    let anew = Wish { tried: &[], ..wish };
+    let any =
+        |version, tier| untried(version, tier).or_else(|| pick_in(model, version, tier, anew, now));
     let again = !wish.tried.is_empty();
     // By its load alone, a replica on probation might never be asked. A second attempt is no time for trials.
-    let trial = |patience| (!again).then(|| try_out(owner, patience, now)).flatten();
+    let trial = |patience| (!again).then(|| try_out(owner, wish, patience, now)).flatten();
     let patience = if wish.repeatable { Duration::ZERO } else { PATIENCE };
     let served = trial(patience).or_else(|| untried(owner, Tier::Usable));
     // With nothing else usable, whatever comes tries it out.
@@ -96,8 +102,8 @@ pub(super) fn choose<'m>(
         let able = |i: usize| free && able(&model.versions[i]);
         model.segments.without(wish.point, able).map(|i| &model.versions[i])
     };
-    let elsewhere =
-        other(&|version| version.any_usable(wish.tried)).and_then(|v| untried(v, Tier::Usable));
+    let able = |v: &Version| v.any_within(v.reach(wish.is_call), wish.tried);
+    let elsewhere = other(&able).and_then(|v| untried(v, Tier::Usable));
     let same = || any(owner, Tier::Usable).filter(|_| again);
     let unprobed = || any(owner, Tier::Unprobed);
     let open = || {
@@ -108,8 +114,13 @@ pub(super) fn choose<'m>(
     elsewhere.or_else(same).or_else(unprobed).or_else(open).ok_or(owner)
 }
 
-fn try_out(version: &Version, patience: Duration, now: Moment) -> Option<Choice<'_>> {
-    let member = version.trial(patience, now)?;
+fn try_out<'a>(
+    version: &'a Version,
+    wish: Wish<'_>,
+    patience: Duration,
+    now: Moment,
+) -> Option<Choice<'a>> {
+    let member = version.trial(version.reach(wish.is_call), patience, now)?;
     Some(Choice { version, member, fail_open: false })
 }
 
@@ -117,13 +128,14 @@ fn pick_in<'a>(
     model: &Model,
     version: &'a Version,
     tier: Tier,
-    tried: &[Arc<Replica>],
-    key: Option<u64>,
+    wish: Wish<'_>,
     now: Moment,
 ) -> Option<Choice<'a>> {
-    let view = version.view(&model.plan, tier, tried, now);
+    let reach = version.reach(wish.is_call);
+    let view = version.view(&model.plan, tier, wish.tried, now).within(reach);
     let turn = version.state.turn.fetch_add(1, Relaxed);
-    let picked = CHANCE.with_borrow_mut(|rng| model.plan.balance.pick(&view, turn, key, rng))?;
+    let picked =
+        CHANCE.with_borrow_mut(|rng| model.plan.balance.pick(&view, turn, wish.key, rng))?;
     let fail_open = tier == Tier::FailOpen;
     if fail_open {
         version.state.fail_open.fetch_add(1, Relaxed);
@@ -136,17 +148,24 @@ pub(super) fn spare<'m>(
     model: &'m Model,
     version: &'m Version,
     key: Option<u64>,
+    is_call: bool,
     now: Moment,
 ) -> Option<Choice<'m>> {
-    let choice = pick_in(model, version, Tier::Usable, &[], key, now)?;
+    let wish = Wish { key, is_call, ..Wish::UNSPLIT };
+    let choice = pick_in(model, version, Tier::Usable, wish, now)?;
     let Member { replica, slots, .. } = choice.member;
     slots.is_none_or(|slots| replica.in_flight() < slots).then_some(choice)
 }
 
 /// "4 replicas: 2 ejected, 1 draining, 1 failing its health check".
-pub(super) fn why_none(version: &Version) -> String {
-    let count =
-        |standing| version.members.iter().filter(|m| m.replica.standing() == standing).count();
+pub(super) fn why_none(version: &Version, is_call: bool) -> String {
+    let reach = version.reach(is_call);
+    if is_call && !version.speaks_http2() {
+        return "gRPC needs one that speaks HTTP/2: write its address as `h2c://HOST:PORT`"
+            .to_owned();
+    }
+    let reached = || version.members.iter().filter(|member| reach.takes(&member.replica));
+    let count = |standing| reached().filter(|m| m.replica.standing() == standing).count();
     let unhealthy = count(Standing::Unhealthy);
     let check =
         if unhealthy == 1 { "failing its health check" } else { "failing their health check" };
@@ -159,7 +178,7 @@ pub(super) fn why_none(version: &Version) -> String {
     ];
     let reasons: Vec<String> =
         reasons.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
-    let n = version.members.len();
+    let n = reached().count();
     let s = if n == 1 { "" } else { "s" };
     format!("{n} replica{s}: {}", reasons.join(", "))
 }
@@ -226,7 +245,7 @@ mod tests {
         all(&model, 0, false);
         all(&model, 1, false);
         let owner = choose(&model, Wish::new(&model, None, Some(0)), NOW).unwrap_err();
-        assert_eq!(why_none(owner), "2 replicas: 2 failing their health check");
+        assert_eq!(why_none(owner, false), "2 replicas: 2 failing their health check");
     }
 
     #[test]
@@ -277,7 +296,38 @@ mod tests {
         let wish = Wish { repeatable: false, ..Wish::new(&model, None, Some(0)) };
         let choice = choose(&model, wish, NOW).unwrap();
         assert!(!choice.fail_open && &*choice.version.name == "v1");
-        assert_eq!(why_none(choice.version), "2 replicas: 1 on probation, 1 draining");
+        assert_eq!(why_none(choice.version, false), "2 replicas: 1 on probation, 1 draining");
+    }
+
+    #[test]
+    fn a_version_with_both_ports_of_its_servers_gives_each_request_its_own() {
+        let served = |version: &str, is_call| {
+            let text = format!(
+                "listeners: [{{address: 127.0.0.1:0}}]\nmodels: {{m: {{versions: {{v: {version}}}, health: false}}}}\n"
+            );
+            let plan = Arc::new(parse_text(text, "test.yaml", &|_| None).unwrap().plan);
+            let (core, _) = Core::start(&plan, Overrides::default(), 7, Moment::ZERO);
+            let model = &core.table().models[0];
+            let mut urls = Vec::new();
+            for _ in 0..50 {
+                let wish = Wish { is_call, ..Wish::new(model, None, None) };
+                let choice = choose(model, wish, NOW).map_err(|owner| why_none(owner, is_call))?;
+                urls.push(choice.member.replica.id.url.to_string());
+            }
+            urls.sort_unstable();
+            urls.dedup();
+            Ok::<_, String>(urls.join(" "))
+        };
+        let both = "[http://a:1, h2c://a:2, grpcs://b:3]";
+        let tls = "[https://a:1, http://a:2]";
+        let said = |text: &str| Ok(text.to_owned());
+        assert_eq!(served("[http://a:1, h2c://a:2, h2c://b:2]", true), said("h2c://a:2 h2c://b:2"));
+        assert_eq!(served("[http://a:1, h2c://a:2]", false), said("http://a:1"));
+        assert_eq!(served("[h2c://a:1, h2c://a:2]", false), said("h2c://a:1 h2c://a:2"));
+        assert_eq!(served(both, true), said("grpcs://b:3 h2c://a:2"));
+        assert_eq!(served(tls, true), said("https://a:1"));
+        assert_eq!(served(tls, false), said("http://a:2 https://a:1"));
+        assert!(served("[http://a:1]", true).unwrap_err().contains("`h2c://HOST:PORT`"));
     }
 
     #[test]
@@ -295,7 +345,8 @@ mod tests {
             version.members.iter().take(40).map(|m| m.replica.begin(&version.state, NOW)).collect();
         let told = |most, picked: usize| {
             let picked = Some(&version.members[picked].replica);
-            let told = version.candidates(&model.plan, &[], NOW, (most, picked));
+            let told =
+                version.candidates(&model.plan, version.reach(false), &[], NOW, (most, picked));
             told.iter().map(|c| c.url.rsplit(':').next().unwrap().parse().unwrap()).collect()
         };
         let idle: Vec<usize> = (41..=50).collect();

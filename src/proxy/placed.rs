@@ -1,6 +1,7 @@
 //! A request that knows its model, made ready for one replica after the other.
 use super::body::Body;
 use super::pick::Choice;
+use crate::dialect::grpc::{Messages, NameAt, rename_in_messages};
 use crate::dialect::{Facts, FoundIn, rename_in_body, rename_in_form};
 use crate::table::{Model, RoutePlan};
 use bytes::Bytes;
@@ -15,6 +16,10 @@ pub(super) struct Placed<'a> {
     pub(super) body: Body,
     /// What was read of the body, with the version's own name for the model in it.
     renamed: Option<Bytes>,
+    /// What reads the rest of a stream of messages, each of which names the model.
+    pub(super) messages: Option<Messages>,
+    /// The name that the messages of a stream must not leave, where they did not choose the model.
+    watched: Option<(NameAt, String)>,
     /// The client asks for `Upgrade: websocket`.
     upgrade: bool,
     /// And the replica is asked for it.
@@ -29,7 +34,22 @@ impl<'a> Placed<'a> {
         body: Body,
         upgrade: bool,
     ) -> Self {
-        Self { model, route, facts, body, renamed: None, upgrade, upgrading: upgrade }
+        Self {
+            model,
+            route,
+            facts,
+            body,
+            renamed: None,
+            messages: None,
+            watched: None,
+            upgrade,
+            upgrading: upgrade,
+        }
+    }
+
+    /// Lets no message to come name another model.
+    pub(super) fn watch(&mut self, at: NameAt, name: &str) {
+        self.watched = Some((at, name.to_owned()));
     }
 
     /// Makes it ready for this replica.
@@ -38,12 +58,28 @@ impl<'a> Placed<'a> {
         self.upgrading = self.upgrade && !choice.member.replica.upstream.only_http2();
         // The path is renamed with the head.
         let name = self.model.plan_of(choice.version).upstream_model.as_ref();
+        let held_to = match (&self.facts.found_in, &self.facts.model, &self.watched) {
+            (Some(FoundIn::Messages(at)), Some(named), _) => Some((*at, named, name)),
+            (_, _, Some((at, named))) => Some((*at, named, None)),
+            (_, _, None) => None,
+        };
+        if let (Some((at, named, name)), Body::Stream(first, _)) = (held_to, &self.body) {
+            let limit = self.model.plan.max_buffered_body;
+            let mut messages = Messages::new(at, named, name.map(String::as_str), limit);
+            // What is here was read when the model was found.
+            self.renamed = messages.take(first).ok();
+            self.messages = Some(messages);
+            return;
+        }
         self.renamed = name.and_then(|name| match &self.facts.found_in {
             Some(FoundIn::Body(range)) => {
                 Some(rename_in_body(self.body.read_so_far(), range.clone(), name))
             }
             Some(FoundIn::Form(range)) => {
                 Some(rename_in_form(self.body.read_so_far(), range.clone(), name))
+            }
+            Some(FoundIn::Messages(at)) => {
+                Some(rename_in_messages(self.body.read_so_far(), at, name))
             }
             Some(FoundIn::Path(_) | FoundIn::Header(_)) | None => None,
         });

@@ -1,4 +1,5 @@
 //! How far an exchange came, and whom it waits for.
+use super::call::Passing;
 use super::exchange::{End, Exchange};
 use super::look::Look;
 use super::relay::Relayed;
@@ -25,6 +26,8 @@ pub(super) enum Phase {
     Answer,
     /// The client, to take what is queued.
     ClientFull,
+    /// Either, in a call that lasts as long as both like.
+    Conversation,
     /// Either, after both left HTTP.
     Tunnel,
 }
@@ -33,7 +36,7 @@ impl Phase {
     /// Does anything that happens begin its limit anew?
     pub(super) const fn renews(self) -> bool {
         match self {
-            Self::Upload | Self::Feed | Self::Answer | Self::Tunnel => true,
+            Self::Upload | Self::Feed | Self::Answer | Self::Conversation | Self::Tunnel => true,
             Self::Wait | Self::ClientFull => false,
         }
     }
@@ -50,6 +53,8 @@ pub(super) struct Progress<'a> {
     pub(super) sent: bool,
     /// What is left to send of a body that is here as a whole.
     pub(super) rest: Bytes,
+    /// What reads the messages of a stream as they pass.
+    pub(super) passing: Option<Passing>,
     /// The first of the response's body is read already.
     pub(super) primed: bool,
     /// The head of the response was taken.
@@ -86,6 +91,7 @@ impl<'a> Progress<'a> {
             upgrade: false,
             sent: false,
             rest,
+            passing: None,
             primed: false,
             headed: false,
             upgraded: false,
@@ -114,6 +120,9 @@ impl<'a> Progress<'a> {
         }
         if fullness(exchange.reins, self.upstream_reins).0 {
             return Phase::ClientFull;
+        }
+        if exchange.record.converses && !self.client_done() {
+            return Phase::Conversation;
         }
         match (self.sent, self.last_chunk.is_some()) {
             (_, true) => Phase::Answer,

@@ -3,6 +3,7 @@ use super::accept::Client;
 use super::decision::Reasons;
 use super::limits::Pass;
 use super::shared::Proxy;
+use crate::dialect::grpc::{GrpcStatus, http_status_of_code};
 use crate::dialect::{RefusalCode, UsageScan};
 use crate::fleet::{Replica, VersionState};
 use crate::health::Class;
@@ -34,7 +35,7 @@ pub(super) struct Record {
     /// The version that was asked, or would have been.
     pub(super) version: Option<(Arc<str>, Arc<VersionState>)>,
     pub(super) replica: Option<Arc<Replica>>,
-    /// What the client saw, or 499.
+    /// What the client saw, or 499; how a call of gRPC ended, as its `code`.
     pub(super) status: u16,
     pub(super) class: Class,
     pub(super) refusal: Option<RefusalCode>,
@@ -48,6 +49,8 @@ pub(super) struct Record {
     pub(super) first_byte: Option<Duration>,
     pub(super) streaming: bool,
     pub(super) tunnel: bool,
+    /// Client and replica talk to each other, as long as they like: it says nothing of speed.
+    pub(super) converses: bool,
     pub(super) fail_open: bool,
     /// Of an answer that tells its tokens.
     pub(super) usage: Option<UsageScan>,
@@ -76,6 +79,9 @@ struct Attempt<'a> {
     version: &'a str,
     replica: &'a str,
     status: u16,
+    /// How a call of gRPC ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    grpc_status: Option<u16>,
     outcome: &'a str,
     began_ms: f64,
     duration_ms: f64,
@@ -98,15 +104,18 @@ pub(super) struct Line<'a> {
     method: &'a str,
     path: &'a str,
     protocol: &'a str,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    tls: bool,
     /// Its name.
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<&'a str>,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    tls: bool,
     model: Option<&'a str>,
     version: Option<&'a str>,
     replica: Option<&'a str>,
     status: u16,
+    /// How a call of gRPC ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    grpc_status: Option<u16>,
     outcome: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'a str>,
@@ -151,6 +160,7 @@ impl Record {
             first_byte: None,
             streaming: false,
             tunnel: false,
+            converses: false,
             fail_open: false,
             usage: None,
             pass: None,
@@ -272,12 +282,13 @@ impl Record {
             method: &self.method,
             path: &self.path,
             protocol: self.protocol,
-            key: self.pass.as_ref().map(|pass| &*pass.key.name),
             tls: self.secure,
+            key: self.pass.as_ref().map(|pass| &*pass.key.name),
             model: self.model.as_ref().map(|model| &*model.name),
             version: self.version.as_ref().map(|(name, _)| &**name),
             replica: self.replica.as_ref().map(|replica| &*replica.id.url),
-            status: self.status,
+            status: http_status_of_code(self.status),
+            grpc_status: GrpcStatus::of_code(self.status).map(GrpcStatus::number),
             outcome: self.class.name(),
             error: self.refusal.map(RefusalCode::name),
             attempts: self.attempts,
@@ -295,7 +306,8 @@ impl Record {
         Attempt {
             version: &note.version,
             replica: &note.replica.id.url,
-            status: note.status,
+            status: http_status_of_code(note.status),
+            grpc_status: GrpcStatus::of_code(note.status).map(GrpcStatus::number),
             outcome: note.class.name(),
             began_ms: millis(note.began.since(self.began)),
             duration_ms: millis(note.took),

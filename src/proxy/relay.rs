@@ -4,6 +4,7 @@
 //! client that leaves ends the replica's work within milliseconds.
 use super::attempt::total_over;
 use super::body::{Body, broken_body};
+use super::call::fell_silent;
 use super::exchange::{End, Exchange, Stop};
 use super::hedge::{Begun, First};
 use super::placed::Placed;
@@ -103,6 +104,7 @@ impl Exchange<'_> {
         let progress = Progress {
             upgrade: placed.upgrading,
             sent: matches!(placed.body, Body::Whole(..)) && rest.is_empty(),
+            passing: self.passing(placed),
             ..Progress::new(&placed.model.plan, version, reins, rest)
         };
         let relayed = self.pump(upstream, progress).await;
@@ -159,6 +161,9 @@ impl Exchange<'_> {
         let timer = Timer::new(self.limit_of(phase, at.timeouts), total);
         let beat = sleep(at.heartbeat.unwrap_or_default());
         tokio::pin!(timer, beat);
+        if phase == Phase::Conversation && self.deadline.is_none() {
+            timer.as_mut().lift_total();
+        }
         let mut client_took = 0;
         loop {
             self.feed(upstream, &mut at).await?;
@@ -238,7 +243,8 @@ impl Exchange<'_> {
                 return Ok(relayed);
             }
             let next = at.phase(self);
-            if next == Phase::Tunnel && phase != next {
+            let began = next != phase && self.deadline.is_none();
+            if (next == Phase::Tunnel && next != phase) || (next == Phase::Conversation && began) {
                 timer.as_mut().lift_total();
             }
             // A sign of life of our own is none of the replica's.
@@ -266,7 +272,7 @@ impl Exchange<'_> {
             Phase::Wait => timeouts.first_byte,
             Phase::Feed | Phase::Answer => timeouts.between_chunks,
             Phase::ClientFull => self.listener.client.write_timeout,
-            Phase::Tunnel => timeouts.tunnel,
+            Phase::Conversation | Phase::Tunnel => timeouts.tunnel,
         }
     }
 
@@ -281,6 +287,7 @@ impl Exchange<'_> {
             _ if total && slow_client => Trouble::ClientStalled,
             _ if total && clients => Trouble::Client(total_over(at.timeouts).into()),
             _ if total => Trouble::Total,
+            Phase::Conversation => Trouble::Client(fell_silent(at.timeouts).into()),
             _ if clients => Trouble::Client(super::body::slow_body()),
             Phase::Answer | Phase::Tunnel => Trouble::Stalled,
             Phase::Upload | Phase::Feed | Phase::Wait => Trouble::FirstByte,
@@ -307,6 +314,7 @@ impl Exchange<'_> {
         };
         let read =
             if at.upgraded { read } else { self.count_body(read).map_err(Trouble::Client)? };
+        let read = self.pass(read, at)?;
         match read {
             // pingora reads trailers as empty bytes, and would write them as a last chunk.
             Some(bytes) if bytes.is_empty() => {}

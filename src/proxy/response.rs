@@ -4,6 +4,7 @@ use super::forward::stripped;
 use super::progress::Progress;
 use super::relay::{Relayed, Trouble};
 use super::shared::Phase;
+use crate::dialect::grpc::{GrpcStatus, is_grpc, severity_of_code};
 use crate::dialect::{Dialect, OutputForm, RefusalCode, UsageScan, sse_error_event};
 use crate::health::{Class, RetryOn};
 use bytes::Bytes;
@@ -13,6 +14,9 @@ use pingora_core::protocols::http::client::HttpSession as Upstream;
 use pingora_error::{Error, ErrorType};
 use pingora_http::ResponseHeader;
 use tokio::time::timeout;
+
+/// Where gRPC says how a call ended.
+const STATUS: &str = "grpc-status";
 
 impl Exchange<'_> {
     pub(super) async fn head(
@@ -39,16 +43,16 @@ impl Exchange<'_> {
         }
         at.headed = true;
         at.upgraded = at.upgrade && status == StatusCode::SWITCHING_PROTOCOLS;
-        let code = status.as_u16();
+        let code = code_of(&from);
         at.class = class_of(&from);
-        let failed = RetryOn::Status(code);
-        if self.grants_retry(failed, false) {
-            return Err(Trouble::Answered { failed, status: code, class: at.class, sent: at.sent });
-        }
+        self.unless_repeated(code, at)?;
         if let Some(original) = &mut self.original {
             original.answer.begin(&from);
         }
         self.record.status = code;
+        if !at.client_done() && self.call.is_some_and(|call| call.streams) {
+            self.converse();
+        }
         at.event_stream = !at.upgraded && is_event_stream(&from);
         if at.class == Class::Success && !at.upgraded {
             at.look = self.look(&from);
@@ -63,8 +67,9 @@ impl Exchange<'_> {
         }
         let done = upstream.response_done() && !at.upgraded && !at.primed;
         // While its head is held, a replica that fails can still be told from one that answers, and another be asked.
-        // gRPC's metadata may be waited for.
-        if !done && at.sent && !at.upgraded && !is_grpc(&head) {
+        // gRPC's metadata may be waited for, but not by who asked for one answer.
+        let waited_for = is_call(&head) && !self.call.is_some_and(|call| call.is_unary());
+        if !done && at.sent && !at.upgraded && !waited_for {
             at.held = Some(head);
             return Ok(None);
         }
@@ -140,17 +145,11 @@ impl Exchange<'_> {
         upstream: &mut Upstream,
         at: &mut Progress<'_>,
     ) -> Result<Option<Relayed>, Trouble> {
-        self.note_first_byte(at);
-        if let Some(head) = at.held.take() {
-            // The head leaves with the first bytes, in one write.
-            self.cork_client(true);
-            let written = self.write_head(head, false).await;
-            self.cork_client(false);
-            written?;
-        }
         let Some(bytes) = read else {
             return self.end(upstream, at).await.map(Some);
         };
+        self.note_first_byte(at);
+        self.release_head(at).await?;
         let done = upstream.response_done() && matches!(upstream, Upstream::H1(_)) && !at.upgraded;
         if at.event_stream && at.class == Class::Success && at.errors.passes(&bytes) {
             at.class = Class::ServerError;
@@ -173,6 +172,25 @@ impl Exchange<'_> {
         Ok(done.then(|| at.whole()))
     }
 
+    /// Writes the head that was held.
+    async fn release_head(&mut self, at: &mut Progress<'_>) -> Result<(), Trouble> {
+        let Some(head) = at.held.take() else { return Ok(()) };
+        // It leaves with the first bytes, in one write.
+        self.cork_client(true);
+        let written = self.write_head(head, false).await;
+        self.cork_client(false);
+        written
+    }
+
+    /// Stops here where what the replica said is to be asked again elsewhere. Nothing of it was passed on.
+    fn unless_repeated(&self, code: u16, at: &Progress<'_>) -> Result<(), Trouble> {
+        let failed = RetryOn::Status(severity_of_code(code));
+        if !self.grants_retry(failed, false) {
+            return Ok(());
+        }
+        Err(Trouble::Answered { failed, status: code, class: at.class, sent: at.sent })
+    }
+
     fn cork_client(&self, on: bool) {
         if let Some(reins) = self.reins {
             reins.cork(on);
@@ -185,19 +203,37 @@ impl Exchange<'_> {
         upstream: &mut Upstream,
         at: &mut Progress<'_>,
     ) -> Result<Relayed, Trouble> {
-        if let Upstream::H2(http2) = upstream
-            && let Some(trailers) = http2.read_trailers().await?
-        {
-            if let Some(status) = grpc_status(&trailers) {
-                at.class = Class::of_grpc(status);
+        let trailers = match upstream {
+            Upstream::H2(http2) => http2.read_trailers().await?,
+            Upstream::H1(_) | Upstream::Custom(()) => None,
+        };
+        if let Some(status) = self.status_of(trailers.as_ref(), at) {
+            at.class = Class::of_grpc(status.number());
+            if at.held.is_some() {
+                self.unless_repeated(status.code(), at)?;
             }
-            if let ServerSession::H2(down) = &mut *self.session {
-                down.write_trailers(trailers).map_err(|error| client(&error))?;
-                return Ok(at.whole());
+            self.record.status = status.code();
+            if let Some(original) = &mut self.original {
+                original.answer.ends_as(status);
             }
+        }
+        self.note_first_byte(at);
+        self.release_head(at).await?;
+        if let (Some(trailers), ServerSession::H2(down)) = (trailers, &mut *self.session) {
+            down.write_trailers(trailers).map_err(|error| client(&error))?;
+            return Ok(at.whole());
         }
         self.write_body(Bytes::new(), true).await?;
         Ok(if at.upgraded { at.ended(End::Close, false) } else { at.whole() })
+    }
+
+    /// How a call ended. One that does not say so is UNKNOWN to its client.
+    fn status_of(&self, trailers: Option<&HeaderMap>, at: &Progress<'_>) -> Option<GrpcStatus> {
+        let said = trailers.and_then(grpc_status);
+        let answer = at.held.as_deref().or_else(|| self.session.response_written());
+        let is_answer = self.is_call()
+            && answer.is_some_and(|head| is_call(head) && !head.headers.contains_key(STATUS));
+        said.or_else(|| is_answer.then_some(GrpcStatus::UNKNOWN))
     }
 
     /// A sign of life for clients and proxies that take silence for death.
@@ -213,6 +249,9 @@ impl Exchange<'_> {
 
     /// A stream that breaks after it began. An event stream says so in its own words.
     pub(super) async fn end_broken_stream(&mut self, code: RefusalCode, what: &str) -> End {
+        if self.is_call() {
+            return self.end_call(code, &format!("the model server {what}"));
+        }
         let open = |head: &ResponseHeader| !head.headers.contains_key(header::CONTENT_LENGTH);
         let written = self.session.response_written();
         let stream = written.is_some_and(|head| is_event_stream(head) && open(head));
@@ -232,11 +271,16 @@ impl Exchange<'_> {
 /// What a head says of the replica that sent it.
 pub(super) fn class_of(head: &ResponseHeader) -> Class {
     match grpc_status(&head.headers) {
-        Some(status) => Class::of_grpc(status),
+        Some(status) => Class::of_grpc(status.number()),
         None => {
             Class::of_status(head.status.as_u16(), head.headers.contains_key(header::RETRY_AFTER))
         }
     }
+}
+
+/// What the answer of this head is counted as.
+pub(super) fn code_of(head: &ResponseHeader) -> u16 {
+    grpc_status(&head.headers).map_or(head.status.as_u16(), GrpcStatus::code)
 }
 
 /// How the body after this head can be read.
@@ -246,13 +290,12 @@ pub(super) fn form_of(head: &ResponseHeader) -> OutputForm {
 }
 
 /// The status of a gRPC answer: in its trailers, or in the head of one without a body.
-fn grpc_status(headers: &HeaderMap) -> Option<u16> {
-    headers.get("grpc-status")?.to_str().ok()?.trim().parse().ok()
+pub(super) fn grpc_status(headers: &HeaderMap) -> Option<GrpcStatus> {
+    Some(GrpcStatus::read(headers.get(STATUS)?.as_bytes()))
 }
 
-fn is_grpc(head: &ResponseHeader) -> bool {
-    let kind = head.headers.get(header::CONTENT_TYPE).map(header::HeaderValue::as_bytes);
-    kind.is_some_and(|kind| kind.starts_with(b"application/grpc"))
+fn is_call(head: &ResponseHeader) -> bool {
+    head.headers.get(header::CONTENT_TYPE).is_some_and(|kind| is_grpc(kind.as_bytes()))
 }
 
 /// Events that can be read, and written to: not compressed.

@@ -148,6 +148,9 @@ impl Exchange<'_> {
 
     /// What is left of the time for the whole exchange: the configured one, or the client's own where that is shorter.
     pub(super) fn time_left(&self, timeouts: &Timeouts) -> Duration {
+        if self.record.converses && self.deadline.is_none() {
+            return timeouts.tunnel;
+        }
         let total = self.deadline.map_or(timeouts.total, |own| own.min(timeouts.total));
         total.saturating_sub(self.proxy.now().since(self.record.began))
     }

@@ -6,6 +6,8 @@ use super::progress::{Progress, fullness};
 use super::relay::Trouble;
 use crate::wire::Reins;
 use bytes::Bytes;
+use http::Uri;
+use http::header::HOST;
 use pingora_core::protocols::http::client::HttpSession as Upstream;
 use pingora_error::{ErrorType, Result};
 use pingora_http::RequestHeader;
@@ -94,15 +96,29 @@ pub(super) async fn send_whole(
 
 async fn write_head(
     upstream: &mut Upstream,
-    head: Box<RequestHeader>,
+    mut head: Box<RequestHeader>,
     bodiless: bool,
 ) -> Result<(), Trouble> {
     let written = if let Upstream::H2(http2) = &mut *upstream {
+        move_host(&mut head);
         http2.write_request_header(head, bodiless)
     } else {
         upstream.write_request_header(head).await
     };
     written.map_err(Trouble::of_head)
+}
+
+/// HTTP/2 says the host as `:authority`; where `host` stands beside it, nginx refuses the request. What is no authority
+/// stays, to be refused when it is written.
+fn move_host(head: &mut RequestHeader) {
+    let host = head.headers.get(HOST).map(|host| host.as_bytes().to_vec());
+    let target = head.uri.path_and_query().cloned();
+    let Some((host, target)) = host.zip(target) else { return };
+    let uri = Uri::builder().scheme("https").authority(host.as_slice()).path_and_query(target);
+    if let Ok(uri) = uri.build() {
+        head.set_uri(uri);
+        head.remove_header(&HOST);
+    }
 }
 
 /// Writes towards the replica.

@@ -2,7 +2,7 @@
 use super::access::Access;
 use super::generation::Table;
 use super::holds::Holds;
-use super::model::{Member, Model, Version};
+use super::model::{Member, Model, Reach, Version};
 use super::plan::{KeySource, ModelPlan, Plan, ReplicaUrl, Scheme, VersionPlan};
 use super::set_split::SetSplit;
 use crate::balance::Segments;
@@ -237,8 +237,10 @@ impl Builder<'_> {
                 self.hold(&enlisted, &state);
                 Member { replica: enlisted, weight: replica.weight, slots: replica.slots }
             })
-            .collect();
-        Version { name, index, state, share, members }
+            .collect::<Box<[_]>>();
+        let others = members.iter().filter(|member| Reach::Others.takes(&member.replica)).count();
+        let mixed = (1..members.len()).contains(&others);
+        Version { name, index, state, share, members, mixed }
     }
 
     fn enlist(&mut self, model: &Arc<str>, version: &Arc<str>, url: &ReplicaUrl) -> Arc<Replica> {

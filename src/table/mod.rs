@@ -17,7 +17,7 @@ pub use build::{Built, KeptCanary, KeptWebhook, Overrides};
 pub use changes::Changes;
 pub use generation::{Current, Table};
 pub use holds::{Ends, Held, Hold, Holds};
-pub use model::{Member, Model, PoolView, Tier, Version};
+pub use model::{Member, Model, PoolView, Reach, Tier, Version};
 pub use plan::*;
 pub use route::{Asked, Routed, Unrouted};
 pub use set_split::{

@@ -37,6 +37,8 @@ pub struct Version {
     /// Fraction of the model's requests; zero means exactly none.
     pub share: f64,
     pub members: Box<[Member]>,
+    /// Some speak nothing but HTTP/2, and some do not: both ports of the same servers, of which one is for gRPC.
+    pub mixed: bool,
 }
 
 /// A replica with what this generation says of it.
@@ -45,6 +47,26 @@ pub struct Member {
     pub replica: Arc<Replica>,
     pub weight: f32,
     pub slots: Option<u32>,
+}
+
+/// Which replicas a request can be sent to, by what they speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    All,
+    /// What gRPC needs: HTTP/2.
+    Calls,
+    /// Where some speak nothing but HTTP/2: the others.
+    Others,
+}
+
+impl Reach {
+    pub fn takes(self, replica: &Replica) -> bool {
+        match self {
+            Self::All => true,
+            Self::Others => !replica.upstream.only_http2(),
+            Self::Calls => replica.upstream.takes_calls(),
+        }
+    }
 }
 
 /// Which replicas may be picked.
@@ -63,6 +85,7 @@ pub enum Tier {
 pub struct PoolView<'a> {
     members: &'a [Member],
     tier: Tier,
+    reach: Reach,
     slow_start: Duration,
     phantom_time: Duration,
     learned: bool,
@@ -92,6 +115,7 @@ impl Version {
         PoolView {
             members: &self.members,
             tier,
+            reach: Reach::All,
             slow_start: model.slow_start,
             phantom_time: self.state.speed().phantom_time(),
             learned: model.balance != crate::balance::Policy::LeastRequest,
@@ -106,19 +130,40 @@ impl Version {
         self.members.iter().map(|member| member.replica.in_flight()).sum()
     }
 
+    /// Which of its replicas a request can be sent to, or a call of gRPC.
+    pub fn reach(&self, is_call: bool) -> Reach {
+        match (is_call, self.mixed) {
+            (true, _) => Reach::Calls,
+            (false, true) => Reach::Others,
+            (false, false) => Reach::All,
+        }
+    }
+
+    /// Is there a replica that gRPC can be sent to, whatever its state?
+    pub fn speaks_http2(&self) -> bool {
+        self.members.iter().any(|member| Reach::Calls.takes(&member.replica))
+    }
+
+    /// Is one within reach usable that is not in `tried`?
+    pub fn any_within(&self, reach: Reach, tried: &[Arc<Replica>]) -> bool {
+        let untried = |member: &&Member| !tried.iter().any(|t| Arc::ptr_eq(t, &member.replica));
+        let reached = |member: &&Member| reach.takes(&member.replica);
+        self.members.iter().filter(untried).filter(reached).any(|member| member.replica.usable())
+    }
+
     /// Is one usable that is not in `tried`?
     pub fn any_usable(&self, tried: &[Arc<Replica>]) -> bool {
-        let untried = |member: &&Member| !tried.iter().any(|t| Arc::ptr_eq(t, &member.replica));
-        self.members.iter().filter(untried).any(|member| member.replica.usable())
+        self.any_within(Reach::All, tried)
     }
 
     /// A replica on probation whose one place is free, claimed for the request that asks.
     /// `patience`: only if it has been free for so long.
-    pub fn trial(&self, patience: Duration, now: Moment) -> Option<&Member> {
+    pub fn trial(&self, reach: Reach, patience: Duration, now: Moment) -> Option<&Member> {
         if !self.state.on_probation() {
             return None;
         }
-        self.members.iter().find(|member| member.replica.try_trial(patience, now))
+        let mut reached = self.members.iter().filter(|member| reach.takes(&member.replica));
+        reached.find(|member| member.replica.try_trial(patience, now))
     }
 
     /// Draining by hand, all of it?
@@ -131,6 +176,14 @@ impl Version {
     }
 }
 
+impl PoolView<'_> {
+    /// Only those that speak so.
+    #[must_use]
+    pub fn within(self, reach: Reach) -> Self {
+        Self { reach, ..self }
+    }
+}
+
 impl Pool for PoolView<'_> {
     fn len(&self) -> usize {
         self.members.len()
@@ -140,7 +193,8 @@ impl Pool for PoolView<'_> {
         use crate::health::Standing;
         let replica = &self.members[i].replica;
         // Nearly always empty.
-        if self.tried.iter().any(|tried| Arc::ptr_eq(tried, replica)) {
+        if self.tried.iter().any(|tried| Arc::ptr_eq(tried, replica)) || !self.reach.takes(replica)
+        {
             return false;
         }
         match self.tier {

@@ -1,6 +1,6 @@
 //! From what a request is to the model that answers it.
 use super::generation::Table;
-use super::model::Model;
+use super::model::{Model, Version};
 use super::plan::{NameSource, PathPattern, RoutePlan, RouteTarget};
 use crate::dialect::{BodyRead, Facts, PathFacts, Source, Unidentified, identify, nearest};
 use std::sync::Arc;
@@ -119,9 +119,21 @@ impl Table {
         let facts = identified.map_err(Unrouted::Unidentified)?;
         let model = match &facts.model {
             Some(name) => self.named(name)?,
-            None => self.default_model.ok_or(Unrouted::ModelRequired)?,
+            None => self.unnamed(path).ok_or(Unrouted::ModelRequired)?,
         };
         Ok(Routed { model: &self.models[model], facts, route })
+    }
+
+    /// The model of a request that names none. What services there are any replica tells that speaks gRPC.
+    fn unnamed(&self, path: &PathFacts) -> Option<usize> {
+        let tells = |model: &Model| model.versions.iter().any(Version::speaks_http2);
+        let default = self.default_model;
+        if !path.call.is_some_and(|call| call.reflects)
+            || default.is_some_and(|model| tells(&self.models[model]))
+        {
+            return default;
+        }
+        self.models.iter().position(|model| tells(model)).or(default)
     }
 
     fn named(&self, name: &str) -> Result<usize, Unrouted> {

@@ -1,5 +1,5 @@
 //! What people are told of a choice: the route that took a request, and the replicas that could serve it.
-use super::model::{Model, Tier, Version};
+use super::model::{Model, Reach, Tier, Version};
 use super::plan::{ModelPlan, RoutePlan};
 use super::set_split::in_percent;
 use crate::balance::Pool as _;
@@ -64,11 +64,12 @@ impl Version {
     pub fn candidates(
         &self,
         plan: &ModelPlan,
+        reach: Reach,
         tried: &[Arc<Replica>],
         now: Moment,
         (most, picked): (usize, Option<&Arc<Replica>>),
     ) -> Vec<Candidate> {
-        let view = self.view(plan, Tier::Usable, tried, now);
+        let view = self.view(plan, Tier::Usable, tried, now).within(reach);
         let score = |i: usize| view.usable(i).then(|| view.load(i));
         let mut told: Vec<usize> = (0..self.members.len()).collect();
         if told.len() > most {

@@ -120,15 +120,16 @@ impl ServerTls {
 
     /// Reads the files again, and serves what is good in them: each certificate by itself.
     pub fn look(&self) -> Vec<Look> {
+        // Before the lock: a disk that hangs must hold up nobody who asks how things are.
+        let read: Vec<_> = self.files.iter().map(|files| (files, contents(files))).collect();
         let mut memories = self.memories.lock();
         let before = self.served.load_full();
         let mut entries = before.entries.clone();
         let mut looks = Vec::new();
-        for (i, files) in self.files.iter().enumerate() {
-            let contents = contents(files);
+        for (i, (files, contents)) in read.iter().enumerate() {
             let old = &before.entries[i];
             let load = || {
-                let entry = Entry::of(&contents)?;
+                let entry = Entry::of(contents)?;
                 match (entry.identity.untimely(), old.identity.untimely()) {
                     // Nothing is won by what no client takes.
                     (Some(why), None) => {
@@ -138,7 +139,7 @@ impl ServerTls {
                 }
             };
             let name = |entry: &Entry| entry.identity.name.clone();
-            let (look, new) = memories[i].look(fingerprint(&contents), load, name);
+            let (look, new) = memories[i].look(fingerprint(contents), load, name);
             if let Some(new) = new {
                 entries[i] = Arc::new(new);
             }

@@ -1,6 +1,7 @@
 //! Connections: one type for both directions, and what is kept open to each replica.
 mod chunks;
 mod conn;
+mod dial;
 mod frames;
 mod head;
 pub mod proxy_protocol;
@@ -9,6 +10,7 @@ mod upstream;
 
 pub use chunks::{BadChunks, Chunks};
 pub use conn::{Conn, Reins};
+pub use dial::Dialed;
 pub use head::{HeadScan, RawHead, Unfit, glimpse};
 pub use raw::{Begun, Raw, keepalive};
-pub use upstream::{Checkout, Dialed, Upstream};
+pub use upstream::{Checkout, Upstream};

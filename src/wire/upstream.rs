@@ -1,23 +1,19 @@
 //! The connections kept open to one replica: HTTP/1 parked last in first out, HTTP/2 shared by streams.
 use super::conn::{Conn, Reins};
-use super::raw::keepalive;
-use super::raw::{Begun, Raw};
+use super::dial::Dialed;
 use crate::stats::Moment;
-use crate::tls::{ClientTls, Offer, in_words};
+use crate::tls::ClientTls;
 use arc_swap::ArcSwapOption;
-use bytes::BytesMut;
 use parking_lot::Mutex;
 use pingora_core::connectors::http::v2::{ConnectionRef, H2HandshakeSettings, handshake};
 use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::client::HttpSession;
 use pingora_core::protocols::http::v1::client::HttpSession as Http1;
-use pingora_error::ErrorType::{ConnectError, ConnectTimedout, SocketError, TLSHandshakeFailure};
-use pingora_error::{Error, OrErr as _, Result};
+use pingora_error::ErrorType::{ConnectError, ConnectTimedout};
+use pingora_error::{Error, Result};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
-use tokio::net::{TcpStream, UnixStream};
-use tokio_rustls::{TlsConnector, TlsStream};
 
 /// A connection unused for so long is closed: below the 5 s after which uvicorn, which serves most models, closes.
 const PARKED: Duration = Duration::from_secs(4);
@@ -32,27 +28,6 @@ const STREAM_WINDOW: u32 = 256 * 1024;
 /// counts for ever, small frames of answers that nobody waits for any more among it.
 const LIFETIME_STREAMS: u64 = 1000;
 
-/// How a replica is reached.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Dialed {
-    /// HTTP/1.1 to `host:port`.
-    Http(String),
-    /// HTTP/2 by prior knowledge to `host:port`.
-    H2c(String),
-    /// HTTP/1.1 over this Unix socket.
-    Unix(String),
-    /// HTTP/2 or HTTP/1.1 over TLS to `host:port`, as the replica likes.
-    Https(String),
-    /// HTTP/2 over TLS to `host:port`.
-    Grpcs(String),
-}
-
-impl Dialed {
-    fn over_tls(&self) -> bool {
-        matches!(self, Self::Https(_) | Self::Grpcs(_))
-    }
-}
-
 #[derive(Debug)]
 struct Parked {
     stream: Stream,
@@ -62,11 +37,13 @@ struct Parked {
 
 /// One replica, seen as connections.
 pub struct Upstream {
-    dialed: Dialed,
+    pub(super) dialed: Dialed,
     /// Of its version.
-    tls: ArcSwapOption<ClientTls>,
+    pub(super) tls: ArcSwapOption<ClientTls>,
     /// It chose HTTP/2 when it last had the choice.
-    chose_http2: AtomicBool,
+    pub(super) chose_http2: AtomicBool,
+    /// Why the last TLS handshake failed; `None`: it did not.
+    pub(super) distrust: ArcSwapOption<String>,
     parked: Mutex<Vec<Parked>>,
     shared: Mutex<Vec<Shared>>,
     /// HTTP/2 connections opened so far.
@@ -130,56 +107,9 @@ impl Upstream {
     pub fn new(dialed: Dialed) -> Self {
         let (parked, shared) = (Mutex::default(), Mutex::default());
         let (opened, retired) = (AtomicU64::default(), AtomicBool::default());
-        let (tls, chose_http2) = (ArcSwapOption::empty(), AtomicBool::default());
-        Self { dialed, tls, chose_http2, parked, shared, opened, retired }
-    }
-
-    /// Follows what its version says of TLS. Connections made with other settings are not used again.
-    pub fn follow(&self, tls: Option<&Arc<ClientTls>>) {
-        if !self.dialed.over_tls() {
-            return;
-        }
-        let before = self.tls.load();
-        if before.as_ref().map(Arc::as_ptr) != tls.map(Arc::as_ptr) {
-            self.tls.store(tls.cloned());
-        }
-    }
-
-    /// Does it speak nothing but HTTP/2?
-    pub fn only_http2(&self) -> bool {
-        matches!(self.dialed, Dialed::H2c(_) | Dialed::Grpcs(_))
-    }
-
-    fn may_speak_http2(&self) -> bool {
-        match self.dialed {
-            Dialed::Http(_) | Dialed::Unix(_) => false,
-            Dialed::H2c(_) | Dialed::Grpcs(_) => true,
-            Dialed::Https(_) => self.chose_http2.load(Relaxed),
-        }
-    }
-
-    /// As URLs begin.
-    pub fn scheme(&self) -> &'static str {
-        if self.dialed.over_tls() { "https" } else { "http" }
-    }
-
-    /// The `host:port`, for a `Host` header.
-    pub fn authority(&self) -> &str {
-        match &self.dialed {
-            Dialed::Http(address)
-            | Dialed::H2c(address)
-            | Dialed::Https(address)
-            | Dialed::Grpcs(address) => address,
-            Dialed::Unix(_) => "localhost",
-        }
-    }
-
-    /// What tells connections of the present TLS settings from those of others.
-    fn serial(&self) -> u64 {
-        if !self.dialed.over_tls() {
-            return 0;
-        }
-        self.tls.load().as_ref().map_or(0, |tls| tls.means().serial)
+        let (tls, distrust) = (ArcSwapOption::empty(), ArcSwapOption::empty());
+        let chose_http2 = AtomicBool::default();
+        Self { dialed, tls, chose_http2, distrust, parked, shared, opened, retired }
     }
 
     /// A session on a kept connection, or on a new one when none is left or `fresh` asks for it.
@@ -277,52 +207,6 @@ impl Upstream {
         shared.iter().filter(|shared| shared.has_room()).cloned().collect()
     }
 
-    /// Opens a connection, within `limit`; where the replica may choose the protocol, it has chosen. `upgrade`: only
-    /// HTTP/1.1 is of use.
-    pub async fn dial(&self, limit: Duration, upgrade: bool) -> Result<Conn> {
-        let opened = async {
-            match &self.dialed {
-                Dialed::Http(address) => Ok(Conn::http1(connect(address).await?)),
-                Dialed::H2c(address) => Ok(Conn::http2_replica(connect(address).await?)),
-                Dialed::Unix(path) => {
-                    let unix = UnixStream::connect(path).await;
-                    Ok(Conn::http1(Raw::Unix(unix.or_err_with(ConnectError, || path.clone())?)))
-                }
-                Dialed::Https(address) => {
-                    let offer = if upgrade { Offer::Http1 } else { Offer::Any };
-                    Box::pin(self.dial_tls(address, offer)).await
-                }
-                Dialed::Grpcs(address) => Box::pin(self.dial_tls(address, Offer::Http2)).await,
-            }
-        };
-        match tokio::time::timeout(limit, opened).await {
-            Ok(opened) => opened,
-            Err(_) => Error::e_explain(ConnectTimedout, format!("no connection within {limit:?}")),
-        }
-    }
-
-    async fn dial_tls(&self, address: &str, offer: Offer) -> Result<Conn> {
-        let failed = |why: String| Error::explain(TLSHandshakeFailure, why);
-        let tls = self.tls.load_full();
-        let tls = tls.ok_or_else(|| failed("its version has no TLS settings".to_owned()))?;
-        let (means, name) = (tls.means(), tls.name_of(address));
-        let name = name.ok_or_else(|| failed("it has no name to verify".to_owned()))?;
-        let begun = Begun::new(connect(address).await?, BytesMut::new());
-        let greeted = TlsConnector::from(means.config(offer)).connect(name, begun).await;
-        let secured = greeted.map_err(|error| failed(in_words(&error, "the replica")))?;
-        let raw = Raw::Tls(Box::new(TlsStream::Client(secured)));
-        let http2 = raw.alpn() == Some(b"h2");
-        match offer {
-            Offer::Any => self.chose_http2.store(http2, Relaxed),
-            Offer::Http2 if !http2 => {
-                return Err(failed("the replica does not offer HTTP/2".to_owned()));
-            }
-            Offer::Http1 | Offer::Http2 => {}
-        }
-        let conn = if http2 { Conn::http2_replica(raw) } else { Conn::http1(raw) };
-        Ok(conn.made_with(means.serial))
-    }
-
     /// Takes a session back after a whole exchange; closes what cannot be used again.
     pub async fn park(&self, session: HttpSession, reins: Option<Arc<Reins>>, now: Moment) {
         let HttpSession::H1(mut session) = session else { return };
@@ -370,13 +254,4 @@ impl Upstream {
             !shared.conn.is_closed() && !is_spare
         });
     }
-}
-
-async fn connect(address: &str) -> Result<Raw> {
-    let tcp = TcpStream::connect(address).await;
-    let tcp = tcp.or_err_with(ConnectError, || address.to_owned())?;
-    tcp.set_nodelay(true).or_err(SocketError, "TCP_NODELAY")?;
-    let alive = socket2::SockRef::from(&tcp).set_tcp_keepalive(&keepalive());
-    alive.or_err(SocketError, "SO_KEEPALIVE")?;
-    Ok(Raw::Tcp(tcp))
 }

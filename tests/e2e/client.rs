@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -25,6 +25,8 @@ pub(crate) enum Wire {
     Chunked,
     /// HTTP/2 by prior knowledge.
     H2c,
+    /// HTTP/2 over TLS.
+    H2,
 }
 
 /// What a client asks.
@@ -62,19 +64,25 @@ impl Request {
         Self { wire, ..self }
     }
 
+    /// To be sent over TLS and HTTP/2.
+    pub(crate) fn secure(self, http2: bool) -> Self {
+        Self { wire: if http2 { Wire::H2 } else { Wire::Sized }, ..self }
+    }
+
     fn into_hyper(self) -> hyper::Request<BoxBody<Bytes, Infallible>> {
         let body = match self.wire {
-            Wire::Sized | Wire::H2c => Full::new(self.body).boxed(),
+            Wire::Sized | Wire::H2c | Wire::H2 => Full::new(self.body).boxed(),
             Wire::Chunked => BodyExt::boxed(Parts(self.body)),
         };
         let uri = match self.wire {
             Wire::H2c => format!("http://evener.test{}", self.path),
+            Wire::H2 => format!("https://evener.test{}", self.path),
             Wire::Sized | Wire::Chunked => self.path,
         };
         let mut request =
             hyper::Request::builder().method(self.method).uri(uri).body(body).unwrap();
         *request.headers_mut() = self.headers;
-        if self.wire != Wire::H2c {
+        if ![Wire::H2c, Wire::H2].contains(&self.wire) {
             let host = HeaderValue::from_static("evener.test");
             request.headers_mut().entry("host").or_insert(host);
         }
@@ -138,7 +146,15 @@ impl Client {
     pub(crate) async fn connect(address: SocketAddr, http2: bool) -> std::io::Result<Self> {
         let tcp = TcpStream::connect(address).await?;
         tcp.set_nodelay(true)?;
-        let io = TokioIo::new(tcp);
+        Self::over(tcp, http2).await
+    }
+
+    /// On a connection that stands already.
+    pub(crate) async fn over<I>(io: I, http2: bool) -> std::io::Result<Self>
+    where
+        I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let io = TokioIo::new(io);
         Ok(Self(if http2 {
             let greeted = http2::handshake(TokioExecutor::new(), io).await;
             let (sender, connection) = greeted.map_err(std::io::Error::other)?;

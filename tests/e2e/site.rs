@@ -333,6 +333,17 @@ impl Site {
         (ran.status.code(), text(ran.stdout), text(ran.stderr))
     }
 
+    pub(crate) fn said(&self, word: &str) -> Option<String> {
+        self.process.said(word)
+    }
+
+    /// The sum of a metric's samples whose line holds this.
+    pub(crate) async fn metric(&self, name: &str, with: &str) -> f64 {
+        let page = self.ask(Request::get("/metrics")).await.text();
+        let lines = page.lines().filter(|line| line.starts_with(name) && line.contains(with));
+        lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+    }
+
     /// Sends on a connection of its own.
     pub(crate) async fn send(&self, request: Request) -> Reply {
         send(self.address, request).await.unwrap()
@@ -352,7 +363,7 @@ async fn begin(dir: &TempDir, flags: &[&str]) -> (Process, SocketAddr, SocketAdd
     })
     .await;
     let address = |name: &str| {
-        let line = process.said(&format!("listening {name} http://")).unwrap();
+        let line = process.said(&format!("listening {name} http")).unwrap();
         line.rsplit('/').next().unwrap().parse().unwrap()
     };
     let (public, admin) = (address("public"), address("admin"));

@@ -358,7 +358,10 @@ async fn what_a_reload_added_is_handed_over_and_what_was_handed_over_reloads() {
     UnixStream::connect(&unix).await.expect("the file of the unix socket is still there");
     site.reload(&setup(&[&mock])).await;
     let shrunk = addresses(&site).await;
-    assert_eq!(shrunk, json!([{"name": "public", "address": public.to_string()}]));
+    assert_eq!(
+        shrunk,
+        json!([{"name": "public", "address": public.to_string(), "scheme": "http"}])
+    );
     until("the unix socket's file went with it", || !unix.exists()).await;
     let mut old = site.take_over().await;
     assert!(old.ended().await.success());

@@ -4,7 +4,7 @@ use evener::control::{Core, Ruling};
 use evener::fleet::Replica;
 use evener::health::{Class, Outcome, Stage, Standing};
 use evener::stats::Moment;
-use evener::table::{Member, Model, Overrides, Plan, Tier};
+use evener::table::{Member, Model, Overrides, Plan, Reach, Tier};
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 use std::sync::Arc;
@@ -94,7 +94,7 @@ impl Simulation {
             let members = version.members.iter();
             members.map(|m| &m.replica).position(|r| Arc::ptr_eq(r, &member.replica))
         };
-        let trial = version.trial(Duration::ZERO, self.now).and_then(place);
+        let trial = version.trial(Reach::All, Duration::ZERO, self.now).and_then(place);
         let some = trial.or_else(|| pick(Tier::Usable)).or_else(|| pick(Tier::FailOpen));
         let Some(i) = some else {
             // 503 `no_replicas`: all are drained.

@@ -115,7 +115,7 @@ class Evener(Program):
         self.write(json.dumps(base | config, indent=1))
         super().__init__("evener", folder, [EVENER, "run", "-c", self.config], **more)
         self.wait_for_line(r"^ready$")
-        self.url = self.wait_for_line(r"^listening public (http://\S+)$")[1]
+        self.url = self.wait_for_line(r"^listening public (https?://\S+)$")[1]
         self.admin = self.wait_for_line(r"^listening admin (http://\S+)$")[1]
 
     def write(self, text):

@@ -7,6 +7,7 @@ import httpx
 import joblib
 import numpy as np
 import pytest
+import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
@@ -34,6 +35,7 @@ class MLServer(Program):
         super().__init__(f"mlserver-{version}", folder, [PEERS / "mlserver", "start", "."])
         self.model = name
         self.url = f"http://127.0.0.1:{http}"
+        self.grpc_url = f"grpc://127.0.0.1:{grpc}"
 
     def wait_until_ready(self):
         def ready():
@@ -181,6 +183,45 @@ def test_triton_s_client_infers(evener, trained):
         assert np.allclose(result.as_numpy("predict_proba"), want)
     with pytest.raises(triton.InferenceServerException, match="iris"):
         client.infer("irsi", [flowers])
+
+
+def test_triton_s_clients_infer_over_http_and_grpc_on_one_port(start, servers, trained):
+    v1, v2 = servers
+    both = config(v1, v2)
+    model = both["models"]["iris"]
+    model["versions"]["v1"] = [v1.url, v1.grpc_url]
+    model["versions"]["v2"]["replicas"] = [v2.url, v2.grpc_url]
+    # Its gRPC port has no standard health service: it is asked as KServe has it.
+    model["health"]["grpc"] = ""
+    evener = start(Evener, both)
+    address = evener.url.removeprefix("http://")
+    rows = np.array(FLOWERS)
+    for module in (triton, triton_grpc):
+        client = module.InferenceServerClient(address)
+        assert client.is_server_live() and client.is_server_ready() and client.is_model_ready("iris")
+        flowers = module.InferInput("flowers", list(rows.shape), "FP64")
+        wanted = [module.InferRequestedOutput("predict_proba")]
+        if module is triton:
+            flowers.set_data_from_numpy(rows, binary_data=False)
+            wanted = [module.InferRequestedOutput("predict_proba", binary_data=False)]
+        else:
+            flowers.set_data_from_numpy(rows)
+        seen = Counter()
+        for _ in range(BLOCK):
+            result = client.infer("iris", [flowers], outputs=wanted)
+            answer = result.get_response()
+            version = answer["model_version"] if module is triton else answer.model_version
+            want = {"v1": trained[0], "v2": trained[1]}[version].predict_proba(rows)
+            assert np.allclose(result.as_numpy("predict_proba"), want)
+            seen[version] += 1
+        assert set(seen) == {"v1", "v2"}
+        with pytest.raises(triton.InferenceServerException, match="iris") as unknown:
+            client.infer("irsi", [flowers])
+        if module is triton_grpc:
+            assert unknown.value.status() == "StatusCode.NOT_FOUND"
+        client.close()
+    text = httpx.get(f"{evener.admin}/metrics").text
+    assert text.count(',state="healthy"} 1') == 4, "each port is probed in its own words"
 
 
 def test_a_broken_file_changes_nothing(evener):

@@ -1,9 +1,10 @@
 //! What clients were answered that they did not want, grouped, with when it was first and last seen.
+use crate::dialect::grpc::{GrpcStatus, code_word};
 use crate::fleet::{ModelState, Tally};
 use crate::health::Class;
 use crate::observe::Meters;
 use crate::table::{Model, Table};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -31,12 +32,22 @@ struct Seen {
 pub(super) struct Complaint {
     model: String,
     version: String,
+    #[serde(serialize_with = "as_word")]
     status: u16,
     /// The outcome, or the code of a refusal.
     what: &'static str,
     count: u64,
     first: i64,
     last: i64,
+}
+
+/// A number, or `"grpc-14"`.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn as_word<S: Serializer>(code: &u16, out: S) -> Result<S::Ok, S::Error> {
+    match GrpcStatus::of_code(*code) {
+        Some(_) => out.serialize_str(&code_word(*code)),
+        None => out.serialize_u16(*code),
+    }
 }
 
 /// All groups since the process began.

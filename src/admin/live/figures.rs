@@ -1,4 +1,5 @@
 //! What happened between two looks at counters that only rise: rates, errors and percentiles.
+use crate::dialect::grpc::severity_of_code;
 use crate::fleet::{Histogram, LATENCY_BOUNDS, ModelState, Tally, VersionState};
 use crate::health::Class;
 use serde::Serialize;
@@ -36,7 +37,7 @@ pub(super) struct Figures {
 /// Is this an answer that a client holds against the service? A refusal is, unless the client asked for it.
 pub(super) fn is_error(status: u16, class: Class) -> bool {
     match class {
-        Class::Refused => status >= FIRST_ERROR_STATUS,
+        Class::Refused => severity_of_code(status) >= FIRST_ERROR_STATUS,
         Class::Overloaded => true,
         Class::Success
         | Class::ClientError

@@ -132,7 +132,8 @@ function filters(models) {
 
 const TITLES = ["time", "request", "model", "version", "replica", "outcome", "took", "first byte", "attempts"];
 const mood = (each) => outcomeMood[each.outcome] || "good";
-const outcome = (each) => chip(mood(each), each.status + " " + spaced(each.outcome));
+const status = (each) => each.grpc_status == null ? each.status : "grpc-" + each.grpc_status;
+const outcome = (each) => chip(mood(each), status(each) + " " + spaced(each.outcome));
 
 // Rows never change: each is made once.
 const made = new WeakMap();

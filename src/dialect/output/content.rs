@@ -32,7 +32,7 @@ impl Read {
                 read
             }
             Dialect::KServeV1 | Dialect::KServeV2 => Self::kserve(value, take),
-            Dialect::Plain => {
+            Dialect::Plain | Dialect::Grpc => {
                 if let Some(text) = value.as_str() {
                     take(0, text);
                 } else {
@@ -54,7 +54,7 @@ impl Read {
                 }
                 read
             }
-            Dialect::KServeV1 | Dialect::KServeV2 | Dialect::Plain => {
+            Dialect::KServeV1 | Dialect::KServeV2 | Dialect::Grpc | Dialect::Plain => {
                 let read = Self::of_answer(dialect, value, take);
                 Self { chunk: read.content, ..read }
             }

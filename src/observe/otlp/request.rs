@@ -2,6 +2,7 @@
 use super::context::{Parent, Part, SpanId, TraceId};
 use super::span::{Attribute, Span, SpanKind, Status};
 use crate::dialect::Usage;
+use crate::dialect::grpc::{GrpcStatus, code_word, http_status_of_code, severity_of_code};
 use crate::health::Class;
 use crate::stats::Moment;
 use std::net::IpAddr;
@@ -189,8 +190,8 @@ fn server_attributes(seen: &Settled<'_>) -> Vec<Attribute> {
     let host = Some(seen.host).filter(|host| !host.is_empty());
     all.extend(host.into_iter().flat_map(address));
     // 499 stands in logs for a client that left: it was answered nothing.
-    let answered = !(seen.status == 499 && seen.class == Class::Cancelled);
-    all.extend(answered.then(|| Attribute::whole("http.response.status_code", seen.status)));
+    let was_answered = !(seen.status == 499 && seen.class == Class::Cancelled);
+    all.extend(was_answered.then(|| answered(seen.status)).into_iter().flatten());
     all.extend(seen.route.map(|route| Attribute::text("http.route", route)));
     all.extend(seen.model.map(|model| Attribute::text("evener.model", model)));
     all.extend(seen.version.map(|version| Attribute::text("evener.version", version)));
@@ -224,14 +225,14 @@ impl Tried<'_> {
         let all = &mut client.attributes;
         all.push(Attribute::text("evener.outcome", self.class.name()));
         if self.was_answered() {
-            all.push(Attribute::whole("http.response.status_code", self.status));
+            all.extend(answered(self.status));
         }
         all.extend((nth > 0).then(|| Attribute::whole("http.request.resend_count", nth)));
         all.extend(hedge.then(|| Attribute::flag("evener.hedge", true)));
         let failure = match self.class {
             // One that is outrun or whose client left has not failed.
             Class::Success | Class::Cancelled => None,
-            _ if self.was_answered() && self.status >= 400 => Some(self.status.to_string()),
+            _ if self.was_answered() && self.status >= 400 => Some(code_word(self.status)),
             Class::ClientError
             | Class::ServerError
             | Class::Overloaded
@@ -257,14 +258,25 @@ impl Tried<'_> {
     }
 }
 
+/// The status of HTTP, and that of a call.
+fn answered(code: u16) -> impl Iterator<Item = Attribute> {
+    let grpc = GrpcStatus::of_code(code);
+    [
+        Some(Attribute::whole("http.response.status_code", http_status_of_code(code))),
+        grpc.map(|status| Attribute::whole("rpc.grpc.status_code", status.number())),
+    ]
+    .into_iter()
+    .flatten()
+}
+
 /// What failed on our side of the request; a client's own mistake is none, as the conventions have it.
 fn failure_of(seen: &Settled<'_>) -> Option<String> {
     let broke = match seen.class {
         Class::ServerError | Class::Timeout | Class::ConnectFailure | Class::Reset => true,
-        Class::Overloaded | Class::Refused => seen.status >= 500,
+        Class::Overloaded | Class::Refused => severity_of_code(seen.status) >= 500,
         Class::Success | Class::ClientError | Class::Cancelled => false,
     };
-    let status = || (seen.status >= 500).then(|| seen.status.to_string());
+    let status = || (seen.status >= 500).then(|| code_word(seen.status));
     broke.then(|| {
         seen.error
             .map(str::to_owned)

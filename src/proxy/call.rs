@@ -1,0 +1,125 @@
+//! gRPC on its way in: which call it is, how much of it is read, and the messages of a stream as they pass.
+use super::answer::{Refusal, refuse_unrouted};
+use super::body::{Body, Need, out_of_buffers};
+use super::buffers::Reservation;
+use super::exchange::Exchange;
+use super::placed::Placed;
+use super::progress::Progress;
+use super::relay::Trouble;
+use crate::dialect::grpc::{Call, MessageProblem, Messages, first_name, is_grpc, read_call};
+use crate::dialect::{BodyProblem, BodyRead, Dialect, RefusalCode};
+use crate::table::{Table, Timeouts, Unrouted};
+use bytes::Bytes;
+use http::{Method, Version, header};
+use pingora_http::RequestHeader;
+
+/// What reads the messages of a stream, and the space for the one that is not whole yet.
+pub(super) struct Passing {
+    messages: Messages,
+    space: Reservation,
+}
+
+/// The call that this head begins. gRPC needs HTTP/2: over HTTP/1 nobody would see how it ends.
+pub(super) fn call_of(head: &RequestHeader) -> Option<Call> {
+    let kind = head.headers.get(header::CONTENT_TYPE)?;
+    let is_call =
+        is_grpc(kind.as_bytes()) && head.version == Version::HTTP_2 && head.method == Method::POST;
+    is_call.then(|| read_call(head.uri.path()))
+}
+
+/// How much of a call is read before it is routed. One with a single message is kept whole, for retries.
+pub(super) fn needed_of(call: Call, table: &Table) -> Need {
+    let most = table.max_buffered_body;
+    match call.name_at {
+        None => Need::Nothing,
+        Some(_) if call.streams => Need::Message(most),
+        Some(_) => Need::Whole(most),
+    }
+}
+
+/// The model that a call names, in what was read of it.
+pub(super) fn read_messages(call: Call, body: &Body, table: &Table) -> BodyRead {
+    let Some(at) = call.name_at else { return BodyRead::Absent };
+    let (read, limit) = (body.read_so_far(), table.max_buffered_body);
+    let named = first_name(read, at, call.streams, limit);
+    // Those of a stream that came along have to agree with the first.
+    let agreed = named.and_then(|name| {
+        if call.streams
+            && let Some(name) = &name
+        {
+            Messages::new(at, name, None, limit).take(read)?;
+        }
+        Ok(name)
+    });
+    match agreed {
+        Ok(name) => BodyRead::Messages(name, at),
+        Err(MessageProblem::Sealed) => BodyRead::Sealed,
+        Err(problem) => BodyRead::Broken(BodyProblem::Message(problem)),
+    }
+}
+
+/// Nobody said anything in a call that might have lasted.
+pub(super) fn fell_silent(timeouts: &Timeouts) -> Refusal {
+    let message = format!("neither side sent a message for {:?}", timeouts.tunnel);
+    Refusal::new(RefusalCode::StreamStalled, message)
+}
+
+impl Exchange<'_> {
+    /// Is it gRPC?
+    pub(super) fn is_call(&self) -> bool {
+        self.call.is_some()
+    }
+
+    /// Why no model answers. `sealed`: what might have named one is compressed.
+    pub(super) fn refuse_unplaced(&self, why: Unrouted, sealed: bool) -> Refusal {
+        let required = why == Unrouted::ModelRequired && self.dialect == Dialect::Grpc;
+        if required && sealed {
+            let message = "the first message is compressed and is not opened: name the model in a \
+                           header that `model_from` lists, set `default_model`, or send it uncompressed";
+            return Refusal::new(RefusalCode::ModelUnreadable, message);
+        }
+        if required {
+            let message = "the call names no model: set it in the first message (`model_name`), in a \
+                           header that `model_from` lists, or set `default_model`";
+            return Refusal::new(RefusalCode::ModelRequired, message);
+        }
+        refuse_unrouted(why)
+    }
+
+    /// What reads the rest of a stream whose messages each name the model.
+    pub(super) fn passing(&self, placed: &Placed<'_>) -> Option<Passing> {
+        let messages = placed.messages.clone()?;
+        Some(Passing { messages, space: self.proxy.buffers.reservation() })
+    }
+
+    /// Notes that client and replica talk for as long as they like.
+    pub(super) fn converse(&mut self) {
+        self.record.converses = true;
+        if let Some(in_flight) = &mut self.in_flight {
+            in_flight.converse();
+        }
+    }
+
+    /// What the replica gets of what the client sent; `None`: it was the last.
+    pub(super) fn pass(
+        &self,
+        read: Option<Bytes>,
+        at: &mut Progress<'_>,
+    ) -> Result<Option<Bytes>, Trouble> {
+        let Some(Passing { messages, space }) = &mut at.passing else { return Ok(read) };
+        let refused = |problem: MessageProblem| {
+            let code = RefusalCode::ALL.iter().find(|code| code.name() == problem.code());
+            let code = code.copied().unwrap_or(RefusalCode::BadRequest);
+            Trouble::Client(Refusal::new(code, problem.to_string()).into())
+        };
+        let Some(bytes) = read else {
+            let cut = messages.held() > 0;
+            return if cut { Err(refused(MessageProblem::Malformed)) } else { Ok(None) };
+        };
+        let passed = messages.take(&bytes).map_err(refused)?;
+        if !self.proxy.buffers.grow(space, messages.held() as u64) {
+            return Err(Trouble::Client(out_of_buffers()));
+        }
+        Ok(Some(passed))
+    }
+}
