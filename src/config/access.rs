@@ -32,7 +32,7 @@ pub(super) static KEY: &[Key] = &[
 
 #[rustfmt::skip]
 static LIMITS: &[Key] = &[
-    key("requests_per_minute", Shape::Count { least: 1, most: MOST }, "", "A minute's worth may come at once; then they flow back evenly."),
+    key("requests_per_minute", Shape::Count { least: 1, most: MOST }, "", "No minute has more; all may come at once."),
     key("tokens_per_minute", Shape::Count { least: 1, most: MOST }, "", "Of prompts and answers together; reserved before a request, settled after it."),
 ];
 

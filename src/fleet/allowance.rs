@@ -1,16 +1,16 @@
 //! What one key has used of its limits, found again by its name after a reload.
-use crate::access::{Bucket, Level, PerMinute, Shortage};
+use crate::access::{Level, PerMinute, Shortage, Taken, Window};
 use crate::stats::Moment;
 use parking_lot::Mutex;
 
 /// The living side of one key. Its lock is held for some nanoseconds, and shared by the requests of this key alone.
 #[derive(Debug, Default)]
-pub struct Allowance(Mutex<Buckets>);
+pub struct Allowance(Mutex<Windows>);
 
 #[derive(Debug, Default)]
-struct Buckets {
-    requests: Bucket,
-    tokens: Bucket,
+struct Windows {
+    requests: Window,
+    tokens: Window,
 }
 
 /// What is limited.
@@ -27,19 +27,13 @@ impl Allowance {
         amount: u64,
         limit: PerMinute,
         now: Moment,
-    ) -> Result<(), Shortage> {
+    ) -> Result<Taken, Shortage> {
         self.0.lock().of(good).take(amount, limit, now)
     }
 
-    /// What was reserved turned out to be so much.
-    pub fn settle(
-        &self,
-        good: Good,
-        (reserved, actual): (u64, u64),
-        limit: PerMinute,
-        now: Moment,
-    ) {
-        self.0.lock().of(good).settle(reserved, actual, limit, now);
+    /// What was taken turned out to be so much.
+    pub fn settle(&self, good: Good, taken: Taken, actual: u64, now: Moment) {
+        self.0.lock().of(good).settle(taken, actual, now);
     }
 
     pub fn level(&self, good: Good, limit: PerMinute, now: Moment) -> Level {
@@ -47,8 +41,8 @@ impl Allowance {
     }
 }
 
-impl Buckets {
-    fn of(&mut self, good: Good) -> &mut Bucket {
+impl Windows {
+    fn of(&mut self, good: Good) -> &mut Window {
         match good {
             Good::Requests => &mut self.requests,
             Good::Tokens => &mut self.tokens,

@@ -68,7 +68,7 @@ impl Fleet {
         Arc::clone(model.or_insert_with(|| Arc::new(ModelState::new(offset))))
     }
 
-    /// What the key of this name has used. Never forgotten: taking a key out and putting it back fills no bucket.
+    /// What the key of this name has used. Never forgotten: taking a key out and putting it back gives it nothing.
     pub fn allowance(&mut self, name: &Arc<str>) -> Arc<Allowance> {
         Arc::clone(self.allowances.entry(Arc::clone(name)).or_default())
     }

@@ -3,7 +3,7 @@ use super::answer::Refusal;
 use super::exchange::{Exchange, Stop};
 use super::placed::Placed;
 use super::record::Record;
-use crate::access::{Level, PerMinute, Shortage};
+use crate::access::{Level, PerMinute, Shortage, Taken};
 use crate::dialect::{PathKind, Prompt, RefusalCode, Usage, generates, prompt};
 use crate::fleet::Good;
 use crate::health::Class;
@@ -20,15 +20,14 @@ pub(super) struct Pass {
     pub(super) key: Arc<Key>,
     /// Which of the headers that may carry a key do.
     pub(super) carried: [bool; 2],
-    /// The limit of which a request was taken.
-    request: Option<PerMinute>,
+    request: Option<Taken>,
     tokens: Option<Reserved>,
 }
 
 /// Tokens that were set aside.
 #[derive(Clone, Copy, Debug)]
 struct Reserved {
-    limit: PerMinute,
+    taken: Taken,
     amount: u64,
     /// The part of it that the prompt was taken for.
     prompt: u64,
@@ -46,8 +45,7 @@ impl Pass {
     pub(super) fn take_request(&mut self, now: Moment) -> Result<(), (PerMinute, Shortage)> {
         let Some(limit) = self.key.limits.requests else { return Ok(()) };
         let taken = self.key.allowance.take(Good::Requests, 1, limit, now);
-        taken.map_err(|shortage| (limit, shortage))?;
-        self.request = Some(limit);
+        self.request = Some(taken.map_err(|shortage| (limit, shortage))?);
         Ok(())
     }
 
@@ -90,11 +88,11 @@ impl Exchange<'_> {
             }
         };
         let amount = read.tokens.saturating_add(answer);
-        if let Err(shortage) = pass.key.allowance.take(Good::Tokens, amount, limit, now) {
-            return Err(too_long(&pass.key.name, limit, shortage, &read, amount).into());
-        }
+        let taken = pass.key.allowance.take(Good::Tokens, amount, limit, now);
+        let taken =
+            taken.map_err(|shortage| too_long(&pass.key.name, limit, shortage, &read, amount))?;
         let unbounded = generates && read.most.is_none() && read.choices == 1;
-        pass.tokens = Some(Reserved { limit, amount, prompt: read.tokens, generates, unbounded });
+        pass.tokens = Some(Reserved { taken, amount, prompt: read.tokens, generates, unbounded });
         Ok(())
     }
 
@@ -126,8 +124,8 @@ impl Record {
         let allowance = Arc::clone(&pass.key.allowance);
         let began = self.usage.is_some();
         let failed = self.refusal.is_some() || self.class == Class::Cancelled && self.attempts == 0;
-        if let Some(limit) = request.filter(|_| failed && !began) {
-            allowance.settle(Good::Requests, (1, 0), limit, now);
+        if let Some(taken) = request.filter(|_| failed && !began) {
+            allowance.settle(Good::Requests, taken, 0, now);
         }
         let Some(reserved) = tokens else { return };
         let usage = self.usage.as_ref().map(crate::dialect::UsageScan::usage);
@@ -140,7 +138,7 @@ impl Record {
             None if self.class == Class::Cancelled && self.attempts > 0 => reserved.prompt,
             None => 0,
         };
-        allowance.settle(Good::Tokens, (reserved.amount, actual), reserved.limit, now);
+        allowance.settle(Good::Tokens, reserved.taken, actual, now);
         if let (Some(Usage { completion: Some(length), .. }), true, Some(model)) =
             (usage, whole && reserved.unbounded, &self.model)
         {
@@ -236,6 +234,7 @@ fn in_words(duration: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::access::Window;
 
     #[test]
     fn durations_are_written_as_openai_does_and_never_too_short() {
@@ -260,7 +259,8 @@ mod tests {
     #[test]
     fn an_answer_takes_what_it_says_else_what_is_seen_of_it() {
         let limit = PerMinute::new(100).unwrap();
-        let reserved = Reserved { limit, amount: 50, prompt: 10, generates: true, unbounded: true };
+        let taken = Window::default().take(50, limit, Moment::ZERO).unwrap();
+        let reserved = Reserved { taken, amount: 50, prompt: 10, generates: true, unbounded: true };
         let usage = |prompt, completion| Usage { prompt, completion };
         assert_eq!(reserved.actual(usage(Some(12), Some(7)), 900), 19);
         assert_eq!(reserved.actual(usage(None, Some(7)), 900), 17);

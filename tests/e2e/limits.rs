@@ -1,7 +1,7 @@
 //! How much a key may use: requests and tokens by the minute, reserved before, settled after, told truthfully.
 use crate::client::{Client, Reply, Request, Wire, send};
 use crate::keys::{WithKey as _, chat, entry, refused};
-use crate::site::{Setup, Site, Stopwatch, eventually};
+use crate::site::{Setup, Site, eventually};
 use crate::upstream::{Mock, Upstream};
 use evener::mock::Knobs;
 use std::time::Duration;
@@ -26,12 +26,9 @@ async fn tokens_left(site: &Site) -> u64 {
     number(&reply, "x-ratelimit-remaining-tokens")
 }
 
-/// A minute's worth in these tests.
-const LIMIT: u64 = 6000;
-
 /// Sees that these requests take so many tokens together, give or take three for each, once they are settled.
 async fn take(site: &Site, tokens: u64, requests: &[Request]) {
-    let (before, watch) = (tokens_left(site).await, Stopwatch::start());
+    let before = tokens_left(site).await;
     for request in requests {
         assert_eq!(site.send(request.clone()).await.status, 200);
     }
@@ -42,8 +39,7 @@ async fn take(site: &Site, tokens: u64, requests: &[Request]) {
         (left >= least).then_some(left)
     })
     .await;
-    let flowed_back = (watch.elapsed().as_secs_f64() * LIMIT as f64 / 60.0).ceil() as u64;
-    assert!(left <= before - tokens + slack + flowed_back, "{before} - {tokens} is {left}");
+    assert!(left <= before - tokens + slack, "{before} - {tokens} is {left}");
 }
 
 fn ask(tokens: u64, more: &str) -> Request {
@@ -64,7 +60,7 @@ async fn requests_are_counted_down_and_refused_with_the_time_to_wait() {
             .map(|what| number(&reply, &format!("x-ratelimit-{what}-requests")));
         assert_eq!(told, [3, left]);
         let reset = reply.header("x-ratelimit-reset-requests");
-        assert!([20, 40, 60].iter().any(|most| near(reset, *most)), "{reset}");
+        assert!(near(reset, 60), "{reset}");
         assert_eq!(reply.header("x-ratelimit-limit-tokens"), "", "it has no such limit");
         // What goes nowhere takes nothing.
         let lost = site.send(chat("unknown").key(SECRET)).await;
@@ -75,7 +71,7 @@ async fn requests_are_counted_down_and_refused_with_the_time_to_wait() {
     for wire in [Wire::Sized, Wire::H2c] {
         let reply = site.send(chat("m").key(SECRET).wire(wire)).await;
         assert_eq!(refused(&reply), (429, "rate_limited"));
-        assert!((18..=20).contains(&number(&reply, "retry-after")), "{reply:?}");
+        assert!((50..=60).contains(&number(&reply, "retry-after")), "{reply:?}");
         assert_eq!(number(&reply, "x-ratelimit-remaining-requests"), 0);
         let error = &reply.json()["error"];
         assert_eq!(error["type"], "rate_limit_error");
@@ -87,10 +83,10 @@ async fn requests_are_counted_down_and_refused_with_the_time_to_wait() {
     assert!(metrics.contains("code=\"rate_limited\"} "), "{metrics}");
 }
 
-/// `19s`, `1m0s`: no longer than so many seconds, and no more than two shorter.
+/// `19s`, `1m0s`: no longer than so many seconds, and no more than ten shorter.
 fn near(written: &str, seconds: u64) -> bool {
     let plain = written.replace("1m0s", "60s");
-    plain.trim_end_matches('s').parse::<u64>().is_ok_and(|s| s <= seconds && s + 2 >= seconds)
+    plain.trim_end_matches('s').parse::<u64>().is_ok_and(|s| s <= seconds && s + 10 >= seconds)
 }
 
 #[tokio::test]
@@ -135,7 +131,7 @@ async fn what_was_used_survives_reloads() {
     assert_eq!(
         site.send(chat("m").key(SECRET)).await.status,
         429,
-        "out and in again fills no bucket"
+        "out and in again gives nothing"
     );
 }
 
