@@ -143,11 +143,13 @@ impl Exchange<'_> {
             BodyRead::Broken(problem) if strict => {
                 return Err(refuse_unrouted(Unrouted::Unidentified(Unidentified::Body(problem))));
             }
-            read if strict && call.name_at.is_some() => {
-                let sealed = read == BodyRead::Sealed;
-                return Err(self.refuse_unplaced(Unrouted::ModelRequired, sealed));
+            read => {
+                if strict && call.name_at.is_some() {
+                    let sealed = read == BodyRead::Sealed;
+                    return Err(self.refuse_unplaced(Unrouted::ModelRequired, sealed));
+                }
+                None
             }
-            _ => None,
         };
         Ok(name)
     }
