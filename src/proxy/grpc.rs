@@ -3,6 +3,7 @@ use super::answer::Refusal;
 use super::body::Need;
 use super::exchange::{End, Exchange, Stop};
 use super::head::Framing;
+use super::limits::whole_seconds;
 use super::shared::{Phase, draining};
 use crate::dialect::RefusalCode;
 use crate::dialect::grpc::{
@@ -50,14 +51,17 @@ impl Exchange<'_> {
         for (name, value) in ending(status, &refusal.message, refusal.code) {
             head.insert_header(name, value).ok()?;
         }
-        if let Some(seconds) = refusal.code.retry_after() {
-            head.insert_header("retry-after", seconds.to_string()).ok()?;
+        let usual = refusal.code.retry_after().map(|seconds| Duration::from_secs(seconds.into()));
+        if let Some(wait) = refusal.wait.or(usual) {
+            head.insert_header("retry-after", whole_seconds(wait).to_string()).ok()?;
             // gRPC's own way to say it (proposal A6).
-            head.insert_header("grpc-retry-pushback-ms", (seconds * 1000).to_string()).ok()?;
+            let millis = wait.as_nanos().div_ceil(1_000_000).to_string();
+            head.insert_header("grpc-retry-pushback-ms", millis).ok()?;
         }
         if !self.record.request_id.is_empty() {
             head.insert_header("x-request-id", &self.record.request_id).ok()?;
         }
+        self.add_limits(&mut head).ok()?;
         if self.record.is_test {
             self.add_debug_headers(&mut head).ok()?;
         }
@@ -98,13 +102,14 @@ impl Exchange<'_> {
             LocalCall::ServerLive => yes(true),
             LocalCall::ServerReady => yes(self.proxy.ready()),
             LocalCall::ServerMetadata => {
+                self.admit(table)?;
                 let mut metadata = Vec::new();
                 put_bytes(&mut metadata, 1, b"evener");
                 put_bytes(&mut metadata, 2, env!("CARGO_PKG_VERSION").as_bytes());
                 metadata
             }
             LocalCall::HealthCheck => {
-                let name = self.asked_for(framing).await?;
+                let name = self.asked_for(framing, table).await?;
                 match self.serving(&name, table) {
                     Serving::Unknown => {
                         let message = format!("there is no model `{name}`");
@@ -114,7 +119,7 @@ impl Exchange<'_> {
                 }
             }
             LocalCall::HealthWatch => {
-                let name = self.asked_for(framing).await?;
+                let name = self.asked_for(framing, table).await?;
                 return Ok(self.watch(&name).await);
             }
         };
@@ -125,8 +130,8 @@ impl Exchange<'_> {
         Ok(if matches!(told, Ok(Some(()))) { End::Keep } else { End::Cut })
     }
 
-    /// The name in a health check.
-    async fn asked_for(&mut self, framing: Framing) -> Result<String, Stop> {
+    /// The name in a health check. Who asks about a model needs a key, as for the model.
+    async fn asked_for(&mut self, framing: Framing, table: &Table) -> Result<String, Stop> {
         let body = self.read_body(framing, Need::Whole(QUESTION)).await?;
         let name = match next_frame(body.read_so_far()) {
             Ok((Frame::Message { compressed: false, message }, _)) => name_in(message, &[1]).ok(),
@@ -134,13 +139,19 @@ impl Exchange<'_> {
         };
         let message = "this is no `grpc.health.v1.HealthCheckRequest`";
         let name = name.ok_or_else(|| Refusal::new(RefusalCode::BadRequest, message))?;
-        Ok(name.unwrap_or_default().to_owned())
+        let name = name.unwrap_or_default().to_owned();
+        if !name.is_empty() {
+            self.admit(table)?;
+        }
+        Ok(name)
     }
 
     /// Is Evener there, or, by its name, a model?
     fn serving(&self, name: &str, table: &Table) -> Serving {
         let up = self.proxy.ready();
-        let serves = match table.model(name) {
+        let known = table.model(name);
+        let known = known.filter(|model| self.key().is_none_or(|key| key.may_use(&model.name)));
+        let serves = match known {
             _ if name.is_empty() => up,
             None => return Serving::Unknown,
             Some(model) => up && model.versions.iter().any(|version| version.any_usable(&[])),

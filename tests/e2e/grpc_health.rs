@@ -1,7 +1,8 @@
 //! Health over gRPC, asked of Evener and by Evener, and the mock that answers.
 use crate::client::{Request, send};
-use crate::grpc_client::{CHECK, Calls, INFER, STREAM, failing, naming, next};
+use crate::grpc_client::{CHECK, Calls, INFER, STREAM, failing, naming, next, said};
 use crate::h2c::H2c;
+use crate::keys::entry;
 use crate::site::{Site, eventually};
 use crate::upstream::Mock;
 use evener::dialect::grpc::{frame, put_bytes};
@@ -126,4 +127,48 @@ async fn the_mock_answers_and_fails_as_it_is_told() {
     for path in [INFER, STREAM] {
         assert_eq!(calls.call(path, &asked).await.status(), "14", "{path}");
     }
+}
+
+#[tokio::test]
+async fn keys_and_their_limits_are_told_as_statuses() {
+    let (secret, other) = ("sk-evener-one", "sk-evener-two");
+    let replica = crate::grpc_client::echo().await;
+    let url = replica.url();
+    let limits = ", limits: {requests_per_minute: 1}, models: [m]";
+    let keys = entry("one", secret, limits) + &entry("two", other, ", models: [n]");
+    let model = format!("{{versions: {{v: [\"{url}\"]}}, health: false}}");
+    let site = Site::start(format!("models: {{m: {model}, n: {model}}}\nkeys:\n{keys}")).await;
+    let calls = Calls::connect(site.address).await;
+    let bearer = |secret: &str| format!("Bearer {secret}");
+    let infer = async |headers: &[(&'static str, &str)]| {
+        calls.with(INFER, &naming("m", b""), headers).await
+    };
+    let stranger = infer(&[]).await;
+    assert_eq!((stranger.status(), stranger.error()), ("16", "invalid_api_key"));
+    let wrong = infer(&[("authorization", &bearer(other))]).await;
+    assert_eq!((wrong.status(), wrong.error()), ("7", "model_not_allowed"));
+    assert_eq!(infer(&[("authorization", &bearer(secret))]).await.status(), "0");
+    let over = infer(&[("authorization", &bearer(secret))]).await;
+    assert_eq!((over.status(), over.error()), ("8", "rate_limited"));
+    let number = |name: &str| said(&over.head, name).parse::<u64>().unwrap();
+    let (wait, pushback) = (number("retry-after"), number("grpc-retry-pushback-ms"));
+    assert!(pushback <= wait * 1000 && pushback > (wait - 1) * 1000, "{over:?}");
+    assert_eq!(said(&over.head, "x-ratelimit-remaining-requests"), "0");
+    assert_eq!(replica.seen().len(), 1);
+    assert!(!replica.seen()[0].headers.contains_key("authorization"));
+    // A stream may not turn to another model either.
+    let (response, mut up) = calls.open(STREAM, &[("authorization", &bearer(other))]).await;
+    up.send_data(frame(&naming("n", b"")).into(), false).unwrap();
+    let mut body = response.await.unwrap().into_body();
+    next(&mut body).await;
+    up.send_data(frame(&naming("m", b"")).into(), false).unwrap();
+    assert!(body.data().await.is_none());
+    assert_eq!(said(&body.trailers().await.unwrap().unwrap(), "grpc-status"), "3");
+    // Health of the whole is open, of a model it is not.
+    assert_eq!(calls.call(CHECK, b"").await.status(), "0");
+    assert_eq!(calls.call(CHECK, b"\x0a\x01m").await.status(), "16");
+    let about = async |name: &[u8]| {
+        calls.with(CHECK, name, &[("authorization", &bearer(other))]).await.status().to_owned()
+    };
+    assert_eq!((about(b"\x0a\x01n").await, about(b"\x0a\x01m").await), ("0".into(), "5".into()));
 }
