@@ -147,7 +147,12 @@ impl Exchange<'_> {
                 let sealed = read == BodyRead::Sealed;
                 return Err(self.refuse_unplaced(Unrouted::ModelRequired, sealed));
             }
-            _ => None,
+            BodyRead::Absent
+            | BodyRead::Json(_)
+            | BodyRead::Form(_)
+            | BodyRead::Messages(..)
+            | BodyRead::Sealed
+            | BodyRead::Broken(_) => None,
         };
         Ok(name)
     }
