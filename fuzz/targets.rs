@@ -1,6 +1,7 @@
 //! What reads bytes of strangers, each as a function that panics where it breaks a promise. `tests/fuzz.rs` feeds them
 //! seeded mutations; `cargo fuzz run NAME` feeds them what libFuzzer finds.
 use bytes::Bytes;
+use evener::access::{Jwks, TokenTerms, named_by};
 use evener::config::parse_text;
 use evener::dialect::grpc::{Messages, NameAt, first_name, rename_in_messages};
 use evener::dialect::{
@@ -33,6 +34,7 @@ pub(crate) const TARGETS: &[Target] = &[
     Target { name: "deadline", run: deadline, seeds: &[b"100m", b"99999999H", b"2500", b"1n"] },
     Target { name: "proxy_protocol", run: proxy_protocol, seeds: INTRODUCTIONS },
     Target { name: "grpc", run: grpc, seeds: CALLS },
+    Target { name: "jwt", run: jwt, seeds: TOKENS },
     Target { name: "config", run: config, seeds: CONFIGS },
 ];
 
@@ -80,6 +82,12 @@ const CALLS: &[&[u8]] = &[
     b"\0\0\0\0\x09\x0a\x05\x0a\x03abc\x12\x00\0\0\0\0\x07\x0a\x05\x0a\x03abc",
     b"\0\0\0\0\x0b\x0a\x09\x0a\x07\x0a\x05model\x01\0\0\0\x02\x1f\x8b",
     b"\0\0\0\0\x11\x08\x96\x01\x1d\0\0\0\0\x21\0\0\0\0\0\0\0\0",
+];
+const TOKENS: &[&[u8]] = &[
+    include_bytes!("../tests/golden/jwks.json"),
+    b"eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhIiwiZXhwIjo0MTAyNDQ0ODAwfQ.AAAA",
+    b"eyJhbGciOiJub25lIn0.eyJzdWIiOiJhIn0.",
+    br#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#,
 ];
 const CONFIGS: &[&[u8]] = &[
     include_bytes!("../conf/minimal.yaml"),
@@ -223,6 +231,18 @@ pub(crate) fn deadline(data: &[u8]) {
             );
         }
     }
+}
+
+/// Any text is a set of keys or is not; and nobody guesses a token that one of them has signed.
+pub(crate) fn jwt(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    drop(Jwks::parse(text));
+    thread_local! {
+        static KEYS: Jwks = Jwks::parse(include_str!("../tests/golden/jwks.json")).expect("a good file");
+    }
+    let [issuer, audience, claim] = ["a", "b", "sub"].map(str::to_owned);
+    let terms = TokenTerms { issuer, audience, claim };
+    KEYS.with(|keys| assert!(named_by(text, keys, &terms, 0).is_err()));
 }
 
 /// A header of the PROXY protocol is found when its last byte is there, and what follows is no matter.

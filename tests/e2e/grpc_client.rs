@@ -61,8 +61,10 @@ impl Calls {
     pub(crate) async fn connect(address: SocketAddr) -> Self {
         let tcp = TcpStream::connect(address).await.unwrap();
         tcp.set_nodelay(true).unwrap();
-        // Hundreds of small answers may wait to be read.
         let mut builder = h2::client::Builder::new();
+        // Before the server has said how many it takes; without, this library takes any number for granted.
+        builder.initial_max_send_streams(100);
+        // Hundreds of small answers may wait to be read.
         let (send, connection) = builder.data_frame_budget(4 << 20).handshake(tcp).await.unwrap();
         tokio::spawn(connection);
         Self(send)

@@ -166,6 +166,29 @@ def tool():
     return find
 
 
+@pytest.fixture
+def authority(tmp_path, tool):
+    """Signs with `ca.crt`. Call it with a name: it writes NAME.crt and NAME.key."""
+    config = tmp_path / "openssl.cnf"
+    config.write_text("[req]\ndistinguished_name=dn\n[dn]\n")
+
+    def sign(*words):
+        subprocess.run([tool("openssl"), *map(str, words)], check=True, capture_output=True, timeout=60)
+
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-config", config]
+    sign("req", "-x509", *key, "-subj", "/CN=test authority", "-days", "30",
+        "-addext", "basicConstraints=critical,CA:TRUE", "-keyout", tmp_path / "ca.key", "-out", tmp_path / "ca.crt")
+
+    def issue(name, alternatives="DNS:localhost,IP:127.0.0.1"):
+        sign("req", "-x509", *key, "-subj", f"/CN={name}", "-days", "30",
+            "-addext", f"subjectAltName={alternatives}", "-addext", "basicConstraints=critical,CA:FALSE",
+            "-CA", tmp_path / "ca.crt", "-CAkey", tmp_path / "ca.key",
+            "-keyout", tmp_path / f"{name}.key", "-out", tmp_path / f"{name}.crt")
+        return {"cert": str(tmp_path / f"{name}.crt"), "key": str(tmp_path / f"{name}.key")}
+
+    return issue
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     """A failed test shows the end of what its programs said."""

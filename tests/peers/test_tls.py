@@ -6,7 +6,6 @@ import subprocess
 
 import httpx
 import openai
-import pytest
 
 from conftest import Evener, Mock, Program, free_ports, wait_for
 
@@ -50,25 +49,6 @@ CHAT = {"model": "chat", "messages": [{"role": "user", "content": "hi"}]}
 
 def run(*command, **more):
     return subprocess.run([str(word) for word in command], check=True, capture_output=True, timeout=60, **more)
-
-
-@pytest.fixture
-def authority(tmp_path, tool):
-    """Signs with `ca.crt`. Call it with a name: it writes NAME.crt and NAME.key."""
-    openssl, config = tool("openssl"), tmp_path / "openssl.cnf"
-    config.write_text("[req]\ndistinguished_name=dn\n[dn]\n")
-    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-config", config]
-    run(openssl, "req", "-x509", *key, "-subj", "/CN=test authority", "-days", "30",
-        "-addext", "basicConstraints=critical,CA:TRUE", "-keyout", tmp_path / "ca.key", "-out", tmp_path / "ca.crt")
-
-    def issue(name, alternatives="DNS:localhost,IP:127.0.0.1"):
-        run(openssl, "req", "-x509", *key, "-subj", f"/CN={name}", "-days", "30",
-            "-addext", f"subjectAltName={alternatives}", "-addext", "basicConstraints=critical,CA:FALSE",
-            "-CA", tmp_path / "ca.crt", "-CAkey", tmp_path / "ca.key",
-            "-keyout", tmp_path / f"{name}.key", "-out", tmp_path / f"{name}.crt")
-        return {"cert": str(tmp_path / f"{name}.crt"), "key": str(tmp_path / f"{name}.key")}
-
-    return issue
 
 
 def test_curl_and_openai_ask_over_tls(start, authority, tool, tmp_path):
