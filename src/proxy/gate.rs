@@ -143,13 +143,16 @@ impl Exchange<'_> {
             BodyRead::Broken(problem) if strict => {
                 return Err(refuse_unrouted(Unrouted::Unidentified(Unidentified::Body(problem))));
             }
-            read => {
-                if strict && call.name_at.is_some() {
-                    let sealed = read == BodyRead::Sealed;
-                    return Err(self.refuse_unplaced(Unrouted::ModelRequired, sealed));
-                }
-                None
+            read if strict && call.name_at.is_some() => {
+                let sealed = read == BodyRead::Sealed;
+                return Err(self.refuse_unplaced(Unrouted::ModelRequired, sealed));
             }
+            BodyRead::Absent
+            | BodyRead::Json(_)
+            | BodyRead::Form(_)
+            | BodyRead::Messages(..)
+            | BodyRead::Sealed
+            | BodyRead::Broken(_) => None,
         };
         Ok(name)
     }
