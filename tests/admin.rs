@@ -174,7 +174,8 @@ async fn the_status_has_the_promised_shape() {
     let value: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(status, 200);
     assert_eq!((&value["ready"], &value["draining"]), (&json!(true), &json!(false)));
-    assert_eq!(value["listeners"], json!([{"name": "public", "address": "127.0.0.1:8080"}]));
+    let listener = json!({"name": "public", "address": "127.0.0.1:8080", "scheme": "http"});
+    assert_eq!(value["listeners"], json!([listener]));
     assert_eq!(value["config"]["file"], "test.yaml");
     assert_eq!(value["config"]["last_reload"]["result"], "rejected");
     assert_eq!(value["config"]["last_reload"]["diagnostics"][0]["code"], "unknown-key");
