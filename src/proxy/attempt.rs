@@ -213,7 +213,8 @@ impl Exchange<'_> {
             };
         }
         let Some(code) = trouble.code() else { return Ok(End::Cut) };
-        let what = trouble.describe(&placed.model.plan.timeouts);
+        let timeouts = &placed.model.plan.timeouts;
+        let what = trouble.describe(timeouts, &self.time_given(timeouts));
         tracing::debug!(replica = %replica.id, %trouble, "attempt failed");
         if begun {
             self.record.refusal = Some(code);
@@ -269,12 +270,6 @@ async fn drained(session: &mut HttpSession) -> bool {
     timeout(DRAIN_TIME, reading).await.unwrap_or(false)
 }
 
-/// The whole exchange took too long, and no replica is to blame.
-pub(super) fn total_over(timeouts: &Timeouts) -> Refusal {
-    let message = format!("the request was not done within {:?}", timeouts.total);
-    Refusal::new(RefusalCode::TotalTimeout, message)
-}
-
 impl Trouble {
     /// An error while the head was written. What cannot be written at all is the client's fault.
     pub(super) fn of_head(error: Box<Error>) -> Self {
@@ -328,7 +323,7 @@ impl Trouble {
         }
     }
 
-    fn describe(&self, timeouts: &Timeouts) -> String {
+    fn describe(&self, timeouts: &Timeouts, given: &str) -> String {
         match self {
             Self::Connect(_) => "could not be reached".to_owned(),
             Self::Answered { status, .. } => format!("answered {status}"),
@@ -337,7 +332,7 @@ impl Trouble {
             }
             Self::FirstByte => format!("sent nothing within {:?}", timeouts.first_byte),
             Self::Stalled => format!("fell silent for {:?}", timeouts.between_chunks),
-            Self::Total => format!("was not done within {:?}", timeouts.total),
+            Self::Total => format!("was not done within {given}"),
             Self::BadRequest(_) => "cannot be sent this request".to_owned(),
             Self::ClientGone | Self::ClientStalled | Self::Client(_) => "was abandoned".to_owned(),
         }

@@ -2,7 +2,6 @@
 //!
 //! One loop serves JSON, uploads, event streams, gRPC and WebSockets. It watches the client all the while, so that a
 //! client that leaves ends the replica's work within milliseconds.
-use super::attempt::total_over;
 use super::body::{Body, broken_body};
 use super::call::fell_silent;
 use super::exchange::{End, Exchange, Stop};
@@ -285,7 +284,7 @@ impl Exchange<'_> {
         match phase {
             Phase::ClientFull => Trouble::ClientStalled,
             _ if total && slow_client => Trouble::ClientStalled,
-            _ if total && clients => Trouble::Client(total_over(at.timeouts).into()),
+            _ if total && clients => Trouble::Client(self.total_over(at.timeouts).into()),
             _ if total => Trouble::Total,
             Phase::Conversation => Trouble::Client(fell_silent(at.timeouts).into()),
             _ if clients => Trouble::Client(super::body::slow_body()),

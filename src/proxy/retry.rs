@@ -1,6 +1,5 @@
 //! The attempts of one request: the first, and those that follow while failing may still be hidden from the client.
 use super::answer::Refusal;
-use super::attempt::total_over;
 use super::body::Body;
 use super::exchange::{End, Exchange, Stop};
 use super::pick::{Choice, Wish, chance, choose};
@@ -58,7 +57,7 @@ impl Exchange<'_> {
         let mut choice = first;
         loop {
             if self.time_left(timeouts).is_zero() {
-                return Err(total_over(timeouts).into());
+                return Err(self.total_over(timeouts).into());
             }
             self.record.version =
                 Some((Arc::clone(&choice.version.name), Arc::clone(&choice.version.state)));
@@ -142,7 +141,8 @@ impl Exchange<'_> {
             Body::Stream(..) => self.in_time(timeouts, sleep(pause)).await,
         };
         paused.map_err(|trouble| {
-            if matches!(trouble, Trouble::Total) { total_over(timeouts).into() } else { Stop::Gone }
+            let over = matches!(trouble, Trouble::Total);
+            if over { self.total_over(timeouts).into() } else { Stop::Gone }
         })
     }
 
@@ -153,6 +153,20 @@ impl Exchange<'_> {
         }
         let total = self.deadline.map_or(timeouts.total, |own| own.min(timeouts.total));
         total.saturating_sub(self.proxy.now().since(self.record.began))
+    }
+
+    /// The time for the whole exchange, in words: the client is told its own where that is shorter.
+    pub(super) fn time_given(&self, timeouts: &Timeouts) -> String {
+        match self.deadline.filter(|own| *own < timeouts.total) {
+            Some(own) => format!("{own:?}, the deadline that came with the request"),
+            None => format!("{:?}", timeouts.total),
+        }
+    }
+
+    /// The whole exchange took too long, and no replica is to blame.
+    pub(super) fn total_over(&self, timeouts: &Timeouts) -> Refusal {
+        let message = format!("the request was not done within {}", self.time_given(timeouts));
+        Refusal::new(RefusalCode::TotalTimeout, message)
     }
 }
 

@@ -57,7 +57,9 @@ async fn an_impatient_client_does_not_speak_against_the_replica() {
     let upstream = Upstream::hanging_where_asked().await;
     let site = Site::start(models(&upstream.url(), "")).await;
     let request = Request::post("/hang", BODY).header("x-request-timeout-ms", "30");
-    assert_eq!(site.send(request).await.status, 504);
+    let reply = site.send(request).await;
+    assert_eq!(reply.status, 504);
+    assert!(reply.text().contains("30ms, the deadline that came with the request"), "{reply:?}");
     let line = site.logged("the request", |line| line["status"] == 504).await;
     assert_eq!(line["outcome"], "timeout");
     let status = site.ask(Request::get("/api/v1/status")).await.json();
