@@ -49,7 +49,7 @@ class Model(service_pb2_grpc.GRPCInferenceServiceServicer):
 class Server:
     """A server of grpcio with one model."""
 
-    def __init__(self, name):
+    def __init__(self, name, credentials=None):
         self.model = Model(name)
         self.server = grpc.server(futures.ThreadPoolExecutor(16))
         service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(self.model, self.server)
@@ -59,7 +59,10 @@ class Server:
         self.health = health.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self.health, self.server)
         reflection.enable_server_reflection((f"{SERVICE}", reflection.SERVICE_NAME), self.server)
-        self.url = f"grpc://127.0.0.1:{self.server.add_insecure_port('127.0.0.1:0')}"
+        if credentials:
+            self.url = f"grpcs://127.0.0.1:{self.server.add_secure_port('127.0.0.1:0', credentials)}"
+        else:
+            self.url = f"grpc://127.0.0.1:{self.server.add_insecure_port('127.0.0.1:0')}"
         self.server.start()
 
     def say(self, status):
@@ -187,6 +190,29 @@ def test_health_is_asked_of_evener_and_by_evener(start, servers):
 def test_reflection_tells_what_a_replica_serves(channel):
     told = ProtoReflectionDescriptorDatabase(channel).get_services()
     assert set(told) == {SERVICE, "grpc.reflection.v1alpha.ServerReflection"}
+
+
+@pytest.mark.parametrize("scheme", ["grpcs", "https"])
+def test_calls_are_encrypted_on_both_sides(start, authority, tmp_path, scheme):
+    tls, _ = authority("evener"), authority("replica")
+    ca = tmp_path / "ca.crt"
+    pair = tuple((tmp_path / f"replica.{kind}").read_bytes() for kind in ("key", "crt"))
+    server = Server("s0", grpc.ssl_server_credentials([pair]))
+    version = {"replicas": [server.url.replace("grpcs", scheme)], "tls": {"ca": str(ca)}}
+    evener = start(Evener, {
+        "listeners": [{"name": "public", "address": "127.0.0.1:0", "tls": tls}],
+        "models": {"resnet": {"versions": {"v1": version}, "health": {"grpc": ""}}},
+    })
+    try:
+        credentials = grpc.ssl_channel_credentials(ca.read_bytes())
+        with grpc.secure_channel(evener.url.removeprefix("https://"), credentials) as channel:
+            stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+            answer, call = stub.ModelInfer.with_call(infer(id="7"), timeout=30)
+            assert (answer.id, dict(call.trailing_metadata())["x-served-by"]) == ("7", "s0")
+            stream = stub.ModelStreamInfer(iter([infer(id="1"), infer(id="2")]), timeout=30)
+            assert [answer.infer_response.id for answer in stream] == ["1", "2"]
+    finally:
+        server.server.stop(None)
 
 
 def test_a_dead_replica_is_told_as_unavailable(start, servers):
