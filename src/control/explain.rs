@@ -50,6 +50,10 @@ pub fn explain(table: &Table, question: &Question, now: Moment) -> Result<Explan
         }
         serves.or(Some(owner))
     });
+    if is_call && !model.versions.iter().any(Version::speaks_http2) {
+        reason +=
+            "; gRPC needs a replica that speaks HTTP/2: write its address as `h2c://HOST:PORT`";
+    }
     let shown = |candidate: &&Version| match version {
         Some(version) => version.index == candidate.index,
         None => candidate.share > 0.0,

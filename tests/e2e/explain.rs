@@ -70,3 +70,16 @@ async fn the_command_tells_it_by_a_file_and_by_the_running_table() {
     assert_eq!(code, Some(1));
     assert!(text.contains("the request goes nowhere: it names model `x`"), "{text}");
 }
+
+#[tokio::test]
+async fn why_no_replica_takes_a_call_is_told() {
+    let mock = Mock::version("v").await;
+    let site =
+        Site::start(format!("models: {{m: {{versions: {{v: [\"{}\"]}}}}}}\n", mock.url())).await;
+    let call = "/inference.GRPCInferenceService/ModelInfer";
+    let (code, said) = explain(&site, &["--live", "--path", call, "--model", "m"]).await;
+    assert_eq!(code, Some(0));
+    assert!(said.contains("gRPC needs a replica that speaks HTTP/2"), "{said}");
+    let (_, said) = explain(&site, &["--live", "--path", PATH, "--model", "m"]).await;
+    assert!(!said.contains("gRPC"), "{said}");
+}
