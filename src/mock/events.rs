@@ -24,10 +24,11 @@ pub(super) fn stream(
         }
     });
     let head = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-cache")];
-    (head, Body::new(Events(receiver))).into_response()
+    (head, Body::new(Pieces(receiver))).into_response()
 }
 
-type Sender = mpsc::Sender<io::Result<Bytes>>;
+/// Sends what a body is made of, piece by piece.
+pub(super) type Sender = mpsc::Sender<io::Result<Frame<Bytes>>>;
 
 async fn send(sender: &Sender, work: &Work, token: impl Fn(u32) -> String, last: Vec<String>) {
     for i in 0..work.tokens {
@@ -44,13 +45,14 @@ async fn send(sender: &Sender, work: &Work, token: impl Fn(u32) -> String, last:
     }
 }
 
-fn event(text: &str) -> Bytes {
-    Bytes::from(format!("data: {text}\n\n"))
+fn event(text: &str) -> Frame<Bytes> {
+    Frame::data(Bytes::from(format!("data: {text}\n\n")))
 }
 
-struct Events(mpsc::Receiver<io::Result<Bytes>>);
+/// A body that is what its `Sender` sends.
+pub(super) struct Pieces(pub(super) mpsc::Receiver<io::Result<Frame<Bytes>>>);
 
-impl HttpBody for Events {
+impl HttpBody for Pieces {
     type Data = Bytes;
     type Error = io::Error;
 
@@ -58,6 +60,6 @@ impl HttpBody for Events {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        self.0.poll_recv(cx).map(|item| item.map(|item| item.map(Frame::data)))
+        self.0.poll_recv(cx)
     }
 }

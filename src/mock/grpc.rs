@@ -1,10 +1,11 @@
 //! KServe's V2 over gRPC, and `grpc.health.v1`, as Triton serves them: each output is the input at its place.
+use super::events::{Pieces, Sender};
 use super::work::{Fault, Mock, Tokens, Work};
 use crate::dialect::grpc::{
     Fields, Frame as Message, GrpcStatus, Value, escape_message, frame, grpc_status_of_http,
     next_frame, put_bytes, put_varint,
 };
-use axum::body::{Body, Bytes, HttpBody};
+use axum::body::{Body, Bytes};
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
@@ -12,9 +13,7 @@ use bytes::{Buf as _, BytesMut};
 use http_body_util::BodyExt as _;
 use hyper::body::Frame;
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use tokio::sync::mpsc;
 
 /// The longest message it takes.
@@ -112,7 +111,7 @@ fn converse(mock: Arc<Mock>, stream: Stream) -> Response {
         };
         drop(sender.send(last).await);
     });
-    (head(), Body::new(Answers(receiver))).into_response()
+    (head(), Body::new(Pieces(receiver))).into_response()
 }
 
 async fn answer_each(mock: &Arc<Mock>, mut stream: Stream, sender: &Sender) -> Result<(), Failure> {
@@ -200,7 +199,7 @@ fn whole(answer: &[u8]) -> Response {
     for frame in frames {
         drop(sender.try_send(Ok(frame)));
     }
-    (head(), Body::new(Answers(receiver))).into_response()
+    (head(), Body::new(Pieces(receiver))).into_response()
 }
 
 impl Failure {
@@ -249,21 +248,5 @@ impl Stream {
                 None | Some(Err(_)) => return Err(()),
             }
         }
-    }
-}
-
-type Sender = mpsc::Sender<io::Result<Frame<Bytes>>>;
-
-struct Answers(mpsc::Receiver<io::Result<Frame<Bytes>>>);
-
-impl HttpBody for Answers {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        self.0.poll_recv(cx)
     }
 }

@@ -57,14 +57,14 @@ pub(super) async fn serve(proxy: &Arc<Proxy>, door: &Arc<Door>, mut raw: Raw, pe
     } else if greet::is_tls(&first) {
         return Box::pin(greet::refuse_tls(proxy, &client, limits, raw)).await;
     }
+    if raw.alpn().is_none()
+        && first.is_empty()
+        && !hear(proxy, limits.idle_timeout, &mut raw, &mut first).await
+    {
+        return;
+    }
     let http2 = match raw.alpn() {
         Some(protocol) => Ok(Ok(protocol == b"h2")),
-        None if first.is_empty() => {
-            if !hear(proxy, limits.idle_timeout, &mut raw, &mut first).await {
-                return;
-            }
-            timeout(limits.header_timeout, is_http2(&mut raw, &mut first)).await
-        }
         None => timeout(limits.header_timeout, is_http2(&mut raw, &mut first)).await,
     };
     match http2 {

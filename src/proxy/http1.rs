@@ -5,6 +5,7 @@ use super::exchange::{End, exchange};
 use super::record::Record;
 use super::shared::{Phase, Proxy, parting};
 use crate::dialect::RefusalCode;
+use crate::stats::Moment;
 use crate::table::ClientLimits;
 use crate::wire::{BadChunks, Chunks, Conn, HeadScan, Reins, Unfit};
 use bytes::BytesMut;
@@ -50,16 +51,12 @@ pub(super) async fn serve_http1(proxy: &Arc<Proxy>, client: &Client, conn: Conn,
             }
             Err(HeadTrouble::Gone) => return,
             Err(trouble) => {
-                let (code, message) = trouble.told();
-                Record::malformed(proxy, client, code, began, &first);
-                return refuse_head(conn, &limits.client, code, message).await;
+                return refuse_head(proxy, client, conn, began, &first, &trouble).await;
             }
         };
         if !matches!(session.read_request().await, Ok(true)) {
             let Some(conn) = into_conn(session) else { return };
-            let (code, message) = HeadTrouble::MALFORMED.told();
-            Record::malformed(proxy, client, code, began, &[]);
-            return refuse_head(conn, &limits.client, code, message).await;
+            return refuse_head(proxy, client, conn, began, &[], &HeadTrouble::MALFORMED).await;
         }
         session.set_read_timeout(Some(limits.client.body_timeout));
         session.set_write_timeout(Some(limits.client.write_timeout));
@@ -151,10 +148,19 @@ async fn read_head(
     Ok(())
 }
 
-/// Answers a client whose head was no request, and closes so that it reads why.
-async fn refuse_head(conn: Box<Conn>, limits: &ClientLimits, code: RefusalCode, message: String) {
-    let refused = timeout(limits.write_timeout, refuse_raw(conn, code, &message)).await;
-    linger(refused.ok().flatten()).await;
+/// Counts and answers a client whose `head` was no request, and closes so that it reads why.
+async fn refuse_head(
+    proxy: &Arc<Proxy>,
+    client: &Client,
+    conn: Box<Conn>,
+    began: Moment,
+    head: &[u8],
+    trouble: &HeadTrouble,
+) {
+    let (code, message) = trouble.told();
+    Record::malformed(proxy, client, code, began, head);
+    let limit = client.door.settings.load().client.write_timeout;
+    linger(timeout(limit, refuse_raw(conn, code, &message)).await.ok().flatten()).await;
 }
 
 fn reset(reins: &Reins) {
