@@ -125,6 +125,33 @@ class Evener(Program):
         new.rename(self.config)
 
 
+NGINX = """
+daemon off;
+worker_processes 1;
+pid {folder}/nginx.pid;
+error_log stderr warn;
+events {{}}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+{http}
+}}
+"""
+
+
+class Nginx(Program):
+    """nginx without root; `http` is what its block of that name holds besides."""
+
+    def __init__(self, folder, command, http):
+        config = folder / "nginx.conf"
+        config.write_text(NGINX.format(folder=folder, http=http))
+        super().__init__("nginx", folder, [command, "-p", folder, "-e", "stderr", "-c", config])
+
+
 @pytest.fixture
 def start(tmp_path):
     """`start(Kind, ...)` starts a program in this test's folder; it ends with the test."""

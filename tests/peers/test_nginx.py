@@ -5,21 +5,9 @@ import time
 
 import httpx
 
-from conftest import Evener, Mock, Program, free_ports, wait_for
+from conftest import Evener, Mock, Nginx, free_ports, wait_for
 
-CONFIG = """
-daemon off;
-worker_processes 1;
-pid {folder}/nginx.pid;
-error_log stderr warn;
-events {{}}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
+HTTP = """
     upstream evener {{
         server {evener};
         keepalive 8;
@@ -34,22 +22,17 @@ http {{
             proxy_buffering off;
         }}
     }}
-}}
 """
 
 
-def test_nginx_in_front_keeps_connections_and_streams(start, tool, tmp_path):
+def test_nginx_in_front_keeps_connections_and_streams(start, tool):
     mock = start(Mock, "v1", "--tokens", "6", "--token-interval", "100ms")
     public = {"name": "public", "address": "127.0.0.1:0", "trusted_proxies": ["127.0.0.0/8"]}
     evener = start(Evener, {
         "listeners": [public], "models": {"chat": {"versions": {"v1": [mock.url]}}},
     })
     [port] = free_ports(1)
-    config = tmp_path / "nginx.conf"
-    config.write_text(CONFIG.format(
-        folder=tmp_path, evener=evener.url.removeprefix("http://"), port=port))
-    start(lambda folder: Program(
-        "nginx", folder, [tool("nginx"), "-p", tmp_path, "-e", "stderr", "-c", config]))
+    start(Nginx, tool("nginx"), HTTP.format(evener=evener.url.removeprefix("http://"), port=port))
     chat = {"model": "chat", "messages": [{"role": "user", "content": "hi"}]}
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
         wait_for("nginx", lambda: client.get("/healthz").status_code == 200)

@@ -9,25 +9,13 @@ from pathlib import Path
 import httpx
 import pytest
 
-from conftest import Evener, Program, free_ports, wait_for
+from conftest import Evener, Nginx, Program, free_ports, wait_for
 from shapes import SHAPES, SMUGGLED, Replica, ask, mutated, numbered
 
 MUTATED = 600
 TABLE = Path(__file__).parents[2] / "conf/hygiene.md"
 
-NGINX = """
-daemon off;
-worker_processes 1;
-pid {folder}/nginx.pid;
-error_log /dev/null;
-events {{}}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
+HTTP = """
     client_header_timeout 500ms;
     client_body_timeout 500ms;
     keepalive_timeout 300ms;
@@ -40,7 +28,6 @@ http {{
             proxy_http_version 1.1;
         }}
     }}
-}}
 """
 
 HAPROXY = """
@@ -86,10 +73,9 @@ def proxies(start, tool, tmp_path):
         "listeners": [{"name": "public", "address": "127.0.0.1:0", "client": client}],
         "models": {"m": {"versions": {"v": [f"http://{replicas[0].address}"]}, "health": False, "ejection": False}},
     })
-    nginx, haproxy = tmp_path / "nginx.conf", tmp_path / "haproxy.cfg"
-    nginx.write_text(NGINX.format(folder=tmp_path, replica=replicas[1].address, port=ports[0]))
+    haproxy = tmp_path / "haproxy.cfg"
     haproxy.write_text(HAPROXY.format(replica=replicas[2].address, port=ports[1]))
-    start(lambda folder: Program("nginx", folder, [tool("nginx"), "-p", tmp_path, "-e", "stderr", "-c", nginx]))
+    start(Nginx, tool("nginx"), HTTP.format(replica=replicas[1].address, port=ports[0]))
     start(lambda folder: Program("haproxy", folder, [tool("haproxy"), "-db", "-f", haproxy]))
     addresses = [evener.url.removeprefix("http://"), *(f"127.0.0.1:{port}" for port in ports)]
 

@@ -7,21 +7,9 @@ import subprocess
 import httpx
 import openai
 
-from conftest import Evener, Mock, Program, free_ports, wait_for
+from conftest import Evener, Mock, Nginx, free_ports, wait_for
 
-NGINX = """
-daemon off;
-worker_processes 1;
-pid {folder}/nginx.pid;
-error_log stderr warn;
-events {{}}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
+HTTP = """
     client_max_body_size 64m;
     upstream mock {{
         server {mock};
@@ -42,7 +30,6 @@ http {{
             proxy_request_buffering off;
         }}
     }}
-}}
 """
 CHAT = {"model": "chat", "messages": [{"role": "user", "content": "hi"}]}
 
@@ -86,10 +73,8 @@ def test_nginx_is_a_replica_that_wants_a_certificate(start, authority, tool, tmp
     authority("replica")
     shown = authority("client", "DNS:client")
     old, new = free_ports(2)
-    config = tmp_path / "nginx.conf"
-    config.write_text(NGINX.format(folder=tmp_path, mock=mock.url.removeprefix("http://"), old=old, new=new))
-    start(lambda folder: Program(
-        "nginx", folder, [tool("nginx"), "-p", tmp_path, "-e", "stderr", "-c", config]))
+    http = HTTP.format(folder=tmp_path, mock=mock.url.removeprefix("http://"), old=old, new=new)
+    start(Nginx, tool("nginx"), http)
     tls = {"ca": str(tmp_path / "ca.crt"), **shown}
     models = {
         name: {"versions": {"v1": {"replicas": [f"{url}"], "tls": tls}}, "health": {"path": "/health", "every": "1s"}}
