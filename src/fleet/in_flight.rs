@@ -14,6 +14,8 @@ pub struct InFlight {
     replica: Arc<Replica>,
     version: Arc<VersionState>,
     began: Moment,
+    /// When there was a connection for it: what it took before says nothing of the replica's speed.
+    connected: Moment,
     /// It is the trial of a replica on probation.
     trial: Option<Token>,
     /// The shared connection that carries it.
@@ -43,6 +45,7 @@ impl Replica {
             replica: Arc::clone(self),
             version: Arc::clone(version),
             began: now,
+            connected: now,
             trial: on_probation.then(|| self.custody.slot.begin()).flatten(),
             connection: None,
             recorded: false,
@@ -85,6 +88,11 @@ impl InFlight {
         if let Some(trial) = self.trial {
             self.replica.custody.slot.answers(trial);
         }
+    }
+
+    /// A new connection was made for it.
+    pub fn connects(&mut self, now: Moment) {
+        self.connected = now;
     }
 
     /// Notes which shared connection carries it: when that breaks, all its streams are one failure.
@@ -188,12 +196,14 @@ impl InFlight {
     }
 
     fn succeeded(&self, learned: &mut Learned, outcome: &Outcome, now: Moment) {
-        let speed = self.version.observe_speed(outcome.latency);
-        self.version.pace.observe(outcome.first_byte.unwrap_or(outcome.latency));
-        learned.slowness.sample(outcome.latency, &speed, now);
+        let connecting = self.connected.since(self.began);
+        let latency = outcome.latency.saturating_sub(connecting);
+        let first_byte = outcome.first_byte.map(|took| took.saturating_sub(connecting));
+        self.version.pace.observe(first_byte.unwrap_or(latency));
+        let strays = learned.slowness.sample(latency, &self.version.speed(), now);
+        let speed = self.version.observe_speed(latency, strays);
         learned.phantom.succeed();
-        let factor = learned.slowness.factor(&speed, now);
-        self.replica.slow.store(factor.to_bits(), Relaxed);
+        self.replica.set_slowness(learned.slowness.factor(&speed, now));
     }
 
     /// It failed, or was too full: both would attract further requests by being quick about it.
@@ -206,8 +216,7 @@ impl InFlight {
     fn censored(&self, learned: &mut Learned, outcome: &Outcome, now: Moment) {
         let speed = self.version.speed();
         learned.slowness.censored(outcome.latency, &speed, now);
-        let factor = learned.slowness.factor(&speed, now);
-        self.replica.slow.store(factor.to_bits(), Relaxed);
+        self.replica.set_slowness(learned.slowness.factor(&speed, now));
     }
 }
 

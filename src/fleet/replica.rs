@@ -1,7 +1,7 @@
 //! One replica as it lives: who it is, how busy, how fast, and whether it may serve.
 use super::ejection::{Custody, Fate};
 use super::tally::Tally;
-use crate::balance::{Phantom, Slowness};
+use crate::balance::{Factor, Phantom, Slowness};
 use crate::health::{Detector, Faded, Recent, Standing};
 use crate::stats::Moment;
 use crate::wire::Upstream;
@@ -83,6 +83,10 @@ struct Reasons {
     last_probe: Option<(Moment, Option<Arc<str>>)>,
 }
 
+fn bits(Factor { busy, idle }: Factor) -> u64 {
+    u64::from(busy.to_bits()) << 32 | u64::from(idle.to_bits())
+}
+
 /// A replica alive in memory. Shared by every table that lists it.
 #[derive(Debug)]
 pub struct Replica {
@@ -94,8 +98,8 @@ pub struct Replica {
     pub outcomes: Tally,
     pub(super) in_flight: AtomicU32,
     pub(super) learned: Mutex<Learned>,
-    /// `f32`: the learned factor, computed at each completion and by the second.
-    pub(super) slow: AtomicU32,
+    /// The learned [`Factor`], computed at each completion and by the second: two `f32`, `busy` above `idle`.
+    slow: AtomicU64,
     /// `f32`: zero for nearly all, so that a pick need not look at the lock.
     pub(super) phantom: AtomicU32,
     /// Requests that wait for their first byte.
@@ -132,7 +136,7 @@ impl Replica {
             outcomes: Tally::default(),
             in_flight: AtomicU32::default(),
             learned: Mutex::default(),
-            slow: AtomicU32::new(1.0_f32.to_bits()),
+            slow: AtomicU64::new(bits(Factor::EQUAL)),
             phantom: AtomicU32::default(),
             waiting: AtomicU32::default(),
             heard_at: AtomicU64::default(),
@@ -163,8 +167,14 @@ impl Replica {
     }
 
     /// The learned slowness: 1 is the pool's mean, 2 is twice as slow.
-    pub fn slowness(&self) -> f32 {
-        f32::from_bits(self.slow.load(Relaxed))
+    pub fn slowness(&self) -> Factor {
+        let bits = self.slow.load(Relaxed);
+        let half = |bits: u64| f32::from_bits((bits & u64::from(u32::MAX)) as u32);
+        Factor { busy: half(bits >> 32), idle: half(bits) }
+    }
+
+    pub(super) fn set_slowness(&self, factor: Factor) {
+        self.slow.store(bits(factor), Relaxed);
     }
 
     /// Load that recent failures stand for; zero for a replica that works.
@@ -327,7 +337,7 @@ impl Replica {
     /// Returns what its version should still count of it, when what is counted keeps so much.
     pub fn fade(&self, speed: &crate::balance::PoolSpeed, keeps: f64, now: Moment) -> Faded {
         let mut learned = self.learned.lock();
-        self.slow.store(learned.slowness.factor(speed, now).to_bits(), Relaxed);
+        self.set_slowness(learned.slowness.factor(speed, now));
         let level = learned.phantom.level(now, speed.phantom_time());
         if level < 0.01 && self.phantom.load(Relaxed) != 0 {
             learned.phantom.level = 0.0;

@@ -55,6 +55,8 @@ pub struct VersionState {
     count: AtomicU32,
     /// `f32`, seconds.
     mean: AtomicU32,
+    /// `f32`: [`PoolSpeed::noise`].
+    noise: AtomicU32,
     /// How soon its replicas answer, and how many requests they usually run.
     pub pace: Pace,
 }
@@ -94,6 +96,7 @@ impl VersionState {
             ref_ln: AtomicU32::default(),
             count: AtomicU32::default(),
             mean: AtomicU32::default(),
+            noise: AtomicU32::default(),
             pace: Pace::default(),
         }
     }
@@ -168,17 +171,20 @@ impl VersionState {
             ref_ln: f32::from_bits(self.ref_ln.load(Relaxed)),
             count: self.count.load(Relaxed),
             mean_latency: f32::from_bits(self.mean.load(Relaxed)),
+            noise: f32::from_bits(self.noise.load(Relaxed)),
         }
     }
 
-    /// Takes in one latency. Two at the same time may lose one of them: an average does not mind, and a lock here
-    /// would be shared by every request of the version.
-    pub fn observe_speed(&self, latency: Duration) -> PoolSpeed {
+    /// Takes in one latency, and what [`Slowness::sample`](crate::balance::Slowness::sample) returned for it. Two at the
+    /// same time may lose one of them: an average does not mind, and a lock here would be shared by every request of the
+    /// version.
+    pub fn observe_speed(&self, latency: Duration, strays: Option<f32>) -> PoolSpeed {
         let mut speed = self.speed();
-        speed.observe(latency);
+        speed.observe(latency, strays);
         self.ref_ln.store(speed.ref_ln.to_bits(), Relaxed);
         self.count.store(speed.count, Relaxed);
         self.mean.store(speed.mean_latency.to_bits(), Relaxed);
+        self.noise.store(speed.noise.to_bits(), Relaxed);
         speed
     }
 }

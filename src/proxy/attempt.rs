@@ -76,6 +76,9 @@ impl Exchange<'_> {
             .map_err(|error| Trouble::Connect(error.to_string()))?;
             if let Some(in_flight) = &mut self.in_flight {
                 in_flight.on_connection(connection);
+                if !reused {
+                    in_flight.connects(self.proxy.now());
+                }
             }
             let http2 = matches!(session, HttpSession::H2(_));
             if self.is_call() && !http2 {

@@ -89,7 +89,7 @@ pub struct PoolView<'a> {
     slow_start: Duration,
     phantom_time: Duration,
     learned: bool,
-    /// The median time to the first byte.
+    /// The median time to the first byte; while that is unknown, the typical time to the last.
     usual: Option<Duration>,
     /// Not to be asked again.
     tried: &'a [Arc<Replica>],
@@ -112,14 +112,15 @@ impl Version {
         tried: &'a [Arc<Replica>],
         now: Moment,
     ) -> PoolView<'a> {
+        let speed = self.state.speed();
         PoolView {
             members: &self.members,
             tier,
             reach: Reach::All,
             slow_start: model.slow_start,
-            phantom_time: self.state.speed().phantom_time(),
+            phantom_time: speed.phantom_time(),
             learned: model.balance != crate::balance::Policy::LeastRequest,
-            usual: self.state.pace.usual_first_byte(),
+            usual: self.state.pace.usual_first_byte().or_else(|| speed.typical()),
             tried,
             now,
         }
@@ -211,12 +212,13 @@ impl Pool for PoolView<'_> {
 
     fn load(&self, i: usize) -> f32 {
         let Member { replica, weight, .. } = &self.members[i];
-        let slow = if self.learned { replica.slowness() } else { 1.0 };
+        let in_flight = replica.in_flight();
+        let slow = if self.learned { replica.slowness().at(in_flight) } else { 1.0 };
         let slow = slow * silent(replica.silence(self.now), self.usual);
         let started = replica.ready_at();
         let ramped = started.map_or(1.0, |at| ramp(self.now.since(at), self.slow_start));
         let phantom = replica.phantom(self.now, self.phantom_time);
-        score(replica.in_flight(), phantom, slow, *weight, ramped)
+        score(in_flight, phantom, slow, *weight, ramped)
     }
 
     fn weight(&self, i: usize) -> f32 {

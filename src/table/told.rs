@@ -97,7 +97,7 @@ impl Version {
                 in_flight: replica.in_flight(),
                 slots: member.slots,
                 weight: member.weight,
-                slowness: replica.slowness(),
+                slowness: replica.slowness().at(replica.in_flight()),
                 score,
             }
         };

@@ -98,6 +98,20 @@ fn being_full_weighs_like_a_failure_and_a_success_ends_it() {
 }
 
 #[test]
+fn the_time_a_connection_takes_is_no_slowness() {
+    let (replica, version) = replica();
+    let now = Moment::from_millis(1000);
+    for setup in [0, 0, 0, 500, 500, 500, 500] {
+        let mut one = replica.begin(&version, now);
+        one.connects(now + Duration::from_millis(setup));
+        one.finish(200, &outcome(Class::Success, setup + 5), now);
+    }
+    let learned = replica.learned.lock().slowness;
+    assert!((learned.ell - 5_f32.ln()).abs() < 1e-3, "{learned:?}");
+    assert!((version.speed().mean_latency - 0.005).abs() < 1e-4);
+}
+
+#[test]
 fn streams_of_one_broken_connection_are_one_failure() {
     let (replica, version) = replica();
     version.watch(Some(&EjectionPlan::default()), 2);
