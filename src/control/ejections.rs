@@ -1,9 +1,9 @@
 //! Rulings on replicas: who is ejected for cause, who is tried out, who serves again. Decided here, set in place.
 use super::core::Core;
 use crate::fleet::Replica;
-use crate::health::{Cause, EjectionPlan, Faded, Stage, Standing};
+use crate::health::{Carried, Cause, EjectionPlan, Faded, Stage, Standing};
 use crate::stats::Moment;
-use crate::table::{Held, ModelPlan, Table, Version};
+use crate::table::{Held, Member, ModelPlan, Table, Version};
 use rand::RngExt as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -123,18 +123,10 @@ impl Core {
     /// What passes with time: counts fade, ejections end, refused ones are looked at again.
     pub(super) fn pass_time(&mut self, passed: Duration, now: Moment) -> Vec<Ruling> {
         let table = Arc::clone(self.table());
-        let keeps = Faded::keeps(passed);
         let mut rulings = Vec::new();
         for model in &table.models {
             for version in &model.versions {
-                let speed = version.state.speed();
-                let mut left = Faded::default();
-                for member in &version.members {
-                    let of_one = member.replica.fade(&speed, keeps, now);
-                    left.requests += of_one.requests;
-                    left.failures += of_one.failures;
-                }
-                version.state.fade(left);
+                fade(version, passed, now);
                 for member in &version.members {
                     let replica = &member.replica;
                     replica.forgive(now);
@@ -205,6 +197,32 @@ pub(super) fn count_probation(version: &Version) {
     version.state.set_on_probation(members.filter(|m| on_probation(m.replica.stage())).count());
 }
 
+/// Lets what was learned of a version's replicas fade, and looks at what they carry and whose turn it is.
+fn fade(version: &Version, passed: Duration, now: Moment) {
+    let (state, n) = (&version.state, version.members.len());
+    let (speed, pool) = (state.speed(), state.pool());
+    let weights: f32 = version.members.iter().map(|member| member.weight).sum();
+    let part = |member: &Member| member.weight * n as f32 / weights;
+    let (mut counts, mut due) = (Faded::default(), 0);
+    let (mut usable, mut carried) = (Vec::with_capacity(n), Vec::with_capacity(n));
+    for member in &version.members {
+        let left = member.replica.fade(&speed, &pool, passed, now);
+        counts.requests += left.counts.requests;
+        counts.failures += left.counts.failures;
+        due += usize::from(left.due);
+        if member.replica.usable() {
+            usable.push(member);
+            carried.push(Carried { load: left.carried.load / part(member), ..left.carried });
+        }
+    }
+    state.fade(counts);
+    state.set_due(if n > 1 { due } else { 0 });
+    let strains = state.usual_load.lock().look(&carried, passed);
+    for (member, strain) in usable.into_iter().zip(strains) {
+        member.replica.set_strain(strain, part(member));
+    }
+}
+
 fn convict(
     rules: &EjectionPlan,
     version: &Version,
@@ -217,13 +235,15 @@ fn convict(
         return None;
     }
     let state = &version.state;
-    let Some(evidence) = replica.conviction(state) else {
+    let Some(evidence) = replica.conviction(state, now) else {
         replica.acquit();
         return None;
     };
-    let (again, sentence) = (Arc::clone(replica), evidence.sentence(now));
+    let (again, sentence) = (Arc::clone(replica), state.sentence(&evidence, now));
     if let Some(why) = why_not(rules, version, replica) {
-        return replica.refuse(evidence, &why, now).then(|| {
+        // Where none may be out, none is as good as out.
+        let capped = rules.max_percent > 0.0;
+        return replica.refuse(state, evidence, &why, capped, now).then(|| {
             state.ejections_refused.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             Ruling::Refused { replica: again, why, evidence: sentence }
         });
@@ -234,7 +254,7 @@ fn convict(
 
 /// Why this one must stay, if it must.
 fn why_not(rules: &EjectionPlan, version: &Version, replica: &Arc<Replica>) -> Option<String> {
-    let other = |m: &crate::table::Member| !Arc::ptr_eq(&m.replica, replica) && m.replica.usable();
+    let other = |m: &Member| !Arc::ptr_eq(&m.replica, replica) && m.replica.usable();
     full(rules, version, replica).or_else(|| {
         (!version.members.iter().any(other)).then(|| "no other replica is usable".to_owned())
     })

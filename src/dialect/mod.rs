@@ -11,6 +11,7 @@ mod named;
 mod nearest;
 mod output;
 mod path;
+mod path_class;
 mod prefix;
 mod prompt;
 mod refusal;
@@ -33,6 +34,7 @@ pub use output::{
     event_values,
 };
 pub use path::{Local, PathFacts, PathProblem, decoded_path, read_path};
+pub use path_class::path_class;
 pub use prefix::peek_prefix;
 pub use prompt::{Prompt, generates, prompt};
 pub use refusal::{error_body, sse_error_event};

@@ -1,8 +1,10 @@
 //! One replica as it lives: who it is, how busy, how fast, and whether it may serve.
+use super::aside::Turns;
 use super::ejection::{Custody, Fate};
+use super::learned::Learned;
 use super::tally::Tally;
-use crate::balance::{Factor, Phantom, Slowness};
-use crate::health::{Detector, Faded, Recent, Standing};
+use crate::balance::Factor;
+use crate::health::{Carried, Faded, PoolCounts, Senders, Standing};
 use crate::stats::Moment;
 use crate::wire::Upstream;
 use parking_lot::Mutex;
@@ -51,29 +53,6 @@ impl Probed {
     }
 }
 
-/// What was learned from exchanges: behind one small lock that belongs to this replica alone.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Learned {
-    pub(super) slowness: Slowness,
-    pub(super) phantom: Phantom,
-    pub(super) detector: Detector,
-    pub(super) recent: Recent,
-    /// The HTTP/2 connections that broke last.
-    pub(super) broken: [Option<u64>; 4],
-}
-
-impl Learned {
-    /// Notes that a connection broke. Returns whether that was known.
-    pub(super) fn breaks(&mut self, connection: u64) -> bool {
-        let known = self.broken.contains(&Some(connection));
-        if !known {
-            self.broken.rotate_right(1);
-            self.broken[0] = Some(connection);
-        }
-        known
-    }
-}
-
 /// Why it stands as it does.
 #[derive(Debug, Default)]
 struct Reasons {
@@ -101,7 +80,7 @@ pub struct Replica {
     /// The learned [`Factor`], computed at each completion and by the second: two `f32`, `busy` above `idle`.
     slow: AtomicU64,
     /// `f32`: zero for nearly all, so that a pick need not look at the lock.
-    pub(super) phantom: AtomicU32,
+    phantom: AtomicU32,
     /// Requests that wait for their first byte.
     waiting: AtomicU32,
     /// When the last first byte came, or when somebody began to wait again.
@@ -117,6 +96,9 @@ pub struct Replica {
     pub(super) custody: Custody,
     /// Waits for a ruling.
     pub(super) suspected: AtomicBool,
+    /// Something speaks against it: its score is above zero.
+    raised: AtomicBool,
+    pub(super) turns: Turns,
     /// The last generation that listed it.
     listed: AtomicU64,
 }
@@ -148,6 +130,8 @@ impl Replica {
             reasons: Mutex::default(),
             custody: Custody::default(),
             suspected: AtomicBool::default(),
+            raised: AtomicBool::default(),
+            turns: Turns::default(),
             listed: AtomicU64::default(),
         }
     }
@@ -175,6 +159,10 @@ impl Replica {
 
     pub(super) fn set_slowness(&self, factor: Factor) {
         self.slow.store(bits(factor), Relaxed);
+    }
+
+    pub(super) fn set_phantom(&self, level: f32) {
+        self.phantom.store(level.to_bits(), Relaxed);
     }
 
     /// Load that recent failures stand for; zero for a replica that works.
@@ -239,7 +227,11 @@ impl Replica {
 
     /// It serves again, or for the first time. What it did before says nothing of it now.
     pub(super) fn start_slowly(&self, now: Moment) {
-        self.learned.lock().detector.forget();
+        let mut learned = self.learned.lock();
+        learned.detector.forget();
+        learned.senders = Senders::default();
+        drop(learned);
+        self.stand_in_line(now);
         self.ready_at.store(now.as_nanos().max(1), Relaxed);
     }
 
@@ -333,9 +325,25 @@ impl Replica {
         changed
     }
 
-    /// Recomputes what fades with time. Called by the second.
-    /// Returns what its version should still count of it, when what is counted keeps so much.
-    pub fn fade(&self, speed: &crate::balance::PoolSpeed, keeps: f64, now: Moment) -> Faded {
+    /// Does anything speak against it at present?
+    pub(super) fn is_raised(&self) -> bool {
+        self.raised.load(Relaxed)
+    }
+
+    pub(super) fn set_raised(&self, raised: bool) {
+        if self.raised.load(Relaxed) != raised {
+            self.raised.store(raised, Relaxed);
+        }
+    }
+
+    /// Recomputes what fades with time. Called by the second, after `passed`.
+    pub fn fade(
+        &self,
+        speed: &crate::balance::PoolSpeed,
+        pool: &PoolCounts,
+        passed: Duration,
+        now: Moment,
+    ) -> Left {
         let mut learned = self.learned.lock();
         self.set_slowness(learned.slowness.factor(speed, now));
         let level = learned.phantom.level(now, speed.phantom_time());
@@ -343,6 +351,23 @@ impl Replica {
             learned.phantom.level = 0.0;
             self.phantom.store(0, Relaxed);
         }
-        learned.detector.fade(keeps, now)
+        self.carry(&mut learned, passed);
+        let counts = learned.detector.fade(Faded::keeps(passed), pool, now);
+        self.set_raised(learned.detector.is_raised());
+        Left {
+            counts,
+            carried: Carried { load: learned.load, timeouts: learned.timeouts },
+            due: self.look_at_turn(&learned, now),
+        }
     }
+}
+
+/// What is left of what a replica did, a second later.
+#[derive(Clone, Copy, Debug)]
+pub struct Left {
+    /// What its version should still count of it.
+    pub counts: Faded,
+    pub carried: Carried,
+    /// It is its turn to be asked.
+    pub due: bool,
 }

@@ -1,11 +1,14 @@
 //! What is known of a version while replicas and generations come and go.
 use super::pace::Pace;
+use super::paths::Paths;
 use super::suspects::Suspects;
 use super::tally::{Histogram, INTER_CHUNK_BOUNDS, LATENCY_BOUNDS, Tally};
 use crate::balance::PoolSpeed;
 use crate::dialect::Usage;
-use crate::health::{Count, EjectionPlan, Faded, PoolCounts};
+use crate::health::{Count, EjectionPlan, Evidence, Faded, PoolCounts, UsualLoad};
+use crate::stats::Moment;
 use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -49,8 +52,16 @@ pub struct VersionState {
     rules: ArcSwapOption<EjectionPlan>,
     /// There are rules, and peers to compare with.
     watched: AtomicBool,
+    replicas: AtomicU32,
     /// Replicas on probation.
     on_probation: AtomicU32,
+    /// Replicas whose turn it is, as of the last second; and how often somebody could have asked one since.
+    due: AtomicU32,
+    chances: AtomicU32,
+    /// What its replicas usually carry. The control path alone looks at it.
+    pub usual_load: Mutex<UsualLoad>,
+    /// The classes of paths on which its replicas failed.
+    pub paths: Paths,
     ref_ln: AtomicU32,
     count: AtomicU32,
     /// `f32`, seconds.
@@ -92,7 +103,12 @@ impl VersionState {
             sums: Sums::default(),
             rules: ArcSwapOption::default(),
             watched: AtomicBool::default(),
+            replicas: AtomicU32::default(),
             on_probation: AtomicU32::default(),
+            due: AtomicU32::default(),
+            chances: AtomicU32::default(),
+            usual_load: Mutex::default(),
+            paths: Paths::default(),
             ref_ln: AtomicU32::default(),
             count: AtomicU32::default(),
             mean: AtomicU32::default(),
@@ -104,6 +120,7 @@ impl VersionState {
     /// Sets how failures are read from now on, in a version of `n` replicas. A single one has no peers.
     pub fn watch(&self, rules: Option<&EjectionPlan>, n: usize) {
         self.watched.store(rules.is_some() && n > 1, Relaxed);
+        self.replicas.store(u32::try_from(n).unwrap_or(u32::MAX), Relaxed);
         if self.rules.load().as_deref() != rules {
             self.rules.store(rules.cloned().map(Arc::new));
         }
@@ -126,14 +143,29 @@ impl VersionState {
         self.on_probation.store(u32::try_from(n).unwrap_or(u32::MAX), Relaxed);
     }
 
-    /// Counts one request.
-    pub(super) fn add(&self, failed: bool) {
-        let sums = &self.sums;
-        sums.recent_requests.fetch_add(GRAIN as u64, Relaxed);
-        sums.requests.fetch_add(1, Relaxed);
+    /// Is it some replica's turn to be asked? True for each fourth request that asks, so that the others go where the
+    /// policy sends them, however few there are.
+    pub fn has_turn(&self) -> bool {
+        self.due.load(Relaxed) > 0 && self.chances.fetch_add(1, Relaxed).is_multiple_of(4)
+    }
+
+    /// One of them was asked.
+    pub fn turn_taken(&self) {
+        self.due.fetch_update(Relaxed, Relaxed, |due| due.checked_sub(1)).ok();
+    }
+
+    pub fn set_due(&self, n: usize) {
+        self.due.store(u32::try_from(n).unwrap_or(u32::MAX), Relaxed);
+    }
+
+    /// Counts requests that ended alike.
+    pub(super) fn add(&self, requests: u64, failed: bool) {
+        let (sums, grains) = (&self.sums, requests * GRAIN as u64);
+        sums.recent_requests.fetch_add(grains, Relaxed);
+        sums.requests.fetch_add(requests, Relaxed);
         if failed {
-            sums.recent_failures.fetch_add(GRAIN as u64, Relaxed);
-            sums.failures.fetch_add(1, Relaxed);
+            sums.recent_failures.fetch_add(grains, Relaxed);
+            sums.failures.fetch_add(requests, Relaxed);
         }
     }
 
@@ -146,7 +178,13 @@ impl VersionState {
                 failures: recent_failures.load(Relaxed) as f64 / GRAIN,
             },
             ever: Count { requests: requests.load(Relaxed), failures: failures.load(Relaxed) },
+            replicas: self.replicas.load(Relaxed),
         }
+    }
+
+    /// What an ejection is for, in words.
+    pub fn sentence(&self, evidence: &Evidence, now: Moment) -> String {
+        evidence.sentence(evidence.only_on.map(|class| self.paths.name(class)), now)
     }
 
     /// Takes out what a replica had added lately.

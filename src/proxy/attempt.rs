@@ -56,6 +56,9 @@ impl Exchange<'_> {
         if self.record.converses {
             in_flight.converse();
         }
+        if let Some(sender) = self.sender {
+            in_flight.sent_by(sender);
+        }
         in_flight
     }
 
@@ -183,6 +186,7 @@ impl Exchange<'_> {
             matches!(asked, Err(Trouble::Total)) && self.was_impatient(choice, began, now);
         let class = if impatient { Class::Cancelled } else { class };
         let outcome = Outcome { class, ..outcome };
+        in_flight.on_path(&self.record.path, class);
         in_flight.finish(status, &outcome, now);
     }
 

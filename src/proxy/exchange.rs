@@ -10,14 +10,14 @@ use super::mirror::Original;
 use super::pick::{Wish, choose, why_none};
 use super::placed::Placed;
 use super::record::Record;
-use super::request::{Ask, client_ip, is_trusted, is_upgrade, origin_form, text};
+use super::request::{Ask, client_ip, hash_origin, is_trusted, is_upgrade, origin_form, text};
 use super::retry::{Attempts, client_deadline, repeatable};
 use super::shared::Proxy;
-use crate::balance::hash_point;
+use crate::balance::{Policy, hash_point};
 use crate::dialect::grpc::Call;
 use crate::dialect::{BodyRead, Dialect, Facts, PathFacts, RefusalCode, nearest, read_path};
 use crate::fleet::InFlight;
-use crate::health::Repeatable;
+use crate::health::{Repeatable, Sender};
 use crate::stats::Moment;
 use crate::table::{KeySource, ListenerPlan, Model, RoutePlan, Routed, Table};
 use crate::wire::Reins;
@@ -86,6 +86,8 @@ pub(super) struct Exchange<'a> {
     pub(super) answers_in: Dialect,
     /// The answer, where a copy of the request is to be answered the same.
     pub(super) original: Option<Box<Original>>,
+    /// Who it is from, where its key chooses a replica.
+    pub(super) sender: Option<Sender>,
     /// The attempt under way, counted until it is settled.
     pub(super) in_flight: Option<InFlight>,
     /// A head of an answer came, be it 1xx.
@@ -124,6 +126,7 @@ pub(super) async fn exchange(
         witness: None,
         answers_in: Dialect::Plain,
         original: None,
+        sender: None,
         in_flight: None,
         answer_seen: false,
         at_event_end: false,
@@ -268,6 +271,8 @@ impl Exchange<'_> {
         let repeatable = self.attempts.repeatable == Repeatable::Always;
         let is_call = self.is_call();
         let wish = Wish { repeatable, is_call, ..Wish::new(model, key, pinned) };
+        self.sender = (model.plan.balance == Policy::Hash)
+            .then(|| Sender { key, origin: hash_origin(self.key(), self.client_ip) });
         self.note_reasons(table, placed.route, source, wish);
         let choice = match self.named_replica(model, pinned)? {
             Some(choice) => Ok(choice),

@@ -268,6 +268,7 @@ impl Exchange<'_> {
             let outrun = class == Class::Cancelled;
             self.testify(&outcome, None, if outrun { Ended::Outrun } else { Ended::Seen });
         }
+        in_flight.on_path(&self.record.path, class);
         in_flight.finish(status, &outcome, now);
     }
 }

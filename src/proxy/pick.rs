@@ -1,5 +1,5 @@
 //! Which version a request belongs to, and which replica serves it.
-use crate::balance::spread;
+use crate::balance::{Policy, spread};
 use crate::fleet::Replica;
 use crate::health::Standing;
 use crate::stats::Moment;
@@ -88,8 +88,9 @@ pub(super) fn choose<'m>(
     let again = !wish.tried.is_empty();
     // By its load alone, a replica on probation might never be asked. A second attempt is no time for trials.
     let trial = |patience| (!again).then(|| try_out(owner, wish, patience, now)).flatten();
+    let turn = || (!again).then(|| take_turn(model, owner, wish)).flatten();
     let patience = if wish.repeatable { Duration::ZERO } else { PATIENCE };
-    let served = trial(patience).or_else(|| untried(owner, Tier::Usable));
+    let served = trial(patience).or_else(turn).or_else(|| untried(owner, Tier::Usable));
     // With nothing else usable, whatever comes tries it out.
     if let Some(choice) = served.or_else(|| trial(Duration::ZERO)) {
         return Ok(choice);
@@ -120,8 +121,22 @@ fn try_out<'a>(
     patience: Duration,
     now: Moment,
 ) -> Option<Choice<'a>> {
-    let member = version.trial(version.reach(wish.is_call), patience, now)?;
+    let member = version.probation(version.reach(wish.is_call), patience, now)?;
     Some(Choice { version, member, fail_open: false })
+}
+
+/// A replica whose turn it is. A request that a key binds to a replica is only sent to one that is aside: without that,
+/// nobody would learn when it works again.
+fn take_turn<'a>(model: &Model, version: &'a Version, wish: Wish<'_>) -> Option<Choice<'a>> {
+    let bound = binds(model, wish);
+    let fit = |replica: &Replica| !bound || replica.is_aside();
+    let member = version.turn(version.reach(wish.is_call), fit)?;
+    Some(Choice { version, member, fail_open: false })
+}
+
+/// Does a key choose the replica of this request?
+fn binds(model: &Model, wish: Wish<'_>) -> bool {
+    model.plan.balance == Policy::Hash && wish.key.is_some()
 }
 
 fn pick_in<'a>(

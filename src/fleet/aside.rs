@@ -1,0 +1,158 @@
+//! Who gets nothing while others are there, and whose turn it is to be asked all the same: set by endings and by the
+//! second, read by picks.
+use super::learned::Learned;
+use super::replica::Replica;
+use crate::health::{Class, Faded, Strain};
+use crate::stats::Moment;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+/// It fails nearly all its requests, but no more replicas may be ejected.
+const CAPPED: u8 = 1;
+/// It let its last request time out.
+const TIMED_OUT: u8 = 2;
+
+/// A usable replica that nobody asked for so long gets a turn, so that each is asked once a minute.
+const UNASKED: Duration = Duration::from_secs(55);
+/// A capped one gets what a health check would get.
+const CAPPED_TURN: Duration = Duration::from_secs(5);
+/// One that timed out waits for its turn so long, twice as long after each further timeout, up to [`UNASKED`].
+const FIRST_TURN: Duration = Duration::from_secs(10);
+/// So many successes of a capped one prove that it works again.
+const PROOFS: u8 = 3;
+/// A failing replica has its health check asked at most this often.
+const DOUBTED: Duration = Duration::from_secs(5);
+
+/// What a pick looks at beside standing and load.
+#[derive(Debug, Default)]
+pub(super) struct Turns {
+    /// When it was picked last.
+    asked_at: AtomicU64,
+    due: AtomicBool,
+    aside: AtomicU8,
+    /// When a failure last had its health check asked; 0: never.
+    doubted_at: AtomicU64,
+    /// [`Strain`].
+    crowded: AtomicBool,
+    time_out: AtomicBool,
+    /// `f32`, in requests.
+    peers_load: AtomicU32,
+}
+
+impl Turns {
+    pub(super) fn asked(&self, now: Moment) {
+        self.asked_at.store(now.as_nanos(), Relaxed);
+    }
+}
+
+impl Replica {
+    /// Does it get requests only while no other is usable, and in its turn?
+    pub fn is_aside(&self) -> bool {
+        self.turns.aside.load(Relaxed) != 0
+    }
+
+    /// Claims its turn, if it has one and may serve.
+    pub fn take_turn(&self) -> bool {
+        self.turns.due.load(Relaxed) && self.usable() && self.turns.due.swap(false, Relaxed)
+    }
+
+    /// It fails nearly all its requests and cannot be ejected, or no longer does.
+    pub(super) fn set_capped(&self, capped: bool) {
+        if capped {
+            self.turns.aside.fetch_or(CAPPED, Relaxed);
+        } else {
+            self.turns.aside.fetch_and(!CAPPED, Relaxed);
+        }
+    }
+
+    fn is_capped(&self) -> bool {
+        self.turns.aside.load(Relaxed) & CAPPED != 0
+    }
+
+    /// It begins anew.
+    pub(super) fn stand_in_line(&self, now: Moment) {
+        self.turns.aside.store(0, Relaxed);
+        self.turns.due.store(false, Relaxed);
+        self.turns.asked(now);
+    }
+
+    pub(super) fn times_out(&self) {
+        self.turns.aside.fetch_or(TIMED_OUT, Relaxed);
+    }
+
+    /// An answer came, whatever it says.
+    pub(super) fn answers(&self) {
+        // Nearly always clear: a load leaves the line shared.
+        if self.turns.aside.load(Relaxed) & TIMED_OUT != 0 {
+            self.turns.aside.fetch_and(!TIMED_OUT, Relaxed);
+        }
+    }
+
+    /// One of its requests failed, or went well again. Returns whether a capped one has proved itself with that.
+    pub(super) fn is_proved(&self, learned: &mut Learned, ended_well: bool) -> bool {
+        if !self.is_capped() {
+            return false;
+        }
+        learned.proofs = if ended_well { learned.proofs + 1 } else { 0 };
+        learned.proofs >= PROOFS
+    }
+
+    /// Recomputes by the second whose turn it is. Returns whether it is this one's.
+    pub(super) fn look_at_turn(&self, learned: &Learned, now: Moment) -> bool {
+        let aside = self.turns.aside.load(Relaxed);
+        let unasked = now.since(Moment::from_nanos(self.turns.asked_at.load(Relaxed)));
+        let (since, wait) = if aside & CAPPED != 0 {
+            (unasked, CAPPED_TURN)
+        } else if aside & TIMED_OUT != 0 {
+            let doublings = learned.phantom.consecutive.saturating_sub(1).min(6);
+            (now.since(learned.phantom.at), (FIRST_TURN * (1 << doublings)).min(UNASKED))
+        } else {
+            (unasked, UNASKED)
+        };
+        let due = since >= wait && self.usable() && (aside == 0 || self.in_flight() == 0);
+        self.turns.due.store(due, Relaxed);
+        due
+    }
+
+    /// It failed for the first time since it worked, or let a request time out: its health check is asked at once.
+    pub(super) fn doubt(&self, now: Moment) {
+        let before = self.turns.doubted_at.load(Relaxed);
+        if before == 0 || now.since(Moment::from_nanos(before)) >= DOUBTED {
+            self.turns.doubted_at.store(now.as_nanos().max(1), Relaxed);
+            self.poke();
+        }
+    }
+
+    /// What holds of its peers at present. `part`: its weight as a part of the mean weight.
+    pub fn set_strain(&self, strain: Strain, part: f32) {
+        self.turns.crowded.store(strain.crowded, Relaxed);
+        self.turns.time_out.store(strain.time_out, Relaxed);
+        self.turns.peers_load.store((strain.peers_load * part).to_bits(), Relaxed);
+    }
+
+    /// Does a timeout of it say nothing, because all of its pool is beyond its capacity?
+    ///
+    /// Where the others only carry more than usual, one that answers nothing at all is to blame all the same.
+    /// `outlived`: a request that began later went well.
+    pub(super) fn excuses_timeout(&self, outlived: bool) -> bool {
+        self.turns.time_out.load(Relaxed) || (outlived && self.turns.crowded.load(Relaxed))
+    }
+
+    /// Is it full because it has more to do than its peers, with so many requests beside one that it refused? A replica
+    /// that is full still serves the others.
+    pub(super) fn is_overloaded(&self, beside: u32, learned: &Learned) -> bool {
+        let peers = f32::from_bits(self.turns.peers_load.load(Relaxed));
+        beside as f32 > 1.25 * peers + 0.5
+            && learned.recent.iter().any(|class| class == Class::Success)
+    }
+
+    /// What it carries, for comparing: its requests by the second, smoothed, and its timeouts.
+    pub(super) fn carry(&self, learned: &mut Learned, passed: Duration) {
+        // Over some five seconds, and timeouts over a quarter of a minute.
+        let keeps = (-passed.as_secs_f32() / 5.0).exp();
+        learned.load = keeps * learned.load + (1.0 - keeps) * self.in_flight() as f32;
+        let keeps = (-passed.as_secs_f64() / 15.0).exp();
+        let Faded { requests, failures } = &mut learned.timeouts;
+        (*requests, *failures) = (*requests * keeps, *failures * keeps);
+    }
+}
