@@ -84,10 +84,12 @@ mod tests {
 
     #[test]
     fn a_failure_counts_for_ten_milliseconds_to_a_minute() {
-        let counted =
-            |mean_latency| PoolSpeed { mean_latency, ..Default::default() }.phantom_time();
+        let counted = |mean_latency| {
+            PoolSpeed { mean_latency, count: 1, ..Default::default() }.phantom_time()
+        };
         assert_eq!(counted(0.0), Duration::from_millis(10));
         assert_eq!(counted(2.0), 2 * SECOND);
         assert_eq!(counted(600.0), 60 * SECOND);
+        assert_eq!(PoolSpeed::default().phantom_time(), SECOND);
     }
 }

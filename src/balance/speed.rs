@@ -55,8 +55,11 @@ impl PoolSpeed {
     }
 
     /// How long a failed request goes on counting, as `t` of [`Phantom::fail`](super::Phantom::fail): the time a good
-    /// one would have taken, between 10 ms and a minute.
+    /// one would have taken, between 10 ms and a minute; a second while that is unknown.
     pub fn phantom_time(&self) -> Duration {
+        if self.count == 0 {
+            return Duration::from_secs(1);
+        }
         Duration::from_secs_f32(self.mean_latency.clamp(0.01, 60.0))
     }
 

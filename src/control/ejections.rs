@@ -217,7 +217,10 @@ fn fade(version: &Version, passed: Duration, now: Moment) {
     }
     state.fade(counts);
     state.set_due(if n > 1 { due } else { 0 });
-    let strains = state.usual_load.lock().look(&carried, passed);
+    let mut usual = state.usual_load.lock();
+    let strains = usual.look(&carried);
+    usual.learn(&carried, &strains, passed);
+    drop(usual);
     for (member, strain) in usable.into_iter().zip(strains) {
         member.replica.set_strain(strain, part(member));
     }
@@ -239,6 +242,10 @@ fn convict(
         replica.acquit();
         return None;
     };
+    if evidence.cause() == Cause::Timeout && is_strained(version, replica, evidence.since, now) {
+        replica.excuse(state);
+        return None;
+    }
     let (again, sentence) = (Arc::clone(replica), state.sentence(&evidence, now));
     if let Some(why) = why_not(rules, version, replica) {
         // Where none may be out, none is as good as out.
@@ -250,6 +257,24 @@ fn convict(
     }
     let lasts = replica.eject(state, rules, evidence, draw, now);
     Some(Ruling::Ejected { replica: again, lasts, evidence: sentence })
+}
+
+/// Are its peers beyond their capacity at this moment, so that its timeouts since then say nothing? What is noted by the
+/// second is too late for the first that is overwhelmed.
+fn is_strained(version: &Version, replica: &Arc<Replica>, since: Moment, now: Moment) -> bool {
+    let usable: Vec<_> = version.members.iter().filter(|m| m.replica.usable()).collect();
+    let weights: f32 = version.members.iter().map(|member| member.weight).sum();
+    let part = |member: &Member| member.weight * version.members.len() as f32 / weights;
+    let carries = |member: &&Member| {
+        let carried = member.replica.carries(now);
+        Carried { load: carried.load / part(member), ..carried }
+    };
+    let carried: Vec<Carried> = usable.iter().map(carries).collect();
+    let place = usable.iter().position(|member| Arc::ptr_eq(&member.replica, replica));
+    let strains = version.state.usual_load.lock().look(&carried);
+    place.is_some_and(|place| {
+        strains[place].time_out || (strains[place].crowded && replica.worked_since(since))
+    })
 }
 
 /// Why this one must stay, if it must.

@@ -2,7 +2,7 @@
 //! second, read by picks.
 use super::learned::Learned;
 use super::replica::Replica;
-use crate::health::{Class, Faded, Strain};
+use crate::health::{Carried, Class, Strain};
 use crate::stats::Moment;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -130,12 +130,12 @@ impl Replica {
         self.turns.peers_load.store((strain.peers_load * part).to_bits(), Relaxed);
     }
 
-    /// Does a timeout of it say nothing, because all of its pool is beyond its capacity?
+    /// Is all of its pool beyond its capacity, so that a timeout of one says nothing?
     ///
-    /// Where the others only carry more than usual, one that answers nothing at all is to blame all the same.
-    /// `outlived`: a request that began later went well.
-    pub(super) fn excuses_timeout(&self, outlived: bool) -> bool {
-        self.turns.time_out.load(Relaxed) || (outlived && self.turns.crowded.load(Relaxed))
+    /// Where the others only carry more than usual, one that answers nothing at all is to blame all the same. `worked`:
+    /// it answered others while this one waited.
+    pub(super) fn is_strained(&self, worked: bool) -> bool {
+        self.turns.time_out.load(Relaxed) || (worked && self.turns.crowded.load(Relaxed))
     }
 
     /// Is it full because it has more to do than its peers, with so many requests beside one that it refused? A replica
@@ -146,13 +146,21 @@ impl Replica {
             && learned.recent.iter().any(|class| class == Class::Success)
     }
 
-    /// What it carries, for comparing: its requests by the second, smoothed, and its timeouts.
+    /// Its requests by the second, smoothed.
     pub(super) fn carry(&self, learned: &mut Learned, passed: Duration) {
-        // Over some five seconds, and timeouts over a quarter of a minute.
+        // Over some five seconds.
         let keeps = (-passed.as_secs_f32() / 5.0).exp();
         learned.load = keeps * learned.load + (1.0 - keeps) * self.in_flight() as f32;
-        let keeps = (-passed.as_secs_f64() / 15.0).exp();
-        let Faded { requests, failures } = &mut learned.timeouts;
-        (*requests, *failures) = (*requests * keeps, *failures * keeps);
+    }
+
+    /// Did any of its requests go well since then?
+    pub fn worked_since(&self, since: Moment) -> bool {
+        self.learned.lock().worked_since(since)
+    }
+
+    /// What it carries at present.
+    pub fn carries(&self, now: Moment) -> Carried {
+        let carried = self.learned.lock().carried(now);
+        Carried { load: carried.load.max(self.in_flight() as f32), ..carried }
     }
 }

@@ -136,7 +136,8 @@ impl InFlight {
         self.replica.outcomes.add(status, outcome.class);
         let (said, suspect, first) = {
             let mut learned = self.replica.learned.lock();
-            let said = self.excused(self.reads(status, outcome), status, &learned);
+            let said = self.reads(status, outcome);
+            let said = self.unless_excused(said, status, outcome, &mut learned, now);
             let told = outcome.class == Class::Reset
                 && self.connection.is_some_and(|connection| learned.breaks(connection));
             let suspect = !told && self.learn(&mut learned, said, outcome, now);

@@ -2,8 +2,9 @@
 use super::ejection::Fate;
 use super::in_flight::InFlight;
 use crate::balance::{Phantom, Slowness};
-use crate::health::{Cause, Class, Detector, Faded, Outcome, Reading, Recent, Senders, Standing};
+use crate::health::{Carried, Cause, Class, Detector, Outcome, Reading, Recent, Senders, Standing};
 use crate::stats::Moment;
+use std::time::Duration;
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Learned {
@@ -15,17 +16,42 @@ pub(super) struct Learned {
     pub(super) recent: Recent,
     /// Requests in flight, smoothed.
     pub(super) load: f32,
-    /// Endings and the timeouts among them; these fade within seconds.
-    pub(super) timeouts: Faded,
-    /// When the request began that began last of all that went well.
-    pub(super) good_began: Moment,
+    /// The part of timeouts among the last endings, as a moving average, and when the last one was.
+    timeouts: f32,
+    timed_out: Moment,
+    /// When it last refused a request because it was full.
+    shed: Option<Moment>,
+    /// When the request began that began last of all that went well, and when the last of them ended.
+    good_began: Moment,
+    good_ended: Moment,
     /// Successes in a row of one that is capped.
     pub(super) proofs: u8,
     /// The HTTP/2 connections that broke last.
     broken: [Option<u64>; 4],
 }
 
+/// A replica times out while this part of its last endings are timeouts, the last of them not long ago.
+const TIMES_OUT: f32 = 0.25;
+const NOT_LONG_AGO: Duration = Duration::from_mins(1);
+
 impl Learned {
+    pub(super) fn carried(&self, now: Moment) -> Carried {
+        let times_out = self.timeouts >= TIMES_OUT && now.since(self.timed_out) < NOT_LONG_AGO;
+        Carried { load: self.load, times_out }
+    }
+
+    pub(super) fn worked_since(&self, since: Moment) -> bool {
+        self.good_ended > since
+    }
+
+    /// Counts one ending among the last sixteen.
+    fn note_timeout(&mut self, timeout: bool, now: Moment) {
+        self.timeouts += (f32::from(u8::from(timeout)) - self.timeouts) / 16.0;
+        if timeout {
+            self.timed_out = now;
+        }
+    }
+
     /// Notes that a connection broke. Returns whether that was known.
     pub(super) fn breaks(&mut self, connection: u64) -> bool {
         let known = self.broken.contains(&Some(connection));
@@ -39,20 +65,40 @@ impl Learned {
 
 impl InFlight {
     /// What the ending says of the replica, with what its pool does at present in view.
-    pub(super) fn excused(
+    pub(super) fn unless_excused(
         &self,
         said: Option<Result<(), Cause>>,
         status: u16,
-        learned: &Learned,
+        outcome: &Outcome,
+        learned: &mut Learned,
+        now: Moment,
     ) -> Option<Result<(), Cause>> {
-        let excused = match said {
-            Some(Err(Cause::ServerError)) => {
-                status == 503 && self.replica.is_overloaded(self.beside, learned)
-            }
-            Some(Err(Cause::Timeout)) => self.replica.excuses_timeout(self.outlived(learned)),
-            _ => false,
-        };
-        said.filter(|_| !excused)
+        let full = status == 503 && said == Some(Err(Cause::ServerError));
+        let late = said == Some(Err(Cause::Timeout));
+        let worked = learned.worked_since(self.began);
+        if (full || late) && self.replica.is_strained(worked) {
+            return None;
+        }
+        if late && worked && self.is_usual_for_the_pool(outcome) {
+            return None;
+        }
+        if !self.replica.is_overloaded(self.beside, learned) {
+            return said;
+        }
+        if full {
+            learned.shed = Some(now);
+        }
+        // Of requests that find it overloaded, those that go well must not count either while others are refused.
+        let sheds = learned.shed.is_some_and(|shed| now.since(shed) < NOT_LONG_AGO);
+        said.filter(|_| !sheds)
+    }
+
+    /// Do answers of the whole pool take nearly as long as this one was waited for?
+    fn is_usual_for_the_pool(&self, outcome: &Outcome) -> bool {
+        if outcome.first_byte.is_none() {
+            return self.version.pace.is_slow_beside(outcome.latency);
+        }
+        self.version.speed().typical().is_some_and(|typical| typical * 3 >= outcome.latency)
     }
 
     /// Did a request that began later go well?
@@ -112,18 +158,18 @@ impl InFlight {
         outcome: &Outcome,
         now: Moment,
     ) {
-        learned.timeouts.requests += 1.0;
+        learned.note_timeout(outcome.class == Class::Timeout, now);
         match outcome.class {
             Class::Success => {
                 self.replica.answers();
                 learned.good_began = learned.good_began.max(self.began);
+                learned.good_ended = now;
                 learned.phantom.succeed();
                 if !self.converses {
                     self.succeeded(learned, outcome, now);
                 }
             }
             Class::Timeout => {
-                learned.timeouts.failures += 1.0;
                 self.failed(learned, now);
                 if !self.converses {
                     self.censored(learned, outcome, now);

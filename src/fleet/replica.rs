@@ -354,11 +354,7 @@ impl Replica {
         self.carry(&mut learned, passed);
         let counts = learned.detector.fade(Faded::keeps(passed), pool, now);
         self.set_raised(learned.detector.is_raised());
-        Left {
-            counts,
-            carried: Carried { load: learned.load, timeouts: learned.timeouts },
-            due: self.look_at_turn(&learned, now),
-        }
+        Left { counts, carried: learned.carried(now), due: self.look_at_turn(&learned, now) }
     }
 }
 

@@ -147,7 +147,9 @@ impl Detector {
         }
         let (usual, peers) = (self.usual(pool), self.peers_since(pool, now));
         let both = [(&self.quick, &QUICK), (&self.slow, &SLOW)];
-        let convicted = both.into_iter().find(|(score, rule)| score.convicts(rule, usual, peers));
+        let others = f64::from(pool.replicas.saturating_sub(1));
+        let convicted =
+            both.into_iter().find(|(score, rule)| score.convicts(rule, usual, peers, others));
         convicted.map(|(score, _)| Evidence { held: self.held, ..score.evidence(peers) })
     }
 

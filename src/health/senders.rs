@@ -2,8 +2,8 @@
 //!
 //! A policy that goes by load or chance spreads each client's requests over all replicas, so that a client whose
 //! requests always fail makes all of them look alike. A key binds its client to one replica (`balance: hash`): there, 2 % of the
-//! traffic can be a fifth of what one replica gets. So a failure of a client counts once a minute against one replica,
-//! and again only where others fail there too, or where there are no others.
+//! traffic can be a fifth of what one replica gets. So the failures of a client count once against one replica, and
+//! again only where others fail there as well, or where there are no others.
 use crate::stats::Moment;
 use std::time::Duration;
 
@@ -16,16 +16,16 @@ pub struct Sender {
     pub origin: u64,
 }
 
-/// A failure of one client counts this often.
-const ONCE_IN: Duration = Duration::from_mins(1);
-/// Failed clients remembered. With more in a minute, the replica is to blame.
+/// A client that failed is known for so long.
+const KNOWN: Duration = Duration::from_hours(1);
+/// So many of them are.
 const KEPT: usize = 16;
-/// Others are heard of, if one was among so many last endings, or within [`ONCE_IN`].
+/// What others do is looked at for so long before and after.
+const WINDOW: Duration = Duration::from_mins(1);
+/// Others are heard of, if one of them was among so many last endings, or in a [`WINDOW`].
 const LAST: u32 = 16;
-/// Failures without any success that say enough, be they of few clients.
+/// Failures of different clients, and none that went well, say enough.
 const IN_A_ROW: u32 = 5;
-/// Failures that are made up for at most, once others fail too.
-const MADE_UP: u32 = 4;
 
 /// What is known of the senders of one replica's requests.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +35,7 @@ pub struct Senders {
     total: Total,
     keys: LastTwo,
     origins: LastTwo,
+    run: Run,
     /// The origin of most requests, if there is one (Boyer and Moore's majority vote): a proxy in front of many clients.
     majority: (u64, u8),
 }
@@ -52,18 +53,27 @@ struct Total {
     failures: u32,
 }
 
+/// Failures since the last success.
+#[derive(Clone, Copy, Debug, Default)]
+struct Run {
+    failures: u32,
+    /// Those that counted.
+    counted: u32,
+    first: Option<(u64, u64)>,
+    many_keys: bool,
+    many_origins: bool,
+}
+
 /// A client that failed.
 #[derive(Clone, Copy, Debug, Default)]
 struct Entry {
     id: u64,
-    /// When its failure counted; zero: the place is free.
-    at: Moment,
+    /// When it failed last; zero: the place is free.
     last: Moment,
-    /// What had ended at the replica by then, and what it ended since.
+    /// Since when others are looked at, what had ended by then, and what it ended since.
+    from: Moment,
     then: Total,
     own: Total,
-    /// Failures since that did not count.
-    held: u32,
 }
 
 /// The last success of each of two clients.
@@ -90,7 +100,7 @@ impl LastTwo {
     fn other(&self, id: u64, total: Total, now: Moment) -> bool {
         let lately = |s: &&Success| {
             s.number > 0
-                && (total.requests.wrapping_sub(s.number) <= LAST || now.since(s.at) < ONCE_IN)
+                && (total.requests.wrapping_sub(s.number) <= LAST || now.since(s.at) < WINDOW)
         };
         self.0.iter().filter(lately).any(|s| s.id != id)
     }
@@ -102,49 +112,27 @@ impl Senders {
     /// `usual`: the rate at which the replica's peers fail.
     pub fn weigh(&mut self, sender: Sender, failed: bool, usual: f64, now: Moment) -> u32 {
         // Without a key it is nobody else's request.
-        let key = sender.key.unwrap_or(u64::from(self.total.requests));
+        let key = sender.key.unwrap_or_else(|| u64::from(self.total.requests));
         self.total.requests = self.total.requests.wrapping_add(1);
         self.total.failures = self.total.failures.wrapping_add(u32::from(failed));
         self.vote(sender.origin);
         if let Some(known) = &mut self.failed {
-            for (entries, id) in [(&mut known.keys, key), (&mut known.origins, sender.origin)] {
-                if let Some(entry) = find(entries, id, now) {
-                    entry.own.requests += 1;
-                    entry.own.failures += u32::from(failed);
-                }
-            }
+            known.note(key, sender.origin, failed, now);
         }
         if !failed {
             let number = self.total.requests;
             self.keys.note(Success { id: key, at: now, number });
             self.origins.note(Success { id: sender.origin, at: now, number });
+            self.run = Run::default();
             return 0;
         }
-        let (many, total) = (self.majority.1 >= 8 && self.majority.0 == sender.origin, self.total);
+        let proxied = self.majority.1 >= 8 && self.majority.0 == sender.origin;
         let known = self.failed.get_or_insert_default();
-        let by_key = sender
-            .key
-            .map_or(Some(0), |key| admit(&mut known.keys, key, &self.keys, total, usual, now));
-        let by_origin = if many {
-            Some(0)
-        } else {
-            admit(&mut known.origins, sender.origin, &self.origins, total, usual, now)
-        };
-        if let (Some(a), Some(b)) = (by_key, by_origin) {
-            for (entries, id) in [(&mut known.keys, key), (&mut known.origins, sender.origin)] {
-                if let Some(entry) = find(entries, id, now) {
-                    entry.held = 0;
-                }
-            }
-            1 + a.max(b).min(MADE_UP)
-        } else {
-            for (entries, id) in [(&mut known.keys, key), (&mut known.origins, sender.origin)] {
-                if let Some(entry) = find(entries, id, now) {
-                    entry.held = entry.held.saturating_add(1);
-                }
-            }
-            0
-        }
+        let by_key = admits(&mut known.keys, key, &self.keys, self.total, usual, now);
+        let by_origin =
+            admits(&mut known.origins, sender.origin, &self.origins, self.total, usual, now);
+        let counts = (by_key || sender.key.is_none()) && (by_origin || proxied);
+        self.run.add(key, sender.origin, counts, proxied)
     }
 
     fn vote(&mut self, origin: u64) {
@@ -159,40 +147,69 @@ impl Senders {
     }
 }
 
-fn find(entries: &mut [Entry; KEPT], id: u64, now: Moment) -> Option<&mut Entry> {
-    entries.iter_mut().find(|e| e.id == id && e.at > Moment::ZERO && now.since(e.at) < ONCE_IN)
+impl Run {
+    /// One more failed. Returns how many count with it.
+    fn add(&mut self, key: u64, origin: u64, counts: bool, proxied: bool) -> u32 {
+        let (first_key, first_origin) = *self.first.get_or_insert((key, origin));
+        self.many_keys |= key != first_key;
+        self.many_origins |= origin != first_origin;
+        self.failures = self.failures.saturating_add(1);
+        let ill = self.failures >= IN_A_ROW && self.many_keys && (proxied || self.many_origins);
+        let counted = if ill { self.failures - self.counted } else { u32::from(counts) };
+        self.counted += counted;
+        counted
+    }
 }
 
-/// May a failure of this client count? Then how many that were held back count with it.
-fn admit(
+impl Failed {
+    /// One of these ended a request.
+    fn note(&mut self, key: u64, origin: u64, failed: bool, now: Moment) {
+        for (entries, id) in [(&mut self.keys, key), (&mut self.origins, origin)] {
+            if let Some(entry) = find(entries, id, now) {
+                entry.own.requests = entry.own.requests.saturating_add(1);
+                entry.own.failures = entry.own.failures.saturating_add(u32::from(failed));
+            }
+        }
+    }
+}
+
+fn find(entries: &mut [Entry; KEPT], id: u64, now: Moment) -> Option<&mut Entry> {
+    let known = |e: &&mut Entry| e.id == id && e.last > Moment::ZERO && now.since(e.last) < KNOWN;
+    entries.iter_mut().find(known)
+}
+
+/// May a failure of this client count?
+fn admits(
     entries: &mut [Entry; KEPT],
     id: u64,
     successes: &LastTwo,
     total: Total,
     usual: f64,
     now: Moment,
-) -> Option<u32> {
+) -> bool {
+    let last = now.max(Moment::from_nanos(1));
+    let fresh = Entry { id, last, from: now, then: total, own: Total { requests: 1, failures: 1 } };
     let Some(entry) = find(entries, id, now) else {
-        // The longest ago makes room.
-        let place = entries.iter_mut().min_by_key(|entry| entry.at)?;
-        let at = now.max(Moment::from_nanos(1));
-        let own = Total { requests: 1, failures: 1 };
-        *place = Entry { id, at, last: at, then: total, own, held: 0 };
-        return Some(0);
+        // Who failed the longest ago makes room.
+        if let Some(place) = entries.iter_mut().min_by_key(|entry| entry.last) {
+            *place = fresh;
+        }
+        return true;
     };
-    entry.last = now;
-    let entry = *entry;
+    entry.last = last;
+    let window = *entry;
+    if now.since(window.from) >= WINDOW {
+        *entry = fresh;
+    }
     let others = Total {
-        requests: total.requests.wrapping_sub(entry.then.requests) - (entry.own.requests - 1),
-        failures: total.failures.wrapping_sub(entry.then.failures) - (entry.own.failures - 1),
+        requests: (total.requests.wrapping_sub(window.then.requests) + 1)
+            .saturating_sub(window.own.requests),
+        failures: (total.failures.wrapping_sub(window.then.failures) + 1)
+            .saturating_sub(window.own.failures),
     };
     let alone = others.requests == 0 && !successes.other(id, total, now);
-    let all_fail = others.requests == others.failures && entry.own.requests == entry.own.failures;
-    let all_fail =
-        all_fail && others.failures > 0 && others.failures + entry.own.failures >= IN_A_ROW;
-    let also = entries.iter().filter(|e| e.id != id && e.last >= entry.at).count();
-    let like_it = also >= 2 && like(entry.own, others, usual);
-    (alone || all_fail || like_it).then_some(entry.held)
+    let also = entries.iter().filter(|e| e.id != id && e.last > window.from).count();
+    alone || (also >= 2 && like(window.own, others, usual))
 }
 
 /// Do the others fail as often as this client does, rather than as usual? By the likelihoods of both.
@@ -223,14 +240,14 @@ mod tests {
     }
 
     #[test]
-    fn one_client_that_always_fails_counts_once_a_minute() {
+    fn one_client_that_always_fails_counts_once() {
         let mut senders = Senders::default();
         let endings = (0..1_200).map(|i| if i % 8 == 0 { (of(0), true) } else { (of(i), false) });
-        assert_eq!(counted(&mut senders, endings), 2);
+        assert_eq!(counted(&mut senders, endings), 1);
     }
 
     #[test]
-    fn two_and_three_of_them_count_once_a_minute_each() {
+    fn two_and_three_of_them_count_once_each() {
         for n in [2, 3] {
             let mut senders = Senders::default();
             let endings = (0..600).map(|i| (of(i % 20), i % 20 < n));

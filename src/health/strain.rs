@@ -3,7 +3,6 @@
 //!
 //! Simulated, four replicas at 80 % after a minute at 120 %: with ejection for those timeouts 90 % of the requests fail
 //! for the rest of the quarter of an hour, without it 61 %.
-use super::evidence::Faded;
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -12,8 +11,8 @@ use std::time::Duration;
 pub struct Carried {
     /// Requests in flight, smoothed, by its weight as a part of the mean weight.
     pub load: f32,
-    /// Its endings lately, and the timeouts among them.
-    pub timeouts: Faded,
+    /// A good part of what it ended last were timeouts.
+    pub times_out: bool,
 }
 
 /// What holds for one replica at present.
@@ -29,8 +28,6 @@ pub struct Strain {
 
 /// More than usual: this many times, and a request more.
 const BEYOND: f32 = 1.5;
-/// A replica times out where at least so many of its endings are timeouts.
-const TIMES_OUT: f64 = 0.25;
 /// What was carried is noted this often.
 const BIN: Duration = Duration::from_secs(10);
 /// And remembered for an hour.
@@ -51,23 +48,21 @@ pub struct UsualLoad {
 }
 
 impl UsualLoad {
-    /// Looks at the usable replicas of a version after `passed`. Returns what holds for each, in their order.
-    pub fn look(&mut self, carried: &[Carried], passed: Duration) -> Vec<Strain> {
-        let medians = medians_of_others(carried);
-        let out: Vec<bool> = carried.iter().map(Carried::times_out).collect();
-        let all_out = out.iter().filter(|out| **out).count();
+    /// What holds for each of the usable replicas of a version, in their order.
+    pub fn look(&self, carried: &[Carried]) -> Vec<Strain> {
+        let all_out = carried.iter().filter(|carried| carried.times_out).count();
         let others = carried.len().saturating_sub(1);
-        let strains = medians.into_iter().zip(out).map(|(peers_load, out)| Strain {
+        let strains = medians_of_others(carried).into_iter().zip(carried);
+        let strains = strains.map(|(peers_load, it)| Strain {
             peers_load,
             crowded: self.usual.is_some_and(|usual| peers_load > BEYOND * usual + 1.0),
-            time_out: (all_out - usize::from(out)) * 2 > others,
+            time_out: (all_out - usize::from(it.times_out)) * 2 > others,
         });
-        let strains: Vec<Strain> = strains.collect();
-        self.note(carried, &strains, passed);
-        strains
+        strains.collect()
     }
 
-    fn note(&mut self, carried: &[Carried], strains: &[Strain], passed: Duration) {
+    /// Learns from what they carry, `passed` after the last time; `strains`: what [`Self::look`] says of it.
+    pub fn learn(&mut self, carried: &[Carried], strains: &[Strain], passed: Duration) {
         if carried.is_empty() {
             return;
         }
@@ -90,13 +85,6 @@ impl UsualLoad {
         }
         self.bins.push_back(mean);
         self.usual = (self.bins.len() >= ENOUGH).then(|| median(self.bins.iter().copied()));
-    }
-}
-
-impl Carried {
-    fn times_out(&self) -> bool {
-        let Faded { requests, failures } = self.timeouts;
-        failures >= 1.0 && failures >= TIMES_OUT * requests
     }
 }
 
@@ -130,13 +118,20 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn loads(loads: &[f32]) -> Vec<Carried> {
-        loads.iter().map(|&load| Carried { load, timeouts: Faded::default() }).collect()
+        loads.iter().map(|&load| Carried { load, times_out: false }).collect()
+    }
+
+    /// A second passes.
+    fn pass(usual: &mut UsualLoad, carried: &[Carried]) -> Vec<Strain> {
+        let strains = usual.look(carried);
+        usual.learn(carried, &strains, SECOND);
+        strains
     }
 
     fn usually(load: f32) -> UsualLoad {
         let mut usual = UsualLoad::default();
         for _ in 0..60 {
-            usual.look(&loads(&[load; 4]), SECOND);
+            pass(&mut usual, &loads(&[load; 4]));
         }
         usual
     }
@@ -145,7 +140,7 @@ mod tests {
     fn a_pool_far_beyond_its_usual_load_is_crowded_and_one_hung_replica_is_not() {
         let mut usual = usually(4.0);
         let crowded = |usual: &mut UsualLoad, now: &[f32]| -> Vec<bool> {
-            usual.look(&loads(now), SECOND).iter().map(|s| s.crowded).collect()
+            pass(usual, &loads(now)).iter().map(|s| s.crowded).collect()
         };
         assert_eq!(crowded(&mut usual, &[8.0; 4]), [true; 4]);
         assert_eq!(crowded(&mut usual, &[6.9; 4]), [false; 4]);
@@ -159,7 +154,7 @@ mod tests {
     fn nothing_is_unusual_before_half_a_minute_is_known() {
         let mut usual = UsualLoad::default();
         for load in 0..25_u16 {
-            let strains = usual.look(&loads(&[f32::from(load * load); 3]), SECOND);
+            let strains = pass(&mut usual, &loads(&[f32::from(load * load); 3]));
             assert!(strains.iter().all(|s| !s.crowded));
         }
     }
@@ -168,7 +163,7 @@ mod tests {
     fn a_collapse_is_not_the_usual_for_minutes_and_growth_is_in_the_end() {
         let mut usual = usually(4.0);
         let mut seconds = 0;
-        while usual.look(&loads(&[40.0; 4]), SECOND)[0].crowded {
+        while pass(&mut usual, &loads(&[40.0; 4]))[0].crowded {
             seconds += 1;
         }
         assert!((300..3_600).contains(&seconds), "{seconds}");
@@ -177,12 +172,9 @@ mod tests {
     #[test]
     fn most_time_out_when_most_of_the_others_do() {
         let look = |out: &[bool]| -> Vec<bool> {
-            let carried = out.iter().map(|&out| Carried {
-                load: 1.0,
-                timeouts: Faded { requests: 10.0, failures: if out { 3.0 } else { 2.0 } },
-            });
+            let carried = out.iter().map(|&times_out| Carried { load: 1.0, times_out });
             let carried: Vec<_> = carried.collect();
-            UsualLoad::default().look(&carried, SECOND).iter().map(|s| s.time_out).collect()
+            UsualLoad::default().look(&carried).iter().map(|s| s.time_out).collect()
         };
         assert_eq!(look(&[true, false, false, false]), [false; 4]);
         assert_eq!(look(&[true, true, true, false]), [true; 4]);

@@ -28,6 +28,11 @@ impl Rule {
     }
 }
 
+/// What the peers usually do counts as so many requests of each of them, and no more than [`MOST_KNOWN`]. Of two
+/// replicas in a sudden outage that they share, one may well fail some times before the other one does.
+const KNOWN: f64 = 5.0;
+const MOST_KNOWN: f64 = 25.0;
+
 /// A score with what happened since it left zero.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Score {
@@ -92,11 +97,11 @@ impl Score {
     }
 
     /// Is it enough, and did its peers do better in the same time, beyond chance? `peers`: what they did since the
-    /// last ending.
-    pub(super) fn convicts(&self, rule: &Rule, usual: f64, peers: (f64, f64)) -> bool {
+    /// last ending. `others`: how many they are.
+    pub(super) fn convicts(&self, rule: &Rule, usual: f64, peers: (f64, f64), others: f64) -> bool {
         let own = (self.own.failures as f64, self.own.requests as f64);
-        // What they usually do counts as five requests of theirs.
-        let peers = (self.peers.0 + peers.0 + 5.0 * usual, self.peers.1 + peers.1 + 5.0);
+        let known = (KNOWN * others).min(MOST_KNOWN);
+        let peers = (self.peers.0 + peers.0 + known * usual, self.peers.1 + peers.1 + known);
         self.level >= rule.bar && excess(own, peers) >= rule.bar
     }
 
