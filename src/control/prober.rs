@@ -1,7 +1,7 @@
 //! Active health checks: a task for each replica, which ends with it.
 use super::grpc_probe::ask_grpc;
 use crate::fleet::{Replica, ReplicaId, Suspects};
-use crate::health::{ProbeCount, ProbeKind, ProbePlan, ProbeResult};
+use crate::health::{ProbeCount, ProbeKind, ProbePlan, ProbeResult, Standing};
 use crate::observe::Events;
 use crate::stats::{Clock as _, Moment, MonotonicClock};
 use crate::table::Table;
@@ -23,6 +23,9 @@ use tokio::time::{sleep, timeout};
 const AT_ONCE: usize = 64;
 /// New replicas are first probed so far apart.
 const STAGGER: Duration = Duration::from_micros(500);
+
+/// When a request has failed, and the probe that was asked for then as well, the next one follows so soon.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// The probes of all replicas.
 #[derive(Debug)]
@@ -97,13 +100,18 @@ struct Probe {
 impl Probe {
     async fn run(mut self, delay: Duration) {
         let mut count = ProbeCount::default();
+        let mut doubted = false;
         sleep(delay).await;
         loop {
             let result = self.ask().await;
+            let failed = result != ProbeResult::Passed;
             self.judge(&mut count, result);
-            let pause = self.plan.every.mul_f64(self.chance.random_range(0.9..1.1));
+            doubted &= failed && self.replica.standing() != Standing::Unhealthy;
+            let every = self.plan.every.mul_f64(self.chance.random_range(0.9..1.1));
+            // Where requests fail as well, `fall` probes need not be far apart.
+            let pause = if doubted { every.min(AGAIN) } else { every };
             // Poked: somebody wants to know now.
-            timeout(pause, self.replica.poked()).await.ok();
+            doubted |= timeout(pause, self.replica.poked()).await.is_ok();
         }
     }
 

@@ -58,6 +58,8 @@ struct File {
     cause: Option<Cause>,
     seen: Option<(Evidence, Recent)>,
     reason: Option<Arc<str>>,
+    /// What convicted it, while it is out for that.
+    began_with: Option<Arc<str>>,
     /// Why it is not ejected.
     refused: Option<Arc<str>>,
     /// When that was last news.
@@ -147,6 +149,7 @@ impl Replica {
         let lasts = self.shift(now, || {
             let mut file = self.custody.file.lock();
             file.seen = Some((evidence, recent));
+            file.began_with = Some(Arc::clone(&reason));
             self.enter(&mut file, cause, reason);
             file.life.eject(plan, ill, draw, now)
         });
@@ -169,7 +172,10 @@ impl Replica {
     ) -> Duration {
         self.shift(now, || {
             let mut file = self.custody.file.lock();
-            let reason = format!("failed on probation: {}", cause.name());
+            let mut reason = format!("failed on probation: {}", cause.name());
+            if let Some(began) = &file.began_with {
+                reason.push_str(&format!("; at first it {began}"));
+            }
             self.enter(&mut file, cause, reason.into());
             file.life.eject(plan, Duration::ZERO, draw, now)
         })
@@ -186,6 +192,7 @@ impl Replica {
         self.shift(now, || {
             let mut file = self.custody.file.lock();
             file.seen = None;
+            file.began_with = None;
             self.enter(&mut file, Cause::Operator, reason);
             file.life.hold(until);
         });
