@@ -51,6 +51,17 @@ impl Replica {
         self.turns.aside.load(Relaxed) != 0
     }
 
+    /// Why it is, for people.
+    pub(super) fn why_aside(&self) -> Option<&'static str> {
+        match self.turns.aside.load(Relaxed) {
+            0 => None,
+            aside if aside & CAPPED != 0 => {
+                Some("fails nearly all requests and may not be ejected: asked once in 5 s")
+            }
+            _ => Some("its last request timed out: others are asked first"),
+        }
+    }
+
     /// Claims its turn, if it has one and may serve.
     pub fn take_turn(&self) -> bool {
         self.turns.due.load(Relaxed) && self.usable() && self.turns.due.swap(false, Relaxed)
@@ -162,5 +173,75 @@ impl Replica {
     pub fn carries(&self, now: Moment) -> Carried {
         let carried = self.learned.lock().carried(now);
         Carried { load: carried.load.max(self.in_flight() as f32), ..carried }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Fleet, ReplicaId, VersionState};
+    use super::*;
+    use crate::health::Outcome;
+    use crate::wire::Dialed;
+    use std::sync::Arc;
+
+    fn at(seconds: u64) -> Moment {
+        Moment::from_millis(seconds * 1_000)
+    }
+
+    fn replica() -> (Arc<Replica>, Arc<VersionState>) {
+        let (model, version): (Arc<str>, Arc<str>) = ("m".into(), "v".into());
+        let mut fleet = Fleet::default();
+        let state = fleet.version(&model, &version);
+        let id = ReplicaId { model, version, url: "http://a:1".into() };
+        let replica = fleet.enlist(id, || Dialed::Http("a:1".to_owned()), true, Moment::ZERO);
+        replica.trust(at(1));
+        (replica, state)
+    }
+
+    fn ended(class: Class, seconds: u64) -> Outcome {
+        let latency = Duration::from_secs(seconds);
+        Outcome { class, latency, first_byte: None, bytes: 0, tunnel: false }
+    }
+
+    /// Is it its turn, a second later?
+    fn due(replica: &Replica, state: &VersionState, now: Moment) -> bool {
+        replica.fade(&state.speed(), &state.pool(), Duration::from_secs(1), now).due
+    }
+
+    #[test]
+    fn one_that_lets_a_request_time_out_is_aside_until_it_answers() {
+        let (replica, state) = replica();
+        let mut now = at(10);
+        for wait in [10, 20, 40, 55, 55] {
+            replica.begin(&state, now).finish(504, &ended(Class::Timeout, 30), now + UNASKED);
+            now = now + UNASKED;
+            assert!(replica.is_aside() && replica.reason().is_some());
+            let turn = now + Duration::from_secs(wait);
+            assert!(!due(&replica, &state, turn - Duration::from_millis(1)), "{wait}");
+            assert!(due(&replica, &state, turn), "{wait}");
+            assert!(replica.take_turn() && !replica.take_turn(), "for one request");
+            now = turn;
+        }
+        replica.begin(&state, now).finish(404, &ended(Class::ClientError, 1), now);
+        assert!(!replica.is_aside() && replica.reason().is_none());
+    }
+
+    #[test]
+    fn a_request_that_times_out_while_later_ones_go_well_puts_nobody_aside() {
+        let (replica, state) = replica();
+        let slow = replica.begin(&state, at(10));
+        replica.begin(&state, at(20)).finish(200, &ended(Class::Success, 1), at(21));
+        slow.finish(504, &ended(Class::Timeout, 30), at(40));
+        assert!(!replica.is_aside());
+    }
+
+    #[test]
+    fn who_is_not_asked_for_a_minute_has_its_turn() {
+        let (replica, state) = replica();
+        drop(replica.begin(&state, at(10)));
+        assert!(!due(&replica, &state, at(64)));
+        assert!(due(&replica, &state, at(65)));
+        replica.drain(true, None, at(66));
+        assert!(!replica.take_turn() && !due(&replica, &state, at(67)), "not while it drains");
     }
 }

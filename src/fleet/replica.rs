@@ -275,7 +275,7 @@ impl Replica {
             Standing::Draining => self.reasons.lock().drain.clone(),
             Standing::Unhealthy => self.reasons.lock().probe.clone(),
             Standing::Ejected | Standing::Probation => self.ejection_reason(),
-            Standing::Starting | Standing::Healthy => None,
+            Standing::Starting | Standing::Healthy => self.why_aside().map(Arc::from),
         }
     }
 
