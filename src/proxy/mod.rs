@@ -26,6 +26,7 @@ mod limits;
 mod listener;
 mod look;
 mod mirror;
+mod none_left;
 mod pick;
 mod placed;
 mod progress;

@@ -6,7 +6,6 @@
 //! free one: no proxy can know that, and the default policy comes close.
 #![expect(clippy::print_stderr, reason = "what was measured, for `--nocapture`")]
 mod equals;
-
 use evener::balance::{Phantom, Policy, Pool, PoolSpeed, Slowness, score};
 use evener::stats::Moment;
 use rand::rngs::Xoshiro256PlusPlus;
@@ -109,8 +108,7 @@ impl Pool for View<'_> {
     fn load(&self, i: usize) -> f32 {
         let Known { in_flight, slowness, phantom } = &self.proxy.known[i];
         let speed = &self.proxy.speed;
-        let slow = slowness.factor(speed, self.now).at(*in_flight);
-        let slow = if self.learned { slow } else { 1.0 };
+        let slow = if self.learned { slowness.factor(speed, self.now).at(*in_flight) } else { 1.0 };
         let phantom = phantom.level(self.now, speed.phantom_time());
         score(*in_flight, phantom, slow, self.weight(i), 1.0)
     }
