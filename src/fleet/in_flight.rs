@@ -1,5 +1,6 @@
 //! A request at a replica: counted while this value lives, whatever happens to the exchange.
 use super::ejection::Fate;
+use super::learned::Said;
 use super::replica::Replica;
 use super::trial::Token;
 use super::version_state::VersionState;
@@ -136,18 +137,22 @@ impl InFlight {
         self.replica.outcomes.add(status, outcome.class);
         let (said, suspect, first) = {
             let mut learned = self.replica.learned.lock();
-            let said = self.reads(status, outcome);
-            let said = self.unless_excused(said, status, outcome, &mut learned, now);
+            let read = self.reads(status, outcome);
+            let said = self.says(read, status, outcome, &mut learned, now);
             let told = outcome.class == Class::Reset
                 && self.connection.is_some_and(|connection| learned.breaks(connection));
             let suspect = !told && self.learn(&mut learned, said, outcome, now);
             (said, suspect, learned.phantom.consecutive == 1)
         };
-        if matches!(said, Some(Err(cause)) if first || cause == Cause::Timeout) {
+        if matches!(said, Said::Counts(Err(cause)) if first || cause == Cause::Timeout) {
             self.replica.doubt(now);
         }
-        // Whoever answers at all works, be it that the request was wrong.
-        let proved = said.or((outcome.class == Class::ClientError).then_some(Ok(())));
+        let proved = match said {
+            Said::Counts(said) => Some(said),
+            // Whoever answers at all works, be it that the request was wrong.
+            _ if outcome.class == Class::ClientError => Some(Ok(())),
+            Said::Nothing | Said::Shared => None,
+        };
         let decided = self.ends_trial(proved, now);
         if decided || suspect {
             self.version.suspects.add(&self.replica);

@@ -63,34 +63,41 @@ impl Learned {
     }
 }
 
+/// What an ending says of its replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Said {
+    Nothing,
+    /// It failed as its whole pool fails at present: a part of the usual, and no evidence.
+    Shared,
+    Counts(Result<(), Cause>),
+}
+
 impl InFlight {
     /// What the ending says of the replica, with what its pool does at present in view.
-    pub(super) fn unless_excused(
+    pub(super) fn says(
         &self,
-        said: Option<Result<(), Cause>>,
+        read: Option<Result<(), Cause>>,
         status: u16,
         outcome: &Outcome,
         learned: &mut Learned,
         now: Moment,
-    ) -> Option<Result<(), Cause>> {
-        let full = status == 503 && said == Some(Err(Cause::ServerError));
-        let late = said == Some(Err(Cause::Timeout));
-        let worked = learned.worked_since(self.began);
-        if (full || late) && self.replica.is_strained(worked) {
-            return None;
-        }
-        if late && worked && self.is_usual_for_the_pool(outcome) {
-            return None;
+    ) -> Said {
+        let Some(read) = read else { return Said::Nothing };
+        let full = status == 503 && read == Err(Cause::ServerError);
+        let late = read == Err(Cause::Timeout);
+        let strained = self.replica.is_strained(learned.worked_since(self.began));
+        if ((full || late) && strained) || (late && self.is_usual_for_the_pool(outcome)) {
+            return Said::Shared;
         }
         if !self.replica.is_overloaded(self.beside, learned) {
-            return said;
+            return Said::Counts(read);
         }
         if full {
             learned.shed = Some(now);
         }
         // Of requests that find it overloaded, those that go well must not count either while others are refused.
         let sheds = learned.shed.is_some_and(|shed| now.since(shed) < NOT_LONG_AGO);
-        said.filter(|_| !sheds)
+        if sheds { Said::Nothing } else { Said::Counts(read) }
     }
 
     /// Do answers of the whole pool take nearly as long as this one was waited for?
@@ -110,7 +117,7 @@ impl InFlight {
     pub(super) fn learn(
         &self,
         learned: &mut Learned,
-        said: Option<Result<(), Cause>>,
+        said: Said,
         outcome: &Outcome,
         now: Moment,
     ) -> bool {
@@ -118,14 +125,18 @@ impl InFlight {
         if !outcome.tunnel {
             self.learn_speed(learned, said, outcome, now);
         }
-        let Some(said) = said else { return false };
         let out =
             self.replica.fate() != Fate::Free || self.replica.standing() == Standing::Draining;
         // One that was asked before it went out says nothing of what returned: it may be another process.
         let old = self.replica.ready_at().is_some_and(|returned| self.began < returned);
-        if out || old || !self.version.watched() {
+        if said == Said::Nothing || out || old || !self.version.watched() {
             return false;
         }
+        let Said::Counts(said) = said else {
+            self.version.add(1, true);
+            learned.detector.share_failure();
+            return false;
+        };
         let counted = self.counted(learned, said.is_err(), now);
         if said.is_err() && counted == 0 {
             learned.detector.hold();
@@ -151,13 +162,7 @@ impl InFlight {
         learned.senders.weigh(sender, failed, usual, now)
     }
 
-    fn learn_speed(
-        &self,
-        learned: &mut Learned,
-        said: Option<Result<(), Cause>>,
-        outcome: &Outcome,
-        now: Moment,
-    ) {
+    fn learn_speed(&self, learned: &mut Learned, said: Said, outcome: &Outcome, now: Moment) {
         learned.note_timeout(outcome.class == Class::Timeout, now);
         match outcome.class {
             Class::Success => {
@@ -174,7 +179,7 @@ impl InFlight {
                 if !self.converses {
                     self.censored(learned, outcome, now);
                 }
-                if said == Some(Err(Cause::Timeout)) && !self.outlived(learned) {
+                if said == Said::Counts(Err(Cause::Timeout)) && !learned.worked_since(self.began) {
                     self.replica.times_out();
                 }
             }

@@ -93,6 +93,14 @@ impl Detector {
         }
     }
 
+    /// Takes in a failure of its whole pool: it raises what is usual, and speaks against nobody. `pool` counts it.
+    pub fn share_failure(&mut self) {
+        self.ever.requests += 1;
+        self.ever.failures += 1;
+        self.recent.requests += 1.0;
+        self.recent.failures += 1.0;
+    }
+
     /// Notes a failure that is not counted.
     pub fn hold(&mut self) {
         if self.is_raised() {
