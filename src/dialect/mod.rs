@@ -15,6 +15,7 @@ mod output;
 mod path;
 mod prefix;
 mod prompt;
+mod query;
 mod refusal;
 mod rewrite;
 mod rows;
@@ -34,10 +35,11 @@ pub use output::{
     Output, OutputBudget, OutputForm, OutputProblem, OutputScan, OutputWish, Reserved, answer_text,
     event_values,
 };
-pub use path::{PathFacts, PathProblem, decoded_path, read_path};
+pub use path::{PathFacts, PathProblem, decoded_path, read_path, segment_of};
 pub use prefix::peek_prefix;
 pub use prompt::{Prompt, generates, prompt};
+pub use query::{TwoInQuery, cookie_value, model_in_query, query_value};
 pub use refusal::{ErrorBody, ErrorText, error_body, sse_error_event};
-pub use rewrite::{rename_in_body, rename_in_form, rename_in_path};
+pub use rewrite::{encoded_name, rename_in_body, rename_in_form, rename_in_path, rename_in_query};
 pub use rows::{Duty, GROUPS, Group, Local, ModelAt, Purpose, Row, StreamError, UsageAt};
 pub use usage::{Usage, UsageScan};

@@ -11,7 +11,7 @@ use http::header;
 use pingora_error::ErrorType;
 use tokio::time::timeout;
 
-/// How much of a body that will not be kept is read to find its model.
+/// How much is read of a body that is too long to keep.
 const PEEK: usize = 64 * 1024;
 /// The least by which a reservation for a body of unknown length grows.
 const STEP: u64 = 64 * 1024;
@@ -42,8 +42,8 @@ impl Body {
 pub(super) enum Need {
     /// Nothing: the head says all.
     Nothing,
-    /// Enough to find the model.
-    Peek,
+    /// All of it, up to so many bytes; of a longer one as much as names the model.
+    Name(u64),
     /// The first message of a call, up to so many bytes.
     Message(u64),
     /// All of it, up to so many bytes.
@@ -68,9 +68,16 @@ impl Exchange<'_> {
         let length = framing.content_length;
         let keep = match need {
             Need::Nothing => return Ok(Body::Stream(Bytes::new(), None)),
-            Need::Whole(most) if length.is_none_or(|length| length <= most) => most,
-            Need::Message(most) => most,
-            Need::Peek | Need::Whole(_) => PEEK as u64,
+            Need::Whole(most) | Need::Name(most) if length.is_none_or(|length| length <= most) => {
+                most
+            }
+            Need::Message(most) | Need::Name(most) => most,
+            Need::Whole(_) => PEEK as u64,
+        };
+        // What fits is kept, wherever the name stands.
+        let mut look_at = match need {
+            Need::Name(_) if length.is_some_and(|length| length > keep) => PEEK,
+            Need::Nothing | Need::Name(_) | Need::Message(_) | Need::Whole(_) => usize::MAX,
         };
         self.expect_continue().await?;
         let mut reservation = self.proxy.buffers.reservation();
@@ -103,6 +110,13 @@ impl Exchange<'_> {
             gathered.extend_from_slice(&chunk);
             if wanted > keep || need.is_met(&gathered) {
                 return Ok(Body::Stream(gathered.freeze(), Some(reservation)));
+            }
+            if gathered.len() >= look_at {
+                if self.names_model(&gathered) {
+                    return Ok(Body::Stream(gathered.freeze(), Some(reservation)));
+                }
+                // Twice as much each time: what is read twice is no more than what is read once.
+                look_at = gathered.len() * 2;
             }
         }
         Ok(Body::Whole(gathered.freeze(), Some(reservation)))

@@ -156,6 +156,7 @@ impl Exchange<'_> {
             | BodyRead::Json(_)
             | BodyRead::Form(_)
             | BodyRead::Messages(..)
+            | BodyRead::Nameless
             | BodyRead::Sealed
             | BodyRead::Broken(_) => None,
         };

@@ -20,6 +20,7 @@ mod head;
 mod hedge;
 mod http1;
 mod http2;
+mod identify;
 mod inside;
 mod introduce;
 mod limits;
