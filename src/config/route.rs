@@ -24,6 +24,7 @@ impl Reader<'_> {
         let wanted = self.inner(section, "match", keys::MATCH);
         let rewrite = self.inner(section, "rewrite", keys::REWRITE);
         let path = self.optional(&wanted, "path", path_pattern);
+        let text_of = |text: &str| Ok(text.to_owned());
         let captures: Vec<&str> = path.iter().flat_map(PathPattern::captures).collect();
         // Where the path itself is wrong, nobody knows what it captures.
         let captures = (path.is_some() || !wanted.has("path")).then_some(captures.as_slice());
@@ -32,8 +33,8 @@ impl Reader<'_> {
             host: self.optional(&wanted, "host", host_pattern),
             method: self.optional(&wanted, "method", method),
             headers: self.header_pairs(&wanted, "headers"),
-            query: self.pairs(&wanted, "query", any_text, any_text),
-            cookies: self.pairs(&wanted, "cookies", header::cookie_name, any_text),
+            query: self.pairs(&wanted, "query", text_of, text_of),
+            cookies: self.pairs(&wanted, "cookies", header::cookie_name, text_of),
             target: self.target(section, models, captures),
             rewrite_path: self.optional(&rewrite, "path", |text| rewrite_of(text, captures)),
             rewrite_host: self.optional(&rewrite, "host", host_and_port),
@@ -168,10 +169,6 @@ impl Reader<'_> {
 /// A test may carry a query.
 fn request_path(text: &str) -> Read<String> {
     path_of(text.split('?').next().unwrap_or(text))?;
-    Ok(text.to_owned())
-}
-
-fn any_text(text: &str) -> Read<String> {
     Ok(text.to_owned())
 }
 

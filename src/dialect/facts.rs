@@ -132,11 +132,9 @@ impl BodyRead {
     ) -> Self {
         let read =
             Self::read(content_type, content_encoding, first, |first| peek_prefix(first, wanted));
-        match read {
-            // Only an object names a model, and this one never becomes one.
-            Self::Json(_) if !begins_object(first) => Self::Nameless,
-            read => read,
-        }
+        // Only an object names a model.
+        let never = matches!(read, Self::Json(_)) && !begins_object(first);
+        if never { Self::Nameless } else { read }
     }
 
     /// Does it name a model?

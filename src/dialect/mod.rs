@@ -27,7 +27,9 @@ pub use deadline::DeadlineHeader;
 pub use dialects::{AnswerFormat, Dialect, PathKind};
 pub use error_event::ErrorEvents;
 pub use facts::{BodyRead, Facts, FoundIn, Named, Source, Unidentified, identify};
-pub use listing::{LIVE_BODY, READY_BODY, SERVER_BODY, UNREADY_BODY, models_body};
+pub use listing::{
+    LIVE_BODY, Lister, READY_BODY, SERVER_BODY, UNREADY_BODY, model_body, models_body,
+};
 pub use multipart::peek_multipart;
 pub use named::models_named;
 pub use nearest::nearest;

@@ -290,7 +290,7 @@ impl Trouble {
             Self::Connect(_) | Self::Died(_) | Self::Unseen(_) | Self::Reset(_) => {
                 RefusalCode::UpstreamFailed
             }
-            // Only ever followed by another attempt.
+            // Followed by another attempt, or by an answer of Evener's own.
             Self::Answered { .. } => RefusalCode::UpstreamFailed,
             Self::BadRequest(_) => RefusalCode::BadRequest,
             Self::FirstByte => RefusalCode::FirstByteTimeout,

@@ -17,13 +17,14 @@ use super::shared::Proxy;
 use crate::balance::hash_point;
 use crate::dialect::grpc::Call;
 use crate::dialect::{
-    Dialect, Facts, PathFacts, RefusalCode, Row, nearest, query_value, read_path,
+    Dialect, Facts, Local, PathFacts, RefusalCode, Row, nearest, query_value, read_path,
 };
 use crate::fleet::InFlight;
 use crate::health::Repeatable;
 use crate::stats::Moment;
 use crate::table::{Asked as _, KeySource, ListenerPlan, Model, Table};
 use crate::wire::Reins;
+use bytes::Bytes;
 use pingora_core::protocols::http::ServerSession;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -95,6 +96,8 @@ pub(super) struct Exchange<'a> {
     pub(super) answer_seen: bool,
     /// What was relayed last ended an event of an event stream.
     pub(super) at_event_end: bool,
+    /// The answer where the replica says 404: its server has no such path.
+    pub(super) own_answer: Option<Bytes>,
 }
 
 /// Serves one request, whose head was read; `began` with its first byte.
@@ -130,6 +133,7 @@ pub(super) async fn exchange(
         in_flight: None,
         answer_seen: false,
         at_event_end: false,
+        own_answer: None,
     };
     // One table from the first byte to the last.
     let table = proxy.current.load_full();
@@ -156,8 +160,10 @@ impl Exchange<'_> {
         if !is_open(local) {
             self.admit(table)?;
         }
-        if let Some(local) = local {
-            return Ok(self.answer_local(local, table).await);
+        match local {
+            None | Some(Local::OpenAiModel) => {}
+            Some(Local::Metrics) if self.is_routed(table) => {}
+            Some(local) => return Ok(self.answer_local(local, table).await),
         }
         let route = self.find_route(table)?;
         let upgrade = is_upgrade(self.session);
@@ -168,6 +174,9 @@ impl Exchange<'_> {
             self.read_body(framing, need).await?
         };
         let placed = self.place(table, route, &path, body, upgrade)?;
+        if let Some(end) = self.tell_model(local, table, &placed).await {
+            return Ok(end);
+        }
         self.forward(table, placed).await
     }
 

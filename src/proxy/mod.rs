@@ -27,6 +27,7 @@ mod limits;
 mod listener;
 mod look;
 mod mirror;
+mod models;
 mod pick;
 mod placed;
 mod progress;

@@ -49,10 +49,11 @@ pub(super) enum Trouble {
     Unseen(String),
     #[error("connection broke: {0}")]
     Reset(String),
-    /// An answer that is not passed on, because another attempt follows.
+    /// An answer that is not passed on, because another attempt follows, or Evener answers instead.
     #[error("answered {status}")]
     Answered {
-        failed: RetryOn,
+        /// As what another attempt is counted.
+        failed: Option<RetryOn>,
         status: u16,
         class: Class,
         /// The request was sent to its end: the connection can be kept once the answer is read.

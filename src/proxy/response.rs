@@ -185,10 +185,11 @@ impl Exchange<'_> {
     /// Stops here where what the replica said is to be asked again elsewhere. Nothing of it was passed on.
     fn unless_repeated(&self, code: u16, at: &Progress<'_>) -> Result<(), Trouble> {
         let failed = RetryOn::Status(severity_of_code(code));
-        if !self.grants_retry(failed, false) {
+        let repeated = self.grants_retry(failed, false).then_some(failed);
+        if repeated.is_none() && !(code == 404 && self.own_answer.is_some()) {
             return Ok(());
         }
-        Err(Trouble::Answered { failed, status: code, class: at.class, sent: at.sent })
+        Err(Trouble::Answered { failed: repeated, status: code, class: at.class, sent: at.sent })
     }
 
     fn cork_client(&self, on: bool) {
