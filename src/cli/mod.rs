@@ -10,6 +10,7 @@ mod diff;
 mod explain;
 mod heading;
 mod key;
+mod log;
 mod mirror;
 pub mod mock;
 mod orders;

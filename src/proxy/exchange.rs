@@ -18,6 +18,7 @@ use crate::dialect::grpc::Call;
 use crate::dialect::{BodyRead, Dialect, Facts, PathFacts, RefusalCode, nearest, read_path};
 use crate::fleet::InFlight;
 use crate::health::Repeatable;
+use crate::observe::{Panicked, Task};
 use crate::stats::Moment;
 use crate::table::{KeySource, ListenerPlan, Model, RoutePlan, Routed, Table};
 use crate::wire::Reins;
@@ -130,10 +131,11 @@ pub(super) async fn exchange(
     };
     // One table from the first byte to the last.
     let table = proxy.current.load_full();
-    match Box::pin(exchange.run(client, &table)).await {
-        Ok(end) => end,
-        Err(Stop::Refused(refusal)) => exchange.refuse(refusal).await,
-        Err(Stop::Gone) => End::Cut,
+    match Task::Exchange.caught(Box::pin(exchange.run(client, &table))).await {
+        Ok(Ok(end)) => end,
+        Ok(Err(Stop::Refused(refusal))) => exchange.refuse(refusal).await,
+        Ok(Err(Stop::Gone)) => End::Cut,
+        Err(Panicked) => exchange.end_after_panic().await,
     }
 }
 

@@ -18,6 +18,7 @@ use crate::dialect::{DeadlineHeader, Dialect, OutputForm};
 use crate::fleet::{Burden, Mirrored, Mirroring, Replica};
 use crate::health::Class;
 use crate::mirror::{Answer, CompareSpec, Pair, compare};
+use crate::observe::Task;
 use crate::table::{Model, Timeouts, Version};
 use bytes::{Bytes, BytesMut};
 use http::HeaderValue;
@@ -147,7 +148,7 @@ impl Exchange<'_> {
             original: answer,
             model,
         };
-        tokio::spawn(run(Arc::clone(self.proxy), copy, case));
+        Task::Mirror.spawn(run(Arc::clone(self.proxy), copy, case));
     }
 
     fn copied_head(
@@ -234,7 +235,7 @@ async fn run(proxy: Arc<Proxy>, copy: Copy, case: Case) {
     let Ok(turn) = COMPARING.acquire().await else { return };
     // A megabyte of JSON would hold up the clients of this thread.
     drop(tokio::task::spawn_blocking(move || {
-        case.close(&copied);
+        Task::Mirror.run(|| case.close(&copied));
         drop(turn);
     }));
 }

@@ -26,6 +26,7 @@ mod limits;
 mod listener;
 mod look;
 mod mirror;
+mod panicked;
 mod pick;
 mod placed;
 mod progress;
