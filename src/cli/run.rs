@@ -7,6 +7,7 @@ use crate::config;
 use crate::control::{
     Heritage, Inherited, Order, Orders, Runner, Started, activated, systemd, verify,
 };
+use crate::observe::Task;
 use crate::proxy::{self, Phase};
 use crate::table::ListenAddress;
 use anyhow::Context as _;
@@ -148,7 +149,7 @@ pub(super) async fn open(
     let started = runner.started();
     let proxy = Arc::clone(&started.proxy);
     let succeeded = async move { proxy.until_succeeded().await };
-    tokio::spawn(admin::serve(listener, office(&started), succeeded));
+    Task::Admin.spawn(admin::serve(listener, office(&started), succeeded));
     Ok(Opened { runner, started, admin, heritage })
 }
 

@@ -4,6 +4,7 @@
 
 mod activation;
 mod admin;
+mod admin_places;
 mod adversity;
 mod backpressure;
 mod bodies;
