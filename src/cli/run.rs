@@ -138,11 +138,11 @@ pub(super) async fn open(
 ) -> anyhow::Result<Opened> {
     let address = checked.plan.admin.address;
     let listener = match heritage.admin(address)? {
-        Some(listener) => TcpListener::from_std(listener)?,
-        None => TcpListener::bind(address)
-            .await
-            .with_context(|| format!("cannot listen on {address} (admin)"))?,
+        Some(listener) => listener,
+        // With room for a burst of connections, as listeners have it.
+        None => proxy::bind(&ListenAddress::Tcp(address)).context("admin")?.into(),
     };
+    let listener = TcpListener::from_std(listener)?;
     let admin = listener.local_addr()?;
     let lent = listener.as_fd().try_clone_to_owned()?;
     let runner = Runner::start(file, checked, env, &mut heritage, lent).await?;
