@@ -111,6 +111,7 @@ pub(super) static CLIENT: &[Key] = &[
     key("header_timeout", SPAN, "10s", "From the first byte to the end of the head."),
     key("body_timeout", SPAN, "60s", "Between two reads of a request body."),
     key("write_timeout", SPAN, "60s", "A client that reads nothing for so long is dropped."),
+    key("half_close", Shape::Flag, "false", "`true`: a client that ends its sending is answered all the same; `false`: it has left."),
     key("idle_timeout", SPAN, "75s", "Between two requests on one connection."),
     key("max_header_bytes", Shape::Size { least: 256 }, "64KiB", "The whole head; 431 above."),
     key("max_headers", Shape::Count { least: 1, most: 256 }, "100", "Header lines; 431 above."),

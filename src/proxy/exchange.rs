@@ -142,7 +142,8 @@ pub(super) async fn exchange(
 impl Exchange<'_> {
     async fn run(&mut self, client: &Client, table: &Table) -> Result<End, Stop> {
         self.note_head(client);
-        let framing = head::check(self.session, &self.listener.client)
+        let opened = |method: &str| table.opens_method(method);
+        let framing = head::check(self.session, &self.listener.client, opened)
             .map_err(|(code, message)| Refusal::new(code, message))?;
         let path = read_path(self.session.req_header().uri.path())
             .map_err(|problem| Refusal::new(RefusalCode::BadRequest, problem.to_string()))?;

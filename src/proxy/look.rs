@@ -2,9 +2,9 @@
 //! time. Nothing is held up for it, and what there is no time for is not looked at.
 use super::exchange::Exchange;
 use super::forward::rewritten_target;
+use super::meaning::form_of;
 use super::placed::Placed;
 use super::request::origin_form;
-use super::response::form_of;
 use super::shared::Proxy;
 use crate::dialect::{Dialect, Output, OutputBudget, OutputForm, OutputScan, Reserved, read_path};
 use crate::stats::Moment;

@@ -67,6 +67,8 @@ pub struct ClientLimits {
     pub body_timeout: Duration,
     /// A client that reads nothing for so long is dropped.
     pub write_timeout: Duration,
+    /// One that ends its sending is answered all the same; else it has left.
+    pub half_close: bool,
     /// Between two requests on one connection.
     pub idle_timeout: Duration,
     pub max_header_bytes: u64,
@@ -81,6 +83,7 @@ impl Default for ClientLimits {
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_mins(1),
             write_timeout: Duration::from_mins(1),
+            half_close: false,
             idle_timeout: Duration::from_secs(75),
             max_header_bytes: 64 << 10,
             max_headers: 100,

@@ -68,6 +68,11 @@ impl PathPattern {
 }
 
 impl Table {
+    /// Does a route name this method?
+    pub fn opens_method(&self, method: &str) -> bool {
+        self.plan.routes.iter().any(|route| route.method.as_deref() == Some(method))
+    }
+
     /// The first route that matches; `Err` when there are routes and none does.
     pub fn find_route(&self, asked: &impl Asked) -> Result<Option<&RoutePlan>, Unrouted> {
         if self.plan.routes.is_empty() {
