@@ -94,7 +94,7 @@ impl Exchange<'_> {
         {
             return;
         }
-        let mut space = self.proxy.buffers.reservation();
+        let mut space = self.proxy.buffers.reservation(None);
         if !self.proxy.buffers.grow_spare(&mut space, STEP) {
             model.state.mirror.note(Mirrored::Skipped);
             return;
@@ -142,6 +142,7 @@ impl Exchange<'_> {
             #[cfg(feature = "otlp")]
             trace,
         };
+        placed.body.disown();
         let case = Case {
             mirroring,
             dialect: self.dialect,
@@ -255,7 +256,7 @@ async fn ask(
         tracing::debug!(replica = %replica.id, %trouble, "a copy failed");
         result_of(&trouble)
     })?;
-    let mut answer = Kept::empty(proxy.buffers.reservation());
+    let mut answer = Kept::empty(proxy.buffers.reservation(None));
     let head = session.response_header().ok_or(Mirrored::Failed)?;
     let meaning = Meaning::of(head, call);
     if meaning.class == Class::Overloaded {

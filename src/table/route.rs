@@ -4,6 +4,7 @@ use super::model::{Model, Version};
 use super::plan::{NameSource, PathPattern, RoutePlan, RouteTarget};
 use crate::dialect::{BodyRead, Facts, PathFacts, Source, Unidentified, identify, nearest};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A request's head, as far as routes look at it.
 pub trait Asked {
@@ -89,6 +90,17 @@ impl Table {
             Some(RouteTarget::Model(_)) => false,
             Some(RouteTarget::Find(sources)) => sources.contains(&NameSource::Body),
         }
+    }
+
+    /// How long a request may take whose body is still to be read: as its model allows where that is known by now, else
+    /// as any does.
+    pub fn time_for_body(&self, route: Option<&RoutePlan>, path: &PathFacts) -> Duration {
+        let name = match route.map(|route| &route.target) {
+            Some(RouteTarget::Model(name)) => Some(name),
+            None | Some(RouteTarget::Find(_)) => path.model.as_ref().map(|named| &named.name),
+        };
+        let model = name.and_then(|name| self.model(name));
+        model.map_or(self.longest_total, |model| model.plan.timeouts.total)
     }
 
     /// Is a body of no use, because the path has named the model and no sticky key is read from the body?

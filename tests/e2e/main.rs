@@ -45,6 +45,7 @@ mod routing;
 mod secure;
 mod set_split;
 mod site;
+mod slow_bodies;
 mod split;
 mod start;
 mod streaming;
