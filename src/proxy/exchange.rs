@@ -15,7 +15,9 @@ use super::retry::{Attempts, client_deadline, repeatable};
 use super::shared::Proxy;
 use crate::balance::hash_point;
 use crate::dialect::grpc::Call;
-use crate::dialect::{BodyRead, Dialect, Facts, PathFacts, RefusalCode, nearest, read_path};
+use crate::dialect::{
+    BodyRead, Dialect, Facts, ModelAt, PathFacts, RefusalCode, Row, nearest, read_path,
+};
 use crate::fleet::InFlight;
 use crate::health::Repeatable;
 use crate::observe::{Panicked, Task};
@@ -65,7 +67,8 @@ pub(super) struct Exchange<'a> {
     pub(super) reins: Option<&'a Arc<Reins>>,
     pub(super) listener: Arc<ListenerPlan>,
     pub(super) record: Record,
-    pub(super) dialect: Dialect,
+    /// What is known of the shape of its path.
+    pub(super) row: &'static Row,
     /// The call that it is in gRPC.
     pub(super) call: Option<Call>,
     /// An error on a path of no known dialect is JSON too.
@@ -116,7 +119,7 @@ pub(super) async fn exchange(
         reins,
         listener,
         record,
-        dialect: Dialect::Plain,
+        row: &Row::UNKNOWN,
         call: None,
         wants_json: false,
         continued: false,
@@ -153,14 +156,11 @@ impl Exchange<'_> {
         let path = read_path(self.session.req_header().uri.path())
             .map_err(|problem| Refusal::new(RefusalCode::BadRequest, problem.to_string()))?;
         let path = self.call.map_or(path, PathFacts::of_call);
-        self.dialect = path.dialect;
+        self.row = path.row;
         if let Some(local) = self.call.and_then(|call| call.local) {
             return self.answer_call(local, framing, table).await;
         }
-        let local = path.local.filter(|_| {
-            let method = &self.session.req_header().method;
-            [http::Method::GET, http::Method::HEAD].contains(method)
-        });
+        let local = path.local(&self.session.req_header().method);
         if !is_open(local) {
             self.admit(table)?;
         }
@@ -187,7 +187,7 @@ impl Exchange<'_> {
         self.client_ip = client_ip(head, self.client, &self.listener);
         self.call = call_of(head);
         if self.call.is_some() {
-            self.dialect = Dialect::Grpc;
+            self.row = &Row::CALL;
         }
         self.wants_json = is_json(text(&head.headers, "content-type"))
             || text(&head.headers, "accept").is_some_and(|accept| accept.contains("json"));
@@ -219,11 +219,11 @@ impl Exchange<'_> {
         if let Some(call) = self.call {
             return needed_of(call, table);
         }
-        if self.is_searched(table) {
+        if self.is_searched(table, path) {
             return Need::Whole(table.max_buffered_body);
         }
         let kind = text(&self.session.req_header().headers, "content-type");
-        let readable = is_json(kind) || self.dialect == Dialect::OpenAi;
+        let readable = is_json(kind) || path.row.model == ModelAt::Body;
         let named = path.model.as_ref().and_then(|model| table.model(&model.name));
         if readable {
             return Need::Whole(
@@ -261,7 +261,7 @@ impl Exchange<'_> {
         let Routed { model, facts, .. } = routed;
         self.record.converses =
             self.call.is_some_and(|call| call.converses()) && matches!(body, Body::Stream(..));
-        self.attempts.repeatable = repeatable(head, model.plan.kind, facts.kind);
+        self.attempts.repeatable = repeatable(head, model.plan.kind, facts.repeats);
         #[cfg(feature = "otlp")]
         self.trace_route(route.and_then(|route| route.path.as_ref()));
         let mut placed = Placed::new(model, route, facts, body, upgrade);
@@ -301,6 +301,11 @@ impl Exchange<'_> {
         let end = self.serve(&mut placed, wish, choice).await?;
         self.mirror(placed, key);
         Ok(end)
+    }
+
+    /// How the client speaks.
+    pub(super) fn dialect(&self) -> Dialect {
+        self.row.dialect
     }
 
     /// The version that the client asked for, where it may.

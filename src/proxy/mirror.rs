@@ -88,7 +88,7 @@ impl Exchange<'_> {
         let whole = matches!(&placed.body, Body::Whole(bytes, _) if !bytes.is_empty());
         if !whole
             || *serves.name == *plan.to
-            || !asks_a_model(head, model.plan.kind, placed.facts.kind)
+            || !asks_a_model(head, model.plan.kind, placed.facts.repeats)
             || chance() * 100.0 >= plan.percent
             || self.proxy.phase() >= Phase::Draining
         {
@@ -145,7 +145,7 @@ impl Exchange<'_> {
         placed.body.disown();
         let case = Case {
             mirroring,
-            dialect: self.dialect,
+            dialect: self.dialect(),
             request_id: self.record.request_id.clone(),
             request: placed.body,
             from,
