@@ -32,6 +32,7 @@ mod hygiene;
 mod journal;
 mod key_models;
 mod keys;
+mod latencies;
 mod limits;
 mod live;
 mod mirror;
