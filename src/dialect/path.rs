@@ -218,7 +218,7 @@ mod tests {
         for id in ["m", "meta-llama/Llama-3.1-8B", "llama3:8b"] {
             let path = format!("/v1/models/{id}");
             assert_eq!(found(&path), (Dialect::OpenAi, Some((id.to_owned(), id))));
-            assert_eq!(facts(&path).local(&Method::GET), None);
+            assert_eq!(facts(&path).local(&Method::GET), Some(Local::OpenAiModel));
         }
     }
 

@@ -1,5 +1,6 @@
 //! Answers that Evener gives itself: refusals in the dialect of the request, and a few pages of its own.
 use super::exchange::{End, Exchange};
+use super::head::METHODS;
 use super::limits::whole_seconds;
 use crate::dialect::{
     Dialect, ErrorBody, ErrorText, LIVE_BODY, Local, READY_BODY, RefusalCode, SERVER_BODY,
@@ -78,7 +79,7 @@ impl Exchange<'_> {
             extra.push(("www-authenticate", "Bearer".to_owned()));
         }
         if refusal.code == RefusalCode::MethodNotAllowed {
-            extra.push(("allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS".to_owned()));
+            extra.push(("allow", METHODS.join(", ")));
         }
         let confused = is_confused(refusal.code);
         if confused {

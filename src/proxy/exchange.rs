@@ -21,6 +21,7 @@ use crate::dialect::{
 };
 use crate::fleet::InFlight;
 use crate::health::Repeatable;
+use crate::observe::{Panicked, Task};
 use crate::stats::Moment;
 use crate::table::{Asked as _, KeySource, ListenerPlan, Model, Table};
 use crate::wire::Reins;
@@ -62,6 +63,7 @@ impl From<Refusal> for Stop {
 pub(super) struct Exchange<'a> {
     pub(super) proxy: &'a Arc<Proxy>,
     pub(super) session: &'a mut ServerSession,
+    pub(super) client: &'a Client,
     /// HTTP/1 only.
     pub(super) reins: Option<&'a Arc<Reins>>,
     pub(super) listener: Arc<ListenerPlan>,
@@ -74,6 +76,8 @@ pub(super) struct Exchange<'a> {
     pub(super) wants_json: bool,
     /// `100 Continue` was sent.
     pub(super) continued: bool,
+    /// How long the client was waited for to send its body, all waits together.
+    pub(super) waited: Duration,
     pub(super) trusted: bool,
     /// The address that connected.
     pub(super) peer: IpAddr,
@@ -114,6 +118,7 @@ pub(super) async fn exchange(
     let mut exchange = Exchange {
         proxy,
         session,
+        client,
         reins,
         listener,
         record,
@@ -121,6 +126,7 @@ pub(super) async fn exchange(
         call: None,
         wants_json: false,
         continued: false,
+        waited: Duration::ZERO,
         trusted: false,
         peer: client.peer,
         client_ip: client.peer,
@@ -137,17 +143,19 @@ pub(super) async fn exchange(
     };
     // One table from the first byte to the last.
     let table = proxy.current.load_full();
-    match Box::pin(exchange.run(client, &table)).await {
-        Ok(end) => end,
-        Err(Stop::Refused(refusal)) => exchange.refuse(refusal).await,
-        Err(Stop::Gone) => End::Cut,
+    match Task::Exchange.caught(Box::pin(exchange.run(&table))).await {
+        Ok(Ok(end)) => end,
+        Ok(Err(Stop::Refused(refusal))) => exchange.refuse(refusal).await,
+        Ok(Err(Stop::Gone)) => End::Cut,
+        Err(Panicked) => exchange.end_after_panic().await,
     }
 }
 
 impl Exchange<'_> {
-    async fn run(&mut self, client: &Client, table: &Table) -> Result<End, Stop> {
-        self.note_head(client);
-        let framing = head::check(self.session, &self.listener.client)
+    async fn run(&mut self, table: &Table) -> Result<End, Stop> {
+        self.note_head();
+        let opened = |method: &str| table.opens_method(method);
+        let framing = head::check(self.session, &self.listener.client, opened)
             .map_err(|(code, message)| Refusal::new(code, message))?;
         let path = read_path(self.session.req_header().uri.path())
             .map_err(|problem| Refusal::new(RefusalCode::BadRequest, problem.to_string()))?;
@@ -171,7 +179,9 @@ impl Exchange<'_> {
             Body::EMPTY
         } else {
             let need = self.need(table, route, &path);
-            self.read_body(framing, need).await?
+            let within = table.time_for_body(route, &path);
+            let within = self.deadline.map_or(within, |own| own.min(within));
+            self.read_body(framing, need, within).await?
         };
         let placed = self.place(table, route, &path, body, upgrade)?;
         if let Some(end) = self.tell_model(local, table, &placed).await {
@@ -180,10 +190,10 @@ impl Exchange<'_> {
         self.forward(table, placed).await
     }
 
-    fn note_head(&mut self, client: &Client) {
+    fn note_head(&mut self) {
         let head = self.session.req_header();
-        self.trusted = is_trusted(client, &self.listener);
-        self.client_ip = client_ip(head, client, &self.listener);
+        self.trusted = is_trusted(self.client, &self.listener);
+        self.client_ip = client_ip(head, self.client, &self.listener);
         self.call = call_of(head);
         if self.call.is_some() {
             self.row = &Row::CALL;

@@ -1,9 +1,9 @@
 //! Looks at an answer as it passes, for a canary: after each chunk left for the client, and within a part of the thread's
 //! time. Nothing is held up for it, and what there is no time for is not looked at.
 use super::exchange::Exchange;
+use super::meaning::form_of;
 use super::placed::Placed;
 use super::request::origin_form;
-use super::response::form_of;
 use super::shared::Proxy;
 use crate::dialect::{Dialect, Output, OutputBudget, OutputForm, OutputScan, Reserved, read_path};
 use crate::stats::Moment;

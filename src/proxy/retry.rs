@@ -98,7 +98,9 @@ impl Exchange<'_> {
             // Granted when its head was read.
             Trouble::Answered { failed, .. } => return *failed,
             Trouble::Connect(_) => RetryOn::Connect,
-            Trouble::Died(_) | Trouble::Unseen(_) | Trouble::Reset(_) => RetryOn::Reset,
+            Trouble::Died(_) | Trouble::Unseen(_) | Trouble::Reset(_) | Trouble::Malformed(_) => {
+                RetryOn::Reset
+            }
             Trouble::FirstByte => RetryOn::FirstByte,
             Trouble::Stalled
             | Trouble::Total

@@ -7,6 +7,7 @@ use crate::dialect::{
     nearest, query_value,
 };
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A request's head, as far as routes look at it.
 pub trait Asked {
@@ -70,6 +71,11 @@ fn host_matches(pattern: &str, host: &str) -> bool {
 }
 
 impl Table {
+    /// Does a route name this method?
+    pub fn opens_method(&self, method: &str) -> bool {
+        self.plan.routes.iter().any(|route| route.method.as_deref() == Some(method))
+    }
+
     /// The first route that matches; `Err` when there are routes and none does.
     pub fn find_route(&self, asked: &impl Asked) -> Result<Option<&RoutePlan>, Unrouted> {
         if self.plan.routes.is_empty() {
@@ -109,6 +115,18 @@ impl Table {
             _ => false,
         };
         unnamed && !only && self.reads_body(route)
+    }
+
+    /// How long a request may take whose body is still to be read: as its model allows where that is known by now, else
+    /// as any does.
+    pub fn time_for_body(&self, route: Option<&RoutePlan>, path: &PathFacts) -> Duration {
+        let name = match route.map(|route| &route.target) {
+            Some(RouteTarget::Model(name)) => Some(name),
+            Some(RouteTarget::Captured(_)) => None,
+            None | Some(RouteTarget::Find(_)) => path.model.as_ref().map(|named| &named.name),
+        };
+        let model = name.and_then(|name| self.model(name));
+        model.map_or(self.longest_total, |model| model.plan.timeouts.total)
     }
 
     /// Is a body of no use, because the path has named the model and no sticky key is read from the body?
