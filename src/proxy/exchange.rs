@@ -17,7 +17,8 @@ use super::shared::Proxy;
 use crate::balance::hash_point;
 use crate::dialect::grpc::Call;
 use crate::dialect::{
-    Dialect, Facts, Local, PathFacts, RefusalCode, Row, nearest, query_value, read_path,
+    Dialect, Facts, Local, PathFacts, RefusalCode, Row, StreamWatch, nearest, query_value,
+    read_path,
 };
 use crate::fleet::InFlight;
 use crate::health::Repeatable;
@@ -98,8 +99,8 @@ pub(super) struct Exchange<'a> {
     pub(super) in_flight: Option<InFlight>,
     /// A head of an answer came, be it 1xx.
     pub(super) answer_seen: bool,
-    /// What was relayed last ended an event of an event stream.
-    pub(super) at_event_end: bool,
+    /// The answer, where it comes in pieces.
+    pub(super) stream: Option<Box<StreamWatch>>,
     /// The answer where the replica says 404: its server has no such path.
     pub(super) own_answer: Option<Bytes>,
 }
@@ -138,7 +139,7 @@ pub(super) async fn exchange(
         original: None,
         in_flight: None,
         answer_seen: false,
-        at_event_end: false,
+        stream: None,
         own_answer: None,
     };
     // One table from the first byte to the last.

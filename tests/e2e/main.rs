@@ -8,6 +8,7 @@ mod admin_places;
 mod adversity;
 mod backpressure;
 mod bodies;
+mod broken_streams;
 mod canary;
 mod captures;
 mod chaos;
