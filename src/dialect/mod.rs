@@ -2,6 +2,7 @@
 mod body;
 mod code;
 mod deadline;
+mod encoding;
 mod error_event;
 mod facts;
 pub mod grpc;
@@ -20,6 +21,7 @@ mod usage;
 pub use body::{BodyFacts, BodyProblem, peek};
 pub use code::RefusalCode;
 pub use deadline::DeadlineHeader;
+pub use encoding::{JsonText, is_json, json_text};
 pub use error_event::ErrorEvents;
 pub use facts::{
     BodyRead, Dialect, Facts, FoundIn, Named, PathKind, Source, Unidentified, identify,
@@ -34,7 +36,7 @@ pub use output::{
 };
 pub use path::{Local, PathFacts, PathProblem, decoded_path, read_path};
 pub use prefix::peek_prefix;
-pub use prompt::{Prompt, generates, prompt};
+pub use prompt::{Prompt, PromptProblem, generates, prompt};
 pub use refusal::{error_body, sse_error_event};
-pub use rewrite::{rename_in_body, rename_in_form, rename_in_path};
-pub use usage::{Usage, UsageScan};
+pub use rewrite::{Edit, edited, rename_in_path};
+pub use usage::{Usage, UsageChunks, UsageForm, UsageScan, ask_for_usage};

@@ -15,7 +15,9 @@ use super::retry::{Attempts, client_deadline, repeatable};
 use super::shared::Proxy;
 use crate::balance::hash_point;
 use crate::dialect::grpc::Call;
-use crate::dialect::{BodyRead, Dialect, Facts, PathFacts, RefusalCode, nearest, read_path};
+use crate::dialect::{
+    BodyRead, Dialect, Facts, PathFacts, RefusalCode, is_json, nearest, read_path,
+};
 use crate::fleet::InFlight;
 use crate::health::Repeatable;
 use crate::stats::Moment;
@@ -186,7 +188,7 @@ impl Exchange<'_> {
         if self.call.is_some() {
             self.dialect = Dialect::Grpc;
         }
-        self.wants_json = is_json(text(&head.headers, "content-type"))
+        self.wants_json = text(&head.headers, "content-type").is_some_and(is_json)
             || text(&head.headers, "accept").is_some_and(|accept| accept.contains("json"));
         let record = &mut self.record;
         record.client = self.client_ip;
@@ -216,11 +218,11 @@ impl Exchange<'_> {
         if let Some(call) = self.call {
             return needed_of(call, table);
         }
-        if self.is_searched(table) {
+        if self.is_searched(table) || self.is_counted(path.kind) {
             return Need::Whole(table.max_buffered_body);
         }
         let kind = text(&self.session.req_header().headers, "content-type");
-        let readable = is_json(kind) || self.dialect == Dialect::OpenAi;
+        let readable = kind.is_some_and(is_json) || self.dialect == Dialect::OpenAi;
         let named = path.model.as_ref().and_then(|model| table.model(&model.name));
         if readable {
             return Need::Whole(
@@ -263,7 +265,7 @@ impl Exchange<'_> {
         self.trace_route(route.and_then(|route| route.path.as_ref()));
         let mut placed = Placed::new(model, route, facts, body, upgrade);
         self.check_model(table, &mut placed, path)?;
-        self.reserve_tokens(&placed)?;
+        self.reserve_tokens(&mut placed)?;
         Ok(placed)
     }
 
@@ -341,14 +343,6 @@ impl Exchange<'_> {
     }
 }
 
-fn is_json(content_type: Option<&str>) -> bool {
-    let essence = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
-    essence.eq_ignore_ascii_case("application/json")
-        || essence
-            .get(essence.len().saturating_sub(5)..)
-            .is_some_and(|end| end.eq_ignore_ascii_case("+json"))
-}
-
 /// The client's id when a trusted peer sent a sane one, else a new UUID of version 7 (RFC 9562).
 fn request_id(sent: Option<&str>, trusted: bool) -> String {
     let sane = |id: &&str| {
@@ -375,17 +369,6 @@ mod tests {
         for (sent, trusted) in [(Some("abc-1"), false), (Some("a\tb"), true), (Some(""), true)] {
             let id = request_id(sent, trusted);
             assert_eq!(uuid::Uuid::parse_str(&id).unwrap().get_version_num(), 7);
-        }
-    }
-
-    #[test]
-    fn json_is_told_by_its_media_type() {
-        for yes in ["application/json", "Application/JSON; charset=utf-8", "application/vnd.x+json"]
-        {
-            assert!(is_json(Some(yes)), "{yes}");
-        }
-        for no in [Some("text/plain"), Some("application/octet-stream"), None] {
-            assert!(!is_json(no), "{no:?}");
         }
     }
 }

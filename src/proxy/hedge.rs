@@ -92,6 +92,7 @@ impl Exchange<'_> {
         let model = placed.model;
         let timeouts = &model.plan.timeouts;
         let mut first = self.leg(placed, choice)?;
+        self.record.worked = true;
         let opened = tokio::select! { biased;
             opened = &mut first.opening => Some(opened),
             trouble = self.interrupted(timeouts) => Some(Err(trouble)),

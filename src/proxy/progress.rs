@@ -3,7 +3,7 @@ use super::call::Passing;
 use super::exchange::{End, Exchange};
 use super::look::Look;
 use super::relay::Relayed;
-use crate::dialect::ErrorEvents;
+use crate::dialect::{ErrorEvents, UsageChunks};
 use crate::health::Class;
 use crate::stats::Moment;
 use crate::table::{ModelPlan, Timeouts, Version};
@@ -74,6 +74,8 @@ pub(super) struct Progress<'a> {
     pub(super) errors: ErrorEvents,
     /// Looks at the answer for a canary.
     pub(super) look: Option<Box<Look>>,
+    /// Takes usage out of a stream that its client did not ask for.
+    pub(super) usage_chunks: Option<UsageChunks>,
 }
 
 impl<'a> Progress<'a> {
@@ -104,6 +106,7 @@ impl<'a> Progress<'a> {
             heartbeat: plan.heartbeat,
             errors: ErrorEvents::default(),
             look: None,
+            usage_chunks: None,
         }
     }
 
@@ -136,6 +139,17 @@ impl<'a> Progress<'a> {
             (true, false) => Phase::Wait,
             (false, false) => Phase::Upload,
         }
+    }
+
+    /// What the client gets of these bytes of the answer. `done`: they are the last.
+    pub(super) fn without_usage(&mut self, bytes: Bytes, done: bool) -> Bytes {
+        let Some(chunks) = &mut self.usage_chunks else { return bytes };
+        let passed = chunks.take(bytes);
+        if !done {
+            return passed;
+        }
+        let rest = chunks.finish();
+        if rest.is_empty() { passed } else { [passed, rest].concat().into() }
     }
 
     /// Nothing more is expected of the client.

@@ -5,7 +5,9 @@ use super::progress::Progress;
 use super::relay::{Relayed, Trouble};
 use super::shared::Phase;
 use crate::dialect::grpc::{GrpcStatus, is_grpc, severity_of_code};
-use crate::dialect::{Dialect, OutputForm, RefusalCode, UsageScan, sse_error_event};
+use crate::dialect::{
+    Dialect, OutputForm, RefusalCode, UsageChunks, UsageForm, UsageScan, sse_error_event,
+};
 use crate::health::{Class, RetryOn};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
@@ -25,7 +27,7 @@ impl Exchange<'_> {
         at: &mut Progress<'_>,
     ) -> Result<Option<Relayed>, Trouble> {
         self.answer_seen = true;
-        let from = upstream.response_header().expect("a head was read").clone();
+        let mut from = upstream.response_header().expect("a head was read").clone();
         let status = from.status;
         if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
             // A client of HTTP/1.0 knows no 1xx, and pingora has none for HTTP/2.
@@ -56,9 +58,15 @@ impl Exchange<'_> {
         at.event_stream = !at.upgraded && is_event_stream(&from);
         if at.class == Class::Success && !at.upgraded {
             at.look = self.look(&from);
-            let limited = self.record.pass.as_ref().is_some_and(|pass| pass.counts_tokens());
-            let tells = self.dialect == Dialect::OpenAi || limited;
-            self.record.usage = tells.then(|| UsageScan::new(form_of(&from))).flatten();
+            let pass = self.record.pass.as_ref();
+            let limited = pass.is_some_and(|pass| pass.counts_tokens());
+            if limited || self.dialect == Dialect::OpenAi {
+                self.record.usage = Some(UsageScan::new(usage_form_of(&from)));
+            }
+            if at.event_stream && pass.is_some_and(|pass| pass.asks_usage()) {
+                at.usage_chunks = Some(UsageChunks::default());
+                from.remove_header(&header::CONTENT_LENGTH);
+            }
         }
         at.sized = from.headers.contains_key(header::CONTENT_LENGTH);
         let head = self.response_head(from, at.upgraded)?;
@@ -149,7 +157,6 @@ impl Exchange<'_> {
             return self.end(upstream, at).await.map(Some);
         };
         self.note_first_byte(at);
-        self.release_head(at).await?;
         let done = upstream.response_done() && matches!(upstream, Upstream::H1(_)) && !at.upgraded;
         if at.event_stream && at.class == Class::Success && at.errors.passes(&bytes) {
             at.class = Class::ServerError;
@@ -161,10 +168,14 @@ impl Exchange<'_> {
         if let Some(scan) = &mut self.record.usage {
             scan.chunk(&bytes);
         }
-        self.at_event_end = bytes.ends_with(b"\n\n") || bytes.ends_with(b"\r\n\r\n");
         let looked_at = at.look.is_some().then(|| bytes.clone());
         let before = self.proxy.now();
-        self.write_body(bytes, done).await?;
+        let bytes = at.without_usage(bytes, done);
+        if !bytes.is_empty() || done {
+            self.release_head(at).await?;
+            self.at_event_end = bytes.ends_with(b"\n\n") || bytes.ends_with(b"\r\n\r\n");
+            self.write_body(bytes, done).await?;
+        }
         at.client_waits += self.proxy.now().since(before);
         if let (Some(look), Some(bytes)) = (&mut at.look, looked_at) {
             look.chunk(&bytes);
@@ -219,6 +230,10 @@ impl Exchange<'_> {
         }
         self.note_first_byte(at);
         self.release_head(at).await?;
+        let rest = at.without_usage(Bytes::new(), true);
+        if !rest.is_empty() {
+            self.write_body(rest, false).await?;
+        }
         if let (Some(trailers), ServerSession::H2(down)) = (trailers, &mut *self.session) {
             down.write_trailers(trailers).map_err(|error| client(&error))?;
             return Ok(at.whole());
@@ -281,6 +296,12 @@ pub(super) fn class_of(head: &ResponseHeader) -> Class {
 /// What the answer of this head is counted as.
 pub(super) fn code_of(head: &ResponseHeader) -> u16 {
     grpc_status(&head.headers).map_or(head.status.as_u16(), GrpcStatus::code)
+}
+
+/// How the body after this head tells its tokens.
+fn usage_form_of(head: &ResponseHeader) -> UsageForm {
+    let text = |name| head.headers.get(name).map(|value| value.to_str().unwrap_or("unknown"));
+    UsageForm::of(text(header::CONTENT_TYPE), text(header::CONTENT_ENCODING))
 }
 
 /// How the body after this head can be read.

@@ -42,6 +42,7 @@ mod secure;
 mod set_split;
 mod site;
 mod slow_bodies;
+mod spending;
 mod split;
 mod start;
 mod streaming;
