@@ -1,7 +1,7 @@
 //! What reads bytes of strangers, each as a function that panics where it breaks a promise. `tests/fuzz.rs` feeds them
 //! seeded mutations; `cargo fuzz run NAME` feeds them what libFuzzer finds.
 use bytes::Bytes;
-use evener::access::{Jwks, TokenTerms, named_by};
+use evener::access::{Jwks, TokenTerms, Tries, named_by};
 use evener::config::parse_text;
 use evener::dialect::grpc::{Messages, NameAt, first_name, rename_in_messages};
 use evener::dialect::{
@@ -243,7 +243,7 @@ pub(crate) fn jwt(data: &[u8]) {
     }
     let [issuer, audience, claim] = ["a", "b", "sub"].map(str::to_owned);
     let terms = TokenTerms { issuer, audience, claim };
-    KEYS.with(|keys| assert!(named_by(text, keys, &terms, 0).is_err()));
+    KEYS.with(|keys| assert!(named_by(text, keys, &terms, 0, &mut Tries::default()).is_err()));
 }
 
 /// A header of the PROXY protocol is found when its last byte is there, and what follows is no matter.

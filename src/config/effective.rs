@@ -74,6 +74,7 @@ fn listener(out: &mut Page, plan: &ListenerPlan) {
     out.line("body_timeout", show_duration(client.body_timeout));
     out.line("min_rate", client.min_rate.map_or_else(|| "null".to_owned(), show_rate));
     out.line("write_timeout", show_duration(client.write_timeout));
+    out.line("half_close", client.half_close);
     out.line("idle_timeout", show_duration(client.idle_timeout));
     out.line("max_header_bytes", show_size(client.max_header_bytes));
     out.line("max_headers", client.max_headers);

@@ -115,6 +115,7 @@ pub(super) static CLIENT: &[Key] = &[
     key("min_rate", Shape::OneOf(&[Shape::Rate, Shape::Null]), "1KiB/s",
         "Of a request body, after its first 10 s of waiting for the client; 408 below. `null`: any. Calls of gRPC that last and WebSockets may be as slow as they like."),
     key("write_timeout", SPAN, "60s", "A client that reads nothing for so long is dropped."),
+    key("half_close", Shape::Flag, "false", "`true`: a client that ends its sending is answered all the same; `false`: it has left."),
     key("idle_timeout", SPAN, "75s", "Between two requests on one connection."),
     key("max_header_bytes", Shape::Size { least: 256 }, "64KiB", "The whole head; 431 above."),
     key("max_headers", Shape::Count { least: 1, most: 256 }, "100", "Header lines; 431 above."),

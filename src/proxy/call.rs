@@ -92,7 +92,7 @@ impl Exchange<'_> {
 
     /// Why no model answers. `sealed`: what might have named one is compressed.
     pub(super) fn refuse_unplaced(&self, why: Unrouted, sealed: bool) -> Refusal {
-        let required = why == Unrouted::ModelRequired && self.dialect == Dialect::Grpc;
+        let required = why == Unrouted::ModelRequired && self.dialect() == Dialect::Grpc;
         if required && sealed {
             let message = "the first message is compressed and is not opened: name the model in a \
                            header that `model_from` lists, set `default_model`, or send it uncompressed";

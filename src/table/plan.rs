@@ -70,6 +70,8 @@ pub struct ClientLimits {
     pub min_rate: Option<MinRate>,
     /// A client that reads nothing for so long is dropped.
     pub write_timeout: Duration,
+    /// One that ends its sending is answered all the same; else it has left.
+    pub half_close: bool,
     /// Between two requests on one connection.
     pub idle_timeout: Duration,
     pub max_header_bytes: u64,
@@ -85,6 +87,7 @@ impl Default for ClientLimits {
             body_timeout: Duration::from_mins(1),
             min_rate: MinRate::new(1 << 10),
             write_timeout: Duration::from_mins(1),
+            half_close: false,
             idle_timeout: Duration::from_secs(75),
             max_header_bytes: 64 << 10,
             max_headers: 100,

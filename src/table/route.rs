@@ -69,6 +69,11 @@ impl PathPattern {
 }
 
 impl Table {
+    /// Does a route name this method?
+    pub fn opens_method(&self, method: &str) -> bool {
+        self.plan.routes.iter().any(|route| route.method.as_deref() == Some(method))
+    }
+
     /// The first route that matches; `Err` when there are routes and none does.
     pub fn find_route(&self, asked: &impl Asked) -> Result<Option<&RoutePlan>, Unrouted> {
         if self.plan.routes.is_empty() {
@@ -123,7 +128,7 @@ impl Table {
         };
         let identified = identify(path, body, sources, known);
         if let Some(RoutePlan { target: RouteTarget::Model(name), .. }) = route {
-            let facts = identified.unwrap_or_else(|_| unread(path));
+            let facts = identified.unwrap_or_else(|_| Facts::of_path(path));
             let model =
                 self.model(name).expect("config checked that routes name models that exist");
             return Ok(Routed { model, facts, route });
@@ -162,11 +167,6 @@ fn as_source<'a>(source: &'a NameSource, asked: &'a impl Asked) -> Source<'a> {
         NameSource::Path => Source::Path,
         NameSource::Header(name) => Source::Header { name, value: asked.header(name) },
     }
-}
-
-/// What is known of a request whose body says nothing readable and need not.
-fn unread(path: &PathFacts) -> Facts {
-    Facts { dialect: path.dialect, kind: path.kind, streaming: path.streams, ..Facts::default() }
 }
 
 #[cfg(test)]
