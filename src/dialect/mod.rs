@@ -16,6 +16,7 @@ mod output;
 mod path;
 mod prefix;
 mod prompt;
+mod query;
 mod refusal;
 mod rewrite;
 mod rows;
@@ -28,7 +29,9 @@ pub use dialects::{AnswerFormat, Dialect, PathKind};
 pub use encoding::{JsonText, is_json, json_text};
 pub use error_event::ErrorEvents;
 pub use facts::{BodyRead, Facts, FoundIn, Named, Source, Unidentified, identify};
-pub use listing::{LIVE_BODY, READY_BODY, SERVER_BODY, UNREADY_BODY, models_body};
+pub use listing::{
+    LIVE_BODY, Lister, READY_BODY, SERVER_BODY, UNREADY_BODY, model_body, models_body,
+};
 pub use multipart::peek_multipart;
 pub use named::models_named;
 pub use nearest::nearest;
@@ -36,10 +39,11 @@ pub use output::{
     Output, OutputBudget, OutputForm, OutputProblem, OutputScan, OutputWish, Reserved, answer_text,
     event_values,
 };
-pub use path::{PathFacts, PathProblem, decoded_path, read_path};
+pub use path::{PathFacts, PathProblem, decoded_path, read_path, segment_of};
 pub use prefix::peek_prefix;
 pub use prompt::{Prompt, PromptProblem, generates, prompt};
+pub use query::{TwoInQuery, cookie_value, model_in_query, query_value};
 pub use refusal::{ErrorBody, ErrorText, error_body, sse_error_event};
-pub use rewrite::{Edit, edited, rename_in_path};
+pub use rewrite::{Edit, edited, encoded_name, rename_in_path, rename_in_query};
 pub use rows::{Duty, GROUPS, Group, Local, ModelAt, Purpose, Row, StreamError, UsageAt};
 pub use usage::{Usage, UsageChunks, UsageForm, UsageScan, ask_for_usage};

@@ -310,7 +310,7 @@ impl Trouble {
             | Self::Unseen(_)
             | Self::Reset(_)
             | Self::Malformed(_)
-            // Only ever followed by another attempt.
+            // Followed by another attempt, or by an answer of Evener's own.
             | Self::Answered { .. } => RefusalCode::UpstreamFailed,
             Self::BadRequest(_) => RefusalCode::BadRequest,
             Self::FirstByte => RefusalCode::FirstByteTimeout,

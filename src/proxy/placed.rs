@@ -60,7 +60,7 @@ impl<'a> Placed<'a> {
     pub(super) fn prepare(&mut self, choice: Choice<'_>) {
         // HTTP/2 has no `Upgrade`: the replica is asked without it, and says what it thinks of that.
         self.upgrading = self.upgrade && !choice.member.replica.upstream.only_http2();
-        // The path is renamed with the head.
+        // Path and query are renamed with the head.
         let name = self.model.plan_of(choice.version).upstream_model.as_ref();
         let held_to = match (&self.facts.found_in, &self.facts.model, &self.watched) {
             (Some(FoundIn::Messages(at)), Some(named), _) => Some((*at, named, name)),
@@ -79,7 +79,13 @@ impl<'a> Placed<'a> {
         edits.extend(name.and_then(|name| match &self.facts.found_in {
             Some(FoundIn::Body(range)) => Some(Edit::json(range.clone(), name)),
             Some(FoundIn::Form(range)) => Some(Edit::bare(range.clone(), name)),
-            Some(FoundIn::Messages(_) | FoundIn::Path(_) | FoundIn::Header(_)) | None => None,
+            Some(
+                FoundIn::Messages(_)
+                | FoundIn::Path(_)
+                | FoundIn::Header(_)
+                | FoundIn::Query { .. },
+            )
+            | None => None,
         }));
         self.renamed = match (&self.facts.found_in, name) {
             (Some(FoundIn::Messages(at)), Some(name)) => {

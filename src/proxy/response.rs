@@ -214,7 +214,8 @@ impl Exchange<'_> {
     fn unless_repeated(&self, meaning: Meaning, at: &Progress<'_>) -> Result<(), Trouble> {
         let Meaning { code, class, severity } = meaning;
         let failed = RetryOn::Status(severity);
-        if !self.grants_retry(failed, false) {
+        let failed = self.grants_retry(failed, false).then_some(failed);
+        if failed.is_none() && !(code == 404 && self.own_answer.is_some()) {
             return Ok(());
         }
         Err(Trouble::Answered { failed, status: code, class, sent: at.sent && at.keep })
