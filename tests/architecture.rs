@@ -44,8 +44,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "admin",
         &[
-            "stats", "canary", "balance", "health", "dialect", "mirror", "fleet", "table",
-            "config", "control", "observe",
+            "stats", "access", "canary", "balance", "health", "dialect", "mirror", "fleet",
+            "table", "config", "control", "observe",
         ],
     ),
     ("mock", &["stats", "dialect"]),

@@ -1,5 +1,6 @@
 //! Where a request would go, and why: without sending it, and without changing anything.
 use super::explanation::{self, Explanation, Named, Question};
+use crate::access::Tries;
 use crate::access::{CARRIERS, secret_in};
 use crate::balance::{Policy, fraction, hash_point};
 use crate::dialect::{
@@ -105,7 +106,7 @@ fn asker<'a>(table: &'a Table, question: &Question) -> Result<Option<&'a Key>, S
     let mut secrets =
         CARRIERS.into_iter().filter_map(carried).filter_map(|(name, value)| secret_in(name, value));
     let Some(secret) = secrets.next() else { return Ok(None) };
-    let known = access.whose(secret, crate::observe::stamp().as_second());
+    let known = access.whose(secret, crate::observe::stamp().as_second(), &mut Tries::default());
     known.map(|key| Some(&**key)).map_err(|stranger| format!("it is refused: {stranger}"))
 }
 

@@ -39,6 +39,7 @@ codes! {
     NoRoute "no_route" 404,
     RequestTimeout "request_timeout" 408,
     BodyTooLarge "body_too_large" 413,
+    MisdirectedRequest "misdirected_request" 421,
     HeadTooLarge "head_too_large" 431,
     RateLimited "rate_limited" 429,
     TokensLimited "tokens_limited" 429,

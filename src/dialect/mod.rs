@@ -3,6 +3,7 @@ mod body;
 mod code;
 mod deadline;
 mod dialects;
+mod encoding;
 mod escape;
 mod facts;
 pub mod grpc;
@@ -25,6 +26,7 @@ pub use body::{BodyFacts, BodyProblem, peek};
 pub use code::RefusalCode;
 pub use deadline::DeadlineHeader;
 pub use dialects::{AnswerFormat, Dialect, PathKind};
+pub use encoding::{JsonText, is_json, json_text};
 pub use facts::{BodyRead, Facts, FoundIn, Named, Source, Unidentified, identify};
 pub use listing::{
     LIVE_BODY, Lister, READY_BODY, SERVER_BODY, UNREADY_BODY, model_body, models_body,
@@ -38,10 +40,10 @@ pub use output::{
 };
 pub use path::{PathFacts, PathProblem, decoded_path, read_path, segment_of};
 pub use prefix::peek_prefix;
-pub use prompt::{Prompt, generates, prompt};
+pub use prompt::{Prompt, PromptProblem, generates, prompt};
 pub use query::{TwoInQuery, cookie_value, model_in_query, query_value};
 pub use refusal::{ErrorBody, ErrorText, error_body};
-pub use rewrite::{encoded_name, rename_in_body, rename_in_form, rename_in_path, rename_in_query};
+pub use rewrite::{Edit, edited, encoded_name, rename_in_path, rename_in_query};
 pub use rows::{Duty, GROUPS, Group, Local, ModelAt, Purpose, Row, StreamError, UsageAt};
 pub use stream::{Failure, StreamForm, StreamWatch, broken_stream};
-pub use usage::{Usage, UsageScan};
+pub use usage::{Usage, UsageChunks, UsageForm, UsageScan, ask_for_usage};

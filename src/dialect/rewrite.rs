@@ -1,16 +1,43 @@
-//! Puts another model's name where the client's stood, and leaves every other byte alone.
+//! Changes a few places of a request, such as the model's name, and leaves every other byte alone.
 use bytes::Bytes;
 use std::ops::Range;
 
-/// Replaces the JSON string at `range` (quotes included) by `new`.
-pub fn rename_in_body(body: &Bytes, range: Range<usize>, new: &str) -> Bytes {
-    let name = serde_json::to_string(new).expect("a string is JSON");
-    splice(body, range, name.as_bytes())
+/// A change of a body: these bytes become others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Edit {
+    pub range: Range<usize>,
+    pub new: String,
 }
 
-/// Replaces the bare value of a multipart field at `range` by `new`.
-pub fn rename_in_form(body: &Bytes, range: Range<usize>, new: &str) -> Bytes {
-    splice(body, range, new.as_bytes())
+impl Edit {
+    pub fn insert(at: usize, new: String) -> Self {
+        Self { range: at..at, new }
+    }
+
+    /// The bare text at `range`, as of a field of a form, becomes this one.
+    pub fn bare(range: Range<usize>, new: &str) -> Self {
+        Self { range, new: new.to_owned() }
+    }
+
+    /// The JSON string at `range` (quotes included) becomes this one.
+    pub fn json(range: Range<usize>, new: &str) -> Self {
+        Self { range, new: serde_json::to_string(new).expect("a string is JSON") }
+    }
+}
+
+/// The body with these changes, which do not overlap.
+pub fn edited(body: &Bytes, mut edits: Vec<Edit>) -> Bytes {
+    edits.sort_by_key(|edit| edit.range.start);
+    let longer: usize = edits.iter().map(|edit| edit.new.len()).sum();
+    let mut out = Vec::with_capacity(body.len() + longer);
+    let mut from = 0;
+    for Edit { range, new } in &edits {
+        out.extend_from_slice(&body[from..range.start]);
+        out.extend_from_slice(new.as_bytes());
+        from = range.end;
+    }
+    out.extend_from_slice(&body[from..]);
+    out.into()
 }
 
 /// Replaces the name at `range` by `new`, percent-encoded so that it stays one segment.
@@ -50,10 +77,6 @@ fn encoded(text: &str, plain: impl Fn(u8) -> bool) -> String {
     encoded
 }
 
-fn splice(body: &Bytes, range: Range<usize>, new: &[u8]) -> Bytes {
-    Bytes::from([&body[..range.start], new, &body[range.end..]].concat())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -78,7 +101,7 @@ mod tests {
         };
         let body = Bytes::from(part("w"));
         let range = peek_multipart(kind, &body).unwrap().range;
-        assert_eq!(rename_in_form(&body, range, "whisper-1"), part("whisper-1"));
+        assert_eq!(edited(&body, vec![Edit::bare(range, "whisper-1")]), part("whisper-1"));
     }
 
     proptest! {
@@ -89,7 +112,7 @@ mod tests {
             let tail = format!(" , \"messages\":{}\n}}", json(&after));
             let body = Bytes::from(format!("{head}{}{tail}", json(&old)));
             let range = peek(&body, &["user"]).unwrap().model.unwrap().range;
-            let renamed = rename_in_body(&body, range, &new);
+            let renamed = edited(&body, vec![Edit::json(range, &new)]);
             prop_assert!(renamed.starts_with(head.as_bytes()) && renamed.ends_with(tail.as_bytes()));
             let named = peek(&renamed, &["user"]).unwrap().model.unwrap();
             prop_assert_eq!(named.name, new);

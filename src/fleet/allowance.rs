@@ -42,6 +42,11 @@ impl Allowance {
         self.windows.lock().of(good).settle(taken, actual, now);
     }
 
+    /// So much more was used, and not reserved.
+    pub fn spend(&self, good: Good, amount: u64, now: Moment) {
+        self.windows.lock().of(good).spend(amount, now);
+    }
+
     pub fn level(&self, good: Good, limit: PerMinute, now: Moment) -> Level {
         self.windows.lock().of(good).level(limit, now)
     }

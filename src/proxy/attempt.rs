@@ -33,6 +33,22 @@ impl Exchange<'_> {
         wish: Wish<'_>,
     ) -> Result<Relayed, Trouble> {
         placed.prepare(choice);
+        let before = self.record.worked;
+        let asked = self.attempt_prepared(placed, choice, wish).await;
+        if let Err(trouble) = &asked
+            && trouble.is_of_no_work()
+        {
+            self.record.worked = before;
+        }
+        asked
+    }
+
+    async fn attempt_prepared<'m>(
+        &mut self,
+        placed: &Placed<'m>,
+        choice: Choice<'m>,
+        wish: Wish<'_>,
+    ) -> Result<Relayed, Trouble> {
         if let Some(after) = self.hedges_after(placed, choice) {
             return self.race(placed, choice, wish, after).await;
         }
@@ -301,6 +317,25 @@ impl Trouble {
             Self::Stalled => RefusalCode::StreamStalled,
             Self::Total => RefusalCode::TotalTimeout,
         })
+    }
+
+    /// Did the replica do nothing for it, or nothing that its client should pay for?
+    fn is_of_no_work(&self) -> bool {
+        match self {
+            Self::Connect(_)
+            | Self::Died(_)
+            | Self::Unseen(_)
+            | Self::Reset(_)
+            | Self::Malformed(_)
+            | Self::Answered { .. }
+            | Self::BadRequest(_) => true,
+            Self::FirstByte
+            | Self::Stalled
+            | Self::Total
+            | Self::ClientGone
+            | Self::ClientStalled
+            | Self::Client(_) => false,
+        }
     }
 
     /// A switch of protocols that nobody asked for: what follows is not HTTP (RFC 9110 §15.2.2).

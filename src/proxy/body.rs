@@ -180,7 +180,14 @@ impl Exchange<'_> {
     pub(super) fn too_slow(&self, within: Duration) -> Stop {
         let limits = &self.listener.client;
         let rate = limits.min_rate.filter(|rate| self.waited >= rate.allows(self.record.bytes_in));
-        let why = if self.proxy.now().since(self.record.began) >= within {
+        let over = self.proxy.now().since(self.record.began) >= within;
+        if let Some(own) = self.deadline.filter(|own| over && *own <= within) {
+            let message = format!(
+                "the request body was not here within {own:?}, the deadline that came with the request"
+            );
+            return Refusal::new(RefusalCode::TotalTimeout, message).into();
+        }
+        let why = if over {
             format!("it was not here within {within:?}, the time for the whole request")
         } else if let Some(rate) = rate {
             let rate = rate.get();

@@ -5,8 +5,8 @@ use super::call::read_messages;
 use super::exchange::{Exchange, Stop};
 use super::limits::{Pass, too_many};
 use super::placed::Placed;
-use super::request::text;
-use crate::access::{CARRIERS, secret_in};
+use super::request::{bare_host, host_of, text};
+use crate::access::{CARRIERS, Tries, secret_in};
 use crate::dialect::grpc::Call;
 use crate::dialect::{
     BodyProblem, BodyRead, Dialect, FoundIn, Local, PathFacts, RefusalCode, Unidentified,
@@ -27,6 +27,20 @@ pub(super) fn is_open(local: Option<Local>) -> bool {
 }
 
 impl Exchange<'_> {
+    /// Sees that the host of this request is guarded by the authority that let its connection in.
+    pub(super) fn check_authority(&self) -> Result<(), Refusal> {
+        let Some(tls) = self.listener.tls.as_ref().filter(|tls| tls.asks_for_certificates()) else {
+            return Ok(());
+        };
+        let host = bare_host(host_of(self.session.req_header()));
+        if tls.may_ask_for(&host, self.client.let_in.as_ref()) {
+            return Ok(());
+        }
+        let message = "this host takes client certificates of another authority than the one that let this \
+                       connection in: connect to it by its own name (SNI)";
+        Err(Refusal::new(RefusalCode::MisdirectedRequest, message))
+    }
+
     /// Lets the request in, if it brings a key that is known and has a request left. Nothing of its body was read.
     pub(super) fn admit(&mut self, table: &Table) -> Result<(), Stop> {
         let Some(access) = &table.access else { return Ok(()) };
@@ -213,19 +227,22 @@ fn not_allowed(key: &Key, model: &str) -> Refusal {
 
 type Known<'a> = Option<Result<&'a Arc<Key>, Stranger>>;
 
-/// The first key that a head brings, else what is wrong with the first that is none; and which headers carry a key: all
-/// of them are taken out, for a second one is a secret too.
+/// The first key that a head brings, else what is wrong with the first secret that is none; and which headers carry a key:
+/// they are taken out, for a second key is a secret too. Of each header the first secret counts, and of all tokens together
+/// few signatures are verified.
 fn known_by<'a>(headers: &HeaderMap, access: &'a Access) -> (Known<'a>, [bool; 2]) {
     let now = crate::observe::stamp().as_second();
+    let mut tries = Tries::default();
     let (mut known, mut carried): (Known<'a>, _) = (None, [false; 2]);
     for (place, name) in CARRIERS.into_iter().enumerate() {
         let values = headers.get_all(name).iter();
-        for secret in values.filter_map(|value| secret_in(name, value.as_bytes())) {
-            let whose = access.whose(secret, now);
-            carried[place] |= whose.is_ok();
-            if known.is_none() || (whose.is_ok() && matches!(known, Some(Err(_)))) {
-                known = Some(whose);
-            }
+        let mut secrets = values.filter_map(|value| secret_in(name, value.as_bytes()));
+        let Some(secret) = secrets.next() else { continue };
+        let whose = access.whose(secret, now, &mut tries);
+        // Another secret beside it may be a key, too.
+        carried[place] = whose.is_ok() || secrets.next().is_some();
+        if known.is_none() || (whose.is_ok() && matches!(known, Some(Err(_)))) {
+            known = Some(whose);
         }
     }
     (known, carried)

@@ -97,6 +97,7 @@ impl Exchange<'_> {
         let model = placed.model;
         let timeouts = &model.plan.timeouts;
         let mut first = self.leg(placed, choice)?;
+        self.record.worked = true;
         // That the client left is seen before an answer that came meanwhile.
         let opened = tokio::select! { biased;
             trouble = self.interrupted(timeouts) => Some(Err(trouble)),

@@ -6,7 +6,7 @@ use super::exchange::{Exchange, Stop};
 use super::placed::Placed;
 use super::request::{Ask, text};
 use super::retry::{asks_a_model, repeatable};
-use crate::dialect::{BodyRead, Dialect, ModelAt, PathFacts, RefusalCode};
+use crate::dialect::{BodyRead, Dialect, ModelAt, PathFacts, RefusalCode, is_json};
 use crate::table::{RoutePlan, Routed, Table};
 use http::header;
 use std::sync::Arc;
@@ -27,14 +27,14 @@ impl Exchange<'_> {
         if let Some(call) = self.call {
             return needed_of(call, table);
         }
-        if self.is_searched(table, path) {
+        if self.is_searched(table, path) || self.is_counted(path.kind()) {
             return Need::Whole(table.max_buffered_body);
         }
         let head = self.session.req_header();
         let kind = text(&head.headers, "content-type");
         let named = path.model.as_ref().and_then(|model| table.model(&model.name));
         let most = named.map_or(table.max_buffered_body, |model| model.plan.max_buffered_body);
-        let json = is_json(kind) || path.row.model == ModelAt::Body;
+        let json = kind.is_some_and(is_json) || path.row.model == ModelAt::Body;
         let form = kind.is_some_and(|kind| kind.starts_with("multipart/"));
         if (json || form) && named.is_none() && table.reads_body(route) {
             return Need::Name(most);
@@ -89,7 +89,7 @@ impl Exchange<'_> {
         self.trace_route(route.and_then(|route| route.path.as_ref()));
         let mut placed = Placed::new(model, route, facts, body, upgrade);
         self.check_model(table, &mut placed, path)?;
-        self.reserve_tokens(&placed)?;
+        self.reserve_tokens(&mut placed)?;
         Ok(placed)
     }
 
@@ -138,12 +138,4 @@ pub(super) fn no_model(bodiless: bool, at: ModelAt) -> &'static str {
             "the request names no model: set `model` in the JSON body or the path"
         }
     }
-}
-
-pub(super) fn is_json(content_type: Option<&str>) -> bool {
-    let essence = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
-    essence.eq_ignore_ascii_case("application/json")
-        || essence
-            .get(essence.len().saturating_sub(5)..)
-            .is_some_and(|end| end.eq_ignore_ascii_case("+json"))
 }

@@ -1,7 +1,7 @@
 //! What the head of an answer says: how its replica fared, what is counted, and how its body is framed and read.
 use super::relay::Trouble;
 use crate::dialect::grpc::{GrpcStatus, is_grpc, severity_of_code};
-use crate::dialect::{Failure, OutputForm, StreamForm};
+use crate::dialect::{Failure, OutputForm, StreamForm, UsageForm};
 use crate::health::Class;
 use crate::wire::{AnswerFraming, BadAnswer, read_answer_head, read_length};
 use http::{HeaderMap, Method, StatusCode, header};
@@ -104,6 +104,12 @@ fn framing_of_http2(headers: &HeaderMap) -> Result<AnswerFraming, BadAnswer> {
 pub(super) fn form_of(head: &ResponseHeader) -> OutputForm {
     let text = |name| head.headers.get(name).map(|value| value.to_str().unwrap_or("unknown"));
     OutputForm::of(text(header::CONTENT_TYPE), text(header::CONTENT_ENCODING))
+}
+
+/// How the body after this head tells its tokens.
+pub(super) fn usage_form_of(head: &ResponseHeader) -> UsageForm {
+    let text = |name| head.headers.get(name).map(|value| value.to_str().unwrap_or("unknown"));
+    UsageForm::of(text(header::CONTENT_TYPE), text(header::CONTENT_ENCODING))
 }
 
 /// The status of a gRPC answer: in its trailers, or in the head of one without a body.

@@ -4,7 +4,7 @@ use super::exchange::{End, Exchange};
 use super::look::Look;
 use super::meaning::class_of_failure;
 use super::relay::Relayed;
-use crate::dialect::Failure;
+use crate::dialect::{Failure, UsageChunks};
 use crate::health::Class;
 use crate::stats::Moment;
 use crate::table::{ModelPlan, Timeouts, Version};
@@ -77,6 +77,8 @@ pub(super) struct Progress<'a> {
     pub(super) heartbeat: Option<Duration>,
     /// Looks at the answer for a canary.
     pub(super) look: Option<Box<Look>>,
+    /// Takes usage out of a stream that its client did not ask for.
+    pub(super) usage_chunks: Option<UsageChunks>,
 }
 
 impl<'a> Progress<'a> {
@@ -108,6 +110,7 @@ impl<'a> Progress<'a> {
             class: Class::Success,
             heartbeat: plan.heartbeat,
             look: None,
+            usage_chunks: None,
         }
     }
 
@@ -147,6 +150,17 @@ impl<'a> Progress<'a> {
             (true, false) => Phase::Wait,
             (false, false) => Phase::Upload,
         }
+    }
+
+    /// What the client gets of these bytes of the answer. `done`: they are the last.
+    pub(super) fn without_usage(&mut self, bytes: Bytes, done: bool) -> Bytes {
+        let Some(chunks) = &mut self.usage_chunks else { return bytes };
+        let passed = chunks.take(bytes);
+        if !done {
+            return passed;
+        }
+        let rest = chunks.finish();
+        if rest.is_empty() { passed } else { [passed, rest].concat().into() }
     }
 
     /// Nothing more is expected of the client.

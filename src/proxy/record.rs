@@ -52,6 +52,8 @@ pub(super) struct Record {
     /// Client and replica talk to each other, as long as they like: it says nothing of speed.
     pub(super) converses: bool,
     pub(super) fail_open: bool,
+    /// A replica has the request, or had it when it ended: it may have worked on it.
+    pub(super) worked: bool,
     /// Of an answer that tells its tokens.
     pub(super) usage: Option<UsageScan>,
     /// Whose key it came with, and what was taken of its limits.
@@ -162,6 +164,7 @@ impl Record {
             tunnel: false,
             converses: false,
             fail_open: false,
+            worked: false,
             usage: None,
             pass: None,
             reasons: None,

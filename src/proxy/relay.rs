@@ -91,6 +91,7 @@ impl Exchange<'_> {
     ) -> Result<Relayed, Trouble> {
         let timeouts = &placed.model.plan.timeouts;
         upstream.set_write_timeout(Some(timeouts.between_chunks));
+        self.record.worked = true;
         let sent = self.send_request(placed, head, upstream, reins).await;
         let rest = sent.map_err(|trouble| self.before_any_answer(trouble))?;
         let progress = Progress {
@@ -231,8 +232,11 @@ impl Exchange<'_> {
             if let Some(relayed) = ended {
                 return Ok(relayed);
             }
-            if awaited.is_some() && self.awaits_body(&at) && self.client_may_take().is_zero() {
+            if awaited.is_some() && self.awaits_body(at) && self.client_may_take().is_zero() {
                 return Err(Trouble::Client(self.too_slow(at.timeouts.total)));
+            }
+            if at.upgraded || self.record.converses {
+                self.take_flow();
             }
             let next = at.phase(self);
             let began = next != phase && self.deadline.is_none();
@@ -311,8 +315,12 @@ impl Exchange<'_> {
             }
             Err(error) => return Err(Trouble::Client(broken_body(&error))),
         };
-        let read =
-            if at.upgraded { read } else { self.count_body(read).map_err(Trouble::Client)? };
+        let read = if at.upgraded {
+            self.record.bytes_in += read.as_ref().map_or(0, |bytes| bytes.len() as u64);
+            read
+        } else {
+            self.count_body(read).map_err(Trouble::Client)?
+        };
         let read = self.pass(read, at)?;
         match read {
             // pingora reads trailers as empty bytes, and would write them as a last chunk.

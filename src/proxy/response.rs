@@ -1,13 +1,15 @@
 //! The response on its way to the client: head, chunks, end.
 use super::exchange::{End, Exchange};
 use super::hops::{is_invited, stripped};
-use super::meaning::{Framed, Meaning, ends_call, form_of, grpc_status, is_grpc_answer, stream_of};
+use super::meaning::{
+    Framed, Meaning, ends_call, grpc_status, is_grpc_answer, stream_of, usage_form_of,
+};
 use super::progress::Progress;
 use super::relay::{Relayed, Trouble};
 use super::shared::Phase;
 use super::tunnel::Tunnel;
 use crate::dialect::grpc::GrpcStatus;
-use crate::dialect::{StreamForm, StreamWatch, UsageAt, UsageScan};
+use crate::dialect::{StreamForm, StreamWatch, UsageAt, UsageChunks, UsageScan};
 use crate::health::{Class, RetryOn};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
@@ -25,7 +27,7 @@ impl Exchange<'_> {
     ) -> Result<Option<Relayed>, Trouble> {
         self.answer_seen = true;
         let asked = self.session.req_header();
-        let framed = Framed::of(upstream, &asked.method)?;
+        let mut framed = Framed::of(upstream, &asked.method)?;
         let from = upstream.response_header().expect("a head was read").clone();
         let status = from.status;
         if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
@@ -58,9 +60,15 @@ impl Exchange<'_> {
         at.event_stream = self.stream.as_ref().is_some_and(|s| s.form() == StreamForm::Events);
         if at.class == Class::Success && !at.upgraded {
             at.look = self.look(&from);
-            let limited = self.record.pass.as_ref().is_some_and(|pass| pass.counts_tokens());
-            let tells = self.row.usage != UsageAt::Nowhere || limited;
-            self.record.usage = tells.then(|| UsageScan::new(form_of(&from))).flatten();
+            let pass = self.record.pass.as_ref();
+            let limited = pass.is_some_and(|pass| pass.counts_tokens());
+            if limited || self.row.usage != UsageAt::Nowhere {
+                self.record.usage = Some(UsageScan::new(usage_form_of(&from)));
+            }
+            if at.event_stream && pass.is_some_and(|pass| pass.asks_usage()) {
+                at.usage_chunks = Some(UsageChunks::default());
+                framed.length = None;
+            }
         }
         at.sized = framed.length.is_some();
         if let Some(reins) = self.reins.filter(|_| at.sized) {
@@ -168,7 +176,6 @@ impl Exchange<'_> {
             return self.end(upstream, at).await.map(Some);
         };
         self.note_first_byte(at);
-        self.release_head(at).await?;
         let done = upstream.response_done() && matches!(upstream, Upstream::H1(_)) && !at.upgraded;
         let failure = self.stream.as_mut().and_then(|stream| stream.take(&bytes));
         at.note_failure(failure);
@@ -181,7 +188,11 @@ impl Exchange<'_> {
         }
         let looked_at = at.look.is_some().then(|| bytes.clone());
         let before = self.proxy.now();
-        self.write_body(bytes, done).await?;
+        let bytes = at.without_usage(bytes, done);
+        if !bytes.is_empty() || done {
+            self.release_head(at).await?;
+            self.write_body(bytes, done).await?;
+        }
         at.client_waits += self.proxy.now().since(before);
         if let (Some(look), Some(bytes)) = (&mut at.look, looked_at) {
             look.chunk(&bytes);
@@ -250,6 +261,10 @@ impl Exchange<'_> {
         self.end_stream(at);
         self.note_first_byte(at);
         self.release_head(at).await?;
+        let rest = at.without_usage(Bytes::new(), true);
+        if !rest.is_empty() {
+            self.write_body(rest, false).await?;
+        }
         if let (Some(trailers), ServerSession::H2(down)) = (trailers, &mut *self.session) {
             down.write_trailers(trailers).map_err(|error| client(&error))?;
             return Ok(at.whole());

@@ -120,10 +120,14 @@ async fn a_body_that_is_kept_ends_within_the_time_for_its_request() {
     assert_eq!(site.send(Request::post(ASK, json(1_000_000))).await.status, 200);
     while let Some(cut) = clients.join_next().await {
         let (n, (answer, took)) = cut.unwrap();
-        assert_eq!(status_of(&answer), 408, "{answer}");
-        let within = if n % 2 == 0 { 2000 } else { 700 };
-        assert!(answer.contains("x-evener-error: request_timeout"), "{answer}");
-        assert!(answer.contains("the time for the whole request"), "{answer}");
+        let (within, status, code, why) = if n % 2 == 0 {
+            (2000, 408, "request_timeout", "the time for the whole request")
+        } else {
+            (700, 504, "total_timeout", "the deadline that came with the request")
+        };
+        assert_eq!(status_of(&answer), status, "{answer}");
+        assert!(answer.contains(&format!("x-evener-error: {code}")), "{answer}");
+        assert!(answer.contains(why), "{answer}");
         // What is slower than that is the machine.
         let least = Duration::from_millis(within - 100);
         assert!(took > least && took < Duration::from_secs(8), "{took:?}");
@@ -200,8 +204,9 @@ async fn a_key_that_fills_the_buffers_gives_way_to_another_from_the_same_address
     })
     .await;
     let ask = |key, bytes| Request::post("/echo", json(bytes)).key(key);
+    // The space of the one before may come back just after its answer: two of these are less than a quarter.
     for _ in 0..5 {
-        assert_eq!(site.send(ask("sk-modest", 200_000)).await.status, 200);
+        assert_eq!(site.send(ask("sk-modest", 100_000)).await.status, 200);
     }
     let reply = site.send(ask("sk-greedy", 200_000)).await;
     assert_eq!((reply.status, reply.header("x-evener-error")), (503, "out_of_buffers"));

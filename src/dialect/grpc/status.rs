@@ -54,7 +54,7 @@ impl GrpcStatus {
 pub const fn grpc_status_of_http(status: u16) -> GrpcStatus {
     GrpcStatus(match status {
         401 => 16,
-        403 => 7,
+        403 | 421 => 7,
         404 => 5,
         408 | 504 => 4,
         413 | 429 | 431 => 8,

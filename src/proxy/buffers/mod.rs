@@ -115,7 +115,7 @@ impl Buffers {
         if for_.holder.is_none() {
             return Err(Shortage::Full);
         }
-        let needed = || self.meters.buffered.load(Relaxed).saturating_sub(self.limit.load(Relaxed));
+        let needed = claim.used.saturating_sub(claim.limit);
         let released = |holder: &Holder, bytes| release(&self.meters, Some(holder), bytes);
         let made = self.reading.make_room(claim, needed, released);
         // A client that fills the space alone is refused, and takes it from nobody.

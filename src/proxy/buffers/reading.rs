@@ -2,7 +2,7 @@
 use crate::access::Claim;
 use crate::fleet::Holder;
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::AcqRel, Ordering::Acquire};
 use tokio::sync::Notify;
@@ -71,28 +71,17 @@ impl Reading {
     }
 
     /// Gives up bodies of those who hold more than the claim's client, the greatest holder first and its largest body
-    /// first, until `needed` says that no more bytes are. `released` gives back each one's bytes. `false`, and nothing
-    /// is given up, where all of them together are too few.
+    /// first, until `needed` bytes are there. `released` gives back each one's bytes. `false`, and nothing is given up,
+    /// where they are too few.
     pub(super) fn make_room(
         &self,
         claim: Claim,
-        needed: impl Fn() -> u64,
+        needed: u64,
         released: impl Fn(&Holder, u64),
     ) -> bool {
         let mut tickets = self.0.lock();
-        let theirs = tickets.all.values().filter(|ticket| claim.outranks(ticket.holder.bytes()));
-        let most: u64 = theirs.filter_map(|ticket| ticket.bytes()).sum();
-        if most < needed() {
-            return false;
-        }
-        while needed() > 0 {
-            let by_rank = |ticket: &&Arc<Ticket>| (ticket.holder.bytes(), ticket.bytes());
-            let greatest = tickets.all.values().max_by_key(by_rank);
-            let Some(ticket) = greatest.filter(|ticket| claim.outranks(ticket.holder.bytes()))
-            else {
-                return false;
-            };
-            let ticket = Arc::clone(ticket);
+        let Some(given_up) = tickets.to_give_up(claim, needed) else { return false };
+        for ticket in given_up {
             tickets.all.remove(&ticket.number);
             if let Some(bytes) = ticket.close() {
                 released(&ticket.holder, bytes);
@@ -100,5 +89,41 @@ impl Reading {
             }
         }
         true
+    }
+}
+
+/// A client that holds more than the one that claims space.
+struct Greater {
+    held: u64,
+    /// Its bodies, the largest last.
+    bodies: Vec<(u64, Arc<Ticket>)>,
+}
+
+impl Tickets {
+    /// Which bodies give way for this claim; `None` where they are too few.
+    fn to_give_up(&self, claim: Claim, needed: u64) -> Option<Vec<Arc<Ticket>>> {
+        let mut holders: HashMap<*const Holder, Greater> = HashMap::new();
+        for ticket in self.all.values().filter(|ticket| claim.outranks(ticket.holder.bytes())) {
+            let Some(bytes) = ticket.bytes() else { continue };
+            let held = ticket.holder.bytes();
+            let holder = holders.entry(Arc::as_ptr(&ticket.holder));
+            let holder = holder.or_insert_with(|| Greater { held, bodies: Vec::new() });
+            holder.bodies.push((bytes, Arc::clone(ticket)));
+        }
+        let mut holders: Vec<Greater> = holders.into_values().collect();
+        for holder in &mut holders {
+            holder.bodies.sort_by_key(|(bytes, ticket)| (*bytes, ticket.number));
+        }
+        let (mut chosen, mut freed) = (Vec::new(), 0_u64);
+        while freed < needed {
+            let has_more =
+                |holder: &&mut Greater| claim.outranks(holder.held) && !holder.bodies.is_empty();
+            let greatest = holders.iter_mut().filter(has_more).max_by_key(|holder| holder.held)?;
+            let (bytes, ticket) = greatest.bodies.pop()?;
+            greatest.held = greatest.held.saturating_sub(bytes);
+            freed = freed.saturating_add(bytes);
+            chosen.push(ticket);
+        }
+        Some(chosen)
     }
 }

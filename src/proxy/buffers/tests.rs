@@ -140,10 +140,23 @@ impl Known {
     }
 }
 
-/// What could be given up for a client that would hold `own`.
+/// What could be given up for a client that would hold `own`: bodies of those who hold more, and no longer than they do.
 fn to_give_up(bodies: &[Known], clients: &[Arc<Holder>], own: u64) -> u64 {
-    let greater = |body: &&Known| !body.complete && clients[body.client].bytes() > own;
-    bodies.iter().filter(greater).map(Known::bytes).sum()
+    let of = |client: usize| {
+        let mut held = clients[client].bytes();
+        let reading = bodies.iter().filter(|body| body.client == client && !body.complete);
+        let mut sizes: Vec<u64> = reading.map(Known::bytes).collect();
+        sizes.sort_unstable();
+        let mut given_up = 0;
+        while held > own
+            && let Some(largest) = sizes.pop()
+        {
+            held -= largest;
+            given_up += largest;
+        }
+        given_up
+    };
+    (0..clients.len()).map(of).sum()
 }
 
 proptest! {
