@@ -16,6 +16,7 @@ mod inherited;
 mod kept;
 mod listeners;
 mod order;
+mod own_dir;
 mod prober;
 mod replicas;
 mod runner;

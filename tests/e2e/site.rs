@@ -141,6 +141,10 @@ impl Process {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
+    pub(crate) fn runs(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
     pub(crate) async fn ended(&mut self) -> ExitStatus {
         let child = &mut self.child;
         eventually("the process ends", async || child.try_wait().unwrap()).await
@@ -269,7 +273,7 @@ impl Site {
     }
 
     pub(crate) fn runs(&mut self) -> bool {
-        self.process.child.try_wait().unwrap().is_none()
+        self.process.runs()
     }
 
     /// What the kernel tells of the process.
