@@ -10,6 +10,7 @@ mod diff;
 mod explain;
 mod heading;
 mod key;
+mod limits;
 mod log;
 mod mirror;
 pub mod mock;

@@ -55,6 +55,7 @@ pub const CODES: &[&str] = &[
     "duplicate-name",
     "duplicate-replica",
     "failed-test",
+    "few-descriptors",
     "file-too-large",
     "grpc-port",
     "idle-mirror",

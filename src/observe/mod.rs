@@ -2,6 +2,7 @@
 mod canaries;
 mod decisions;
 mod events;
+mod exhaustion;
 mod exposition;
 mod lines;
 mod log;
@@ -20,6 +21,7 @@ mod stderr;
 pub use canaries::CanaryReport;
 pub use decisions::{Assignment, Decision, Decisions, Interest};
 pub use events::{Event, Events};
+pub use exhaustion::{During, Exhaustion};
 pub use log::rotated;
 pub use logs::Logs;
 pub use meters::{ListenerMeter, Meters, ReloadResult, SpanFate};

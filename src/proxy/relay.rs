@@ -13,7 +13,7 @@ use super::timer::{Timer, after};
 use crate::dialect::Output;
 use crate::health::{Class, RetryOn};
 use crate::table::{Timeouts, Version};
-use crate::wire::Reins;
+use crate::wire::{Exhausted, Reins};
 use bytes::Bytes;
 use pingora_core::protocols::http::client::HttpSession as Upstream;
 use pingora_error::{ErrorType, Result};
@@ -41,6 +41,9 @@ pub(super) struct Relayed {
 pub(super) enum Trouble {
     #[error("no connection: {0}")]
     Connect(String),
+    /// This process lacks something that a connection takes. The replica was not asked.
+    #[error("no connection: {0}")]
+    Exhausted(Exhausted),
     /// The connection ended without a byte of an answer.
     #[error("connection ended: {0}")]
     Died(String),

@@ -97,6 +97,7 @@ impl Exchange<'_> {
             Trouble::FirstByte => RetryOn::FirstByte,
             Trouble::Stalled
             | Trouble::Total
+            | Trouble::Exhausted(_)
             | Trouble::BadRequest(_)
             | Trouble::ClientGone
             | Trouble::ClientStalled

@@ -2,6 +2,7 @@
 mod chunks;
 mod conn;
 mod dial;
+mod exhausted;
 mod frames;
 mod head;
 pub mod proxy_protocol;
@@ -11,6 +12,7 @@ mod upstream;
 pub use chunks::{BadChunks, Chunks};
 pub use conn::{Conn, Reins};
 pub use dial::Dialed;
+pub use exhausted::{Exhausted, Resource, descriptor_limit, keep_descriptors};
 pub use head::{HeadScan, RawHead, Unfit, glimpse};
 pub use raw::{Begun, Raw, keepalive};
 pub use upstream::{Checkout, Upstream};
