@@ -38,6 +38,7 @@ impl Exchange<'_> {
             return self.race(placed, choice, wish, after).await;
         }
         self.in_flight = Some(self.begin(choice));
+        self.checkpoint("attempt");
         let asked = self.ask(placed, choice).await;
         self.settle_attempt(choice, &asked);
         asked

@@ -142,6 +142,7 @@ pub(super) async fn exchange(
 impl Exchange<'_> {
     async fn run(&mut self, client: &Client, table: &Table) -> Result<End, Stop> {
         self.note_head(client);
+        self.checkpoint("head");
         let framing = head::check(self.session, &self.listener.client)
             .map_err(|(code, message)| Refusal::new(code, message))?;
         let path = read_path(self.session.req_header().uri.path())

@@ -166,6 +166,7 @@ impl Exchange<'_> {
         let before = self.proxy.now();
         self.write_body(bytes, done).await?;
         at.client_waits += self.proxy.now().since(before);
+        self.checkpoint("chunk");
         if let (Some(look), Some(bytes)) = (&mut at.look, looked_at) {
             look.chunk(&bytes);
         }
