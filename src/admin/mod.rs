@@ -19,7 +19,7 @@ mod turned_away;
 
 pub use certificates::CertificateStatus;
 pub use guard::{Denied, Knock, judge};
-pub use live::Live;
+pub use live::{Figures, Live};
 pub use mirror::{MirrorReport, MirrorStatus};
 pub use office::{Office, Readiness};
 pub use server::serve;

@@ -8,6 +8,7 @@ mod decision;
 mod demo;
 mod diff;
 mod explain;
+mod figures;
 mod heading;
 mod key;
 mod limits;

@@ -142,6 +142,7 @@ impl Exchange<'_> {
     /// Returns when the client leaves, or the time for the whole is over.
     pub(super) async fn interrupted(&mut self, timeouts: &Timeouts) -> Trouble {
         let left = self.time_left(timeouts);
+        self.watch_client();
         tokio::select! { biased;
             _ = self.session.read_body_or_idle(true) => Trouble::ClientGone,
             () = sleep(left) => Trouble::Total,
@@ -255,6 +256,7 @@ pub(super) fn harmless(trouble: &Trouble, repeatable: Repeatable) -> bool {
         Trouble::Connect(_)
         | Trouble::Exhausted(_)
         | Trouble::Reset(_)
+        | Trouble::Malformed(_)
         | Trouble::Answered { .. }
         | Trouble::FirstByte
         | Trouble::Stalled
@@ -306,11 +308,13 @@ impl Trouble {
     pub(super) fn code(&self) -> Option<RefusalCode> {
         Some(match self {
             Self::ClientGone | Self::ClientStalled | Self::Client(_) => return None,
-            Self::Connect(_) | Self::Died(_) | Self::Unseen(_) | Self::Reset(_) => {
-                RefusalCode::UpstreamFailed
-            }
+            Self::Connect(_)
+            | Self::Died(_)
+            | Self::Unseen(_)
+            | Self::Reset(_)
+            | Self::Malformed(_)
             // Only ever followed by another attempt.
-            Self::Answered { .. } => RefusalCode::UpstreamFailed,
+             | Self::Answered { .. } => RefusalCode::UpstreamFailed,
             Self::Exhausted(_) => RefusalCode::OutOfResources,
             Self::BadRequest(_) => RefusalCode::BadRequest,
             Self::FirstByte => RefusalCode::FirstByteTimeout,
@@ -321,7 +325,7 @@ impl Trouble {
 
     /// A switch of protocols that nobody asked for: what follows is not HTTP (RFC 9110 §15.2.2).
     pub(super) fn uninvited_upgrade() -> Self {
-        Self::Reset("101 to a request without an upgrade".to_owned())
+        Self::Malformed("it switches to a protocol that the client did not ask for")
     }
 
     /// The class of the attempt, and the status that is logged for it.
@@ -339,7 +343,7 @@ impl Trouble {
                 Class::Refused
             }
             Self::Connect(_) => Class::ConnectFailure,
-            Self::Died(_) | Self::Unseen(_) | Self::Reset(_) => Class::Reset,
+            Self::Died(_) | Self::Unseen(_) | Self::Reset(_) | Self::Malformed(_) => Class::Reset,
             Self::Answered { class, .. } => *class,
             Self::FirstByte | Self::Stalled | Self::Total => Class::Timeout,
         }
@@ -353,6 +357,7 @@ impl Trouble {
             Self::Died(_) | Self::Unseen(_) | Self::Reset(_) => {
                 "closed the connection or did not answer in HTTP".to_owned()
             }
+            Self::Malformed(what) => format!("sent a malformed answer: {what}"),
             Self::FirstByte => format!("sent nothing within {:?}", timeouts.first_byte),
             Self::Stalled => format!("fell silent for {:?}", timeouts.between_chunks),
             Self::Total => format!("was not done within {given}"),
@@ -366,11 +371,16 @@ impl From<Box<Error>> for Trouble {
     /// An error on the replica's side of the exchange.
     fn from(error: Box<Error>) -> Self {
         use ErrorType::{
-            ConnectionClosed, H2Error, ReadError, ReadTimedout, WriteError, WriteTimedout,
+            ConnectionClosed, H2Error, InvalidHTTPHeader, ReadError, ReadTimedout, WriteError,
+            WriteTimedout,
         };
         let etype = error.etype();
         if [ReadTimedout, WriteTimedout].contains(etype) {
             return Self::Stalled;
+        }
+        if *etype == InvalidHTTPHeader {
+            tracing::debug!(%error, "a replica's head cannot be read");
+            return Self::Malformed("its head is not well-formed HTTP");
         }
         if *etype == H2Error && error.retry != RetryType::Decided(false) {
             // A stream that was reset may have been worked on; pingora marks those that were not.
