@@ -196,7 +196,7 @@ impl Exchange<'_> {
         record.client = self.client_ip;
         record.request_id = request_id(text(&head.headers, "x-request-id"), self.trusted);
         head.method.as_str().clone_into(&mut record.method);
-        origin_form(head).clone_into(&mut record.path);
+        record.note_target(origin_form(head));
         record.protocol = match head.version {
             http::Version::HTTP_2 => "HTTP/2",
             http::Version::HTTP_10 => "HTTP/1.0",
@@ -257,7 +257,6 @@ impl Exchange<'_> {
         let sealed = read == BodyRead::Sealed;
         let routed = table.route(route, &Ask::new(head), path, read);
         let routed = routed.map_err(|why| self.refuse_unplaced(self.hidden(table, why), sealed))?;
-        self.record.streaming = routed.facts.streaming;
         self.record.model = Some(Arc::clone(routed.model));
         let Routed { model, facts, .. } = routed;
         self.record.converses =

@@ -121,6 +121,23 @@ pub(super) fn is_grpc_answer(head: &ResponseHeader) -> bool {
     head.headers.get(header::CONTENT_TYPE).is_some_and(|kind| is_grpc(kind.as_bytes()))
 }
 
+/// Does an answer come piece by piece, each of which means something by itself? By its media type.
+pub(super) fn is_stream(head: &ResponseHeader) -> bool {
+    const STREAMS: [&str; 8] = [
+        "text/event-stream",
+        "application/x-ndjson",
+        "application/ndjson",
+        "application/jsonl",
+        "application/x-jsonlines",
+        "application/json-seq",
+        "application/stream+json",
+        "application/vnd.amazon.eventstream",
+    ];
+    let kind = head.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    let essence = kind.unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    STREAMS.iter().any(|stream| essence.eq_ignore_ascii_case(stream))
+}
+
 /// Events that can be read, and written to: not compressed.
 pub(super) fn is_event_stream(head: &ResponseHeader) -> bool {
     let kind = head.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);

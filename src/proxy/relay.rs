@@ -233,7 +233,7 @@ impl Exchange<'_> {
             if let Some(relayed) = ended {
                 return Ok(relayed);
             }
-            if awaited.is_some() && self.awaits_body(&at) && self.client_may_take().is_zero() {
+            if awaited.is_some() && self.awaits_body(at) && self.client_may_take().is_zero() {
                 return Err(Trouble::Client(self.too_slow(at.timeouts.total)));
             }
             let next = at.phase(self);
@@ -313,8 +313,13 @@ impl Exchange<'_> {
             }
             Err(error) => return Err(Trouble::Client(broken_body(&error))),
         };
-        let read =
-            if at.upgraded { read } else { self.count_body(read).map_err(Trouble::Client)? };
+        let read = if at.upgraded {
+            // As long as they like, and as much.
+            self.record.bytes_in += read.as_ref().map_or(0, |bytes| bytes.len() as u64);
+            read
+        } else {
+            self.count_body(read).map_err(Trouble::Client)?
+        };
         let read = self.pass(read, at)?;
         match read {
             // pingora reads trailers as empty bytes, and would write them as a last chunk.

@@ -2,7 +2,7 @@
 use super::exchange::{End, Exchange};
 use super::hops::{is_invited, stripped};
 use super::meaning::{
-    Framed, Meaning, ends_call, form_of, grpc_status, is_event_stream, is_grpc_answer,
+    Framed, Meaning, ends_call, form_of, grpc_status, is_event_stream, is_grpc_answer, is_stream,
 };
 use super::progress::Progress;
 use super::relay::{Relayed, Trouble};
@@ -56,6 +56,8 @@ impl Exchange<'_> {
             self.converse();
         }
         at.event_stream = !at.upgraded && is_event_stream(&from);
+        self.record.streaming =
+            !at.upgraded && (is_stream(&from) || self.call.is_some_and(|call| call.streams));
         if at.class == Class::Success && !at.upgraded {
             at.look = self.look(&from);
             let limited = self.record.pass.as_ref().is_some_and(|pass| pass.counts_tokens());

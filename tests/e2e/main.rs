@@ -35,6 +35,7 @@ mod keys;
 mod latencies;
 mod limits;
 mod live;
+mod log_fields;
 mod mirror;
 mod mirror_harm;
 mod outputs;
