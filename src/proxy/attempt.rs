@@ -10,9 +10,10 @@ use crate::canary::Ended;
 use crate::dialect::RefusalCode;
 use crate::fleet::{InFlight, Replica};
 use crate::health::{Class, Outcome, Repeatable};
+use crate::observe::During;
 use crate::stats::Moment;
 use crate::table::Timeouts;
-use crate::wire::Checkout;
+use crate::wire::{Checkout, Exhausted};
 use http::StatusCode;
 use pingora_core::protocols::http::client::HttpSession;
 use pingora_error::{Error, ErrorType, RetryType};
@@ -53,6 +54,7 @@ impl Exchange<'_> {
             return self.race(placed, choice, wish, after).await;
         }
         self.in_flight = Some(self.begin(choice));
+        self.checkpoint("attempt");
         let asked = self.ask(placed, choice).await;
         self.settle_attempt(choice, &asked);
         asked
@@ -89,7 +91,7 @@ impl Exchange<'_> {
                 Body::Whole(..) => self.watched(timeouts, checkout).await?,
                 Body::Stream(..) => self.in_time(timeouts, checkout).await?,
             }
-            .map_err(|error| Trouble::Connect(error.to_string()))?;
+            .map_err(|error| Trouble::of_dial(&error))?;
             if let Some(in_flight) = &mut self.in_flight {
                 in_flight.on_connection(connection);
             }
@@ -188,6 +190,10 @@ impl Exchange<'_> {
         }
         let left = matches!(asked, Err(Trouble::ClientGone));
         let ended = if left { Ended::Cancelled } else { Ended::Seen };
+        if matches!(asked, Err(Trouble::Exhausted(_))) {
+            self.witness = None;
+            return in_flight.forget();
+        }
         if self.record.is_test {
             return in_flight.forget();
         }
@@ -229,6 +235,10 @@ impl Exchange<'_> {
                 (Stop::Gone, true) => Ok(End::Cut),
             };
         }
+        if let Trouble::Exhausted(Exhausted(resource)) = &trouble {
+            let now = self.proxy.now();
+            self.proxy.meters.exhaustion.note(*resource, During::Connect, now);
+        }
         let Some(code) = trouble.code() else { return Ok(End::Cut) };
         let timeouts = &placed.model.plan.timeouts;
         let what = trouble.describe(timeouts, &self.time_given(timeouts));
@@ -260,6 +270,7 @@ pub(super) fn harmless(trouble: &Trouble, repeatable: Repeatable) -> bool {
         Trouble::Unseen(_) => true,
         Trouble::Died(_) => repeatable == Repeatable::Always,
         Trouble::Connect(_)
+        | Trouble::Exhausted(_)
         | Trouble::Reset(_)
         | Trouble::Malformed(_)
         | Trouble::Answered { .. }
@@ -301,6 +312,14 @@ impl Trouble {
         }
     }
 
+    /// An error while a connection was opened.
+    pub(super) fn of_dial(error: &Error) -> Self {
+        match Exhausted::of(error) {
+            Some(exhausted) => Self::Exhausted(exhausted),
+            None => Self::Connect(error.to_string()),
+        }
+    }
+
     /// What the client is told; nothing when it left.
     pub(super) fn code(&self) -> Option<RefusalCode> {
         Some(match self {
@@ -312,6 +331,7 @@ impl Trouble {
             | Self::Malformed(_)
             // Followed by another attempt, or by an answer of Evener's own.
             | Self::Answered { .. } => RefusalCode::UpstreamFailed,
+            Self::Exhausted(_) => RefusalCode::OutOfResources,
             Self::BadRequest(_) => RefusalCode::BadRequest,
             Self::FirstByte => RefusalCode::FirstByteTimeout,
             Self::Stalled => RefusalCode::StreamStalled,
@@ -328,6 +348,7 @@ impl Trouble {
             | Self::Reset(_)
             | Self::Malformed(_)
             | Self::Answered { .. }
+            | Self::Exhausted(_)
             | Self::BadRequest(_) => true,
             Self::FirstByte
             | Self::Stalled
@@ -354,7 +375,9 @@ impl Trouble {
     pub(super) fn class(&self) -> Class {
         match self {
             Self::ClientGone | Self::ClientStalled | Self::Client(Stop::Gone) => Class::Cancelled,
-            Self::Client(Stop::Refused(_)) | Self::BadRequest(_) => Class::Refused,
+            Self::Client(Stop::Refused(_)) | Self::BadRequest(_) | Self::Exhausted(_) => {
+                Class::Refused
+            }
             Self::Connect(_) => Class::ConnectFailure,
             Self::Died(_) | Self::Unseen(_) | Self::Reset(_) | Self::Malformed(_) => Class::Reset,
             Self::Answered { class, .. } => *class,
@@ -365,6 +388,7 @@ impl Trouble {
     fn describe(&self, timeouts: &Timeouts, given: &str) -> String {
         match self {
             Self::Connect(_) => "could not be reached".to_owned(),
+            Self::Exhausted(exhausted) => format!("could not be asked: {exhausted}"),
             Self::Answered { status, .. } => format!("answered {status}"),
             Self::Died(_) | Self::Unseen(_) | Self::Reset(_) => {
                 "closed the connection or did not answer in HTTP".to_owned()

@@ -154,6 +154,7 @@ pub(super) async fn exchange(
 impl Exchange<'_> {
     async fn run(&mut self, table: &Table) -> Result<End, Stop> {
         self.note_head();
+        self.checkpoint("head");
         let opened = |method: &str| table.opens_method(method);
         let framing = head::check(self.session, &self.listener.client, opened)
             .map_err(|(code, message)| Refusal::new(code, message))?;
@@ -205,7 +206,7 @@ impl Exchange<'_> {
         record.client = self.client_ip;
         record.request_id = request_id(text(&head.headers, "x-request-id"), self.trusted);
         head.method.as_str().clone_into(&mut record.method);
-        origin_form(head).clone_into(&mut record.path);
+        record.note_target(origin_form(head));
         record.protocol = match head.version {
             http::Version::HTTP_2 => "HTTP/2",
             http::Version::HTTP_10 => "HTTP/1.0",

@@ -15,7 +15,7 @@ use super::tunnel::Tunnel;
 use crate::dialect::Output;
 use crate::health::{Class, RetryOn};
 use crate::table::Version;
-use crate::wire::Reins;
+use crate::wire::{Exhausted, Reins};
 use bytes::Bytes;
 use pingora_core::protocols::http::client::HttpSession as Upstream;
 use pingora_error::{ErrorType, Result};
@@ -42,6 +42,9 @@ pub(super) struct Relayed {
 pub(super) enum Trouble {
     #[error("no connection: {0}")]
     Connect(String),
+    /// This process lacks something that a connection takes. The replica was not asked.
+    #[error("no connection: {0}")]
+    Exhausted(Exhausted),
     /// The connection ended without a byte of an answer.
     #[error("connection ended: {0}")]
     Died(String),

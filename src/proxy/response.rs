@@ -2,7 +2,7 @@
 use super::exchange::{End, Exchange};
 use super::hops::{is_invited, stripped};
 use super::meaning::{
-    Framed, Meaning, ends_call, grpc_status, is_grpc_answer, stream_of, usage_form_of,
+    Framed, Meaning, ends_call, grpc_status, is_grpc_answer, is_stream, stream_of, usage_form_of,
 };
 use super::progress::Progress;
 use super::relay::{Relayed, Trouble};
@@ -58,6 +58,8 @@ impl Exchange<'_> {
         self.stream =
             stream_of(&from).filter(|_| !at.upgraded).map(|form| StreamWatch::new(form).into());
         at.event_stream = self.stream.as_ref().is_some_and(|s| s.form() == StreamForm::Events);
+        self.record.streaming =
+            !at.upgraded && (is_stream(&from) || self.call.is_some_and(|call| call.streams));
         if at.class == Class::Success && !at.upgraded {
             at.look = self.look(&from);
             let pass = self.record.pass.as_ref();
@@ -194,6 +196,7 @@ impl Exchange<'_> {
             self.write_body(bytes, done).await?;
         }
         at.client_waits += self.proxy.now().since(before);
+        self.checkpoint("chunk");
         if let (Some(look), Some(bytes)) = (&mut at.look, looked_at) {
             look.chunk(&bytes);
         }
