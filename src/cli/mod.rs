@@ -14,6 +14,7 @@ mod key;
 mod mirror;
 pub mod mock;
 mod orders;
+mod problems;
 mod rates;
 mod remote;
 mod run;

@@ -2,7 +2,7 @@
 use super::grpc_probe::ask_grpc;
 use crate::fleet::{Replica, ReplicaId, Suspects};
 use crate::health::{ProbeCount, ProbeKind, ProbePlan, ProbeResult};
-use crate::observe::Events;
+use crate::observe::{Events, Level};
 use crate::stats::{Clock as _, Moment, MonotonicClock};
 use crate::table::Table;
 use bytes::Bytes;
@@ -145,7 +145,8 @@ impl Probe {
                 (false, Some(why)) => format!("{id} fails its health check: {why}"),
                 (false, None) => format!("{id} fails its health check"),
             };
-            self.events.announce("standing", message, "probe", None);
+            let level = if healthy { Level::Info } else { Level::Warning };
+            self.events.tell(level, "standing", message, "probe", None);
         }
     }
 }

@@ -18,7 +18,7 @@ use super::state::StateDir;
 use super::verify::verify;
 use super::watch::watch;
 use crate::config::{self, Checked, Diagnostic, Diagnostics};
-use crate::observe::{Events, Logs, Meters, ReloadResult, stamp};
+use crate::observe::{Events, Level, Logs, Meters, ReloadResult, stamp};
 use crate::proxy::Proxy;
 use crate::stats::{Clock as _, Moment, MonotonicClock};
 use crate::table::{Changes, ListenAddress};
@@ -99,7 +99,7 @@ impl Runner {
         state.save(core.overrides()).context("cannot write the state")?;
         let mut listeners = Listeners::default();
         listeners.commit(&proxy, prepared).context("cannot serve a bound socket")?;
-        let courier = Courier::new(Arc::clone(&events));
+        let courier = Courier::new(Arc::clone(&events), Arc::clone(&proxy.meters));
         courier.resume(untold, &table);
         let suspects = Arc::clone(core.suspects());
         let mut prober = Prober::new(Arc::clone(&events), suspects, clock);
@@ -333,17 +333,17 @@ impl Runner {
     fn reject(&mut self, diagnostics: &Diagnostics, who: &str) -> Reload {
         let text = diagnostics.render_text(false);
         let json = diagnostics.to_json();
-        let count = json.as_array().map_or(0, Vec::len);
+        let errors = diagnostics.errors();
         let rejected = Rejected { text: text.clone(), diagnostics: json.clone() };
         let (hash, on_disk) = (self.seen.clone(), diagnostics.masked_source());
         self.note(ReloadResult::Rejected, hash, who, Vec::new(), Some(rejected), on_disk);
-        tracing::error!("the new configuration is rejected, the old one serves on:\n{text}");
-        let s = if count == 1 { "" } else { "s" };
+        tracing::warn!("the new configuration is rejected, the old one serves on:\n{text}");
+        let s = if errors == 1 { "" } else { "s" };
         let message = format!(
-            "configuration rejected with {count} diagnostic{s}; generation {} serves on",
+            "configuration rejected: the file on disk has {errors} error{s}; generation {} keeps serving",
             self.core.table().generation
         );
-        self.started.events.announce("reload", message, who, None);
+        self.started.events.tell(Level::Warning, "reload", message, who, None);
         Reload::Rejected { text, diagnostics: json }
     }
 

@@ -13,7 +13,9 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-const FILE: &str = "state.json";
+pub(super) const FILE: &str = "state.json";
+/// Takes the place of [`FILE`] once it is written.
+pub(super) const FRESH: &str = "state.json.new";
 /// The layout of [`FILE`]; a newer one is not read. 1: drains had neither end nor reason, and ejections
 /// were not kept. 3: nor were webhooks. 4: nor were splits that operators set.
 const LAYOUT: u32 = 5;
@@ -83,6 +85,15 @@ impl StateDir {
     /// For whoever takes it over.
     pub(super) fn lock(&self) -> BorrowedFd<'_> {
         self.lock.as_fd()
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Has anything been written by this process, or read?
+    pub(super) fn has_written(&self) -> bool {
+        !self.written.is_empty()
     }
 
     /// Somebody else may have written: the next save writes whatever is there.
@@ -176,7 +187,7 @@ impl Replacing<'_> {
         [Self::create, Self::write, Self::sync, Self::publish, Self::sync_dir];
 
     fn path(&self) -> PathBuf {
-        self.dir.join("state.json.new")
+        self.dir.join(FRESH)
     }
 
     fn create(&mut self) -> io::Result<()> {

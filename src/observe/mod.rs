@@ -12,16 +12,18 @@ mod mirrors;
 pub mod otlp;
 mod scrape;
 mod shares;
+mod troubles;
 
 pub use canaries::CanaryReport;
 pub use decisions::{Assignment, Decision, Decisions, Interest};
-pub use events::{Event, Events};
+pub use events::{Event, Events, Level};
 pub use log::rotated;
 pub use logs::Logs;
 pub use meters::{ListenerMeter, Meters, ReloadResult, SpanFate};
 pub use metrics::{METRICS, Metric, MetricKind};
 pub use scrape::expose;
 pub use shares::{fails_open, observed_shares};
+pub use troubles::{Troubles, Undelivered};
 
 /// The wall clock: for timestamps that people read, never for decisions.
 pub fn stamp() -> jiff::Timestamp {

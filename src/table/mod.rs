@@ -12,7 +12,7 @@ mod route;
 mod set_split;
 mod told;
 
-pub use access::{Access, JwtPlan, Key, KeyPlan, Limits, Sight, Stranger};
+pub use access::{Access, Jwt, JwtPlan, Key, KeyPlan, Limits, Sight, Stranger};
 pub use build::{Built, KeptCanary, KeptWebhook, Overrides};
 pub use changes::Changes;
 pub use generation::{Current, Table};

@@ -26,6 +26,7 @@ pub struct ServerFiles {
 pub struct CertificateState {
     pub name: String,
     /// Unix seconds.
+    pub not_before: i64,
     pub not_after: i64,
     /// Why the files that stand there now are not what is served.
     pub fault: Option<String>,
@@ -105,6 +106,7 @@ impl ServerTls {
         let served = self.served.load();
         let state = |(entry, memory): (&Arc<Entry>, &Memory)| CertificateState {
             name: entry.identity.name.clone(),
+            not_before: entry.identity.not_before,
             not_after: entry.identity.not_after,
             fault: memory.fault().map(str::to_owned),
         };

@@ -107,7 +107,7 @@ async fn is_written_when_there_is_room(verb: &str, ending: &str) {
         events.contains("the state is written again").then_some(())
     })
     .await;
-    for once in ["cannot write the state", "the state is written again"] {
+    for once in ["the state cannot be written", "the state is written again"] {
         site.said_times(once, 1).await;
     }
     site.restart().await;
