@@ -1,5 +1,7 @@
-//! What fails in the control path, for the list of problems.
-use arc_swap::ArcSwapOption;
+//! What fails in the control path, for the list of problems; and that list, for `/metrics`.
+use super::exposition::Page;
+use super::metrics::PROBLEMS;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,6 +13,8 @@ pub struct Troubles {
     state: ArcSwapOption<String>,
     /// Receivers of webhooks that did not take their last message, by their host.
     webhooks: Mutex<BTreeMap<String, Undelivered>>,
+    /// Problems by model (empty: of Evener itself), code and severity, as they were a second ago.
+    open: ArcSwap<BTreeMap<[String; 3], u64>>,
 }
 
 /// Messages that wait for a receiver.
@@ -39,6 +43,24 @@ impl Troubles {
     /// It took a message, or nothing waits for it any more.
     pub fn delivered(&self, receiver: &str) {
         self.webhooks.lock().remove(receiver);
+    }
+
+    /// The list is this now; each by its model, code and severity.
+    pub fn list_is(&self, problems: impl Iterator<Item = [String; 3]>) {
+        let mut open = BTreeMap::new();
+        for labels in problems {
+            *open.entry(labels).or_default() += 1;
+        }
+        if **self.open.load() != open {
+            self.open.store(Arc::new(open));
+        }
+    }
+
+    pub(super) fn expose(&self, page: &mut Page) {
+        let family = page.family(&PROBLEMS);
+        for ([model, code, severity], n) in self.open.load().iter() {
+            family.gauge(&[model, code, severity], *n as f64);
+        }
     }
 
     /// Each receiver that fails.

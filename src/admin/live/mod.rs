@@ -88,6 +88,7 @@ impl Live {
         let facts = facts::gather(office, table, &self.served, descriptors);
         let changes = past.problems.look(&facts);
         let ask = past.problems.ask().to_vec();
+        office.meters.troubles.list_is(past.problems.list().iter().map(labels));
         drop(past);
         self.served.ask(&ask, table);
         for change in changes {
@@ -135,6 +136,11 @@ impl Live {
     fn lines(&self, model: Option<&str>) -> Bytes {
         block("history", &self.past.lock().history.lines(model))
     }
+}
+
+fn labels(problem: &Problem) -> [String; 3] {
+    let model = problem.model.clone().unwrap_or_default();
+    [model, problem.code.clone(), problem.severity.name().to_owned()]
 }
 
 fn tell(office: &Office, change: Change) {

@@ -6,7 +6,7 @@ import { errors } from "./errors.js";
 import { events, exported, typed } from "./events.js";
 import { drawCharts, modelPage } from "./model.js";
 import { overview } from "./overview.js";
-import { moodOf, parts } from "./problems.js";
+import { moodOf, parts, worded } from "./problems.js";
 import { pressed, replicas } from "./replicas.js";
 import { attend as attendRequests, begin as beginRequests, keyed, know, pause, requests, sifted } from "./requests.js";
 import { Refused, follow, hasToken, keepToken } from "./stream.js";
@@ -70,8 +70,8 @@ function say() {
   const [mood, text, rest] = sentence();
   const said = at("sentence");
   // Only what is new is read out.
-  const all = rest ? text + " " + rest : text;
-  if (said.textContent !== all) said.replaceChildren(text, ...(rest ? [" ", h("small", null, rest)] : []));
+  const all = (rest ? text + " " + rest : text).replaceAll("`", "");
+  if (said.textContent !== all) said.replaceChildren(...worded(text), ...(rest ? [" ", h("small", null, worded(rest))] : []));
   said.className = "sentence " + mood + (where().page === "overview" ? "" : " small");
   document.title = (mood === "good" || mood === "calm" ? "" : "! ") + "Evener" + (text === "All good." ? "" : ": " + text);
 }

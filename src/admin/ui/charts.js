@@ -57,8 +57,11 @@ export function spread(each, label) {
   return h("div", { class: "spread" },
     svg("svg", { viewBox: "0 0 " + SPREAD + " " + TALL, preserveAspectRatio: "none", role: "img", "aria-label": label },
       some.map((one) => svg("path", { d: outline(one), style: { color: one.hue } }))),
-    h("div", { class: "axis", "aria-hidden": "true" }, ticks.map((ms) =>
-      h("span", { style: { left: ((x(ms) / SPREAD) * 100).toFixed(1) + "%" } }, time(ms)))));
+    h("div", { class: "scale", "aria-hidden": "true" }, ticks.map((ms) => {
+      const at = (x(ms) / SPREAD) * 100;
+      // Those at the ends stay inside.
+      return h("span", { style: { left: at.toFixed(1) + "%", transform: "translateX(-" + (at < 6 ? 0 : at > 94 ? 100 : 50) + "%)" } }, time(ms));
+    })));
 }
 
 const SPREAD = 600;

@@ -224,7 +224,8 @@ export function modelPage(state, name) {
       model.aliases.length ? h("small", null, "also " + model.aliases.join(", ")) : null,
       h("span", { class: "push" }), button("test", "Send a test…", { model: model.name }),
       h("a", { href: place("replicas", model.name) }, "Replicas")),
-    list(ofModel(state.tick, model.name), "What is wrong with " + model.name),
+    // The worst of all stands above already.
+    list(ofModel(state.tick, model.name).filter((problem) => problem !== state.tick.problems[0]), "What is wrong with " + model.name),
     h("div", { class: "figures large", "data-key": "figures" },
       figure(rate(now.requests_per_second), "req/s"), figure(percent(now.errors_percent), "errors", errorMood(now.errors_percent)),
       [["p50", now.p50_ms], ["p95", now.p95_ms], ["p99", now.p99_ms], ["first byte p95", now.first_byte_p95_ms]].map(([name, ms]) =>

@@ -44,6 +44,9 @@ export function standings(model) {
 
 const lineOf = (state, model, key) => state.lines.models.find((each) => each.name === model.name)?.line[key] || [];
 
+// With the present second. Percentiles have none: those of now are of a longer time than a point.
+const lineToNow = (state, model, key) => [...lineOf(state, model, key), model.now[key]];
+
 // Of which time percentiles are.
 export const windowOf = (now) => "of the requests that ended in the last " + lasting(now.window_seconds);
 
@@ -52,7 +55,7 @@ function card(state, model) {
   const mine = ofModel(state.tick, model.name);
   const mood = mine.length && mine[0].severity !== "notice" ? moodOf(mine[0]) : "good";
   const canary = model.canary;
-  const errors = lineOf(state, model, "errors_percent");
+  const errors = lineToNow(state, model, "errors_percent");
   return h("section", { class: "card " + mood, "data-key": model.name, "aria-label": "model " + model.name },
     h("h2", null, h("i", { class: "dot " + mood, "aria-hidden": "true" }), h("a", { href: place("model", model.name) }, model.name),
       canary ? chip(canaryMood[canary.state], "canary " + spaced(canary.state)) : null,
@@ -65,7 +68,7 @@ function card(state, model) {
         figure(time(ms), h("abbr", { title: name + " " + windowOf(now) }, name))),
       figure(time(now.first_byte_p95_ms), h("abbr", { title: "95th percentile of the time to the first byte, " + windowOf(now) }, "first byte"))),
     h("div", { class: "sparks" },
-      h("div", null, spark(lineOf(state, model, "requests_per_second"), "traffic"), h("span", null, "requests, 15 min")),
+      h("div", null, spark(lineToNow(state, model, "requests_per_second"), "traffic"), h("span", null, "requests, 15 min")),
       h("div", null, spark(lineOf(state, model, "p95_ms"), "speed"), h("span", null, "p95")),
       h("div", null, spark(errors, "errors", 2), h("span", null, "errors"))),
     shares(model),

@@ -22,11 +22,14 @@ export const ofModel = (tick, name) => tick.problems.filter((problem) => problem
 // The sentence itself, and what follows: since when, and what to do.
 export const parts = (problem) => [problem.sentence, problem.text.slice(problem.sentence.length)];
 
+// What stands between backticks is a command, a key or a name.
+export const worded = (text) => text.split("`").map((part, i) => (i % 2 ? h("code", null, part) : part));
+
 export function list(problems, label) {
   if (problems.length === 0) return null;
   return h("ul", { class: "problems", "aria-label": label, "data-key": "problems" }, problems.map((problem) => {
     const [sentence, rest] = parts(problem);
     return h("li", { class: moodOf(problem), "data-key": problem.code + " " + problem.subject },
-      h("a", { href: whereOf(problem) }, sentence), h("small", null, rest));
+      h("a", { href: whereOf(problem) }, worded(sentence)), h("small", null, worded(rest)));
   }));
 }
