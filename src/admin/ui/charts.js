@@ -36,7 +36,7 @@ export function spark(values, kind, most) {
 // How the latencies of versions are spread, each as an outline over one logarithmic axis, so that they can be told apart
 // however few requests one of them gets. `each`: `{hue, from_ms, bins, requests}`.
 export function spread(each, label) {
-  const some = each.filter((one) => one.requests > 0);
+  const some = each.filter((one) => one.requests > 0).map(middle);
   if (some.length === 0) return h("p", { class: "faint" }, "Nothing ended yet.");
   const low = Math.log(Math.min(...some.map((one) => one.from_ms)));
   const high = Math.max(low + 1e-6, Math.log(Math.max(...some.map((one) => one.bins.at(-1)[0]))));
@@ -64,16 +64,30 @@ export function spread(each, label) {
     })));
 }
 
+// Without the few at either end: one straggler would press all others together. Percentiles tell of them.
+const TAIL = 0.005;
+
+function middle(one) {
+  let { from_ms, bins } = one;
+  const few = one.requests * TAIL;
+  for (let n = bins[0][1]; bins.length > 1 && n <= few; n += bins[0][1]) {
+    from_ms = bins[0][0];
+    bins = bins.slice(1);
+  }
+  for (let n = bins.at(-1)[1]; bins.length > 1 && n <= few; n += bins.at(-1)[1]) bins = bins.slice(0, -1);
+  return { ...one, from_ms, bins };
+}
+
 const SPREAD = 600;
 const TALL = 120;
 
-// Round numbers between two, six at most.
+// Round numbers between two, so few that a phone has room for them.
 function marks(low, high) {
   const all = [];
   for (let unit = 10 ** Math.floor(Math.log10(low)); unit <= high; unit *= 10) {
     for (const times of [1, 1.5, 2, 3, 5, 7]) if (unit * times >= low && unit * times <= high) all.push(unit * times);
   }
-  const step = Math.ceil(all.length / 6);
+  const step = Math.ceil(all.length / 4);
   return all.filter((_, i) => i % step === 0);
 }
 
