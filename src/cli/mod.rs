@@ -11,6 +11,7 @@ mod explain;
 mod figures;
 mod heading;
 mod key;
+mod log;
 mod mirror;
 pub mod mock;
 mod orders;

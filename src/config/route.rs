@@ -178,7 +178,8 @@ fn path_pattern(text: &str) -> Read<PathPattern> {
 fn host_pattern(text: &str) -> Read<String> {
     let host = text.strip_prefix("*.").unwrap_or(text);
     if host.parse::<std::net::IpAddr>().is_ok() || is_host(host) {
-        return Ok(text.to_ascii_lowercase());
+        // The dot that ends a full name is removed from what clients send, too.
+        return Ok(text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase());
     }
     let what = format!("is `{text}`, which is not a host");
     let complaint = Complaint::new("bad-host", what, "not a host");

@@ -6,7 +6,7 @@
 use super::canaries::Told;
 use crate::canary::Notify;
 use crate::fleet::ModelState;
-use crate::observe::{Events, Level, Meters, stamp};
+use crate::observe::{Events, Level, Meters, Task, stamp};
 use crate::table::{KeptWebhook, Table};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -157,7 +157,9 @@ impl Courier {
     fn send(self: &Arc<Self>, message: Message) {
         let mut lines = self.lines.lock();
         let line = lines.entry(message.to.webhook.clone()).or_insert_with_key(|receiver| {
-            let task = tokio::spawn(Arc::clone(self).serve(receiver.clone())).abort_handle();
+            let (courier, receiver) = (Arc::clone(self), receiver.clone());
+            let serving = move || Arc::clone(&courier).serve(receiver.clone());
+            let task = tokio::spawn(Task::Webhook.keep_running(serving)).abort_handle();
             Line { waiting: VecDeque::new(), task }
         });
         line.waiting.push_back(Arc::new(message));
@@ -175,10 +177,14 @@ impl Courier {
     async fn serve(self: Arc<Self>, receiver: String) {
         while let Some(message) = self.first(&receiver) {
             let delivered = self.deliver(&message).await;
+            if delivered.is_ok() {
+                self.meters.troubles.delivered(&host_of(&message.to.webhook));
+            }
             self.note(&message, delivered);
             self.lines.lock().get_mut(&receiver).and_then(|line| line.waiting.pop_front());
             self.moved.store(true, Relaxed);
         }
+        self.meters.troubles.delivered(&host_of(&receiver));
         self.line_ended.notify_one();
     }
 
@@ -224,7 +230,7 @@ impl Courier {
         let mut pause = FIRST_PAUSE;
         for attempt in 1.. {
             let (agent, one) = (self.agent.clone(), Arc::clone(message));
-            let posted = spawn_blocking(move || post(&agent, &one)).await;
+            let posted = spawn_blocking(move || Task::Webhook.run(|| post(&agent, &one))).await;
             let failed = match posted.map_err(|error| error.to_string())? {
                 Ok(()) => break,
                 Err(failed) => failed,
@@ -239,7 +245,8 @@ impl Courier {
             if attempt >= DOUBTED {
                 let waiting =
                     self.lines.lock().get(&message.to.webhook).map_or(1, |l| l.waiting.len());
-                self.meters.troubles.undelivered(&host_of(&message.to), waiting, &failed.why);
+                let host = host_of(&message.to.webhook);
+                self.meters.troubles.undelivered(&host, waiting, &failed.why);
             }
             sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
@@ -248,8 +255,7 @@ impl Courier {
     }
 
     fn note(&self, message: &Message, delivered: Result<(), String>) {
-        let Message { kept, state, to } = message;
-        self.meters.troubles.delivered(&host_of(to));
+        let Message { kept, state, .. } = message;
         match delivered {
             Ok(()) => {
                 state.webhooks_delivered.fetch_add(1, Relaxed);
@@ -268,8 +274,8 @@ impl Courier {
 }
 
 /// The part of a receiver's address that is no secret.
-fn host_of(to: &Notify) -> String {
-    let address: Option<http::Uri> = to.webhook.parse().ok();
+fn host_of(receiver: &str) -> String {
+    let address: Option<http::Uri> = receiver.parse().ok();
     let host = address.as_ref().and_then(http::Uri::host);
     host.unwrap_or("of `notify`").to_owned()
 }

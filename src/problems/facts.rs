@@ -138,9 +138,20 @@ pub struct ProcessFacts {
     pub state_fault: Option<String>,
     /// Lines and spans lost, by what they are of.
     pub lost: Vec<(&'static str, u64)>,
+    /// Tasks of Evener's own that panicked.
+    pub panics: Vec<PanicFacts>,
     pub webhooks: Vec<WebhookFacts>,
     /// Descriptors in use and their limit; `None`: far from it.
     pub descriptors: Option<(u64, u64)>,
+}
+
+/// A task that panicked, and was started again.
+#[derive(Clone, Debug)]
+pub struct PanicFacts {
+    pub task: &'static str,
+    pub count: u64,
+    /// Message and place of the last one.
+    pub what: String,
 }
 
 /// Messages that wait for a receiver which does not take them.

@@ -127,11 +127,21 @@ impl Of<'_> {
 
     fn by_hand(self) -> Option<Found> {
         let Standings { all, draining, ejected_by_hand, .. } = self.version.standings;
-        let parts = [(draining, "drains", "drain"), (ejected_by_hand, "is ejected", "are ejected")];
-        let sentence = format!("{} of {} by an operator's order", each(parts, all), self.subject());
+        let replicas = count(u64::from(all), "replica");
+        let how = match (draining, ejected_by_hand) {
+            (n, 0) => format!("{n} of {replicas} of {} {}", self.subject(), verb(n, "drain")),
+            (0, n) => format!("{n} of {replicas} of {} {} ejected", self.subject(), be(n)),
+            (n, m) => format!(
+                "{n} of {replicas} of {} {} and {m} {} ejected",
+                self.subject(),
+                verb(n, "drain"),
+                be(m)
+            ),
+        };
+        let sentence = format!("{how} by an operator's order");
         let mut found = self.found(Code::ReplicasByHand, Severity::Notice, 6, sentence);
-        let verb = if draining > 0 { "undrain" } else { "restore" };
-        found.what_to_do = format!("`evener {verb} {}` takes it back", self.subject());
+        let undo = if draining > 0 { "undrain" } else { "restore" };
+        found.what_to_do = format!("`evener {undo} {}` takes it back", self.subject());
         (draining + ejected_by_hand > 0).then_some(found)
     }
 
@@ -145,6 +155,15 @@ impl Of<'_> {
         "write the files again; they are read at once".clone_into(&mut found.what_to_do);
         Some(found)
     }
+}
+
+/// "drains", "drain".
+fn verb(n: u32, verb: &str) -> String {
+    if n == 1 { format!("{verb}s") } else { verb.to_owned() }
+}
+
+fn be(n: u32) -> &'static str {
+    if n == 1 { "is" } else { "are" }
 }
 
 fn how_they_stand(standings: &Standings) -> String {

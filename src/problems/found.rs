@@ -45,6 +45,7 @@ pub enum Code {
     RestartNeeded,
     StateUnwritable,
     LinesLost,
+    Panicked,
     Descriptors,
     WebhooksUndelivered,
     CanaryFailing,
@@ -76,6 +77,7 @@ impl Code {
             Self::RestartNeeded => "restart_needed",
             Self::StateUnwritable => "state_unwritable",
             Self::LinesLost => "lines_lost",
+            Self::Panicked => "panicked",
             Self::Descriptors => "descriptors",
             Self::WebhooksUndelivered => "webhooks_undelivered",
             Self::CanaryFailing => "canary_failing",
@@ -106,6 +108,7 @@ impl Code {
             | Self::RestartNeeded
             | Self::StateUnwritable
             | Self::LinesLost
+            | Self::Panicked
             | Self::Descriptors
             | Self::WebhooksUndelivered
             | Self::CanaryFailing
@@ -130,6 +133,7 @@ impl Code {
             | Self::FileRejected
             | Self::RestartNeeded
             | Self::StateUnwritable
+            | Self::Panicked
             | Self::CanaryFailing
             | Self::CanaryPaused
             | Self::CanaryUndecided

@@ -16,7 +16,7 @@ mod words;
 
 pub use facts::{
     AnswerFacts, CanaryFacts, CertificateFacts, Facts, FileFacts, MirrorFacts, ModelFacts,
-    Outcomes, ProcessFacts, RejectedFacts, Standings, VersionFacts, WebhookFacts,
+    Outcomes, PanicFacts, ProcessFacts, RejectedFacts, Standings, VersionFacts, WebhookFacts,
 };
 pub use found::{Code, Problem, Severity};
 pub use list::{Change, Problems};

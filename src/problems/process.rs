@@ -1,5 +1,5 @@
 //! Evener itself: its file, its state, its logs, its webhooks, its descriptors.
-use super::facts::{Facts, FileFacts, ProcessFacts};
+use super::facts::{Facts, FileFacts, PanicFacts, ProcessFacts};
 use super::found::{Code, Found, Severity};
 use super::words::{count, lasted};
 use crate::stats::Moment;
@@ -8,6 +8,8 @@ use std::time::Duration;
 
 /// What was lost before this is no problem of now.
 const LOST: Duration = Duration::from_mins(5);
+/// A panic is one for so long.
+const PANICKED: Duration = Duration::from_hours(1);
 
 fn of(code: Code, severity: Severity, rank: u8, subject: &str, sentence: String) -> Found {
     Found {
@@ -53,38 +55,65 @@ pub(super) fn file(file: &FileFacts, found: &mut Vec<Found>) {
     }
 }
 
-/// What is known of lines and spans that are lost.
+/// What happens now and then, and is a problem for a while each time.
 #[derive(Debug, Default)]
-pub(super) struct Losses(BTreeMap<&'static str, Loss>);
+pub(super) struct Losses {
+    lost: BTreeMap<&'static str, Count>,
+    panics: BTreeMap<&'static str, Count>,
+}
 
-#[derive(Debug)]
-struct Loss {
-    count: u64,
+/// A count that rises.
+#[derive(Debug, Default)]
+struct Count {
+    now: u64,
+    /// When it rose last; `None`: not for long.
     last: Option<Moment>,
-    /// The count when this loss began.
+    /// What it was before that.
     before: u64,
+}
+
+impl Count {
+    /// Returns how many came since it was quiet for `memory`, and how long ago the last one did.
+    fn look(&mut self, count: u64, memory: Duration, now: Moment) -> Option<(u64, Duration)> {
+        if count > self.now {
+            self.last = Some(now);
+        }
+        self.now = count;
+        self.last = self.last.filter(|last| now.since(*last) < memory);
+        let Some(last) = self.last else {
+            self.before = count;
+            return None;
+        };
+        Some((count - self.before, now.since(last)))
+    }
 }
 
 impl Losses {
     pub(super) fn look(&mut self, facts: &Facts, found: &mut Vec<Found>) {
         for (what, count) in &facts.process.lost {
-            let fresh = || Loss { count: 0, last: None, before: 0 };
-            let loss = self.0.entry(what).or_insert_with(fresh);
-            if *count > loss.count {
-                loss.last = Some(facts.now);
-            }
-            loss.count = *count;
-            if let Some(last) = loss.last.filter(|last| facts.now.since(*last) < LOST) {
-                found.push(lost(what, loss, facts.now.since(last)));
-            } else {
-                (loss.last, loss.before) = (None, *count);
-            }
+            let seen = self.lost.entry(what).or_default().look(*count, LOST, facts.now);
+            found.extend(seen.map(|(n, ago)| lost(what, n, ago)));
+        }
+        for panic in &facts.process.panics {
+            let count = self.panics.entry(panic.task).or_default();
+            let seen = count.look(panic.count, PANICKED, facts.now);
+            found.extend(seen.map(|(n, ago)| panicked(panic, n, ago)));
         }
     }
 }
 
-fn lost(what: &str, loss: &Loss, ago: Duration) -> Found {
-    let n = crate::canary::words::grouped(loss.count - loss.before);
+fn panicked(panic: &PanicFacts, n: u64, ago: Duration) -> Found {
+    let PanicFacts { task, what, .. } = panic;
+    let (times, last) = (count(n, "time"), lasted(ago));
+    let sentence = format!("`{task}` panicked inside Evener {times} (the last {last} ago: {what})");
+    Found {
+        what_to_do: "it was started again; please report it, with the log".to_owned(),
+        ..of(Code::Panicked, Severity::Critical, 2, task, sentence)
+    }
+}
+
+fn lost(what: &str, n: u64, ago: Duration) -> Found {
+    let n = crate::canary::words::grouped(n);
     let (is, last) = (if n == "1" { "is" } else { "are" }, lasted(ago));
     let sentence = format!("{n} {what} {is} lost (the last {last} ago)");
     let what_to_do = if what.starts_with("spans") {

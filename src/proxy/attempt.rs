@@ -140,6 +140,7 @@ impl Exchange<'_> {
     /// Returns when the client leaves, or the time for the whole is over.
     pub(super) async fn interrupted(&mut self, timeouts: &Timeouts) -> Trouble {
         let left = self.time_left(timeouts);
+        self.watch_client();
         tokio::select! { biased;
             _ = self.session.read_body_or_idle(true) => Trouble::ClientGone,
             () = sleep(left) => Trouble::Total,
@@ -244,6 +245,7 @@ pub(super) fn harmless(trouble: &Trouble, repeatable: Repeatable) -> bool {
         Trouble::Died(_) => repeatable == Repeatable::Always,
         Trouble::Connect(_)
         | Trouble::Reset(_)
+        | Trouble::Malformed(_)
         | Trouble::Answered { .. }
         | Trouble::FirstByte
         | Trouble::Stalled
@@ -287,11 +289,13 @@ impl Trouble {
     pub(super) fn code(&self) -> Option<RefusalCode> {
         Some(match self {
             Self::ClientGone | Self::ClientStalled | Self::Client(_) => return None,
-            Self::Connect(_) | Self::Died(_) | Self::Unseen(_) | Self::Reset(_) => {
-                RefusalCode::UpstreamFailed
-            }
+            Self::Connect(_)
+            | Self::Died(_)
+            | Self::Unseen(_)
+            | Self::Reset(_)
+            | Self::Malformed(_)
             // Only ever followed by another attempt.
-            Self::Answered { .. } => RefusalCode::UpstreamFailed,
+            | Self::Answered { .. } => RefusalCode::UpstreamFailed,
             Self::BadRequest(_) => RefusalCode::BadRequest,
             Self::FirstByte => RefusalCode::FirstByteTimeout,
             Self::Stalled => RefusalCode::StreamStalled,
@@ -301,7 +305,7 @@ impl Trouble {
 
     /// A switch of protocols that nobody asked for: what follows is not HTTP (RFC 9110 §15.2.2).
     pub(super) fn uninvited_upgrade() -> Self {
-        Self::Reset("101 to a request without an upgrade".to_owned())
+        Self::Malformed("it switches to a protocol that the client did not ask for")
     }
 
     /// The class of the attempt, and the status that is logged for it.
@@ -317,7 +321,7 @@ impl Trouble {
             Self::ClientGone | Self::ClientStalled | Self::Client(Stop::Gone) => Class::Cancelled,
             Self::Client(Stop::Refused(_)) | Self::BadRequest(_) => Class::Refused,
             Self::Connect(_) => Class::ConnectFailure,
-            Self::Died(_) | Self::Unseen(_) | Self::Reset(_) => Class::Reset,
+            Self::Died(_) | Self::Unseen(_) | Self::Reset(_) | Self::Malformed(_) => Class::Reset,
             Self::Answered { class, .. } => *class,
             Self::FirstByte | Self::Stalled | Self::Total => Class::Timeout,
         }
@@ -330,6 +334,7 @@ impl Trouble {
             Self::Died(_) | Self::Unseen(_) | Self::Reset(_) => {
                 "closed the connection or did not answer in HTTP".to_owned()
             }
+            Self::Malformed(what) => format!("sent a malformed answer: {what}"),
             Self::FirstByte => format!("sent nothing within {:?}", timeouts.first_byte),
             Self::Stalled => format!("fell silent for {:?}", timeouts.between_chunks),
             Self::Total => format!("was not done within {given}"),
@@ -343,11 +348,16 @@ impl From<Box<Error>> for Trouble {
     /// An error on the replica's side of the exchange.
     fn from(error: Box<Error>) -> Self {
         use ErrorType::{
-            ConnectionClosed, H2Error, ReadError, ReadTimedout, WriteError, WriteTimedout,
+            ConnectionClosed, H2Error, InvalidHTTPHeader, ReadError, ReadTimedout, WriteError,
+            WriteTimedout,
         };
         let etype = error.etype();
         if [ReadTimedout, WriteTimedout].contains(etype) {
             return Self::Stalled;
+        }
+        if *etype == InvalidHTTPHeader {
+            tracing::debug!(%error, "a replica's head cannot be read");
+            return Self::Malformed("its head is not well-formed HTTP");
         }
         if *etype == H2Error && error.retry != RetryType::Decided(false) {
             // A stream that was reset may have been worked on; pingora marks those that were not.

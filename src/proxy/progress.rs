@@ -57,6 +57,8 @@ pub(super) struct Progress<'a> {
     pub(super) passing: Option<Passing>,
     /// The first of the response's body is read already.
     pub(super) primed: bool,
+    /// Informational answers that are passed on when the head is.
+    pub(super) hints: Vec<ResponseHeader>,
     /// The head of the response was taken.
     pub(super) headed: bool,
     pub(super) upgraded: bool,
@@ -65,6 +67,8 @@ pub(super) struct Progress<'a> {
     pub(super) event_stream: bool,
     /// Its length is told: nothing can be put in between.
     pub(super) sized: bool,
+    /// The replica's connection is in step with its next answer once this one is read.
+    pub(super) keep: bool,
     pub(super) last_chunk: Option<Moment>,
     pub(super) client_waits: Duration,
     pub(super) class: Class,
@@ -93,11 +97,13 @@ impl<'a> Progress<'a> {
             rest,
             passing: None,
             primed: false,
+            hints: Vec::new(),
             headed: false,
             upgraded: false,
             held: None,
             event_stream: false,
             sized: false,
+            keep: true,
             last_chunk: None,
             client_waits: Duration::ZERO,
             class: Class::Success,
@@ -114,6 +120,12 @@ impl<'a> Progress<'a> {
             && self.heartbeat.is_some()
             && (self.held.is_some() || at_event_end)
     }
+
+    /// Is a part of a message here, and the rest awaited?
+    pub(super) fn awaits_message(&self) -> bool {
+        self.passing.as_ref().is_some_and(Passing::awaits)
+    }
+
     pub(super) fn phase(&self, exchange: &Exchange<'_>) -> Phase {
         if self.upgraded {
             return Phase::Tunnel;
@@ -139,7 +151,8 @@ impl<'a> Progress<'a> {
 
     /// The response is complete. Where the request is not, the client may still be sending.
     pub(super) fn whole(&mut self) -> Relayed {
-        self.ended(if self.client_done() { End::Keep } else { End::Linger }, self.sent)
+        let end = if self.client_done() { End::Keep } else { End::Linger };
+        self.ended(end, self.sent && self.keep)
     }
 
     pub(super) fn ended(&mut self, end: End, reusable: bool) -> Relayed {

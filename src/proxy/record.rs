@@ -4,12 +4,13 @@ use super::decision::Reasons;
 use super::limits::Pass;
 use super::shared::Proxy;
 use crate::dialect::grpc::{GrpcStatus, http_status_of_code};
-use crate::dialect::{PathKind, RefusalCode, UsageScan, read_path};
+use crate::dialect::{Purpose, RefusalCode, UsageScan, read_path};
 use crate::fleet::{Replica, VersionState};
 use crate::health::Class;
 use crate::stats::Moment;
 use crate::table::{Candidate, Model};
 use crate::wire::glimpse;
+use http::Method;
 use serde::Serialize;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -266,7 +267,8 @@ impl Record {
         self.status == 404
             && self.class == Class::ClientError
             && self.method == "POST"
-            && read_path(&self.path).is_ok_and(|path| path.kind != PathKind::Raw)
+            && read_path(&self.path)
+                .is_ok_and(|path| path.purpose(&Method::POST) == Purpose::Inference)
     }
 
     fn log(&self, took: Duration) {

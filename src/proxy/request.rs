@@ -54,14 +54,14 @@ pub(super) fn host_of(head: &RequestHeader) -> &str {
     }
 }
 
-/// A host as routes compare it: lower case, without a port.
+/// A host as routes compare it: lower case, without a port and without the dot that ends a full name.
 pub fn bare_host(authority: &str) -> String {
     let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
     let bare = match host.rsplit_once(':') {
         Some((bare, port)) if port.bytes().all(|b| b.is_ascii_digit()) => bare,
         _ => host,
     };
-    bare.to_ascii_lowercase()
+    bare.strip_suffix('.').unwrap_or(bare).to_ascii_lowercase()
 }
 
 /// The path and query as sent, in origin form.
@@ -115,5 +115,13 @@ mod tests {
         {
             assert_eq!(bare_host(sent), bare);
         }
+    }
+
+    #[test]
+    fn a_full_name_is_the_name() {
+        for sent in ["api.example.com.", "API.example.com.:443"] {
+            assert_eq!(bare_host(sent), "api.example.com");
+        }
+        assert_eq!(bare_host("api.example.com.."), "api.example.com.");
     }
 }

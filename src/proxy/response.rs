@@ -1,11 +1,15 @@
 //! The response on its way to the client: head, chunks, end, and a stream that breaks after it began.
 use super::exchange::{End, Exchange};
-use super::forward::stripped;
+use super::hops::{is_invited, stripped};
+use super::meaning::{
+    Framed, Meaning, ends_call, form_of, grpc_status, is_event_stream, is_grpc_answer,
+};
 use super::progress::Progress;
 use super::relay::{Relayed, Trouble};
 use super::shared::Phase;
-use crate::dialect::grpc::{GrpcStatus, is_grpc, severity_of_code};
-use crate::dialect::{Dialect, OutputForm, RefusalCode, UsageScan, sse_error_event};
+use super::tunnel::Tunnel;
+use crate::dialect::grpc::GrpcStatus;
+use crate::dialect::{ErrorText, RefusalCode, UsageAt, UsageScan, sse_error_event};
 use crate::health::{Class, RetryOn};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
@@ -15,9 +19,6 @@ use pingora_error::{Error, ErrorType};
 use pingora_http::ResponseHeader;
 use tokio::time::timeout;
 
-/// Where gRPC says how a call ended.
-const STATUS: &str = "grpc-status";
-
 impl Exchange<'_> {
     pub(super) async fn head(
         &mut self,
@@ -25,31 +26,32 @@ impl Exchange<'_> {
         at: &mut Progress<'_>,
     ) -> Result<Option<Relayed>, Trouble> {
         self.answer_seen = true;
+        let asked = self.session.req_header();
+        let framed = Framed::of(upstream, &asked.method)?;
         let from = upstream.response_header().expect("a head was read").clone();
         let status = from.status;
         if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
-            // A client of HTTP/1.0 knows no 1xx, and pingora has none for HTTP/2.
-            let known = self.session.req_header().version == http::Version::HTTP_11;
-            if status != StatusCode::CONTINUE && known {
-                let head = stripped(from, false);
-                self.attempts.informed = true;
-                self.while_client_reads(async |session| session.write_response_header(head).await)
-                    .await?;
+            if status != StatusCode::CONTINUE {
+                self.inform(from).await?;
             }
             return Ok(None);
         }
-        if status == StatusCode::SWITCHING_PROTOCOLS && !at.upgrade {
+        at.upgraded = status == StatusCode::SWITCHING_PROTOCOLS;
+        if at.upgraded && !(at.upgrade && is_invited(&asked.headers, &from.headers)) {
             return Err(Trouble::uninvited_upgrade());
         }
         at.headed = true;
-        at.upgraded = at.upgrade && status == StatusCode::SWITCHING_PROTOCOLS;
-        let code = code_of(&from);
-        at.class = class_of(&from);
-        self.unless_repeated(code, at)?;
-        if let Some(original) = &mut self.original {
-            original.answer.begin(&from);
+        at.keep = framed.keep;
+        let meaning = Meaning::of(&from, self.is_call());
+        at.class = meaning.class;
+        self.unless_repeated(meaning, at)?;
+        for hint in std::mem::take(&mut at.hints) {
+            self.inform(hint).await?;
         }
-        self.record.status = code;
+        if let Some(original) = &mut self.original {
+            original.answer.begin(&from, meaning);
+        }
+        self.record.status = meaning.code;
         if !at.client_done() && self.call.is_some_and(|call| call.streams) {
             self.converse();
         }
@@ -57,18 +59,21 @@ impl Exchange<'_> {
         if at.class == Class::Success && !at.upgraded {
             at.look = self.look(&from);
             let limited = self.record.pass.as_ref().is_some_and(|pass| pass.counts_tokens());
-            let tells = self.dialect == Dialect::OpenAi || limited;
+            let tells = self.row.usage != UsageAt::Nowhere || limited;
             self.record.usage = tells.then(|| UsageScan::new(form_of(&from))).flatten();
         }
-        at.sized = from.headers.contains_key(header::CONTENT_LENGTH);
-        let head = self.response_head(from, at.upgraded)?;
+        at.sized = framed.length.is_some();
+        if let Some(reins) = self.reins.filter(|_| at.sized) {
+            reins.direct(true);
+        }
+        let head = self.response_head(from, framed, at.upgraded)?;
         if self.proxy.phase() >= Phase::Draining {
             self.session.set_keepalive(None);
         }
-        let done = upstream.response_done() && !at.upgraded && !at.primed;
+        let done = (upstream.response_done() || framed.bare) && !at.upgraded && !at.primed;
         // While its head is held, a replica that fails can still be told from one that answers, and another be asked.
         // gRPC's metadata may be waited for, but not by who asked for one answer.
-        let waited_for = is_call(&head) && !self.call.is_some_and(|call| call.is_unary());
+        let waited_for = is_grpc_answer(&head) && !self.call.is_some_and(|call| call.is_unary());
         if !done && at.sent && !at.upgraded && !waited_for {
             at.held = Some(head);
             return Ok(None);
@@ -85,7 +90,9 @@ impl Exchange<'_> {
         if at.upgraded {
             self.record.tunnel = true;
             at.sent = false;
-            self.duplex(at.upstream_reins, true);
+            if let Some(tunnel) = Tunnel::of(self.reins, at.upstream_reins) {
+                tunnel.begin();
+            }
             if let Upstream::H1(http1) = upstream {
                 http1.maybe_upgrade_body_writer();
             }
@@ -98,6 +105,18 @@ impl Exchange<'_> {
             self.write_body(Bytes::new(), true).await?;
         }
         Ok(Some(at.whole()))
+    }
+
+    /// Passes an informational answer on. From then on the request is not sent again.
+    async fn inform(&mut self, from: ResponseHeader) -> Result<(), Trouble> {
+        // Clients of HTTP/1.0 know no 1xx, and pingora writes none to HTTP/2.
+        if self.session.req_header().version != http::Version::HTTP_11 {
+            return Ok(());
+        }
+        let mut head = stripped(from, false);
+        head.remove_header(&header::CONTENT_LENGTH);
+        self.attempts.informed = true;
+        self.while_client_reads(async |session| session.write_response_header(head).await).await
     }
 
     async fn write_head(&mut self, head: Box<ResponseHeader>, done: bool) -> Result<(), Trouble> {
@@ -183,12 +202,13 @@ impl Exchange<'_> {
     }
 
     /// Stops here where what the replica said is to be asked again elsewhere. Nothing of it was passed on.
-    fn unless_repeated(&self, code: u16, at: &Progress<'_>) -> Result<(), Trouble> {
-        let failed = RetryOn::Status(severity_of_code(code));
+    fn unless_repeated(&self, meaning: Meaning, at: &Progress<'_>) -> Result<(), Trouble> {
+        let Meaning { code, class, severity } = meaning;
+        let failed = RetryOn::Status(severity);
         if !self.grants_retry(failed, false) {
             return Ok(());
         }
-        Err(Trouble::Answered { failed, status: code, class: at.class, sent: at.sent })
+        Err(Trouble::Answered { failed, status: code, class, sent: at.sent && at.keep })
     }
 
     fn cork_client(&self, on: bool) {
@@ -208,11 +228,12 @@ impl Exchange<'_> {
             Upstream::H1(_) | Upstream::Custom(()) => None,
         };
         if let Some(status) = self.status_of(trailers.as_ref(), at) {
-            at.class = Class::of_grpc(status.number());
+            let meaning = Meaning::of_call(status);
+            at.class = meaning.class;
             if at.held.is_some() {
-                self.unless_repeated(status.code(), at)?;
+                self.unless_repeated(meaning, at)?;
             }
-            self.record.status = status.code();
+            self.record.status = meaning.code;
             if let Some(original) = &mut self.original {
                 original.answer.ends_as(status);
             }
@@ -229,11 +250,11 @@ impl Exchange<'_> {
 
     /// How a call ended. One that does not say so is UNKNOWN to its client.
     fn status_of(&self, trailers: Option<&HeaderMap>, at: &Progress<'_>) -> Option<GrpcStatus> {
-        let said = trailers.and_then(grpc_status);
         let answer = at.held.as_deref().or_else(|| self.session.response_written());
-        let is_answer = self.is_call()
-            && answer.is_some_and(|head| is_call(head) && !head.headers.contains_key(STATUS));
-        said.or_else(|| is_answer.then_some(GrpcStatus::UNKNOWN))
+        // In an answer that is not gRPC, or to a request that is not, trailers of that name mean nothing.
+        let answer = answer.filter(|head| self.is_call() && is_grpc_answer(head))?;
+        let said = trailers.and_then(grpc_status);
+        said.or_else(|| (!ends_call(answer)).then_some(GrpcStatus::UNKNOWN))
     }
 
     /// A sign of life for clients and proxies that take silence for death.
@@ -259,50 +280,20 @@ impl Exchange<'_> {
             return End::Cut;
         }
         let message = format!("the model server {what}");
-        let event = sse_error_event(code.name(), code.status(), &message, &self.record.request_id);
+        let error = ErrorText {
+            code: code.name(),
+            status: code.status(),
+            message: &message,
+            param: None,
+            request_id: &self.record.request_id,
+        };
+        let event = sse_error_event(&error);
         self.session.set_keepalive(None);
         match self.write_body(event, true).await {
             Ok(()) => End::Close,
             Err(_) => End::Cut,
         }
     }
-}
-
-/// What a head says of the replica that sent it.
-pub(super) fn class_of(head: &ResponseHeader) -> Class {
-    match grpc_status(&head.headers) {
-        Some(status) => Class::of_grpc(status.number()),
-        None => {
-            Class::of_status(head.status.as_u16(), head.headers.contains_key(header::RETRY_AFTER))
-        }
-    }
-}
-
-/// What the answer of this head is counted as.
-pub(super) fn code_of(head: &ResponseHeader) -> u16 {
-    grpc_status(&head.headers).map_or(head.status.as_u16(), GrpcStatus::code)
-}
-
-/// How the body after this head can be read.
-pub(super) fn form_of(head: &ResponseHeader) -> OutputForm {
-    let text = |name| head.headers.get(name).map(|value| value.to_str().unwrap_or("unknown"));
-    OutputForm::of(text(header::CONTENT_TYPE), text(header::CONTENT_ENCODING))
-}
-
-/// The status of a gRPC answer: in its trailers, or in the head of one without a body.
-pub(super) fn grpc_status(headers: &HeaderMap) -> Option<GrpcStatus> {
-    Some(GrpcStatus::read(headers.get(STATUS)?.as_bytes()))
-}
-
-fn is_call(head: &ResponseHeader) -> bool {
-    head.headers.get(header::CONTENT_TYPE).is_some_and(|kind| is_grpc(kind.as_bytes()))
-}
-
-/// Events that can be read, and written to: not compressed.
-fn is_event_stream(head: &ResponseHeader) -> bool {
-    let kind = head.headers.get(header::CONTENT_TYPE).map(header::HeaderValue::as_bytes);
-    kind.is_some_and(|kind| kind.starts_with(b"text/event-stream"))
-        && !head.headers.contains_key(header::CONTENT_ENCODING)
 }
 
 /// An error on the client's side.

@@ -47,6 +47,14 @@ impl Raw {
         }
     }
 
+    pub(super) fn is_over_tcp(&self) -> bool {
+        match self {
+            Self::Tcp(_) => true,
+            Self::Unix(_) => false,
+            Self::Tls(tls) => tls.get_ref().0.raw.is_over_tcp(),
+        }
+    }
+
     /// Has the peer said nothing, and not closed? Answers from the readiness already known: no system call unless it did.
     pub(super) fn is_silent(&self) -> bool {
         let silent = |read: io::Result<usize>| matches!(read, Err(e) if e.kind() == io::ErrorKind::WouldBlock);

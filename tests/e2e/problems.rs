@@ -263,7 +263,10 @@ async fn what_an_operator_made_so_is_shown_and_passes_the_check() {
     let (exit, text, _) = site.evener(&["status", "--check"]).await;
     assert_eq!((exit, text.as_str()), (Some(0), "all is well: 1 model, 2 replicas\n"));
     let (_, text, _) = site.evener(&["status"]).await;
-    assert!(text.starts_with("1 of 2 drains of m/v1 by an operator's order since "), "{text}");
+    assert!(
+        text.starts_with("1 of 2 replicas of m/v1 drains by an operator's order since "),
+        "{text}"
+    );
 }
 
 #[tokio::test]

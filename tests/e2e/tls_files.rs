@@ -105,6 +105,8 @@ async fn files_of_no_use_are_told_and_the_old_certificate_stays() {
         assert!(fault.contains(told), "{fault}");
         let (_, board, _) = site.evener(&["status"]).await;
         assert!(board.contains(told), "{board}");
+        let (exit, check, _) = site.evener(&["status", "--check"]).await;
+        assert!(exit == Some(1) && check.contains("stays, because its new files"), "{check}");
         let renewed = site.metric("evener_tls_last_reload_successful", "public").await;
         assert!(renewed < 0.5, "{told}");
         shown(&authority, &site, &first).await;

@@ -158,7 +158,7 @@ def test_each_page_shows_live_data(page, site):
 
 def test_what_happens_is_seen_within_two_seconds(page, site):
     site.order("replicas/eject", model="chat", version="v1", replica=site.urls[0], reason="a look")
-    page.shows("1 of 2 is ejected of chat/v1 by an operator's order", selector="body", within=SOON)
+    page.shows("1 of 2 replicas of chat/v1 is ejected by an operator's order", selector="body", within=SOON)
     page.go("replicas/chat")
     page.shows("until it is restored", "a look")
     site.order("replicas/restore", model="chat", version="v1", replica=site.urls[0])
@@ -319,7 +319,7 @@ def test_live_requests_say_why_they_went_where_they_went(page, site):
     assert f"→ {logged['replica']} picked" in shown
     assert page.run("return document.querySelector('#act').scrollWidth <= innerWidth")
     command = page.text("#act code")
-    assert command == ("curl -X POST -H 'content-type: application/json' -d 'BODY' "
+    assert command == ("curl -X POST -H 'content-type: application/json' -d BODY "
                        f"{site.evener.url}/v1/chat/completions")
     page.press("#act .command button")
     wait_for("the copy", lambda: page.text("#act .command button") in ("Copied", "Selected"))

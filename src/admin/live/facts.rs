@@ -5,10 +5,10 @@ use crate::admin::office::{Office, Readiness};
 use crate::control::Loaded;
 use crate::fleet::{Mirrored, ModelState, Replica};
 use crate::health::{Class, Stage, Standing};
-use crate::observe::{CanaryReport, Undelivered};
+use crate::observe::{CanaryReport, Task, Undelivered, log_lines_dropped};
 use crate::problems::{
     AnswerFacts, CanaryFacts, CertificateFacts, Facts, FileFacts, MirrorFacts, ModelFacts,
-    ProcessFacts, RejectedFacts, Standings, VersionFacts, WebhookFacts,
+    PanicFacts, ProcessFacts, RejectedFacts, Standings, VersionFacts, WebhookFacts,
 };
 use crate::stats::Clock as _;
 use crate::table::{Jwt, Kind, Model, Table, Version};
@@ -161,15 +161,22 @@ fn process(office: &Office, table: &Table, descriptors: Option<(u64, u64)>) -> P
         waiting: undelivered.waiting,
         why: undelivered.why,
     };
+    let panic = |task: Task| PanicFacts {
+        task: task.name(),
+        count: task.panics(),
+        what: task.last_panic(),
+    };
     ProcessFacts {
         ends: (office.readiness)() != Readiness::Serving,
         state_fault: meters.troubles.state_fault(),
         lost: vec![
             ("lines of the access log", meters.log_dropped.load(Relaxed)),
             ("lines of the decision log", meters.decisions_dropped.load(Relaxed)),
+            ("lines of the process log", log_lines_dropped()),
             ("spans of traces", meters.spans_lost()),
             ("webhook messages", given_up),
         ],
+        panics: Task::ALL.into_iter().filter(|task| task.panics() > 0).map(panic).collect(),
         webhooks: meters.troubles.webhooks().into_iter().map(webhook).collect(),
         descriptors,
     }

@@ -1,7 +1,8 @@
 // Live requests: the last that were decided, newest first, and why each went where it went.
-import { copy, quoted } from "./actions.js";
+import { copy } from "./actions.js";
 import { at, h } from "./dom.js";
 import { chip } from "./overview.js";
+import { curl } from "./shell.js";
 import { ask, follow } from "./stream.js";
 import { clock, count, outcomeMood, percent, plural, spaced, time } from "./words.js";
 
@@ -251,9 +252,9 @@ const SECRET = /([?&][^=&]*(?:key|token|secret|passw|auth|credential)[^=&]*=)[^&
 // As a client would ask it again; its body and headers are not kept.
 function command(each, listeners) {
   const listener = listeners.find((known) => known.name === each.listener) || { address: "HOST:PORT", scheme: "http" };
-  const body = ["POST", "PUT", "PATCH"].includes(each.method) ? ["-H", "'content-type: application/json'", "-d", "'BODY'"] : [];
+  const body = ["POST", "PUT", "PATCH"].includes(each.method) ? "BODY" : null;
   const url = listener.scheme + ":" + "//" + listener.address.replace(/^(0\.0\.0\.0|\[::\])(?=:)/, "127.0.0.1") + each.path.replace(SECRET, "$1SECRET");
-  return ["curl", ...(each.method === "GET" ? [] : ["-X", each.method]), ...body, quoted(url)].join(" ");
+  return curl(each.method, url, body);
 }
 
 let listeners = [];

@@ -4,7 +4,7 @@ use crate::canary;
 use crate::health::Class;
 use crate::problems::facts::{
     AnswerFacts, CanaryFacts, CertificateFacts, FileFacts, MirrorFacts, ModelFacts, Outcomes,
-    ProcessFacts, RejectedFacts, Standings, VersionFacts, WebhookFacts,
+    PanicFacts, ProcessFacts, RejectedFacts, Standings, VersionFacts, WebhookFacts,
 };
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -170,7 +170,9 @@ fn who_drains_what_serves_is_told_how_to_take_it_back() {
     site.seconds(1);
     let notice = &site.problems.list()[0];
     assert_eq!((notice.code.as_str(), notice.is_wrong()), ("replicas_by_hand", false));
-    assert!(notice.text.starts_with("1 of 3 drains of chat/v2 by an operator's order since"));
+    assert!(
+        notice.text.starts_with("1 of 3 replicas of chat/v2 drains by an operator's order since")
+    );
     let all = Standings { all: 3, draining: 3, ..Standings::default() };
     site.version(0).standings = all;
     site.version(1).standings = all;
@@ -324,6 +326,7 @@ fn everything_else_is_listed_while_it_is_so() {
         ends: true,
         state_fault: Some("No space left on device".to_owned()),
         lost: vec![("lines of the access log", 0)],
+        panics: vec![PanicFacts { task: "probe", count: 1, what: "x (y.rs:1)".to_owned() }],
         webhooks: vec![webhook],
         descriptors: Some((900, 1000)),
     };
@@ -345,6 +348,7 @@ fn everything_else_is_listed_while_it_is_so() {
             "keys_rejected",
             "lines_lost",
             "mirror_fails",
+            "panicked",
             "restart_needed",
             "shutting_down",
             "split_by_hand",
