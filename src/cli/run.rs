@@ -100,7 +100,7 @@ async fn serve(
         opened = opening => opened?,
         // An Evener that was to be replaced serves on.
         () = signals.end() => {
-            tracing::info!("told to end before it served");
+            tracing::info!("stopped before serving");
             return Ok(ExitCode::SUCCESS);
         }
     };

@@ -96,7 +96,7 @@ async fn is_written_when_there_is_room(verb: &str, ending: &str) {
     let full = Full::disk(&site);
     let answer = send(site.admin, order(verb)).await.unwrap();
     let said = answer.text();
-    assert!(answer.status == 409 && said.contains("would be forgotten"), "{said}");
+    assert!(answer.status == 409 && said.contains("not persisted"), "{said}");
     let drained = r#"{"model":"m","version":"v1","reason":"a test"}"#;
     let drained = site.ask(Request::post("/api/v1/replicas/drain", drained)).await;
     assert_eq!(drained.status, 409, "{}", drained.text());

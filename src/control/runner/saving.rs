@@ -78,9 +78,9 @@ pub(super) async fn save_last(
     let untold = untold.join(", ");
     match saved {
         Ok(()) if untold.is_empty() => {}
-        Ok(()) => tracing::warn!(untold, "the next Evener here tells what webhooks were not told"),
+        Ok(()) => tracing::warn!(untold, "undelivered webhooks are kept; the next process sends them"),
         Err(error) => {
-            tracing::error!(%error, untold, "cannot write the state: a restart knows less, and may tell less");
+            tracing::error!(%error, untold, "cannot write the state: the next process forgets what changed, and does not send these webhooks");
         }
     }
 }
@@ -90,7 +90,7 @@ pub(in crate::control) fn done(saved: io::Result<()>) -> Answer {
     match saved {
         Ok(()) => Answer::Done,
         Err(error) => Answer::Failed(format!(
-            "it is done, but would be forgotten by a restart: cannot write the state: {error}"
+            "applied, but not persisted, so a restart forgets it: cannot write the state: {error}"
         )),
     }
 }
