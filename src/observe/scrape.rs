@@ -31,6 +31,7 @@ pub fn expose(table: &Table, meters: &Meters) -> String {
     ejections(&mut page, table);
     splits(&mut page, table);
     process(&mut page, table, meters);
+    meters.troubles.expose(&mut page);
     page.render()
 }
 
@@ -279,10 +280,13 @@ mod tests {
         let replica = &model.versions[0].members[0].replica;
         replica.hold(&model.versions[0].state, None, "by hand".into(), Moment::ZERO);
         meters.canaries.store(Arc::new(vec![canary()]));
+        let problem = ["ch\"a\\t", "requests_fail", "critical"].map(str::to_owned);
+        meters.troubles.list_is([problem.clone(), problem].into_iter());
         let page = expose(&table, &meters);
         for metric in METRICS {
             assert!(page.contains(&format!("# TYPE {} ", metric.name)), "{}", metric.name);
         }
+        assert!(page.contains(r#"code="requests_fail",severity="critical"} 2"#), "{page}");
         assert!(page.contains("process_resident_memory_bytes"));
     }
 

@@ -16,8 +16,8 @@ use super::shared::Proxy;
 use crate::balance::hash_point;
 use crate::dialect::grpc::Call;
 use crate::dialect::{
-    Dialect, Facts, Local, PathFacts, RefusalCode, Row, StreamWatch, is_json, nearest,
-    query_value, read_path,
+    Dialect, Facts, Local, PathFacts, RefusalCode, Row, StreamWatch, is_json, nearest, query_value,
+    read_path,
 };
 use crate::fleet::InFlight;
 use crate::health::Repeatable;
