@@ -22,6 +22,7 @@ mod reader;
 mod reference;
 mod render;
 mod retry;
+mod rounds;
 mod route;
 mod scalar;
 mod schema;

@@ -143,6 +143,10 @@ impl Exchange<'_> {
         let opened = |method: &str| table.opens_method(method);
         let framing = head::check(self.session, &self.listener.client, opened)
             .map_err(|(code, message)| Refusal::new(code, message))?;
+        if self.proxy.instance.saw(&self.session.req_header().headers) {
+            let message = "the request has passed this Evener before: a replica leads back to it";
+            return Err(Refusal::new(RefusalCode::LoopDetected, message).into());
+        }
         let path = read_path(self.session.req_header().uri.path())
             .map_err(|problem| Refusal::new(RefusalCode::BadRequest, problem.to_string()))?;
         let path = self.call.map_or(path, PathFacts::of_call);

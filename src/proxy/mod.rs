@@ -37,6 +37,7 @@ mod relay;
 mod request;
 mod response;
 mod retry;
+mod rounds;
 mod send;
 mod shared;
 mod timer;
