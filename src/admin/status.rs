@@ -1,5 +1,6 @@
 //! What `/api/v1/status` says, as data: written by the server, read by `evener status`.
 use super::certificates::{self, CertificateStatus};
+use super::live::Figures;
 use super::mirror::{self, MirrorStatus};
 use super::office::{Office, Readiness};
 use crate::canary::CheckView;
@@ -61,6 +62,9 @@ pub struct ListenerStatus {
 pub struct ModelStatus {
     pub name: String,
     pub aliases: Vec<String>,
+    /// Rates and percentiles of all versions together.
+    #[serde(default)]
+    pub now: Figures,
     pub versions: Vec<VersionStatus>,
     /// `None`: the split is the file's, or the canary's.
     #[serde(default)]
@@ -123,6 +127,8 @@ pub struct VersionStatus {
     /// Since the shares last changed; `None`: the model served nothing since.
     pub observed_share: Option<f64>,
     pub requests_total: u64,
+    #[serde(default)]
+    pub now: Figures,
     /// Why the files of its `tls` are not what is used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls_fault: Option<String>,
@@ -215,18 +221,21 @@ pub(super) fn config(office: &Office) -> ConfigStatus {
 
 pub(super) fn model(office: &Office, model: &Model) -> ModelStatus {
     let observed = observed_shares(model);
+    let (whole, of_versions) = office.live.present(model);
     let version = |(i, version): (usize, &Version)| VersionStatus {
         name: version.name.to_string(),
         share: percent(version.share),
         configured_share: percent(model.plan.split[version.index]),
         observed_share: observed.as_ref().map(|shares| rounded(shares[i] * 100.0, 1e3)),
         requests_total: version.state.requests.total(),
+        now: of_versions[i],
         tls_fault: certificates::fault(model, version),
         replicas: version.members.iter().map(|member| replica(office, member)).collect(),
     };
     ModelStatus {
         name: model.name.to_string(),
         aliases: model.plan.aliases.clone(),
+        now: whole,
         versions: model.versions.iter().enumerate().map(version).collect(),
         split_override: split_override(office, model),
         canary: canary(office, &model.name),

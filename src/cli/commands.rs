@@ -1,5 +1,5 @@
 //! The command line as a whole: which commands there are, and where each is.
-#![expect(clippy::print_stderr, reason = "the command line speaks to people")]
+use super::terminal;
 use super::{
     CanaryArgs, CheckArgs, CompletionsArgs, DiffArgs, ExplainArgs, HoldArgs, KeyArgs, MirrorArgs,
     ReloadArgs, ReplicaArgs, RunArgs, SplitArgs, StatusArgs, StopArgs, TapArgs, canary, check,
@@ -85,7 +85,7 @@ pub fn main() -> ExitCode {
         Command::Restore(args) => block_on(restore(args)),
     };
     done.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
+        terminal::err(&format!("error: {error:#}\n"));
         ExitCode::FAILURE
     })
 }

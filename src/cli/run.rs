@@ -1,20 +1,18 @@
 //! `evener run`: serves until it is told to end.
-#![expect(
-    clippy::print_stdout,
-    reason = "the contract's lines: one for each bound socket, then `ready`"
-)]
+use super::log::log_to_stderr;
+use super::terminal;
 use super::{config_file, env};
 use crate::admin::{self, Live, Office, Readiness, TurnedAway};
 use crate::config;
 use crate::control::{
     Heritage, Inherited, Order, Orders, Runner, Started, activated, systemd, verify,
 };
+use crate::observe::Task;
 use crate::proxy::{self, Phase};
 use crate::table::ListenAddress;
 use anyhow::Context as _;
 use clap::Args;
 use rustix::process::{Resource, getrlimit, setrlimit};
-use std::io::{IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
@@ -54,7 +52,7 @@ pub struct RunArgs {
 
 /// Serves until the end. An error of the file or a port in use ends it at once.
 pub fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
-    log_to_stderr();
+    let _log = log_to_stderr()?;
     let file = config_file(args.config);
     let checked = match config::load(&file, &env) {
         Ok(checked) => checked,
@@ -109,11 +107,10 @@ async fn serve(
     let Opened { mut runner, started, admin, heritage } = opened;
     let plan = Arc::clone(&started.proxy.current.load().plan);
     for (name, address) in started.addresses.load().iter() {
-        println!("listening {name} {}", url(address, plan.scheme_of(name)));
+        let url = url(address, plan.scheme_of(name));
+        terminal::announce(&format!("listening {name} {url}\n"));
     }
-    println!("listening admin http://{admin}");
-    println!("ready");
-    std::io::stdout().flush().ok();
+    terminal::announce(&format!("listening admin http://{admin}\nready\n"));
     runner.succeed(heritage).await?;
     systemd::ready();
     // On a thread of its own: while it waits for a disk, requests are served and signals heard.
@@ -141,18 +138,18 @@ pub(super) async fn open(
 ) -> anyhow::Result<Opened> {
     let address = checked.plan.admin.address;
     let listener = match heritage.admin(address)? {
-        Some(listener) => TcpListener::from_std(listener)?,
-        None => TcpListener::bind(address)
-            .await
-            .with_context(|| format!("cannot listen on {address} (admin)"))?,
+        Some(listener) => listener,
+        // With room for a burst of connections, as listeners have it.
+        None => proxy::bind(&ListenAddress::Tcp(address)).context("admin")?.into(),
     };
+    let listener = TcpListener::from_std(listener)?;
     let admin = listener.local_addr()?;
     let lent = listener.as_fd().try_clone_to_owned()?;
     let runner = Runner::start(file, checked, env, &mut heritage, lent).await?;
     let started = runner.started();
     let proxy = Arc::clone(&started.proxy);
     let succeeded = async move { proxy.until_succeeded().await };
-    tokio::spawn(admin::serve(listener, office(&started), succeeded));
+    Task::Admin.spawn(admin::serve(listener, office(&started), succeeded));
     Ok(Opened { runner, started, admin, heritage })
 }
 
@@ -258,17 +255,4 @@ fn raise_file_limit() {
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
         tracing::warn!(%error, "the limit of open files stays as it is");
     }
-}
-
-pub(super) fn log_to_stderr() {
-    use tracing_subscriber::EnvFilter;
-    let wanted = env("EVENER_LOG").unwrap_or_else(|| "info,pingora_core=off,h2=warn".to_owned());
-    let filter = EnvFilter::try_new(&wanted).unwrap_or_else(|_| EnvFilter::new("info"));
-    let color = std::io::stderr().is_terminal() && env("NO_COLOR").is_none_or(|v| v.is_empty());
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(color);
-    // Only a second call in one process could fail.
-    subscriber.try_init().ok();
 }

@@ -1,7 +1,7 @@
 //! The plan as YAML with every default written out and secrets masked; it reads back as the same plan.
 use super::effective_options::{canary, ejection, hedge, retries};
 use super::render::MASK;
-use super::scalar::{show_duration, show_size};
+use super::scalar::{show_duration, show_rate, show_size};
 use crate::health::{ProbeKind, ProbePlan};
 use crate::table::{
     Kind, ListenAddress, ListenerPlan, LogPlan, LogTarget, ModelPlan, NameSource, Plan, RoutePlan,
@@ -72,6 +72,7 @@ fn listener(out: &mut Page, plan: &ListenerPlan) {
     out.open("client");
     out.line("header_timeout", show_duration(client.header_timeout));
     out.line("body_timeout", show_duration(client.body_timeout));
+    out.line("min_rate", client.min_rate.map_or_else(|| "null".to_owned(), show_rate));
     out.line("write_timeout", show_duration(client.write_timeout));
     out.line("half_close", client.half_close);
     out.line("idle_timeout", show_duration(client.idle_timeout));

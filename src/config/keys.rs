@@ -31,6 +31,8 @@ pub(super) enum Shape {
     Size {
         least: u64,
     },
+    /// A size for each second.
+    Rate,
     Text,
     /// May be read from `file:PATH`, and is never shown.
     Secret,
@@ -75,7 +77,7 @@ pub(super) static TOP: &[Key] = &[
     restart("threads", Shape::OneOf(&[Shape::Word(&["auto"]), Shape::Count { least: 1, most: 1024 }]), "auto",
         "Worker threads; `auto`: one for each core."),
     key("buffers", Shape::Size { least: 1 << 16 }, "512MiB",
-        "All buffered request bodies together; beyond it requests are answered 503 `out_of_buffers`. Mirrored answers take what is free of one half."),
+        "All buffered request bodies together, as far as they have arrived; beyond it requests are answered 503 `out_of_buffers`, those of the client that holds most first. Mirrored answers take what is free of one half."),
     key("routes", Shape::List(&Shape::Section(ROUTE)), "[]",
         "The first that matches wins. Without routes every path is served, and the model is found in body, path or header."),
     key("default_model", Shape::OneOf(&[Shape::Text, Shape::Null]), "null",
@@ -110,6 +112,8 @@ pub(super) static LISTENER: &[Key] = &[
 pub(super) static CLIENT: &[Key] = &[
     key("header_timeout", SPAN, "10s", "From the first byte to the end of the head."),
     key("body_timeout", SPAN, "60s", "Between two reads of a request body."),
+    key("min_rate", Shape::OneOf(&[Shape::Rate, Shape::Null]), "1KiB/s",
+        "Of a request body, after its first 10 s of waiting for the client; 408 below. `null`: any. Calls of gRPC that last and WebSockets may be as slow as they like."),
     key("write_timeout", SPAN, "60s", "A client that reads nothing for so long is dropped."),
     key("half_close", Shape::Flag, "false", "`true`: a client that ends its sending is answered all the same; `false`: it has left."),
     key("idle_timeout", SPAN, "75s", "Between two requests on one connection."),

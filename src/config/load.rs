@@ -49,6 +49,14 @@ impl std::fmt::Debug for Checked {
     }
 }
 
+/// What is reported of a file whose reading failed inside Evener.
+pub fn unreadable(path: &Path, why: &str) -> Box<Diagnostics> {
+    let name = path.display().to_string();
+    let message = format!("cannot read `{name}`: {why}");
+    let found = Diagnostic::error("unreadable-file", 0..0, message);
+    Box::new(Diagnostics::new(&name, String::new(), Vec::new(), vec![found]))
+}
+
 /// Reads and checks a file. The environment is an argument: only `cli` reads the real one.
 pub fn load(path: &Path, env: Env<'_>) -> Result<Checked, Box<Diagnostics>> {
     let name = path.display().to_string();

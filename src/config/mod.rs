@@ -39,7 +39,7 @@ pub use access::{check_key_name, key_yaml, read_jwks};
 pub use diagnostic::{CODES, Diagnostic, Diagnostics, Severity};
 pub use effective::{effective_yaml, split_yaml};
 pub use lines::unified;
-pub use load::{Checked, load, parse_text};
+pub use load::{Checked, load, parse_text, unreadable};
 pub use reference::reference;
 pub use schema::schema;
 pub use secrets::sensitive as is_secret_name;

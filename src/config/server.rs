@@ -99,6 +99,7 @@ impl Reader<'_> {
         ClientLimits {
             header_timeout: self.duration(&section, "header_timeout"),
             body_timeout: self.duration(&section, "body_timeout"),
+            min_rate: self.min_rate(&section, "min_rate"),
             write_timeout: self.duration(&section, "write_timeout"),
             half_close: self.flag(&section, "half_close"),
             idle_timeout: self.duration(&section, "idle_timeout"),

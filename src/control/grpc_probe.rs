@@ -2,6 +2,7 @@
 use super::prober::{Probing, in_words};
 use crate::dialect::grpc::{Fields, Frame, GrpcStatus, Value, frame, next_frame, put_bytes};
 use crate::fleet::Replica;
+use crate::observe::Task;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderMap, TE, USER_AGENT};
 use http::{Method, Request, StatusCode};
@@ -32,7 +33,7 @@ pub(super) async fn ask_grpc(replica: &Replica, limit: Duration, name: &str) -> 
     }
     let greeted = handshake(TokioExecutor::new(), TokioIo::new(conn)).await;
     let (mut sender, connection) = greeted.map_err(|error| error.to_string())?;
-    let _driver = Probing(tokio::spawn(connection).abort_handle());
+    let _driver = Probing(Task::Probe.spawn(connection).abort_handle());
     let server = format!("{}://{}", upstream.scheme(), upstream.authority());
     match call(&mut sender, &server, CHECK, name).await? {
         Said::Number(1) => return Ok(()),

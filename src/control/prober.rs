@@ -2,7 +2,7 @@
 use super::grpc_probe::ask_grpc;
 use crate::fleet::{Replica, ReplicaId, Suspects};
 use crate::health::{ProbeCount, ProbeKind, ProbePlan, ProbeResult};
-use crate::observe::Events;
+use crate::observe::{Events, Task};
 use crate::stats::{Clock as _, Moment, MonotonicClock};
 use crate::table::Table;
 use bytes::Bytes;
@@ -78,12 +78,13 @@ impl Prober {
             suspects: Arc::clone(&self.suspects),
             clock: self.clock,
             at_once: Arc::clone(&self.at_once),
-            chance: SmallRng::seed_from_u64(replica.identity),
         };
-        Probing(tokio::spawn(probe.run(delay)).abort_handle())
+        let probing = Task::Probe.keep_running(move || probe.clone().run(delay));
+        Probing(tokio::spawn(probing).abort_handle())
     }
 }
 
+#[derive(Clone)]
 struct Probe {
     replica: Arc<Replica>,
     plan: Arc<ProbePlan>,
@@ -91,17 +92,17 @@ struct Probe {
     suspects: Arc<Suspects>,
     clock: MonotonicClock,
     at_once: Arc<Semaphore>,
-    chance: SmallRng,
 }
 
 impl Probe {
-    async fn run(mut self, delay: Duration) {
+    async fn run(self, delay: Duration) {
         let mut count = ProbeCount::default();
+        let mut chance = SmallRng::seed_from_u64(self.replica.identity);
         sleep(delay).await;
         loop {
             let result = self.ask().await;
             self.judge(&mut count, result);
-            let pause = self.plan.every.mul_f64(self.chance.random_range(0.9..1.1));
+            let pause = self.plan.every.mul_f64(chance.random_range(0.9..1.1));
             // Poked: somebody wants to know now.
             timeout(pause, self.replica.poked()).await.ok();
         }
@@ -196,7 +197,7 @@ async fn ask_http(
         *request.uri_mut() = uri.parse().map_err(|_| format!("`{uri}` is not a URL"))?;
         let greeted = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await;
         let (mut sender, connection) = greeted.map_err(words)?;
-        let driver = tokio::spawn(connection);
+        let driver = Task::Probe.spawn(connection);
         let response = sender.send_request(request).await;
         let _driver = Probing(driver.abort_handle());
         response.map_err(words)?
@@ -205,7 +206,7 @@ async fn ask_http(
         request.headers_mut().insert(HOST, host);
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(io).await.map_err(words)?;
-        let _driver = Probing(tokio::spawn(connection).abort_handle());
+        let _driver = Probing(Task::Probe.spawn(connection).abort_handle());
         let response = sender.send_request(request).await.map_err(words)?;
         let status = response.status();
         // A body that never ends must not keep the probe: the timeout is around us.

@@ -1,38 +1,12 @@
 //! What routing may know of a request, and in which order its model's name is looked for.
 use super::body::{BodyFacts, BodyProblem, peek};
+use super::dialects::{Dialect, PathKind};
 use super::grpc::NameAt;
 use super::multipart::peek_multipart;
 use super::path::PathFacts;
 use super::prefix::peek_prefix;
+use super::rows::ModelAt;
 use std::ops::Range;
-
-/// How a client speaks to a model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
-pub enum Dialect {
-    /// `/v1/chat/completions` and its siblings.
-    OpenAi,
-    /// `/v1/models/{m}:predict` (KServe V1, TF-Serving).
-    KServeV1,
-    /// `/v2/models/{m}/infer`.
-    KServeV2,
-    /// Any service of gRPC.
-    Grpc,
-    /// Any other path.
-    #[default]
-    Plain,
-}
-
-/// What kind of work a path asks for; `kind: auto` of a model follows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
-pub enum PathKind {
-    /// Text in, tokens out: chat, completions, embeddings, V2 `generate`.
-    Llm,
-    /// Tensors or media in, an answer out: V1, V2 `infer`, audio, images.
-    Predict,
-    /// Nothing is known.
-    #[default]
-    Raw,
-}
 
 /// A model's name and the bytes that spelled it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +22,8 @@ pub struct Named {
 pub struct Facts {
     pub dialect: Dialect,
     pub kind: PathKind,
+    /// A POST has no other effect than its answer.
+    pub repeats: bool,
     /// The model as the client named it.
     pub model: Option<String>,
     /// Where `model` was found, for rewriting.
@@ -59,6 +35,17 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// What the path alone says, without a model.
+    pub fn of_path(path: &PathFacts) -> Self {
+        Self {
+            dialect: path.dialect(),
+            kind: path.kind(),
+            repeats: path.repeats(),
+            streaming: path.streams(),
+            ..Self::default()
+        }
+    }
+
     /// The value of a wanted top-level field of the body.
     pub fn field(&self, name: &str) -> Option<&str> {
         self.fields.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
@@ -193,8 +180,9 @@ impl Unidentified {
 
 /// Looks for the model's name in `sources`, in their order; the first that names one wins.
 ///
-/// A body's `model` counts as it stands on OpenAI's paths. Elsewhere a body belongs to somebody else's
-/// format, so there `model` counts only when it is `known`, and a body that is not JSON is no error.
+/// A body's `model` counts as it stands where the row of the path says that the body names the model. Elsewhere a body
+/// belongs to somebody else's format, so there `model` counts only when it is `known`, and a body that is not JSON is no
+/// error.
 /// No name at all is not an error here: the caller has a `default_model`, or refuses.
 pub fn identify(
     path: &PathFacts,
@@ -208,7 +196,7 @@ pub fn identify(
             Source::Path => {
                 path.model.as_ref().map(|m| (m.name.clone(), FoundIn::Path(m.range.clone())))
             }
-            Source::Body => named_in_body(path.dialect, &body, &known)?,
+            Source::Body => named_in_body(path, &body, &known)?,
             Source::Header { name, value } => value
                 .map(str::trim)
                 .filter(|value| !value.is_empty())
@@ -218,7 +206,7 @@ pub fn identify(
             break;
         }
     }
-    let must_read = path.dialect == Dialect::OpenAi && sources.contains(&Source::Body);
+    let must_read = path.row.model == ModelAt::Body && sources.contains(&Source::Body);
     if found.is_none() && must_read && body == BodyRead::Sealed {
         return Err(Unidentified::Sealed);
     }
@@ -231,16 +219,16 @@ pub fn identify(
         | BodyRead::Sealed
         | BodyRead::Broken(_) => (false, Vec::new()),
     };
-    let streaming = path.streams || stream;
-    Ok(Facts { dialect: path.dialect, kind: path.kind, model, found_in, streaming, fields })
+    let streaming = path.streams() || stream;
+    Ok(Facts { model, found_in, streaming, fields, ..Facts::of_path(path) })
 }
 
 fn named_in_body(
-    dialect: Dialect,
+    path: &PathFacts,
     body: &BodyRead,
     known: &impl Fn(&str) -> bool,
 ) -> Result<Option<(String, FoundIn)>, BodyProblem> {
-    let ours = matches!(dialect, Dialect::OpenAi | Dialect::Grpc);
+    let ours = path.row.model == ModelAt::Body || path.call.is_some();
     let (named, place): (_, fn(Range<usize>) -> FoundIn) = match body {
         BodyRead::Json(facts) => (facts.model.as_ref(), FoundIn::Body),
         BodyRead::Form(named) => (named.as_ref(), FoundIn::Form),

@@ -2,7 +2,9 @@
 mod body;
 mod code;
 mod deadline;
+mod dialects;
 mod error_event;
+mod escape;
 mod facts;
 pub mod grpc;
 mod listing;
@@ -15,15 +17,15 @@ mod prefix;
 mod prompt;
 mod refusal;
 mod rewrite;
+mod rows;
 mod usage;
 
 pub use body::{BodyFacts, BodyProblem, peek};
 pub use code::RefusalCode;
 pub use deadline::DeadlineHeader;
+pub use dialects::{AnswerFormat, Dialect, PathKind};
 pub use error_event::ErrorEvents;
-pub use facts::{
-    BodyRead, Dialect, Facts, FoundIn, Named, PathKind, Source, Unidentified, identify,
-};
+pub use facts::{BodyRead, Facts, FoundIn, Named, Source, Unidentified, identify};
 pub use listing::{LIVE_BODY, READY_BODY, SERVER_BODY, UNREADY_BODY, models_body};
 pub use multipart::peek_multipart;
 pub use named::models_named;
@@ -32,9 +34,10 @@ pub use output::{
     Output, OutputBudget, OutputForm, OutputProblem, OutputScan, OutputWish, Reserved, answer_text,
     event_values,
 };
-pub use path::{Local, PathFacts, PathProblem, decoded_path, read_path};
+pub use path::{PathFacts, PathProblem, decoded_path, read_path};
 pub use prefix::peek_prefix;
 pub use prompt::{Prompt, generates, prompt};
-pub use refusal::{error_body, sse_error_event};
+pub use refusal::{ErrorBody, ErrorText, error_body, sse_error_event};
 pub use rewrite::{rename_in_body, rename_in_form, rename_in_path};
+pub use rows::{Duty, GROUPS, Group, Local, ModelAt, Purpose, Row, StreamError, UsageAt};
 pub use usage::{Usage, UsageScan};

@@ -65,7 +65,7 @@ pub struct Meters {
     pub nameless: ModelState,
     /// Bytes of request bodies kept at present.
     pub buffered: AtomicU64,
-    /// Lines of the access log, and of the decision log, lost because their writer was too slow.
+    /// Lost lines of the access log, and of the decision log.
     pub log_dropped: Arc<AtomicU64>,
     pub decisions_dropped: Arc<AtomicU64>,
     spans: [AtomicU64; SpanFate::ALL.len()],

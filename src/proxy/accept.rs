@@ -8,11 +8,12 @@ use super::record::Record;
 use super::request::is_trusted;
 use super::shared::{Proxy, parting};
 use crate::dialect::RefusalCode;
+use crate::fleet::Holder;
 use crate::wire::{Conn, Raw};
 use bytes::BytesMut;
 use std::io;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::io::AsyncReadExt as _;
 use tokio::time::timeout;
@@ -31,13 +32,28 @@ pub(super) struct Client {
     /// It speaks TLS.
     pub(super) secure: bool,
     pub(super) door: Arc<Door>,
+    /// What its requests hold of `buffers`, where they come without a key.
+    pub(super) holder: Arc<OnceLock<Arc<Holder>>>,
+}
+
+impl Client {
+    /// A connection from this address; without one (a unix socket) it is a client of its own.
+    pub(super) fn new(peer: IpAddr, door: &Arc<Door>, has_address: bool) -> Self {
+        let holder = if has_address { OnceLock::new() } else { Arc::<Holder>::default().into() };
+        Self { peer, secure: false, door: Arc::clone(door), holder: Arc::new(holder) }
+    }
+
+    /// A trusted proxy says whose connection it is.
+    pub(super) fn speaks_for(&mut self, peer: IpAddr) {
+        (self.peer, self.holder) = (peer, Arc::default());
+    }
 }
 
 /// Serves a connection to its end.
 pub(super) async fn serve(proxy: &Arc<Proxy>, door: &Arc<Door>, mut raw: Raw, peer: IpAddr) {
     let listener = door.settings.load_full();
     let limits = &listener.client;
-    let mut client = Client { peer, secure: false, door: Arc::clone(door) };
+    let mut client = Client::new(peer, door, !matches!(raw, Raw::Unix(_)));
     let mut first = BytesMut::with_capacity(FIRST_READ);
     if !hear(proxy, limits.idle_timeout, &mut raw, &mut first).await {
         return;

@@ -3,8 +3,8 @@ use super::exchange::{End, Exchange};
 use super::head::METHODS;
 use super::limits::whole_seconds;
 use crate::dialect::{
-    Dialect, LIVE_BODY, Local, READY_BODY, RefusalCode, SERVER_BODY, UNREADY_BODY, error_body,
-    models_body,
+    Dialect, ErrorBody, ErrorText, LIVE_BODY, Local, READY_BODY, RefusalCode, SERVER_BODY,
+    UNREADY_BODY, error_body, models_body,
 };
 use crate::health::Class;
 use crate::table::{Table, Unrouted};
@@ -60,16 +60,17 @@ impl Exchange<'_> {
         if self.is_call() {
             return self.refuse_call(&refusal);
         }
-        let (kind, body) = error_body(
-            self.dialect,
-            self.wants_json,
-            refusal.code.name(),
-            refusal.code.status(),
-            &refusal.message,
-            refusal.param,
-            &self.record.request_id,
-        );
+        let error = ErrorText {
+            code: refusal.code.name(),
+            status: refusal.code.status(),
+            message: &refusal.message,
+            param: refusal.param,
+            request_id: &self.record.request_id,
+        };
+        let ErrorBody { content_type, body, header } =
+            error_body(self.dialect(), self.wants_json, &error);
         let mut extra = vec![("x-evener-error", refusal.code.name().to_owned())];
+        extra.extend(header.map(|(name, value)| (name, value.to_owned())));
         let after = refusal.code.retry_after().map(u64::from);
         if let Some(seconds) = refusal.wait.map(whole_seconds).or(after) {
             extra.push(("retry-after", seconds.to_string()));
@@ -84,7 +85,7 @@ impl Exchange<'_> {
         if confused {
             self.session.set_keepalive(None);
         }
-        let end = self.send(refusal.code.status(), kind, body, &extra).await;
+        let end = self.send(refusal.code.status(), content_type, body, &extra).await;
         if confused && end == End::Keep { End::Linger } else { end }
     }
 
@@ -200,9 +201,10 @@ pub(super) async fn refuse_raw(
 ) -> Option<Box<Conn>> {
     let (status, name) = (code.status(), code.name());
     let reason = http::StatusCode::from_u16(status).ok()?.canonical_reason().unwrap_or("Error");
-    let (kind, body) = error_body(Dialect::Plain, false, name, status, message, None, "");
+    let error = ErrorText { code: name, status, message, param: None, request_id: "" };
+    let ErrorBody { content_type, body, .. } = error_body(Dialect::Plain, false, &error);
     let head = format!(
-        "HTTP/1.1 {status} {reason}\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\
+        "HTTP/1.1 {status} {reason}\r\ncontent-type: {content_type}\r\ncontent-length: {}\r\n\
          x-evener-error: {name}\r\nconnection: close\r\n\r\n",
         body.len()
     );

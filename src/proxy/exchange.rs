@@ -15,9 +15,12 @@ use super::retry::{Attempts, client_deadline, repeatable};
 use super::shared::Proxy;
 use crate::balance::hash_point;
 use crate::dialect::grpc::Call;
-use crate::dialect::{BodyRead, Dialect, Facts, PathFacts, RefusalCode, nearest, read_path};
+use crate::dialect::{
+    BodyRead, Dialect, Facts, ModelAt, PathFacts, RefusalCode, Row, nearest, read_path,
+};
 use crate::fleet::InFlight;
 use crate::health::Repeatable;
+use crate::observe::{Panicked, Task};
 use crate::stats::Moment;
 use crate::table::{KeySource, ListenerPlan, Model, RoutePlan, Routed, Table};
 use crate::wire::Reins;
@@ -59,17 +62,21 @@ impl From<Refusal> for Stop {
 pub(super) struct Exchange<'a> {
     pub(super) proxy: &'a Arc<Proxy>,
     pub(super) session: &'a mut ServerSession,
+    pub(super) client: &'a Client,
     /// HTTP/1 only.
     pub(super) reins: Option<&'a Arc<Reins>>,
     pub(super) listener: Arc<ListenerPlan>,
     pub(super) record: Record,
-    pub(super) dialect: Dialect,
+    /// What is known of the shape of its path.
+    pub(super) row: &'static Row,
     /// The call that it is in gRPC.
     pub(super) call: Option<Call>,
     /// An error on a path of no known dialect is JSON too.
     pub(super) wants_json: bool,
     /// `100 Continue` was sent.
     pub(super) continued: bool,
+    /// How long the client was waited for to send its body, all waits together.
+    pub(super) waited: Duration,
     pub(super) trusted: bool,
     /// The address that connected.
     pub(super) peer: IpAddr,
@@ -108,13 +115,15 @@ pub(super) async fn exchange(
     let mut exchange = Exchange {
         proxy,
         session,
+        client,
         reins,
         listener,
         record,
-        dialect: Dialect::Plain,
+        row: &Row::UNKNOWN,
         call: None,
         wants_json: false,
         continued: false,
+        waited: Duration::ZERO,
         trusted: false,
         peer: client.peer,
         client_ip: client.peer,
@@ -130,16 +139,17 @@ pub(super) async fn exchange(
     };
     // One table from the first byte to the last.
     let table = proxy.current.load_full();
-    match Box::pin(exchange.run(client, &table)).await {
-        Ok(end) => end,
-        Err(Stop::Refused(refusal)) => exchange.refuse(refusal).await,
-        Err(Stop::Gone) => End::Cut,
+    match Task::Exchange.caught(Box::pin(exchange.run(&table))).await {
+        Ok(Ok(end)) => end,
+        Ok(Err(Stop::Refused(refusal))) => exchange.refuse(refusal).await,
+        Ok(Err(Stop::Gone)) => End::Cut,
+        Err(Panicked) => exchange.end_after_panic().await,
     }
 }
 
 impl Exchange<'_> {
-    async fn run(&mut self, client: &Client, table: &Table) -> Result<End, Stop> {
-        self.note_head(client);
+    async fn run(&mut self, table: &Table) -> Result<End, Stop> {
+        self.note_head();
         let opened = |method: &str| table.opens_method(method);
         let framing = head::check(self.session, &self.listener.client, opened)
             .map_err(|(code, message)| Refusal::new(code, message))?;
@@ -150,14 +160,11 @@ impl Exchange<'_> {
         let path = read_path(self.session.req_header().uri.path())
             .map_err(|problem| Refusal::new(RefusalCode::BadRequest, problem.to_string()))?;
         let path = self.call.map_or(path, PathFacts::of_call);
-        self.dialect = path.dialect;
+        self.row = path.row;
         if let Some(local) = self.call.and_then(|call| call.local) {
             return self.answer_call(local, framing, table).await;
         }
-        let local = path.local.filter(|_| {
-            let method = &self.session.req_header().method;
-            [http::Method::GET, http::Method::HEAD].contains(method)
-        });
+        let local = path.local(&self.session.req_header().method);
         if !is_open(local) {
             self.admit(table)?;
         }
@@ -170,19 +177,21 @@ impl Exchange<'_> {
             Body::EMPTY
         } else {
             let need = self.need(table, route, &path);
-            self.read_body(framing, need).await?
+            let within = table.time_for_body(route, &path);
+            let within = self.deadline.map_or(within, |own| own.min(within));
+            self.read_body(framing, need, within).await?
         };
         let placed = self.place(table, route, &path, body, upgrade)?;
         self.forward(table, placed).await
     }
 
-    fn note_head(&mut self, client: &Client) {
+    fn note_head(&mut self) {
         let head = self.session.req_header();
-        self.trusted = is_trusted(client, &self.listener);
-        self.client_ip = client_ip(head, client, &self.listener);
+        self.trusted = is_trusted(self.client, &self.listener);
+        self.client_ip = client_ip(head, self.client, &self.listener);
         self.call = call_of(head);
         if self.call.is_some() {
-            self.dialect = Dialect::Grpc;
+            self.row = &Row::CALL;
         }
         self.wants_json = is_json(text(&head.headers, "content-type"))
             || text(&head.headers, "accept").is_some_and(|accept| accept.contains("json"));
@@ -214,11 +223,11 @@ impl Exchange<'_> {
         if let Some(call) = self.call {
             return needed_of(call, table);
         }
-        if self.is_searched(table) {
+        if self.is_searched(table, path) {
             return Need::Whole(table.max_buffered_body);
         }
         let kind = text(&self.session.req_header().headers, "content-type");
-        let readable = is_json(kind) || self.dialect == Dialect::OpenAi;
+        let readable = is_json(kind) || path.row.model == ModelAt::Body;
         let named = path.model.as_ref().and_then(|model| table.model(&model.name));
         if readable {
             return Need::Whole(
@@ -256,7 +265,7 @@ impl Exchange<'_> {
         let Routed { model, facts, .. } = routed;
         self.record.converses =
             self.call.is_some_and(|call| call.converses()) && matches!(body, Body::Stream(..));
-        self.attempts.repeatable = repeatable(head, model.plan.kind, facts.kind);
+        self.attempts.repeatable = repeatable(head, model.plan.kind, facts.repeats);
         #[cfg(feature = "otlp")]
         self.trace_route(route.and_then(|route| route.path.as_ref()));
         let mut placed = Placed::new(model, route, facts, body, upgrade);
@@ -296,6 +305,11 @@ impl Exchange<'_> {
         let end = self.serve(&mut placed, wish, choice).await?;
         self.mirror(placed, key);
         Ok(end)
+    }
+
+    /// How the client speaks.
+    pub(super) fn dialect(&self) -> Dialect {
+        self.row.dialect
     }
 
     /// The version that the client asked for, where it may.

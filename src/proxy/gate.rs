@@ -65,10 +65,10 @@ impl Exchange<'_> {
 
     /// Must the whole body be here before this request may be sent anywhere? Where replicas serve several models, what
     /// stands in a body can ask for another one than it was routed by.
-    pub(super) fn is_searched(&self, table: &Table) -> bool {
+    pub(super) fn is_searched(&self, table: &Table, path: &PathFacts) -> bool {
         self.key().is_some_and(Key::is_restricted)
             && table.access.as_ref().is_some_and(|access| access.shares_replicas())
-            && reads_names(self.dialect)
+            && reads_names(path)
     }
 
     /// Sees that the key may use the model that serves, however the request named it, and speaks of no other one.
@@ -99,8 +99,8 @@ impl Exchange<'_> {
             names.extend(self.name_in_messages(call, table, placed, shared)?);
         } else if routed_by {
             names.extend(placed.facts.model.clone());
-        } else if reads_names(self.dialect) {
-            names.extend(self.names_in(&placed.body, shared)?);
+        } else if reads_names(path) {
+            names.extend(self.names_in(path, &placed.body, shared)?);
         }
         match names.iter().find(|name| access.speaks_of_another(key, name)) {
             Some(name) => Err(not_allowed(key, name)),
@@ -109,7 +109,12 @@ impl Exchange<'_> {
     }
 
     /// The models that a body names. `strict`: where that cannot be told, it is refused.
-    fn names_in(&self, body: &Body, strict: bool) -> Result<Vec<String>, Refusal> {
+    fn names_in(
+        &self,
+        path: &PathFacts,
+        body: &Body,
+        strict: bool,
+    ) -> Result<Vec<String>, Refusal> {
         if strict && matches!(body, Body::Stream(..)) {
             let message = "with a key that may use only some models, a body must be shorter: \
                            it is longer than `max_buffered_body`, so that it cannot be told which model it names";
@@ -118,7 +123,7 @@ impl Exchange<'_> {
         let headers = &self.session.req_header().headers;
         let kind = text(headers, "content-type");
         let encoding = text(headers, header::CONTENT_ENCODING.as_str());
-        match models_named(self.dialect, kind, encoding, body.read_so_far()) {
+        match models_named(path, kind, encoding, body.read_so_far()) {
             Ok(names) => Ok(names),
             Err(problem) if strict || problem == Unidentified::Body(BodyProblem::TwoModels) => {
                 Err(refuse_unrouted(Unrouted::Unidentified(problem)))
@@ -178,12 +183,20 @@ impl Exchange<'_> {
     }
 }
 
-/// Does whoever speaks so name a model in the body? V1 and V2 do in the path alone.
-fn reads_names(dialect: Dialect) -> bool {
-    match dialect {
-        Dialect::OpenAi | Dialect::Plain => true,
-        // gRPC does in its messages, which are looked at apart.
+/// May a body name a model? Those of V1 and V2 do not: their model stands in the path. gRPC's messages are looked at
+/// apart.
+fn reads_names(path: &PathFacts) -> bool {
+    match path.dialect() {
         Dialect::KServeV1 | Dialect::KServeV2 | Dialect::Grpc => false,
+        Dialect::OpenAi
+        | Dialect::Anthropic
+        | Dialect::Google
+        | Dialect::Cohere
+        | Dialect::Aws
+        | Dialect::Ollama
+        | Dialect::Tgi
+        | Dialect::TorchServe
+        | Dialect::Plain => true,
     }
 }
 

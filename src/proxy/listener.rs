@@ -2,7 +2,7 @@
 use super::accept::serve;
 use super::shared::{Proxy, draining};
 use crate::dialect::RefusalCode;
-use crate::observe::ListenerMeter;
+use crate::observe::{ListenerMeter, Task};
 use crate::table::{ListenAddress, ListenerPlan};
 use crate::wire::{Raw, keepalive};
 use arc_swap::ArcSwap;
@@ -133,7 +133,12 @@ pub fn inherit(
     let meter = proxy.meters.listener(&plan.name);
     let door = Arc::new(Door { settings: Arc::clone(&settings), meter, inside: false });
     let bound = Arc::new(bound);
-    tokio::spawn(accept_loop(Arc::clone(proxy), Arc::clone(&bound), door, stopped));
+    let accepting = (Arc::clone(proxy), Arc::clone(&bound));
+    let accept_loop = Task::Accept.keep_running(move || {
+        let (proxy, bound) = accepting.clone();
+        accept_loop(proxy, bound, Arc::clone(&door), stopped.clone())
+    });
+    tokio::spawn(accept_loop);
     Ok(Listener { address, settings, bound, file, _stop: stop })
 }
 
@@ -224,7 +229,7 @@ fn admit(proxy: &Arc<Proxy>, door: &Arc<Door>, raw: Raw, peer: IpAddr) {
     }
     let connected = proxy.connection();
     let proxy = Arc::clone(proxy);
-    tokio::spawn(async move {
+    Task::Exchange.spawn(async move {
         serve(&proxy, &guard.0, raw, peer).await;
         drop(connected);
     });

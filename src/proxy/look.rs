@@ -36,11 +36,11 @@ impl Exchange<'_> {
     /// The dialect in which a replica is asked.
     pub(super) fn asked_in(&self, placed: &Placed<'_>) -> Dialect {
         let rewritten = placed.route.and_then(|route| route.rewrite_path.as_deref());
-        let (Some(path), true) = (rewritten, self.witness.is_some()) else { return self.dialect };
+        let (Some(path), true) = (rewritten, self.witness.is_some()) else { return self.dialect() };
         let pattern = placed.route.and_then(|route| route.path.as_ref());
         let target = rewritten_target(path, origin_form(self.session.req_header()), pattern);
         let path = target.split('?').next().unwrap_or_default();
-        read_path(path).map_or(self.dialect, |facts| facts.dialect)
+        read_path(path).map_or(self.dialect(), |facts| facts.dialect())
     }
 
     /// Begins to look at an answer of a good status, where a canary learns from this attempt and its checks ask for it.

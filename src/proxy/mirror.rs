@@ -18,6 +18,7 @@ use crate::dialect::{DeadlineHeader, Dialect, OutputForm};
 use crate::fleet::{Burden, Mirrored, Mirroring, Replica};
 use crate::health::Class;
 use crate::mirror::{Answer, CompareSpec, Pair, compare};
+use crate::observe::Task;
 use crate::table::{Model, Timeouts, Version};
 use bytes::{Bytes, BytesMut};
 use http::HeaderValue;
@@ -87,13 +88,13 @@ impl Exchange<'_> {
         let whole = matches!(&placed.body, Body::Whole(bytes, _) if !bytes.is_empty());
         if !whole
             || *serves.name == *plan.to
-            || !asks_a_model(head, model.plan.kind, placed.facts.kind)
+            || !asks_a_model(head, model.plan.kind, placed.facts.repeats)
             || chance() * 100.0 >= plan.percent
             || self.proxy.phase() >= Phase::Draining
         {
             return;
         }
-        let mut space = self.proxy.buffers.reservation();
+        let mut space = self.proxy.buffers.reservation(None);
         if !self.proxy.buffers.grow_spare(&mut space, STEP) {
             model.state.mirror.note(Mirrored::Skipped);
             return;
@@ -141,16 +142,17 @@ impl Exchange<'_> {
             #[cfg(feature = "otlp")]
             trace,
         };
+        placed.body.disown();
         let case = Case {
             mirroring,
-            dialect: self.dialect,
+            dialect: self.dialect(),
             request_id: self.record.request_id.clone(),
             request: placed.body,
             from,
             original: answer,
             model,
         };
-        tokio::spawn(run(Arc::clone(self.proxy), copy, case));
+        Task::Mirror.spawn(run(Arc::clone(self.proxy), copy, case));
     }
 
     fn copied_head(
@@ -234,7 +236,7 @@ async fn run(proxy: Arc<Proxy>, copy: Copy, case: Case) {
     let Ok(turn) = COMPARING.acquire().await else { return };
     // A megabyte of JSON would hold up the clients of this thread.
     drop(tokio::task::spawn_blocking(move || {
-        case.close(&copied);
+        Task::Mirror.run(|| case.close(&copied));
         drop(turn);
     }));
 }
@@ -254,7 +256,7 @@ async fn ask(
         tracing::debug!(replica = %replica.id, %trouble, "a copy failed");
         result_of(&trouble)
     })?;
-    let mut answer = Kept::empty(proxy.buffers.reservation());
+    let mut answer = Kept::empty(proxy.buffers.reservation(None));
     let head = session.response_header().ok_or(Mirrored::Failed)?;
     let meaning = Meaning::of(head, call);
     if meaning.class == Class::Overloaded {

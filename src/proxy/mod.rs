@@ -29,6 +29,7 @@ mod listener;
 mod look;
 mod meaning;
 mod mirror;
+mod panicked;
 mod pick;
 mod placed;
 mod progress;

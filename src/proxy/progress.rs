@@ -120,6 +120,12 @@ impl<'a> Progress<'a> {
             && self.heartbeat.is_some()
             && (self.held.is_some() || at_event_end)
     }
+
+    /// Is a part of a message here, and the rest awaited?
+    pub(super) fn awaits_message(&self) -> bool {
+        self.passing.as_ref().is_some_and(Passing::awaits)
+    }
+
     pub(super) fn phase(&self, exchange: &Exchange<'_>) -> Phase {
         if self.upgraded {
             return Phase::Tunnel;

@@ -14,7 +14,7 @@ use super::timer::{Timer, after};
 use super::tunnel::Tunnel;
 use crate::dialect::Output;
 use crate::health::{Class, RetryOn};
-use crate::table::{Timeouts, Version};
+use crate::table::Version;
 use crate::wire::Reins;
 use bytes::Bytes;
 use pingora_core::protocols::http::client::HttpSession as Upstream;
@@ -168,7 +168,7 @@ impl Exchange<'_> {
     ) -> Result<Relayed, Trouble> {
         let total = self.time_left(at.timeouts);
         let mut phase = at.phase(self);
-        let timer = Timer::new(self.limit_of(phase, at.timeouts), total);
+        let timer = Timer::new(self.limit_of(phase, at), total);
         let beat = sleep(at.heartbeat.unwrap_or_default());
         tokio::pin!(timer, beat);
         if phase == Phase::Conversation && self.deadline.is_none() {
@@ -187,9 +187,13 @@ impl Exchange<'_> {
                 at.sent = true;
                 finish_body(upstream).await?;
                 phase = at.phase(self);
-                timer.as_mut().restart(self.limit_of(phase, at.timeouts));
+                timer.as_mut().restart(self.limit_of(phase, at));
             }
+            let awaited = self.awaits_body(at).then(|| self.proxy.now());
             let event = self.next(upstream, at, timer.as_mut(), beat.as_mut()).await;
+            if let Some(since) = awaited {
+                self.waited += self.proxy.now().since(since);
+            }
             let quiet = matches!(event, Event::Beat | Event::Moved);
             let ended = match event {
                 Event::Moved => self.moved(at),
@@ -208,7 +212,7 @@ impl Exchange<'_> {
                     }
                     // Slowly, but it reads.
                     client_took = taken;
-                    timer.as_mut().restart(self.limit_of(phase, at.timeouts));
+                    timer.as_mut().restart(self.limit_of(phase, at));
                     None
                 }
                 Event::FromClient(read) => self.client_sent(read, upstream, at).await?,
@@ -226,6 +230,9 @@ impl Exchange<'_> {
             if let Some(relayed) = ended {
                 return Ok(relayed);
             }
+            if awaited.is_some() && self.awaits_body(&at) && self.client_may_take().is_zero() {
+                return Err(Trouble::Client(self.too_slow(at.timeouts.total)));
+            }
             let next = at.phase(self);
             let began = next != phase && self.deadline.is_none();
             if (next == Phase::Tunnel && next != phase) || (next == Phase::Conversation && began) {
@@ -233,7 +240,7 @@ impl Exchange<'_> {
             }
             // A sign of life of our own is none of the replica's.
             if next != phase || (next.renews() && !quiet) {
-                timer.as_mut().restart(self.limit_of(next, at.timeouts));
+                timer.as_mut().restart(self.limit_of(next, at));
             }
             phase = next;
         }
@@ -246,12 +253,21 @@ impl Exchange<'_> {
         tunnel.is_over().then(|| at.ended(End::Close, false))
     }
 
-    fn limit_of(&self, phase: Phase, timeouts: &Timeouts) -> Duration {
+    /// Is it the client that the rest of the request is awaited from? Where both talk for as long as they like, nobody is
+    /// slow.
+    fn awaits_body(&self, at: &Progress<'_>) -> bool {
+        let talks = at.upgraded || self.record.converses;
+        !at.client_done() && !talks && !fullness(self.reins, at.upstream_reins).1
+    }
+
+    fn limit_of(&self, phase: Phase, at: &Progress<'_>) -> Duration {
+        let (timeouts, client) = (at.timeouts, &self.listener.client);
         match phase {
-            Phase::Upload => self.listener.client.body_timeout,
+            Phase::Upload => self.client_may_take(),
+            Phase::Conversation if at.awaits_message() => client.body_timeout,
             Phase::Wait => timeouts.first_byte,
             Phase::Feed | Phase::Answer => timeouts.between_chunks,
-            Phase::ClientFull => self.listener.client.write_timeout,
+            Phase::ClientFull => client.write_timeout,
             Phase::Conversation | Phase::Tunnel => timeouts.tunnel,
         }
     }
@@ -267,10 +283,12 @@ impl Exchange<'_> {
             _ if total && slow_client => Trouble::ClientStalled,
             _ if total && clients => Trouble::Client(self.total_over(at.timeouts).into()),
             _ if total => Trouble::Total,
-            Phase::Conversation => Trouble::Client(fell_silent(at.timeouts).into()),
-            _ if clients => Trouble::Client(super::body::slow_body()),
+            Phase::Conversation if !at.awaits_message() => {
+                Trouble::Client(fell_silent(at.timeouts).into())
+            }
+            _ if clients => Trouble::Client(self.too_slow(at.timeouts.total)),
             Phase::Answer | Phase::Tunnel => Trouble::Stalled,
-            Phase::Upload | Phase::Feed | Phase::Wait => Trouble::FirstByte,
+            Phase::Upload | Phase::Feed | Phase::Wait | Phase::Conversation => Trouble::FirstByte,
         }
     }
 
@@ -288,7 +306,7 @@ impl Exchange<'_> {
                 return Err(Trouble::ClientGone);
             }
             Err(error) if *error.etype() == ErrorType::ReadTimedout => {
-                return Err(Trouble::Client(super::body::slow_body()));
+                return Err(Trouble::Client(self.too_slow(at.timeouts.total)));
             }
             Err(error) => return Err(Trouble::Client(broken_body(&error))),
         };

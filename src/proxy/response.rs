@@ -9,7 +9,7 @@ use super::relay::{Relayed, Trouble};
 use super::shared::Phase;
 use super::tunnel::Tunnel;
 use crate::dialect::grpc::GrpcStatus;
-use crate::dialect::{Dialect, RefusalCode, UsageScan, sse_error_event};
+use crate::dialect::{ErrorText, RefusalCode, UsageAt, UsageScan, sse_error_event};
 use crate::health::{Class, RetryOn};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
@@ -59,7 +59,7 @@ impl Exchange<'_> {
         if at.class == Class::Success && !at.upgraded {
             at.look = self.look(&from);
             let limited = self.record.pass.as_ref().is_some_and(|pass| pass.counts_tokens());
-            let tells = self.dialect == Dialect::OpenAi || limited;
+            let tells = self.row.usage != UsageAt::Nowhere || limited;
             self.record.usage = tells.then(|| UsageScan::new(form_of(&from))).flatten();
         }
         at.sized = framed.length.is_some();
@@ -280,7 +280,14 @@ impl Exchange<'_> {
             return End::Cut;
         }
         let message = format!("the model server {what}");
-        let event = sse_error_event(code.name(), code.status(), &message, &self.record.request_id);
+        let error = ErrorText {
+            code: code.name(),
+            status: code.status(),
+            message: &message,
+            param: None,
+            request_id: &self.record.request_id,
+        };
+        let event = sse_error_event(&error);
         self.session.set_keepalive(None);
         match self.write_body(event, true).await {
             Ok(()) => End::Close,

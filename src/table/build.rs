@@ -143,6 +143,7 @@ impl Table {
             plan.default_model.as_ref().and_then(|name| names.get(&**name).copied());
         let max_buffered_body =
             plan.models.iter().map(|model| model.max_buffered_body).max().unwrap_or(0);
+        let longest_total = plan.models.iter().map(|model| model.timeouts.total).max();
         let table = Self {
             generation,
             plan: Arc::clone(plan),
@@ -153,6 +154,7 @@ impl Table {
             access: Access::build(plan, fleet),
             wanted_fields: wanted_fields(plan),
             max_buffered_body,
+            longest_total: longest_total.unwrap_or_default(),
         };
         Built { table, joined, left }
     }

@@ -1,5 +1,6 @@
 //! The checked configuration as plain data: what `config` makes and everything else trusts.
 use super::access::{JwtPlan, KeyPlan};
+use crate::access::MinRate;
 use crate::balance::Policy;
 use crate::canary::CanaryPlan;
 use crate::health::{EjectionPlan, HedgePlan, ProbePlan, RetryPlan};
@@ -65,6 +66,8 @@ pub struct ClientLimits {
     pub header_timeout: Duration,
     /// Between two reads of a request body.
     pub body_timeout: Duration,
+    /// Of a request body, after its first ten seconds; `None`: any.
+    pub min_rate: Option<MinRate>,
     /// A client that reads nothing for so long is dropped.
     pub write_timeout: Duration,
     /// One that ends its sending is answered all the same; else it has left.
@@ -82,6 +85,7 @@ impl Default for ClientLimits {
         Self {
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_mins(1),
+            min_rate: MinRate::new(1 << 10),
             write_timeout: Duration::from_mins(1),
             half_close: false,
             idle_timeout: Duration::from_secs(75),

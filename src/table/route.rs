@@ -4,6 +4,7 @@ use super::model::{Model, Version};
 use super::plan::{NameSource, PathPattern, RoutePlan, RouteTarget};
 use crate::dialect::{BodyRead, Facts, PathFacts, Source, Unidentified, identify, nearest};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A request's head, as far as routes look at it.
 pub trait Asked {
@@ -91,6 +92,17 @@ impl Table {
         }
     }
 
+    /// How long a request may take whose body is still to be read: as its model allows where that is known by now, else
+    /// as any does.
+    pub fn time_for_body(&self, route: Option<&RoutePlan>, path: &PathFacts) -> Duration {
+        let name = match route.map(|route| &route.target) {
+            Some(RouteTarget::Model(name)) => Some(name),
+            None | Some(RouteTarget::Find(_)) => path.model.as_ref().map(|named| &named.name),
+        };
+        let model = name.and_then(|name| self.model(name));
+        model.map_or(self.longest_total, |model| model.plan.timeouts.total)
+    }
+
     /// Is a body of no use, because the path has named the model and no sticky key is read from the body?
     pub fn path_says_all(&self, route: Option<&RoutePlan>, path: &PathFacts) -> bool {
         let ordered = matches!(route, Some(RoutePlan { target: RouteTarget::Find(_), .. }));
@@ -116,7 +128,7 @@ impl Table {
         };
         let identified = identify(path, body, sources, known);
         if let Some(RoutePlan { target: RouteTarget::Model(name), .. }) = route {
-            let facts = identified.unwrap_or_else(|_| unread(path));
+            let facts = identified.unwrap_or_else(|_| Facts::of_path(path));
             let model =
                 self.model(name).expect("config checked that routes name models that exist");
             return Ok(Routed { model, facts, route });
@@ -155,11 +167,6 @@ fn as_source<'a>(source: &'a NameSource, asked: &'a impl Asked) -> Source<'a> {
         NameSource::Path => Source::Path,
         NameSource::Header(name) => Source::Header { name, value: asked.header(name) },
     }
-}
-
-/// What is known of a request whose body says nothing readable and need not.
-fn unread(path: &PathFacts) -> Facts {
-    Facts { dialect: path.dialect, kind: path.kind, streaming: path.streams, ..Facts::default() }
 }
 
 #[cfg(test)]

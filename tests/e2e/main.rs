@@ -4,6 +4,7 @@
 
 mod activation;
 mod admin;
+mod admin_places;
 mod adversity;
 mod backpressure;
 mod bodies;
@@ -31,6 +32,7 @@ mod hygiene;
 mod journal;
 mod key_models;
 mod keys;
+mod latencies;
 mod limits;
 mod live;
 mod mirror;
@@ -46,6 +48,7 @@ mod secure;
 mod set_split;
 mod site;
 mod sized;
+mod slow_bodies;
 mod split;
 mod start;
 mod streaming;

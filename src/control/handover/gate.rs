@@ -1,5 +1,6 @@
 //! Where a running Evener waits for its successor: a socket in its state directory.
 use super::give::Heir;
+use crate::observe::Task;
 use rustix::process::geteuid;
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::fs::{self, File, Permissions};
@@ -70,7 +71,9 @@ impl Gate {
         socket.set_nonblocking(true)?;
         let socket = Arc::new(UnixListener::from_std(socket)?);
         let (into, heirs) = mpsc::channel(1);
-        let task = tokio::spawn(welcome(Arc::clone(&socket), into)).abort_handle();
+        let heard = Arc::clone(&socket);
+        let welcome = move || welcome(Arc::clone(&heard), into.clone());
+        let task = tokio::spawn(Task::Takeover.keep_running(welcome)).abort_handle();
         Ok(Self { path: Self::path(dir), socket, heirs, task, owns_file: false })
     }
 
