@@ -37,6 +37,7 @@ pub const CODES: &[&str] = &[
     "bad-path",
     "bad-pattern",
     "bad-percent",
+    "bad-rate",
     "bad-secret",
     "bad-size",
     "bad-status",

@@ -165,6 +165,7 @@ pub(super) static MODEL: &[Key] = &[
     key("canary", Shape::OneOf(&[Shape::Section(CANARY), Shape::Null]), "null",
         "Moves the split towards a candidate as the evidence of live traffic allows, or back."),
     key("kind", Shape::Word(&["auto", "llm", "predict", "raw"]), "auto", "How its requests read; `auto`: by the path of each."),
+    key("answers", Shape::Word(&["upstream", "client"]), "upstream", "Which name answers give as `model`: the replica's own, every byte as it came, or the one the client used."),
     key("hash_on", Shape::List(&Shape::Text), "[]",
         "`header:NAME`, `json:FIELD`, `api_key` (the name of the request's key), `client_ip`: the first that is present keeps its requests on one version."),
     key("allow_pin", Shape::Flag, "false", "Honor `x-evener-version` from any client; from `trusted_proxies` it always is."),
@@ -198,7 +199,7 @@ static REPLICA_SHAPE: &Shape = &Shape::OneOf(&[Shape::Text, Shape::Section(REPLI
 #[rustfmt::skip]
 pub(super) static VERSION: &[Key] = &[
     key("replicas", Shape::List(REPLICA_SHAPE), "", "Its addresses. Required."),
-    key("upstream_model", Shape::Text, "", "The name sent upstream, in body or path. Default: as the client sent it."),
+    key("upstream_model", Shape::Text, "", "The name sent upstream, in body or path. Default: as the client sent it. Answers give the replica's name, unless `answers` says `client`."),
     key("tls", Shape::Section(CLIENT_TLS), "", "For replicas with `https` URLs."),
     key("headers", Shape::Section(HEADERS), "", "Changes to the head on the way to the replicas."),
 ];

@@ -48,6 +48,9 @@ impl Exchange<'_> {
         self.set_deadline(&mut head, placed)?;
         #[cfg(feature = "otlp")]
         self.set_trace(&mut head)?;
+        if let Some(names) = &self.names {
+            names.ask_for_plain(&mut head)?;
+        }
         for name in &to.edits.remove {
             head.remove_header(name);
         }

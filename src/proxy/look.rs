@@ -8,6 +8,7 @@ use super::request::origin_form;
 use super::shared::Proxy;
 use crate::dialect::{Dialect, Output, OutputBudget, OutputForm, OutputScan, Reserved, read_path};
 use crate::stats::Moment;
+use crate::table::Answers;
 use http::{Method, StatusCode};
 use pingora_http::ResponseHeader;
 use std::cell::RefCell;
@@ -33,10 +34,11 @@ pub(super) struct Look {
 }
 
 impl Exchange<'_> {
-    /// The dialect in which a replica is asked.
+    /// The dialect in which a replica is asked, where something is read of its answers.
     pub(super) fn asked_in(&self, placed: &Placed<'_>) -> Dialect {
         let rewritten = placed.route.and_then(|route| route.rewrite_path.as_deref());
-        let (Some(path), true) = (rewritten, self.witness.is_some()) else { return self.dialect() };
+        let read = self.witness.is_some() || placed.model.plan.answers == Answers::Client;
+        let (Some(path), true) = (rewritten, read) else { return self.dialect() };
         let pattern = placed.route.and_then(|route| route.path.as_ref());
         let target = rewritten_target(path, origin_form(self.session.req_header()), pattern);
         let path = target.split('?').next().unwrap_or_default();

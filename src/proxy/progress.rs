@@ -3,7 +3,7 @@ use super::call::Passing;
 use super::exchange::{End, Exchange};
 use super::look::Look;
 use super::relay::Relayed;
-use crate::dialect::ErrorEvents;
+use crate::dialect::{ErrorEvents, NameWriter};
 use crate::health::Class;
 use crate::stats::Moment;
 use crate::table::{ModelPlan, Timeouts, Version};
@@ -67,6 +67,10 @@ pub(super) struct Progress<'a> {
     pub(super) event_stream: bool,
     /// Its length is told: nothing can be put in between.
     pub(super) sized: bool,
+    /// The length of the answer, as the replica tells it.
+    pub(super) length: Option<u64>,
+    /// Writes the client's name for the model into the answer.
+    pub(super) names: Option<Box<NameWriter>>,
     /// The replica's connection is in step with its next answer once this one is read.
     pub(super) keep: bool,
     pub(super) last_chunk: Option<Moment>,
@@ -103,6 +107,8 @@ impl<'a> Progress<'a> {
             held: None,
             event_stream: false,
             sized: false,
+            length: None,
+            names: None,
             keep: true,
             last_chunk: None,
             client_waits: Duration::ZERO,

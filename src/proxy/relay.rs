@@ -230,7 +230,7 @@ impl Exchange<'_> {
             if let Some(relayed) = ended {
                 return Ok(relayed);
             }
-            if awaited.is_some() && self.awaits_body(&at) && self.client_may_take().is_zero() {
+            if awaited.is_some() && self.awaits_body(at) && self.client_may_take().is_zero() {
                 return Err(Trouble::Client(self.too_slow(at.timeouts.total)));
             }
             let next = at.phase(self);

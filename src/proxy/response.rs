@@ -27,8 +27,8 @@ impl Exchange<'_> {
     ) -> Result<Option<Relayed>, Trouble> {
         self.answer_seen = true;
         let asked = self.session.req_header();
-        let framed = Framed::of(upstream, &asked.method)?;
-        let from = upstream.response_header().expect("a head was read").clone();
+        let mut framed = Framed::of(upstream, &asked.method)?;
+        let mut from = upstream.response_header().expect("a head was read").clone();
         let status = from.status;
         if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
             if status != StatusCode::CONTINUE {
@@ -62,6 +62,8 @@ impl Exchange<'_> {
             let tells = self.row.usage != UsageAt::Nowhere || limited;
             self.record.usage = tells.then(|| UsageScan::new(form_of(&from))).flatten();
         }
+        at.length = framed.length;
+        at.names = self.name_writer(&mut from, &mut framed);
         at.sized = framed.length.is_some();
         if let Some(reins) = self.reins.filter(|_| at.sized) {
             reins.direct(true);
@@ -168,24 +170,25 @@ impl Exchange<'_> {
             return self.end(upstream, at).await.map(Some);
         };
         self.note_first_byte(at);
-        self.release_head(at).await?;
         let done = upstream.response_done() && matches!(upstream, Upstream::H1(_)) && !at.upgraded;
+        let passed = at.named(&bytes, done)?;
+        self.release_head(at).await?;
         if at.event_stream && at.class == Class::Success && at.errors.passes(&bytes) {
             at.class = Class::ServerError;
         }
         if let Some(original) = &mut self.original {
             original.answer.take(&bytes, &self.proxy.buffers);
         }
-        self.record.bytes_out += bytes.len() as u64;
+        self.record.bytes_out += passed.len() as u64;
         if let Some(scan) = &mut self.record.usage {
             scan.chunk(&bytes);
         }
         self.at_event_end = bytes.ends_with(b"\n\n") || bytes.ends_with(b"\r\n\r\n");
-        let looked_at = at.look.is_some().then(|| bytes.clone());
         let before = self.proxy.now();
-        self.write_body(bytes, done).await?;
+        self.write_body(passed, done).await?;
         at.client_waits += self.proxy.now().since(before);
-        if let (Some(look), Some(bytes)) = (&mut at.look, looked_at) {
+        // Replicas are judged by what they said.
+        if let Some(look) = &mut at.look {
             look.chunk(&bytes);
         }
         Ok(done.then(|| at.whole()))
@@ -240,6 +243,10 @@ impl Exchange<'_> {
         }
         self.note_first_byte(at);
         self.release_head(at).await?;
+        if let Some(names) = &mut at.names {
+            let rest = names.finish();
+            self.write_body(rest, false).await?;
+        }
         if let (Some(trailers), ServerSession::H2(down)) = (trailers, &mut *self.session) {
             down.write_trailers(trailers).map_err(|error| client(&error))?;
             return Ok(at.whole());

@@ -1,5 +1,6 @@
 //! The checked configuration as plain data: what `config` makes and everything else trusts.
 use super::access::{JwtPlan, KeyPlan};
+use super::choices::{Answers, KeySource, Kind};
 use crate::access::MinRate;
 use crate::balance::Policy;
 use crate::canary::CanaryPlan;
@@ -164,6 +165,7 @@ pub struct ModelPlan {
     /// Further names; `*` catches every unknown name.
     pub aliases: Vec<String>,
     pub kind: Kind,
+    pub answers: Answers,
     /// In the file's order.
     pub versions: Vec<VersionPlan>,
     /// Fractions that sum to 1, one for each of `versions`.
@@ -199,28 +201,6 @@ impl ModelPlan {
         let to = self.versions.iter().find(|version| version.name == mirror.to);
         Some(mirror.terms(to.and_then(|to| to.upstream_model.as_deref())))
     }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Kind {
-    /// By the path of each request.
-    #[default]
-    Auto,
-    Llm,
-    Predict,
-    Raw,
-}
-
-/// Where a sticky key comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum KeySource {
-    /// Lower case.
-    Header(String),
-    /// A top-level field of the JSON body.
-    Json(String),
-    /// The name of the key that the request came with.
-    ApiKey,
-    ClientIp,
 }
 
 /// One deployed variant of a model.
@@ -369,18 +349,6 @@ impl std::fmt::Display for PathPattern {
         match self {
             Self::Exact(path) => f.write_str(path),
             Self::Prefix(prefix) => write!(f, "{prefix}*"),
-        }
-    }
-}
-
-impl std::fmt::Display for KeySource {
-    /// As the file writes it.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Header(name) => write!(f, "header:{name}"),
-            Self::Json(field) => write!(f, "json:{field}"),
-            Self::ApiKey => f.write_str("api_key"),
-            Self::ClientIp => f.write_str("client_ip"),
         }
     }
 }

@@ -37,6 +37,7 @@ mod limits;
 mod live;
 mod mirror;
 mod mirror_harm;
+mod naming;
 mod outputs;
 mod proxy_protocol;
 mod regression;
