@@ -5,9 +5,9 @@ use evener::access::{Jwks, TokenTerms, named_by};
 use evener::config::parse_text;
 use evener::dialect::grpc::{Messages, NameAt, first_name, rename_in_messages};
 use evener::dialect::{
-    DeadlineHeader, Dialect, ErrorEvents, NameIn, NameWriter, OutputForm, OutputScan, OutputWish,
-    UsageScan, decoded_path, peek, peek_multipart, peek_prefix, read_path, rename_in_body,
-    rename_in_form, rename_in_path,
+    DeadlineHeader, Dialect, NameIn, NameWriter, OutputForm, OutputScan, OutputWish, StreamForm,
+    StreamWatch, UsageScan, decoded_path, peek, peek_multipart, peek_prefix, read_path,
+    rename_in_body, rename_in_form, rename_in_path,
 };
 use evener::wire::proxy_protocol::{Parsed, parse};
 use evener::wire::{Chunks, HeadScan, glimpse, read_answer_head};
@@ -118,10 +118,10 @@ pub(crate) fn answer_head(data: &[u8]) {
     // Pingora may refuse more: a status below 100, say.
     let Ok(_) = block_on(session.read_response()) else { return };
     assert_eq!(session.get_headers_raw_bytes(), head);
-    let read = session.resp_header().unwrap();
+    let read = session.resp_header().expect("it was read");
     assert_eq!(framing.chunked, read.headers.contains_key(header::TRANSFER_ENCODING));
     let lengths = read.headers.get_all(header::CONTENT_LENGTH).iter();
-    let lengths = lengths.flat_map(|value| value.to_str().unwrap().split(','));
+    let lengths = lengths.flat_map(|value| value.to_str().expect("digits are text").split(','));
     for length in lengths {
         assert_eq!(length.trim().parse().ok(), framing.length);
     }
@@ -139,7 +139,8 @@ pub(crate) fn answer_name(data: &[u8]) {
         (NameIn::Messages(&[2, 1]), "application/grpc"),
     ] {
         let written = |piece: usize| {
-            let mut writer = NameWriter::new(place, Some(kind), "client", "m").unwrap();
+            let mut writer =
+                NameWriter::new(place, Some(kind), "client", "m").expect("the type fits");
             let pieces = data.chunks(piece).map(Bytes::copy_from_slice);
             let mut out: Vec<u8> = pieces.flat_map(|piece| writer.write(piece)).collect();
             out.extend_from_slice(&writer.finish());
@@ -270,11 +271,16 @@ pub(crate) fn events(data: &[u8]) {
         };
         assert_eq!(of(data.len().max(1)), of(3));
     }
-    let of = |pieces: usize| {
-        let mut scan = ErrorEvents::default();
-        data.chunks(pieces).filter(|piece| scan.passes(piece)).count() > 0
-    };
-    assert_eq!(of(data.len().max(1)), of(3));
+    for form in [StreamForm::Events, StreamForm::Lines] {
+        let of = |pieces: usize| {
+            let mut watch = StreamWatch::new(form);
+            let failures: Vec<_> = data.chunks(pieces).map(|piece| watch.take(piece)).collect();
+            let between = watch.is_between();
+            let failure = failures.into_iter().flatten().next().or_else(|| watch.finish());
+            (failure, between, watch.pieces())
+        };
+        assert_eq!(of(data.len().max(1)), of(3));
+    }
 }
 
 /// A deadline that is read can be written and read again, never longer than it was.

@@ -24,6 +24,7 @@ mod render;
 mod retry;
 mod rounds;
 mod route;
+mod route_path;
 mod scalar;
 mod schema;
 mod secret;

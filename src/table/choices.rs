@@ -25,6 +25,9 @@ pub enum Kind {
 pub enum KeySource {
     /// Lower case.
     Header(String),
+    Cookie(String),
+    /// A parameter of the query.
+    Query(String),
     /// A top-level field of the JSON body.
     Json(String),
     /// The name of the key that the request came with.
@@ -37,6 +40,8 @@ impl std::fmt::Display for KeySource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Header(name) => write!(f, "header:{name}"),
+            Self::Cookie(name) => write!(f, "cookie:{name}"),
+            Self::Query(name) => write!(f, "query:{name}"),
             Self::Json(field) => write!(f, "json:{field}"),
             Self::ApiKey => f.write_str("api_key"),
             Self::ClientIp => f.write_str("client_ip"),

@@ -7,9 +7,11 @@ mod choices;
 mod generation;
 mod holds;
 mod model;
+mod pattern;
 mod plan;
 mod reshare;
 mod route;
+mod route_plan;
 mod set_split;
 mod told;
 
@@ -22,6 +24,7 @@ pub use holds::{Ends, Held, Hold, Holds};
 pub use model::{Member, Model, PoolView, Reach, Tier, Version};
 pub use plan::*;
 pub use route::{Asked, Routed, Unrouted};
+pub use route_plan::{NameSource, PathPattern, PathSegment, RoutePlan, RouteTarget};
 pub use set_split::{
     SetSplit, Shares, in_percent, shares_in_file, shares_in_words, shares_of_percents,
 };

@@ -1,6 +1,7 @@
 //! The checked configuration as plain data: what `config` makes and everything else trusts.
 use super::access::{JwtPlan, KeyPlan};
 use super::choices::{Answers, KeySource, Kind};
+use super::route_plan::RoutePlan;
 use crate::access::MinRate;
 use crate::balance::Policy;
 use crate::canary::CanaryPlan;
@@ -115,47 +116,6 @@ impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Secret(…)")
     }
-}
-
-/// One entry of `routes`: the first that matches wins.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RoutePlan {
-    /// Line in the file, 1-based.
-    pub line: usize,
-    /// Lower case, without a port; a leading `*.` matches any label.
-    pub host: Option<String>,
-    pub path: Option<PathPattern>,
-    /// Upper case.
-    pub method: Option<String>,
-    /// Lower-case name, exact value.
-    pub headers: Vec<(String, String)>,
-    pub target: RouteTarget,
-    pub rewrite_path: Option<String>,
-    pub rewrite_host: Option<String>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PathPattern {
-    /// The whole decoded path.
-    Exact(String),
-    /// `/v1/*`: this prefix, which ends in `/`.
-    Prefix(String),
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RouteTarget {
-    /// The name of a model that exists.
-    Model(String),
-    /// Look for the name here, in this order.
-    Find(Vec<NameSource>),
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NameSource {
-    Body,
-    Path,
-    /// Lower case.
-    Header(String),
 }
 
 /// A model: what a client names.
@@ -341,16 +301,6 @@ pub struct TestPlan {
     pub headers: Vec<(String, String)>,
     pub expect_model: Option<String>,
     pub expect_version: Option<String>,
-}
-
-impl std::fmt::Display for PathPattern {
-    /// As the file writes it.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Exact(path) => f.write_str(path),
-            Self::Prefix(prefix) => write!(f, "{prefix}*"),
-        }
-    }
 }
 
 impl std::fmt::Display for ListenAddress {
