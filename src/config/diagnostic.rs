@@ -81,6 +81,7 @@ pub const CODES: &[&str] = &[
     "not-utf8",
     "open-admin",
     "out-of-range",
+    "own-address",
     "probe-timeout",
     "same-file",
     "split-sum",

@@ -1,4 +1,5 @@
 //! What a request means: which model it names, how its client speaks, how to answer in kind.
+mod answer_name;
 mod body;
 mod code;
 mod deadline;
@@ -23,6 +24,7 @@ mod rows;
 mod stream;
 mod usage;
 
+pub use answer_name::{NameIn, NameWriter};
 pub use body::{BodyFacts, BodyProblem, peek};
 pub use code::RefusalCode;
 pub use deadline::DeadlineHeader;

@@ -58,8 +58,14 @@ impl Tally {
 }
 
 /// Answers of Evener's own, by code.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Refusals([AtomicU64; RefusalCode::ALL.len()]);
+
+impl Default for Refusals {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| AtomicU64::default()))
+    }
+}
 
 impl Refusals {
     pub fn add(&self, code: RefusalCode) {

@@ -191,9 +191,8 @@ impl Site {
 
     /// What the process logged at this level: `INFO`, `WARN`, `ERROR`.
     pub(crate) fn logged_at(&self, level: &str) -> Vec<String> {
-        let lines = self.process.stderr.lock();
         let is = |line: &&String| line.split_whitespace().nth(1) == Some(level);
-        lines.iter().filter(is).cloned().collect()
+        self.process.logged().iter().filter(is).cloned().collect()
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

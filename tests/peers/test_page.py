@@ -1,7 +1,9 @@
 """The page in Debian's Chromium: live data, orders by mouse and by keyboard, and how it looks."""
 
 import json
+import shlex
 import signal
+import socket
 import subprocess
 import threading
 from urllib.parse import urlsplit
@@ -329,6 +331,34 @@ def test_live_requests_say_why_they_went_where_they_went(page, site):
     assert page.text("#request-count").startswith("held")
     page.run("document.activeElement.blur()")
     wait_for("it to go on", lambda: page.text("#request-rows") != before)
+
+
+def test_a_copied_command_is_one_command_whoever_sent_the_request(start, tmp_path):
+    mock = start(Mock, "v1")
+    evener = start(Evener, {"models": {"chat": {"versions": {"v1": [mock.url]}}}})
+    address = urlsplit(evener.url)
+    asked = [("X|id", "/x?a='$(id)'&b={1,2};`id`"), ("HEAD", "/y'z"), ("DELETE", "/v2/models/chat/../x")]
+    for method, path in asked:
+        with socket.create_connection((address.hostname, address.port), 10) as raw:
+            raw.sendall(f"{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".encode())
+            while raw.recv(65536):
+                pass
+    page = Page(tmp_path)
+    try:
+        page.visit(f"{evener.admin}/#/requests")
+        for method, path in asked:
+            find = "[...document.querySelectorAll('#request-rows tr')].find((tr) => tr.innerText.includes(arguments[0]))"
+            wait_for(f"{method} {path}", lambda: page.run(f"return !!{find}", f"{method} {path}"))
+            page.run(f"{find}.click()", f"{method} {path}")
+            wait_for("the command", lambda: page.text("#act code").startswith("curl "))
+            words = shlex.split(page.text("#act code"))
+            flags = ["--head"] if method == "HEAD" else ["-X", method]
+            assert words[:1 + len(flags)] == ["curl", *flags], words
+            assert words[-1] == f"{evener.url}{path}", words
+            assert set(words[1 + len(flags):-1]) <= {"--globoff", "--path-as-is"}, words
+            page.keys(Keys.ESCAPE)
+    finally:
+        page.driver.quit()
 
 
 def test_the_keyboard_alone_reaches_each_action(page, site):
