@@ -12,6 +12,7 @@ mod listing;
 mod multipart;
 mod named;
 mod nearest;
+mod one_name;
 mod output;
 mod path;
 mod prefix;
@@ -20,6 +21,7 @@ mod query;
 mod refusal;
 mod rewrite;
 mod rows;
+mod sole_form;
 mod usage;
 
 pub use body::{BodyFacts, BodyProblem, peek};
@@ -35,6 +37,7 @@ pub use listing::{
 pub use multipart::peek_multipart;
 pub use named::models_named;
 pub use nearest::nearest;
+pub use one_name::{NAMING_HEADERS, NameProblem, NameSpot, OneName, one_name};
 pub use output::{
     Output, OutputBudget, OutputForm, OutputProblem, OutputScan, OutputWish, Reserved, answer_text,
     event_values,
@@ -42,7 +45,7 @@ pub use output::{
 pub use path::{PathFacts, PathProblem, decoded_path, read_path, segment_of};
 pub use prefix::peek_prefix;
 pub use prompt::{Prompt, PromptProblem, generates, prompt};
-pub use query::{TwoInQuery, cookie_value, model_in_query, query_value};
+pub use query::{TwoInQuery, cookie_value, model_in_query, models_in_query, query_value};
 pub use refusal::{ErrorBody, ErrorText, error_body, sse_error_event};
 pub use rewrite::{Edit, edited, encoded_name, rename_in_path, rename_in_query};
 pub use rows::{Duty, GROUPS, Group, Local, ModelAt, Purpose, Row, StreamError, UsageAt};

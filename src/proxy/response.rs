@@ -5,8 +5,9 @@ use super::meaning::{
     Framed, Meaning, ends_call, grpc_status, is_event_stream, is_grpc_answer, usage_form_of,
 };
 use super::progress::Progress;
-use super::relay::{Relayed, Trouble};
+use super::relay::Relayed;
 use super::shared::Phase;
+use super::trouble::Trouble;
 use super::tunnel::Tunnel;
 use crate::dialect::grpc::GrpcStatus;
 use crate::dialect::{ErrorText, RefusalCode, UsageAt, UsageChunks, UsageScan, sse_error_event};
