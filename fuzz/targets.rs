@@ -5,8 +5,9 @@ use evener::access::{Jwks, TokenTerms, Tries, named_by};
 use evener::config::parse_text;
 use evener::dialect::grpc::{Messages, NameAt, first_name, rename_in_messages};
 use evener::dialect::{
-    DeadlineHeader, Dialect, Edit, ErrorEvents, OutputForm, OutputScan, OutputWish, UsageForm,
-    UsageScan, decoded_path, edited, peek, peek_multipart, peek_prefix, read_path, rename_in_path,
+    DeadlineHeader, Dialect, Edit, OutputForm, OutputScan, OutputWish, StreamForm, StreamWatch,
+    UsageForm, UsageScan, decoded_path, edited, peek, peek_multipart, peek_prefix, read_path,
+    rename_in_path,
 };
 use evener::wire::proxy_protocol::{Parsed, parse};
 use evener::wire::{Chunks, HeadScan, glimpse};
@@ -213,11 +214,16 @@ pub(crate) fn events(data: &[u8]) {
         };
         assert_eq!(of(data.len().max(1)), of(3));
     }
-    let of = |pieces: usize| {
-        let mut scan = ErrorEvents::default();
-        data.chunks(pieces).filter(|piece| scan.passes(piece)).count() > 0
-    };
-    assert_eq!(of(data.len().max(1)), of(3));
+    for form in [StreamForm::Events, StreamForm::Lines] {
+        let of = |pieces: usize| {
+            let mut watch = StreamWatch::new(form);
+            let failures: Vec<_> = data.chunks(pieces).map(|piece| watch.take(piece)).collect();
+            let between = watch.is_between();
+            let failure = failures.into_iter().flatten().next().or_else(|| watch.finish());
+            (failure, between, watch.pieces())
+        };
+        assert_eq!(of(data.len().max(1)), of(3));
+    }
 }
 
 /// A deadline that is read can be written and read again, never longer than it was.

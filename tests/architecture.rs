@@ -26,7 +26,10 @@ const ROOMS: &[(&str, &[&str])] = &[
         "config",
         &["stats", "access", "canary", "balance", "health", "dialect", "mirror", "tls", "table"],
     ),
-    ("observe", &["stats", "canary", "balance", "health", "dialect", "mirror", "fleet", "table"]),
+    (
+        "observe",
+        &["stats", "canary", "balance", "health", "dialect", "mirror", "wire", "fleet", "table"],
+    ),
     (
         "proxy",
         &[

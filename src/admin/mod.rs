@@ -24,7 +24,7 @@ pub use mirror::{MirrorReport, MirrorStatus};
 pub use office::{Office, Readiness};
 pub use server::serve;
 pub use status::{
-    CanaryStatus, CheckStatus, ConfigStatus, LastReload, ListenerStatus, ModelStatus,
-    ReplicaStatus, SplitStatus, Status, VersionStatus,
+    CanaryStatus, CheckStatus, ConfigStatus, DescriptorStatus, LastReload, ListenerStatus,
+    ModelStatus, ReplicaStatus, SplitStatus, Status, VersionStatus,
 };
 pub use turned_away::TurnedAway;

@@ -92,7 +92,7 @@ mod tests {
         let mut server = Patient::new(listener.accept().await.unwrap().0);
         let wrote = async {
             loop {
-                server.write_all(&[0; 65536]).await?;
+                server.write_all(&[0; 4096]).await?;
             }
         };
         let error: io::Result<()> = wrote.await;

@@ -145,7 +145,7 @@ impl<C> Book<C> {
             closed = idle.or_else(|| self.remove_oldest(|taken| taken.place == Reserved));
         }
         self.taken.insert(id, Taken { place, work: None, since: id, connection: None });
-        (id, place, closed.flatten())
+        (id, place, closed.and_then(|taken| taken.connection))
     }
 
     fn begin(&mut self, id: u64, work: Work) -> Option<C> {
@@ -153,7 +153,7 @@ impl<C> Book<C> {
         let full = work == Work::Scrape && self.count(scrapes) >= SCRAPES;
         let closed = full.then(|| self.remove_oldest(scrapes)).flatten();
         self.set(id, Some(work));
-        closed.flatten()
+        closed.and_then(|taken| taken.connection)
     }
 
     fn stream(&mut self, id: u64) -> bool {
@@ -176,10 +176,10 @@ impl<C> Book<C> {
     }
 
     /// Frees the place that has been as it is for the longest time. `None`: there is none such.
-    fn remove_oldest(&mut self, which: impl Fn(&Taken<C>) -> bool) -> Option<Option<C>> {
+    fn remove_oldest(&mut self, which: impl Fn(&Taken<C>) -> bool) -> Option<Taken<C>> {
         let such = self.taken.iter().filter(|(_, taken)| which(taken));
         let oldest = such.min_by_key(|(_, taken)| taken.since).map(|(id, _)| *id)?;
-        Some(self.taken.remove(&oldest).and_then(|taken| taken.connection))
+        self.taken.remove(&oldest)
     }
 }
 

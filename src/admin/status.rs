@@ -5,6 +5,7 @@ use super::mirror::{self, MirrorStatus};
 use super::office::{Office, Readiness};
 use crate::canary::CheckView;
 use crate::config::split_yaml;
+use crate::control::Descriptors;
 use crate::fleet::Ejection;
 use crate::health::{Class, Recent, Stage};
 use crate::observe::observed_shares;
@@ -25,8 +26,18 @@ pub struct Status {
     pub started_at: jiff::Timestamp,
     pub uptime_seconds: f64,
     pub config: ConfigStatus,
+    #[serde(default)]
+    pub descriptors: Option<DescriptorStatus>,
     pub listeners: Vec<ListenerStatus>,
     pub models: Vec<ModelStatus>,
+}
+
+/// File descriptors of the process.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DescriptorStatus {
+    pub limit: u64,
+    /// As many as `max_connections` of all listeners may need.
+    pub needed: u64,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -182,6 +193,11 @@ pub struct EvidenceStatus {
     pub last: Vec<String>,
 }
 
+fn descriptors(office: &Office, table: &Table) -> DescriptorStatus {
+    let Descriptors { limit, needed } = Descriptors::of(&table.plan, office.descriptor_limit);
+    DescriptorStatus { limit, needed }
+}
+
 pub(super) fn status(office: &Office, table: &Table) -> Status {
     let readiness = (office.readiness)();
     let uptime = office.clock.now().as_secs_f64();
@@ -195,6 +211,7 @@ pub(super) fn status(office: &Office, table: &Table) -> Status {
         started_at: office.wall(Moment::ZERO),
         uptime_seconds: rounded(uptime, 1e3),
         config: config(office),
+        descriptors: Some(descriptors(office, table)),
         listeners: listeners
             .into_iter()
             .map(|(name, address)| certificates::listener(table, name, address))

@@ -25,7 +25,7 @@ pub enum Format {
     Json,
 }
 
-/// Checks a file. `verify` adds what the file's own tests find.
+/// Checks a file. `verify` adds what the file's own tests and a look at this machine find.
 pub fn check(
     args: CheckArgs,
     verify: impl FnOnce(&Checked) -> Vec<config::Diagnostic>,

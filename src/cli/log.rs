@@ -1,6 +1,6 @@
 //! The log of a process that serves: levels, format, and where it goes.
 use super::env;
-use crate::observe::{LogWriter, flush_log, watch_panics, write_log_to_stderr};
+use crate::observe::{LogThread, LogWriter, watch_panics, write_log_to_stderr};
 use anyhow::Context as _;
 use std::io::IsTerminal as _;
 use std::time::Duration;
@@ -13,11 +13,13 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// The log, whose last lines are written when this is dropped.
 #[derive(Debug)]
-pub(super) struct Log(());
+pub(super) struct Log(Option<LogThread>);
 
 impl Drop for Log {
     fn drop(&mut self) {
-        flush_log(LAST_LINES);
+        if let Some(thread) = self.0.take() {
+            thread.end(LAST_LINES);
+        }
     }
 }
 
@@ -36,7 +38,7 @@ pub(super) fn log_to_stderr() -> anyhow::Result<Log> {
         Ok(filter) => (filter, None),
         Err(error) => (EnvFilter::new(LEVELS), Some(error)),
     };
-    write_log_to_stderr().context("cannot start the thread that writes the log")?;
+    let thread = write_log_to_stderr().context("cannot start the thread that writes the log")?;
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| LogWriter);
     // Only a second call in one process could fail.
     if json {
@@ -50,5 +52,5 @@ pub(super) fn log_to_stderr() -> anyhow::Result<Log> {
     if let Some(error) = unread {
         tracing::warn!(%error, "$EVENER_LOG cannot be read; the levels are `{LEVELS}`");
     }
-    Ok(Log(()))
+    Ok(Log(Some(thread)))
 }

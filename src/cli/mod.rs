@@ -11,6 +11,7 @@ mod explain;
 mod figures;
 mod heading;
 mod key;
+mod limits;
 mod log;
 mod mirror;
 pub mod mock;

@@ -1,18 +1,19 @@
 //! `evener run`: serves until it is told to end.
 use super::log::log_to_stderr;
-use super::terminal;
 use super::{config_file, env};
+use super::{limits, terminal};
 use crate::admin::{self, Live, Office, Readiness, TurnedAway};
 use crate::config;
 use crate::control::{
-    Heritage, Inherited, Order, Orders, Runner, Started, activated, systemd, verify,
+    Heritage, Inherited, Order, Orders, Runner, Started, activated, few_descriptors, systemd,
+    verify,
 };
 use crate::observe::Task;
 use crate::proxy::{self, Phase};
 use crate::table::ListenAddress;
+use crate::wire::{descriptor_limit, keep_descriptors};
 use anyhow::Context as _;
 use clap::Args;
-use rustix::process::{Resource, getrlimit, setrlimit};
 use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
@@ -59,14 +60,15 @@ pub fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         Err(found) => return Ok(super::check::show(&found)),
     };
     let mut found = checked.warnings.clone();
-    for failed in verify(&checked) {
-        found.push(failed);
+    let limit = limits::raise();
+    for more in verify(&checked).into_iter().chain(few_descriptors(&checked, limit)) {
+        found.push(more);
     }
     super::check::show(&found);
     if found.has_errors() {
         return Ok(ExitCode::FAILURE);
     }
-    raise_file_limit();
+    keep_descriptors(limit);
     let activated = sockets_of_systemd();
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     if let Some(threads) = checked.plan.threads {
@@ -165,6 +167,7 @@ fn office(started: &Started) -> Arc<Office> {
         orders: started.orders.clone(),
         live: Live::default(),
         turned_away: TurnedAway::default(),
+        descriptor_limit: descriptor_limit(),
         started: started.proxy.started,
         clock: started.proxy.clock,
         listeners: Box::new(move || {
@@ -245,14 +248,5 @@ impl Signals {
             }
             line.send(order).ok();
         }
-    }
-}
-
-/// Each connection is a file: take as many as the system lets us have.
-fn raise_file_limit() {
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        tracing::warn!(%error, "the limit of open files stays as it is");
     }
 }

@@ -57,6 +57,7 @@ pub const CODES: &[&str] = &[
     "duplicate-name",
     "duplicate-replica",
     "failed-test",
+    "few-descriptors",
     "file-too-large",
     "grpc-port",
     "idle-mirror",

@@ -84,12 +84,11 @@ impl Reader<'_> {
                 self.complain(&path, place, complaint);
                 continue;
             };
-            let sensitive = secrets::sensitive(name.as_str());
-            if sensitive && !kept_elsewhere {
+            if secrets::sensitive(name.as_str()) && !kept_elsewhere {
                 self.warn_of_literal(place, &path);
             }
-            // `effective_yaml` masks what is marked so.
-            value.set_sensitive(sensitive || kept_elsewhere);
+            // Nothing shows it, and HTTP/2 keeps it out of its tables.
+            value.set_sensitive(true);
             all.push((name, value));
         }
         all

@@ -108,7 +108,7 @@ impl Runner {
         let courier = Courier::new(Arc::clone(&events));
         courier.resume(untold, &table);
         let suspects = Arc::clone(core.suspects());
-        let mut prober = Prober::new(Arc::clone(&events), suspects, clock);
+        let mut prober = Prober::new(Arc::clone(&events), suspects, clock, Arc::clone(&meters));
         prober.follow(&table);
         let at = stamp();
         meters.reloaded(ReloadResult::Applied, at);

@@ -49,6 +49,7 @@ codes! {
     NoReplicas "no_replicas" 503,
     ShuttingDown "shutting_down" 503,
     OutOfBuffers "out_of_buffers" 503,
+    OutOfResources "out_of_resources" 503,
     TooManyConnections "too_many_connections" 503,
     FirstByteTimeout "first_byte_timeout" 504,
     StreamStalled "stream_stalled" 504,

@@ -101,6 +101,8 @@ metrics! {
         "Decision log lines lost: the log could not be written, or not as fast as lines came.";
     STDERR_DROPPED = Counter "evener_log_dropped_total" []
         "Lines of the process log lost, because stderr was closed or full.";
+    EXHAUSTED = Counter "evener_resource_exhausted_total" ["resource", "during"]
+        "Times that Evener itself lacked something: connections not accepted or opened, health checks not made. No replica is blamed.";
     PANICS = Counter "evener_panics_total" ["task"]
         "Panics inside Evener, by what panicked. Each is a defect: the log says where.";
     SPANS = Counter "evener_spans_total" ["result"]

@@ -238,22 +238,26 @@ fn note(panic: &PanicHookInfo<'_>) {
     }
 }
 
+/// As [`watch_panics`], where the messages of other tests are still shown.
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The messages of other tests are still shown.
-    fn watch_panics_too() {
+pub(crate) fn watch_panics_in_tests() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
             note(panic);
             before(panic);
         }));
-    }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
 
     #[tokio::test]
     async fn a_panic_counts_for_its_task_and_says_its_place() {
-        watch_panics_too();
+        watch_panics_in_tests();
         let before = Task::Webhook.panics();
         let ended = Task::Webhook.caught(async { panic!("as {}", "asked") }).await;
         assert_eq!(ended.map(|()| "no panic"), Err(Panicked));

@@ -9,6 +9,7 @@ use std::io::{self, Write};
 use std::os::fd::AsFd as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// Bytes that may wait for the writer.
@@ -39,23 +40,31 @@ pub fn log_lines_dropped() -> u64 {
     QUEUE.lost.load(Relaxed)
 }
 
-/// Starts the thread that writes what [`LogWriter`] is given to stderr. It runs until the process ends.
-pub fn write_log_to_stderr() -> io::Result<()> {
+/// The thread that writes to stderr what [`LogWriter`] is given.
+#[derive(Debug)]
+pub struct LogThread(JoinHandle<()>);
+
+/// Starts that thread.
+pub fn write_log_to_stderr() -> io::Result<LogThread> {
     // A descriptor of its own: the lock of the standard library would be held as long as a write waits.
     let mut stderr = File::from(io::stderr().as_fd().try_clone_to_owned()?);
     let thread = std::thread::Builder::new().name("log".to_owned());
-    thread.spawn(move || {
-        loop {
-            // The writer logs its own losses, and what formats them is code as any other.
-            catch_unwind(AssertUnwindSafe(|| QUEUE.write_next(&mut stderr, say))).ok();
-        }
+    let thread = thread.spawn(move || {
+        // The writer logs its own losses, and what formats them is code as any other.
+        let mut write = || catch_unwind(AssertUnwindSafe(|| QUEUE.write_next(&mut stderr, say)));
+        while write().unwrap_or(true) {}
     })?;
-    Ok(())
+    Ok(LogThread(thread))
 }
 
-/// Waits until everything logged so far is written or lost, but no longer than `limit`.
-pub fn flush_log(limit: Duration) {
-    QUEUE.flush(limit);
+impl LogThread {
+    /// Waits until everything logged so far is written or lost, but no longer than `limit`, and ends the thread.
+    pub fn end(self, limit: Duration) {
+        if QUEUE.flush(limit) {
+            QUEUE.end();
+            self.0.join().ok();
+        }
+    }
 }
 
 fn say(lost: u64) {
@@ -80,13 +89,15 @@ struct LogQueue {
 struct State {
     waiting: Vec<u8>,
     writing: bool,
+    ended: bool,
     /// The last byte that was written ended a line.
     at_line_start: bool,
 }
 
 impl LogQueue {
     const fn new(room: usize) -> Self {
-        let state = State { waiting: Vec::new(), writing: false, at_line_start: true };
+        let state =
+            State { waiting: Vec::new(), writing: false, ended: false, at_line_start: true };
         Self {
             room,
             state: Mutex::new(state),
@@ -114,12 +125,16 @@ impl LogQueue {
         self.unsaid.fetch_add(lines, Relaxed);
     }
 
-    /// Waits for lines and writes them. `say` is told how many were lost, once lines get through again.
-    fn write_next(&self, out: &mut impl Write, say: impl FnOnce(u64)) {
+    /// Waits for lines and writes them. `say` is told how many were lost, once lines get through again. Returns whether
+    /// more may come.
+    fn write_next(&self, out: &mut impl Write, say: impl FnOnce(u64)) -> bool {
         let mut state = self.state.lock();
         state.writing = false;
         while state.waiting.is_empty() {
             self.emptied.notify_all();
+            if state.ended {
+                return false;
+            }
             self.filled.wait(&mut state);
         }
         let lines = std::mem::take(&mut state.waiting);
@@ -129,22 +144,31 @@ impl LogQueue {
         let written = write_lines(&lines, out, CHUNK, &mut at_line_start);
         self.state.lock().at_line_start = at_line_start;
         if let Err(Lost { lines, .. }) = written {
-            return self.lose(lines);
+            self.lose(lines);
+            return true;
         }
         let unsaid = self.unsaid.swap(0, Relaxed);
         if unsaid > 0 {
             say(unsaid);
         }
+        true
     }
 
-    fn flush(&self, limit: Duration) {
+    fn end(&self) {
+        self.state.lock().ended = true;
+        self.filled.notify_one();
+    }
+
+    /// Returns whether all is written or lost.
+    fn flush(&self, limit: Duration) -> bool {
         let mut state = self.state.lock();
         // Only an empty queue wakes this, so the limit holds for the whole and not for each batch.
         while state.writing || !state.waiting.is_empty() {
             if self.emptied.wait_for(&mut state, limit).timed_out() {
-                return;
+                return false;
             }
         }
+        true
     }
 }
 
@@ -215,18 +239,17 @@ mod tests {
     #[test]
     fn a_flush_returns_when_all_is_written_or_its_time_is_over() {
         let queue: &'static LogQueue = Box::leak(Box::new(LogQueue::new(1000)));
-        queue.flush(Duration::from_mins(1));
+        assert!(queue.flush(Duration::from_mins(1)));
         queue.push(b"one\n");
-        queue.flush(Duration::from_millis(1));
+        assert!(!queue.flush(Duration::from_millis(1)));
         let (wrote, written) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
-            loop {
-                let mut disk = Disk { room: 100, ..Disk::default() };
-                queue.write_next(&mut disk, |_| {});
-                wrote.send(disk.text).unwrap();
-            }
+            let mut disk = Disk { room: 100, ..Disk::default() };
+            while queue.write_next(&mut disk, |_| {}) {}
+            wrote.send(disk.text).unwrap();
         });
-        queue.flush(Duration::from_mins(1));
+        assert!(queue.flush(Duration::from_mins(1)));
+        queue.end();
         assert_eq!(written.recv().unwrap(), b"one\n");
     }
 }

@@ -10,12 +10,12 @@ use super::trouble::Trouble;
 use crate::canary::Ended;
 use crate::fleet::{InFlight, Replica};
 use crate::health::{Class, Outcome, Repeatable};
+use crate::observe::During;
 use crate::stats::Moment;
 use crate::table::Timeouts;
-use crate::wire::Checkout;
+use crate::wire::{Checkout, Exhausted};
 use http::StatusCode;
 use pingora_core::protocols::http::client::HttpSession;
-
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
@@ -53,6 +53,7 @@ impl Exchange<'_> {
             return self.race(placed, choice, wish, after).await;
         }
         self.in_flight = Some(self.begin(choice));
+        self.checkpoint("attempt");
         let asked = self.ask(placed, choice).await;
         self.settle_attempt(choice, &asked);
         asked
@@ -64,7 +65,7 @@ impl Exchange<'_> {
         self.note_candidates(choice, now);
         let replica = &choice.member.replica;
         self.asked_at.get_or_insert(now);
-        (self.answer_seen, self.at_event_end) = (false, false);
+        (self.answer_seen, self.stream) = (false, None);
         self.record.asked_at = Some(now);
         self.record.attempts += 1;
         self.record.replica = Some(Arc::clone(replica));
@@ -89,7 +90,7 @@ impl Exchange<'_> {
                 Body::Whole(..) => self.watched(timeouts, checkout).await?,
                 Body::Stream(..) => self.in_time(timeouts, checkout).await?,
             }
-            .map_err(|error| Trouble::Connect(error.to_string()))?;
+            .map_err(|error| Trouble::of_dial(&error))?;
             if let Some(in_flight) = &mut self.in_flight {
                 in_flight.on_connection(connection);
             }
@@ -188,6 +189,10 @@ impl Exchange<'_> {
         }
         let left = matches!(asked, Err(Trouble::ClientGone));
         let ended = if left { Ended::Cancelled } else { Ended::Seen };
+        if matches!(asked, Err(Trouble::Exhausted(_))) {
+            self.witness = None;
+            return in_flight.forget();
+        }
         if self.record.is_test {
             return in_flight.forget();
         }
@@ -229,13 +234,17 @@ impl Exchange<'_> {
                 (Stop::Gone, true) => Ok(End::Cut),
             };
         }
+        if let Trouble::Exhausted(Exhausted(resource)) = &trouble {
+            let now = self.proxy.now();
+            self.proxy.meters.exhaustion.note(*resource, During::Connect, now);
+        }
         let Some(code) = trouble.code() else { return Ok(End::Cut) };
         let timeouts = &placed.model.plan.timeouts;
         let what = trouble.describe(timeouts, &self.time_given(timeouts));
         tracing::debug!(replica = %replica.id, %trouble, "attempt failed");
         if begun {
             self.record.refusal = Some(code);
-            return Ok(self.end_broken_stream(code, &what).await);
+            return Ok(self.end_broken_stream(code, &what, placed).await);
         }
         let times = match self.record.attempts {
             0 | 1 => String::new(),
@@ -260,6 +269,7 @@ pub(super) fn harmless(trouble: &Trouble, repeatable: Repeatable) -> bool {
         Trouble::Unseen(_) => true,
         Trouble::Died(_) => repeatable == Repeatable::Always,
         Trouble::Connect(_)
+        | Trouble::Exhausted(_)
         | Trouble::Reset(_)
         | Trouble::Malformed(_)
         | Trouble::Answered { .. }

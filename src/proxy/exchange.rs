@@ -16,7 +16,8 @@ use super::shared::Proxy;
 use crate::balance::hash_point;
 use crate::dialect::grpc::Call;
 use crate::dialect::{
-    Dialect, Facts, Local, PathFacts, RefusalCode, Row, is_json, nearest, query_value, read_path,
+    Dialect, Facts, Local, PathFacts, RefusalCode, Row, StreamWatch, is_json, nearest, query_value,
+    read_path,
 };
 use crate::fleet::InFlight;
 use crate::health::Repeatable;
@@ -97,8 +98,8 @@ pub(super) struct Exchange<'a> {
     pub(super) in_flight: Option<InFlight>,
     /// A head of an answer came, be it 1xx.
     pub(super) answer_seen: bool,
-    /// What was relayed last ended an event of an event stream.
-    pub(super) at_event_end: bool,
+    /// The answer, where it comes in pieces.
+    pub(super) stream: Option<Box<StreamWatch>>,
     /// The answer where the replica says 404: its server has no such path.
     pub(super) own_answer: Option<Bytes>,
 }
@@ -137,7 +138,7 @@ pub(super) async fn exchange(
         original: None,
         in_flight: None,
         answer_seen: false,
-        at_event_end: false,
+        stream: None,
         own_answer: None,
     };
     // One table from the first byte to the last.
@@ -153,6 +154,7 @@ pub(super) async fn exchange(
 impl Exchange<'_> {
     async fn run(&mut self, table: &Table) -> Result<End, Stop> {
         self.note_head();
+        self.checkpoint("head");
         let opened = |method: &str| table.opens_method(method);
         let framing = head::check(self.session, &self.listener.client, opened)
             .map_err(|(code, message)| Refusal::new(code, message))?;
@@ -204,7 +206,7 @@ impl Exchange<'_> {
         record.client = self.client_ip;
         record.request_id = request_id(text(&head.headers, "x-request-id"), self.trusted);
         head.method.as_str().clone_into(&mut record.method);
-        origin_form(head).clone_into(&mut record.path);
+        record.note_target(origin_form(head));
         record.protocol = match head.version {
             http::Version::HTTP_2 => "HTTP/2",
             http::Version::HTTP_10 => "HTTP/1.0",

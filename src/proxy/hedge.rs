@@ -262,6 +262,9 @@ impl Exchange<'_> {
             let outrun = class == Class::Cancelled;
             self.testify(&outcome, None, if outrun { Ended::Outrun } else { Ended::Seen });
         }
+        if class == Class::Refused {
+            return in_flight.forget();
+        }
         in_flight.finish(status, &outcome, now);
     }
 }
@@ -288,7 +291,7 @@ pub(super) async fn open(
     loop {
         let checkout = replica.upstream.checkout(timeouts.connect, fresh, false, proxy.now()).await;
         let Checkout { mut session, reins, reused, connection } =
-            checkout.map_err(|error| Trouble::Connect(error.to_string()))?;
+            checkout.map_err(|error| Trouble::of_dial(&error))?;
         *carried.lock() = connection;
         if matches!(session, HttpSession::H1(_)) {
             head.set_version(http::Version::HTTP_11);

@@ -81,7 +81,6 @@ impl Exchange<'_> {
             return Err(name_too_late(table.max_buffered_body).into());
         }
         let routed = routed.map_err(|why| self.refuse_unfound(table, why, sealed))?;
-        self.record.streaming = routed.facts.streaming;
         self.record.model = Some(Arc::clone(routed.model));
         let Routed { model, facts, .. } = routed;
         self.record.converses =

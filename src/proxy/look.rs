@@ -3,9 +3,8 @@
 use super::exchange::Exchange;
 use super::meaning::form_of;
 use super::placed::Placed;
-use super::request::origin_form;
 use super::shared::Proxy;
-use crate::dialect::{Dialect, Output, OutputBudget, OutputForm, OutputScan, Reserved, read_path};
+use crate::dialect::{Dialect, Output, OutputBudget, OutputForm, OutputScan, Reserved};
 use crate::stats::Moment;
 use http::{Method, StatusCode};
 use pingora_http::ResponseHeader;
@@ -32,13 +31,9 @@ pub(super) struct Look {
 }
 
 impl Exchange<'_> {
-    /// The dialect in which a replica is asked.
+    /// The dialect in which a replica is asked, where a canary learns from its answer.
     pub(super) fn asked_in(&self, placed: &Placed<'_>) -> Dialect {
-        let target = origin_form(self.session.req_header());
-        let rewritten = placed.route.filter(|_| self.witness.is_some());
-        let rewritten = rewritten.and_then(|route| route.rewritten(target, None));
-        let asked = rewritten.and_then(|target| read_path(&target).ok());
-        asked.map_or(self.dialect(), |facts| facts.dialect())
+        if self.witness.is_some() { self.asked_as(placed).dialect } else { self.dialect() }
     }
 
     /// Begins to look at an answer of a good status, where a canary learns from this attempt and its checks ask for it.

@@ -289,6 +289,9 @@ async fn ask(
 
 /// What a copy is counted as that got no whole answer. The model's own limits hold for it too.
 fn result_of(trouble: &Trouble) -> Mirrored {
+    if matches!(trouble, Trouble::Exhausted(_)) {
+        return Mirrored::Skipped;
+    }
     let late = trouble.class() == Class::Timeout;
     if late { Mirrored::Timeout } else { Mirrored::Failed }
 }

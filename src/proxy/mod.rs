@@ -9,6 +9,7 @@ mod answer;
 mod assign;
 mod attempt;
 mod body;
+mod broken;
 mod buffers;
 mod call;
 mod decision;

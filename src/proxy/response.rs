@@ -1,8 +1,8 @@
-//! The response on its way to the client: head, chunks, end, and a stream that breaks after it began.
+//! The response on its way to the client: head, chunks, end.
 use super::exchange::{End, Exchange};
 use super::hops::{is_invited, stripped};
 use super::meaning::{
-    Framed, Meaning, ends_call, grpc_status, is_event_stream, is_grpc_answer, usage_form_of,
+    Framed, Meaning, ends_call, grpc_status, is_grpc_answer, is_stream, stream_of, usage_form_of,
 };
 use super::progress::Progress;
 use super::relay::Relayed;
@@ -10,7 +10,7 @@ use super::shared::Phase;
 use super::trouble::Trouble;
 use super::tunnel::Tunnel;
 use crate::dialect::grpc::GrpcStatus;
-use crate::dialect::{ErrorText, RefusalCode, UsageAt, UsageChunks, UsageScan, sse_error_event};
+use crate::dialect::{StreamForm, StreamWatch, UsageAt, UsageChunks, UsageScan};
 use crate::health::{Class, RetryOn};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
@@ -56,7 +56,11 @@ impl Exchange<'_> {
         if !at.client_done() && self.call.is_some_and(|call| call.streams) {
             self.converse();
         }
-        at.event_stream = !at.upgraded && is_event_stream(&from);
+        self.stream =
+            stream_of(&from).filter(|_| !at.upgraded).map(|form| StreamWatch::new(form).into());
+        at.event_stream = self.stream.as_ref().is_some_and(|s| s.form() == StreamForm::Events);
+        self.record.streaming =
+            !at.upgraded && (is_stream(&from) || self.call.is_some_and(|call| call.streams));
         if at.class == Class::Success && !at.upgraded {
             at.look = self.look(&from);
             let pass = self.record.pass.as_ref();
@@ -136,7 +140,7 @@ impl Exchange<'_> {
         .await
     }
 
-    async fn write_body(&mut self, bytes: Bytes, end: bool) -> Result<(), Trouble> {
+    pub(super) async fn write_body(&mut self, bytes: Bytes, end: bool) -> Result<(), Trouble> {
         self.while_client_reads(async |session| session.write_response_body(bytes, end).await).await
     }
 
@@ -176,9 +180,8 @@ impl Exchange<'_> {
         };
         self.note_first_byte(at);
         let done = upstream.response_done() && matches!(upstream, Upstream::H1(_)) && !at.upgraded;
-        if at.event_stream && at.class == Class::Success && at.errors.passes(&bytes) {
-            at.class = Class::ServerError;
-        }
+        let failure = self.stream.as_mut().and_then(|stream| stream.take(&bytes));
+        at.note_failure(failure);
         if let Some(original) = &mut self.original {
             original.answer.take(&bytes, &self.proxy.buffers);
         }
@@ -191,14 +194,24 @@ impl Exchange<'_> {
         let bytes = at.without_usage(bytes, done);
         if !bytes.is_empty() || done {
             self.release_head(at).await?;
-            self.at_event_end = bytes.ends_with(b"\n\n") || bytes.ends_with(b"\r\n\r\n");
             self.write_body(bytes, done).await?;
         }
         at.client_waits += self.proxy.now().since(before);
+        self.checkpoint("chunk");
         if let (Some(look), Some(bytes)) = (&mut at.look, looked_at) {
             look.chunk(&bytes);
         }
-        Ok(done.then(|| at.whole()))
+        if !done {
+            return Ok(None);
+        }
+        self.end_stream(at);
+        Ok(Some(at.whole()))
+    }
+
+    /// The stream ended as its framing said. Some servers forget the empty line after the last event.
+    fn end_stream(&mut self, at: &mut Progress<'_>) {
+        let failure = self.stream.as_mut().and_then(|stream| stream.finish());
+        at.note_failure(failure);
     }
 
     /// Writes the head that was held.
@@ -249,6 +262,7 @@ impl Exchange<'_> {
                 original.answer.ends_as(status);
             }
         }
+        self.end_stream(at);
         self.note_first_byte(at);
         self.release_head(at).await?;
         let rest = at.without_usage(Bytes::new(), true);
@@ -279,35 +293,7 @@ impl Exchange<'_> {
         }
         let comment = Bytes::from_static(b": heartbeat\n\n");
         self.record.bytes_out += comment.len() as u64;
-        self.at_event_end = true;
         self.write_body(comment, false).await
-    }
-
-    /// A stream that breaks after it began. An event stream says so in its own words.
-    pub(super) async fn end_broken_stream(&mut self, code: RefusalCode, what: &str) -> End {
-        if self.is_call() {
-            return self.end_call(code, &format!("the model server {what}"));
-        }
-        let open = |head: &ResponseHeader| !head.headers.contains_key(header::CONTENT_LENGTH);
-        let written = self.session.response_written();
-        let stream = written.is_some_and(|head| is_event_stream(head) && open(head));
-        if self.record.tunnel || !(stream && self.at_event_end) {
-            return End::Cut;
-        }
-        let message = format!("the model server {what}");
-        let error = ErrorText {
-            code: code.name(),
-            status: code.status(),
-            message: &message,
-            param: None,
-            request_id: &self.record.request_id,
-        };
-        let event = sse_error_event(&error);
-        self.session.set_keepalive(None);
-        match self.write_body(event, true).await {
-            Ok(()) => End::Close,
-            Err(_) => End::Cut,
-        }
     }
 }
 

@@ -104,6 +104,7 @@ impl Exchange<'_> {
             Trouble::FirstByte => RetryOn::FirstByte,
             Trouble::Stalled
             | Trouble::Total
+            | Trouble::Exhausted(_)
             | Trouble::BadRequest(_)
             | Trouble::ClientGone
             | Trouble::ClientStalled

@@ -3,6 +3,7 @@ use super::exchange::Stop;
 use crate::dialect::RefusalCode;
 use crate::health::{Class, RetryOn};
 use crate::table::Timeouts;
+use crate::wire::Exhausted;
 use pingora_error::{Error, ErrorType, RetryType};
 
 /// Why an exchange broke.
@@ -10,6 +11,9 @@ use pingora_error::{Error, ErrorType, RetryType};
 pub(super) enum Trouble {
     #[error("no connection: {0}")]
     Connect(String),
+    /// This process lacks something that a connection takes. The replica was not asked.
+    #[error("no connection: {0}")]
+    Exhausted(Exhausted),
     /// The connection ended without a byte of an answer.
     #[error("connection ended: {0}")]
     Died(String),
@@ -60,6 +64,14 @@ impl Trouble {
         }
     }
 
+    /// An error while a connection was opened.
+    pub(super) fn of_dial(error: &Error) -> Self {
+        match Exhausted::of(error) {
+            Some(exhausted) => Self::Exhausted(exhausted),
+            None => Self::Connect(error.to_string()),
+        }
+    }
+
     /// What the client is told; nothing when it left.
     pub(super) fn code(&self) -> Option<RefusalCode> {
         Some(match self {
@@ -71,6 +83,7 @@ impl Trouble {
             | Self::Malformed(_)
             // Followed by another attempt, or by an answer of Evener's own.
             | Self::Answered { .. } => RefusalCode::UpstreamFailed,
+            Self::Exhausted(_) => RefusalCode::OutOfResources,
             Self::BadRequest(_) => RefusalCode::BadRequest,
             Self::FirstByte => RefusalCode::FirstByteTimeout,
             Self::Stalled => RefusalCode::StreamStalled,
@@ -87,6 +100,7 @@ impl Trouble {
             | Self::Reset(_)
             | Self::Malformed(_)
             | Self::Answered { .. }
+            | Self::Exhausted(_)
             | Self::BadRequest(_) => true,
             Self::FirstByte
             | Self::Stalled
@@ -113,7 +127,9 @@ impl Trouble {
     pub(super) fn class(&self) -> Class {
         match self {
             Self::ClientGone | Self::ClientStalled | Self::Client(Stop::Gone) => Class::Cancelled,
-            Self::Client(Stop::Refused(_)) | Self::BadRequest(_) => Class::Refused,
+            Self::Client(Stop::Refused(_)) | Self::BadRequest(_) | Self::Exhausted(_) => {
+                Class::Refused
+            }
             Self::Connect(_) => Class::ConnectFailure,
             Self::Died(_) | Self::Unseen(_) | Self::Reset(_) | Self::Malformed(_) => Class::Reset,
             Self::Answered { class, .. } => *class,
@@ -124,6 +140,7 @@ impl Trouble {
     pub(super) fn describe(&self, timeouts: &Timeouts, given: &str) -> String {
         match self {
             Self::Connect(_) => "could not be reached".to_owned(),
+            Self::Exhausted(exhausted) => format!("could not be asked: {exhausted}"),
             Self::Answered { status, .. } => format!("answered {status}"),
             Self::Died(_) | Self::Unseen(_) | Self::Reset(_) => {
                 "closed the connection or did not answer in HTTP".to_owned()

@@ -1,4 +1,5 @@
 //! What carries the bytes of a connection: a socket, or TLS over one.
+use super::exhausted::is_for_replicas;
 use bytes::{Buf, BytesMut};
 use socket2::TcpKeepalive;
 use std::io::{self, IoSlice};
@@ -45,6 +46,11 @@ impl Raw {
             Self::Unix(unix) => unix.as_fd(),
             Self::Tls(tls) => tls.get_ref().0.raw.fd(),
         }
+    }
+
+    /// Does this connection of a client leave descriptors to those of replicas?
+    pub fn leaves_descriptors(&self) -> bool {
+        !is_for_replicas(self.fd())
     }
 
     pub(super) fn is_over_tcp(&self) -> bool {

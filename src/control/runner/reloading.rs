@@ -195,3 +195,54 @@ fn cannot_listen(
     Diagnostic::error("cannot-listen", span, error.to_string())
         .help("another program may use this address")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::{Answer, Heritage, Order};
+    use crate::observe::watch_panics_in_tests;
+    use std::os::fd::OwnedFd;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_file_that_makes_evener_panic_is_rejected_and_the_next_one_is_read() {
+        watch_panics_in_tests();
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("test.yaml");
+        let text = |replica: &str| {
+            format!(
+                "listeners: [{{address: '127.0.0.1:0'}}]\nstate: {{dir: {}/state}}\n\
+                 telemetry: {{access_log: null}}\n\
+                 models: {{m: {{versions: {{v: ['{replica}']}}, health: false}}}}\n",
+                dir.path().display()
+            )
+        };
+        std::fs::write(&file, text("http://127.0.0.1:1")).unwrap();
+        let env = |name: &str| {
+            assert_ne!(name, "EVENER_TEST_PANIC", "as asked");
+            None
+        };
+        let checked = config::load(&file, &env).unwrap();
+        let state = checked.plan.state_dir.clone();
+        let mut heritage = Heritage::claim(&state, false, Vec::new()).await.unwrap();
+        let admin = OwnedFd::from(std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+        let runner = Runner::start(file.clone(), checked, env, &mut heritage, admin).await.unwrap();
+        let (started, before) = (runner.started(), Task::Control.panics());
+        let running = tokio::spawn(runner.run());
+        let reload = || started.orders.give(Order::Reload { always: true }, "test", None);
+        std::fs::write(&file, text("${EVENER_TEST_PANIC}")).unwrap();
+        let Answer::Reloaded(Reload::Rejected { text: said, .. }) = reload().await else {
+            panic!("it was not rejected");
+        };
+        assert!(said.contains("Evener panicked while it read it"), "{said}");
+        assert!(Task::Control.panics() > before);
+        std::fs::write(&file, text("http://127.0.0.1:2")).unwrap();
+        // The watch of the file may be first.
+        assert!(!matches!(reload().await, Answer::Reloaded(Reload::Rejected { .. })));
+        assert_eq!(
+            &*started.proxy.current.load().models[0].versions[0].members[0].replica.id.url,
+            "http://127.0.0.1:2"
+        );
+        started.orders.give(Order::Stop { drain: None }, "test", None).await;
+        running.await.unwrap();
+    }
+}
