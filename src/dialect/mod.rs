@@ -13,6 +13,7 @@ mod masked_query;
 mod multipart;
 mod named;
 mod nearest;
+mod one_name;
 mod output;
 mod path;
 mod prefix;
@@ -21,6 +22,7 @@ mod query;
 mod refusal;
 mod rewrite;
 mod rows;
+mod sole_form;
 mod stream;
 mod usage;
 
@@ -38,6 +40,7 @@ pub use masked_query::masked_query;
 pub use multipart::peek_multipart;
 pub use named::models_named;
 pub use nearest::nearest;
+pub use one_name::{NAMING_HEADERS, NameProblem, NameSpot, OneName, one_name};
 pub use output::{
     Output, OutputBudget, OutputForm, OutputProblem, OutputScan, OutputWish, Reserved, answer_text,
     event_values,
@@ -45,7 +48,7 @@ pub use output::{
 pub use path::{PathFacts, PathProblem, decoded_path, read_path, segment_of};
 pub use prefix::peek_prefix;
 pub use prompt::{Prompt, PromptProblem, generates, prompt};
-pub use query::{TwoInQuery, cookie_value, model_in_query, query_value};
+pub use query::{TwoInQuery, cookie_value, model_in_query, models_in_query, query_value};
 pub use refusal::{ErrorBody, ErrorText, error_body};
 pub use rewrite::{Edit, edited, encoded_name, rename_in_path, rename_in_query};
 pub use rows::{Duty, GROUPS, Group, Local, ModelAt, Purpose, Row, StreamError, UsageAt};

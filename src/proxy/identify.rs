@@ -7,7 +7,7 @@ use super::placed::Placed;
 use super::request::{Ask, text};
 use super::retry::{asks_a_model, repeatable};
 use crate::dialect::{BodyRead, Dialect, ModelAt, PathFacts, RefusalCode, is_json};
-use crate::table::{RoutePlan, Routed, Table};
+use crate::table::{Model, RoutePlan, Routed, Table};
 use http::header;
 use std::sync::Arc;
 
@@ -27,12 +27,14 @@ impl Exchange<'_> {
         if let Some(call) = self.call {
             return needed_of(call, table);
         }
-        if self.is_searched(table, path) || self.is_counted(path.kind()) {
+        if self.is_searched(path) || self.is_counted(path.kind()) {
             return Need::Whole(table.max_buffered_body);
         }
         let head = self.session.req_header();
         let kind = text(&head.headers, "content-type");
-        let named = path.model.as_ref().and_then(|model| table.model(&model.name));
+        // What the key may not use is read as what does not exist.
+        let may_use = |model: &&Arc<Model>| self.key().is_none_or(|key| key.may_use(&model.name));
+        let named = path.model.as_ref().and_then(|model| table.model(&model.name)).filter(may_use);
         let most = named.map_or(table.max_buffered_body, |model| model.plan.max_buffered_body);
         let json = kind.is_some_and(is_json) || path.row.model == ModelAt::Body;
         let form = kind.is_some_and(|kind| kind.starts_with("multipart/"));
@@ -78,7 +80,7 @@ impl Exchange<'_> {
         if cut && table.waits_for_name(route, path, routed.as_ref()) {
             return Err(name_too_late(table.max_buffered_body).into());
         }
-        let routed = routed.map_err(|why| self.refuse_unplaced(self.hidden(table, why), sealed))?;
+        let routed = routed.map_err(|why| self.refuse_unfound(table, why, sealed))?;
         self.record.model = Some(Arc::clone(routed.model));
         let Routed { model, facts, .. } = routed;
         self.record.converses =

@@ -1,5 +1,5 @@
 //! What the head of an answer says: how its replica fared, what is counted, and how its body is framed and read.
-use super::relay::Trouble;
+use super::trouble::Trouble;
 use crate::dialect::grpc::{GrpcStatus, is_grpc, severity_of_code};
 use crate::dialect::{Failure, OutputForm, StreamForm, UsageForm};
 use crate::health::Class;

@@ -4,6 +4,7 @@
 //! accept → admit → identify → route → split → pick → attempt → relay → settle
 //! ```
 mod accept;
+mod allowed;
 mod answer;
 mod assign;
 mod attempt;
@@ -49,6 +50,7 @@ mod shared;
 mod timer;
 #[cfg(feature = "otlp")]
 mod trace;
+mod trouble;
 mod tunnel;
 
 pub use inside::connect;

@@ -5,8 +5,9 @@ use super::meaning::{
     Framed, Meaning, ends_call, grpc_status, is_grpc_answer, is_stream, stream_of, usage_form_of,
 };
 use super::progress::Progress;
-use super::relay::{Relayed, Trouble};
+use super::relay::Relayed;
 use super::shared::Phase;
+use super::trouble::Trouble;
 use super::tunnel::Tunnel;
 use crate::dialect::grpc::GrpcStatus;
 use crate::dialect::{StreamForm, StreamWatch, UsageAt, UsageChunks, UsageScan};

@@ -15,6 +15,7 @@ mod canary;
 mod captures;
 mod chaos;
 mod client;
+mod crowded;
 mod deadlines;
 mod decisions;
 mod dialects;
