@@ -104,6 +104,10 @@ impl StateDir {
         &self.path
     }
 
+    pub(super) fn dir(&self) -> &OwnDir {
+        &self.dir
+    }
+
     /// Has anything been written by this process, or read?
     pub(super) fn has_written(&self) -> bool {
         !self.written.is_empty()

@@ -17,6 +17,11 @@ impl StateDir {
         if !kind.is_dir() {
             return Err(io::Error::other(format!("{} is not a directory", path.display())));
         }
+        if !self.dir().is_at(&path)? {
+            let shown = path.display();
+            let why = format!("{shown} is another directory now than the one that Evener opened");
+            return Err(io::Error::other(why));
+        }
         access(&path, Access::WRITE_OK | Access::EXEC_OK)?;
         has_room(&path)?;
         let fresh = path.join(FRESH);
@@ -60,6 +65,9 @@ mod tests {
         assert!(state.check().unwrap_err().to_string().ends_with("state.json.new is a directory"));
         fs::remove_dir_all(&path).unwrap();
         assert_eq!(state.check().unwrap_err().kind(), io::ErrorKind::NotFound);
+        fs::create_dir(&path).unwrap();
+        assert!(state.check().unwrap_err().to_string().contains("state is another directory now"));
+        fs::remove_dir(&path).unwrap();
         fs::write(&path, "").unwrap();
         assert!(state.check().unwrap_err().to_string().ends_with("state is not a directory"));
     }

@@ -138,11 +138,25 @@ pub struct ProcessFacts {
     pub state_fault: Option<String>,
     /// Lines and spans lost, by what they are of.
     pub lost: Vec<(&'static str, u64)>,
+    /// What connections could not be opened for want of.
+    pub exhausted: Vec<ExhaustedFacts>,
     /// Tasks of Evener's own that panicked.
     pub panics: Vec<PanicFacts>,
     pub webhooks: Vec<WebhookFacts>,
     /// Descriptors in use and their limit; `None`: far from it.
     pub descriptors: Option<(u64, u64)>,
+}
+
+/// A resource of the machine or the process that was used up.
+#[derive(Clone, Debug)]
+pub struct ExhaustedFacts {
+    pub name: &'static str,
+    /// "no file descriptors are left".
+    pub words: String,
+    /// What an operator can do.
+    pub remedy: &'static str,
+    /// Connections that were not opened, or not accepted.
+    pub count: u64,
 }
 
 /// A task that panicked, and was started again.

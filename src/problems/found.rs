@@ -46,6 +46,7 @@ pub enum Code {
     StateUnwritable,
     LinesLost,
     Panicked,
+    Exhausted,
     Descriptors,
     WebhooksUndelivered,
     CanaryFailing,
@@ -78,6 +79,7 @@ impl Code {
             Self::StateUnwritable => "state_unwritable",
             Self::LinesLost => "lines_lost",
             Self::Panicked => "panicked",
+            Self::Exhausted => "exhausted",
             Self::Descriptors => "descriptors",
             Self::WebhooksUndelivered => "webhooks_undelivered",
             Self::CanaryFailing => "canary_failing",
@@ -109,6 +111,7 @@ impl Code {
             | Self::StateUnwritable
             | Self::LinesLost
             | Self::Panicked
+            | Self::Exhausted
             | Self::Descriptors
             | Self::WebhooksUndelivered
             | Self::CanaryFailing
@@ -148,6 +151,7 @@ impl Code {
             | Self::CertificateEnds
             | Self::CertificateNotYetValid
             | Self::LinesLost
+            | Self::Exhausted
             | Self::Descriptors
             | Self::WebhooksUndelivered
             | Self::MirrorFails => false,

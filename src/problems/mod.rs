@@ -15,8 +15,9 @@ mod requests;
 mod words;
 
 pub use facts::{
-    AnswerFacts, CanaryFacts, CertificateFacts, Facts, FileFacts, MirrorFacts, ModelFacts,
-    Outcomes, PanicFacts, ProcessFacts, RejectedFacts, Standings, VersionFacts, WebhookFacts,
+    AnswerFacts, CanaryFacts, CertificateFacts, ExhaustedFacts, Facts, FileFacts, MirrorFacts,
+    ModelFacts, Outcomes, PanicFacts, ProcessFacts, RejectedFacts, Standings, VersionFacts,
+    WebhookFacts,
 };
 pub use found::{Code, Problem, Severity};
 pub use list::{Change, Problems};

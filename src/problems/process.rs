@@ -1,5 +1,5 @@
 //! Evener itself: its file, its state, its logs, its webhooks, its descriptors.
-use super::facts::{Facts, FileFacts, PanicFacts, ProcessFacts};
+use super::facts::{ExhaustedFacts, Facts, FileFacts, PanicFacts, ProcessFacts};
 use super::found::{Code, Found, Severity};
 use super::words::{count, lasted};
 use crate::stats::Moment;
@@ -60,6 +60,7 @@ pub(super) fn file(file: &FileFacts, found: &mut Vec<Found>) {
 pub(super) struct Losses {
     lost: BTreeMap<&'static str, Count>,
     panics: BTreeMap<&'static str, Count>,
+    exhausted: BTreeMap<&'static str, Count>,
 }
 
 /// A count that rises.
@@ -94,11 +95,28 @@ impl Losses {
             let seen = self.lost.entry(what).or_default().look(*count, LOST, facts.now);
             found.extend(seen.map(|(n, ago)| lost(what, n, ago)));
         }
+        for resource in &facts.process.exhausted {
+            let count = self.exhausted.entry(resource.name).or_default();
+            let seen = count.look(resource.count, LOST, facts.now);
+            found.extend(seen.map(|(n, ago)| exhausted(resource, n, ago)));
+        }
         for panic in &facts.process.panics {
             let count = self.panics.entry(panic.task).or_default();
             let seen = count.look(panic.count, PANICKED, facts.now);
             found.extend(seen.map(|(n, ago)| panicked(panic, n, ago)));
         }
+    }
+}
+
+fn exhausted(resource: &ExhaustedFacts, n: u64, ago: Duration) -> Found {
+    let ExhaustedFacts { name, words, remedy, .. } = resource;
+    let (connections, last) = (count(n, "connection"), lasted(ago));
+    let sentence =
+        format!("{connections} could not be opened, because {words} (the last {last} ago)");
+    Found {
+        what_to_do: (*remedy).to_owned(),
+        again: "Evener works again: connections are opened".to_owned(),
+        ..of(Code::Exhausted, Severity::Critical, 1, name, sentence)
     }
 }
 

@@ -2,7 +2,7 @@
 use rustix::process::{Resource, getrlimit};
 
 /// Seconds between two counts: each lists a folder of as many entries as descriptors are open.
-const EVERY: u64 = 10;
+const EVERY: u64 = 5;
 
 /// The last count.
 #[derive(Debug, Default)]

@@ -3,8 +3,8 @@ use super::*;
 use crate::canary;
 use crate::health::Class;
 use crate::problems::facts::{
-    AnswerFacts, CanaryFacts, CertificateFacts, FileFacts, MirrorFacts, ModelFacts, Outcomes,
-    PanicFacts, ProcessFacts, RejectedFacts, Standings, VersionFacts, WebhookFacts,
+    AnswerFacts, CanaryFacts, CertificateFacts, ExhaustedFacts, FileFacts, MirrorFacts, ModelFacts,
+    Outcomes, PanicFacts, ProcessFacts, RejectedFacts, Standings, VersionFacts, WebhookFacts,
 };
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -326,6 +326,12 @@ fn everything_else_is_listed_while_it_is_so() {
         ends: true,
         state_fault: Some("No space left on device".to_owned()),
         lost: vec![("lines of the access log", 0)],
+        exhausted: vec![ExhaustedFacts {
+            name: "ports",
+            words: "no local ports are left".to_owned(),
+            remedy: "widen the range",
+            count: 3,
+        }],
         panics: vec![PanicFacts { task: "probe", count: 1, what: "x (y.rs:1)".to_owned() }],
         webhooks: vec![webhook],
         descriptors: Some((900, 1000)),
@@ -345,6 +351,7 @@ fn everything_else_is_listed_while_it_is_so() {
             "certificate_rejected",
             "descriptors",
             "ejections_refused",
+            "exhausted",
             "keys_rejected",
             "lines_lost",
             "mirror_fails",
@@ -371,5 +378,5 @@ fn everything_else_is_listed_while_it_is_so() {
     site.seconds(300);
     assert_eq!(site.codes(), Vec::<&str>::new());
     let over = site.told.iter().filter(|text| text.contains("it lasted")).count();
-    assert_eq!(over, 4, "{:?}", site.told);
+    assert_eq!(over, 5, "{:?}", site.told);
 }
