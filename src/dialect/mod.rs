@@ -42,6 +42,8 @@ pub use prompt::{Prompt, generates, prompt};
 pub use query::{TwoInQuery, cookie_value, model_in_query, query_value};
 pub use refusal::{ErrorBody, ErrorText, error_body};
 pub use rewrite::{encoded_name, rename_in_body, rename_in_form, rename_in_path, rename_in_query};
-pub use rows::{Duty, GROUPS, Group, Local, ModelAt, Purpose, Row, StreamError, UsageAt};
+pub use rows::{
+    Duty, GROUPS, Group, Local, ModelAt, Purpose, Row, StreamError, UsageAt, paths_reference,
+};
 pub use stream::{Failure, StreamForm, StreamWatch, broken_stream};
 pub use usage::{Usage, UsageScan};
