@@ -42,7 +42,8 @@ fn shown(group: &Group, row: &Row) -> String {
         ModelAt::Query(parameter) => notes.push(format!("`?{parameter}=`")),
         ModelAt::Path | ModelAt::Body | ModelAt::KnownBody => {}
     }
-    if row.duty == Duty::Inference && !row.repeats {
+    let tunnel = matches!(row.model, ModelAt::Query(_));
+    if row.duty == Duty::Inference && !row.repeats && !tunnel {
         notes.push("not repeated".to_owned());
     }
     if row.local.is_some() {
