@@ -97,6 +97,8 @@ pub(super) const GEMINI: Group = Group {
         asks("/models/{model}:countTokens"),
         Row::manages("/models/{model}:batchGenerateContent", Google).in_path(),
         Row::predict("/models/{model}:predictLongRunning", Google).in_path().once(),
+        endpoint("/models/{model}:rawPredict"),
+        endpoint("/models/{model}:streamRawPredict").streaming(),
         asks("/publishers/{}/models/{model}:generateContent"),
         asks("/publishers/{}/models/{model}:streamGenerateContent").streaming(),
         asks("/publishers/{}/models/{model}:countTokens"),
