@@ -51,6 +51,8 @@ pub use prompt::{Prompt, PromptProblem, generates, prompt};
 pub use query::{TwoInQuery, cookie_value, model_in_query, models_in_query, query_value};
 pub use refusal::{ErrorBody, ErrorText, error_body};
 pub use rewrite::{Edit, edited, encoded_name, rename_in_path, rename_in_query};
-pub use rows::{Duty, GROUPS, Group, Local, ModelAt, Purpose, Row, StreamError, UsageAt};
+pub use rows::{
+    Duty, GROUPS, Group, Local, ModelAt, Purpose, Row, StreamError, UsageAt, paths_reference,
+};
 pub use stream::{Failure, StreamForm, StreamWatch, broken_stream};
 pub use usage::{Usage, UsageChunks, UsageForm, UsageScan, ask_for_usage};

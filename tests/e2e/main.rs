@@ -36,6 +36,7 @@ mod http;
 mod http2;
 mod hygiene;
 mod journal;
+mod kept;
 mod key_models;
 mod keys;
 mod late_names;
