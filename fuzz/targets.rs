@@ -5,9 +5,9 @@ use evener::access::{Jwks, TokenTerms, named_by};
 use evener::config::parse_text;
 use evener::dialect::grpc::{Messages, NameAt, first_name, rename_in_messages};
 use evener::dialect::{
-    DeadlineHeader, Dialect, ErrorEvents, OutputForm, OutputScan, OutputWish, UsageScan,
-    decoded_path, peek, peek_multipart, peek_prefix, read_path, rename_in_body, rename_in_form,
-    rename_in_path,
+    DeadlineHeader, Dialect, OutputForm, OutputScan, OutputWish, StreamForm, StreamWatch,
+    UsageScan, decoded_path, peek, peek_multipart, peek_prefix, read_path, rename_in_body,
+    rename_in_form, rename_in_path,
 };
 use evener::wire::proxy_protocol::{Parsed, parse};
 use evener::wire::{Chunks, HeadScan, glimpse};
@@ -212,11 +212,16 @@ pub(crate) fn events(data: &[u8]) {
         };
         assert_eq!(of(data.len().max(1)), of(3));
     }
-    let of = |pieces: usize| {
-        let mut scan = ErrorEvents::default();
-        data.chunks(pieces).filter(|piece| scan.passes(piece)).count() > 0
-    };
-    assert_eq!(of(data.len().max(1)), of(3));
+    for form in [StreamForm::Events, StreamForm::Lines] {
+        let of = |pieces: usize| {
+            let mut watch = StreamWatch::new(form);
+            let failures: Vec<_> = data.chunks(pieces).map(|piece| watch.take(piece)).collect();
+            let between = watch.is_between();
+            let failure = failures.into_iter().flatten().next().or_else(|| watch.finish());
+            (failure, between, watch.pieces())
+        };
+        assert_eq!(of(data.len().max(1)), of(3));
+    }
 }
 
 /// A deadline that is read can be written and read again, never longer than it was.

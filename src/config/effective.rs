@@ -4,8 +4,8 @@ use super::render::MASK;
 use super::scalar::{show_duration, show_rate, show_size};
 use crate::health::{ProbeKind, ProbePlan};
 use crate::table::{
-    Kind, ListenAddress, ListenerPlan, LogPlan, LogTarget, ModelPlan, NameSource, Plan, RoutePlan,
-    RouteTarget, TestPlan, VersionPlan, in_percent,
+    Kind, ListenAddress, ListenerPlan, LogPlan, LogTarget, ModelPlan, Plan, RoutePlan, RouteTarget,
+    TestPlan, VersionPlan, in_percent,
 };
 use std::fmt::{Display, Write as _};
 
@@ -89,17 +89,17 @@ fn route(out: &mut Page, plan: &RoutePlan) {
     let path = plan.path.as_ref().map(ToString::to_string);
     out.some("path", path.as_deref());
     out.some("method", plan.method.as_deref());
-    out.pairs("headers", plan.headers.iter().map(|(name, value)| (name.as_str(), text(value))));
+    for (key, pairs) in
+        [("headers", &plan.headers), ("query", &plan.query), ("cookies", &plan.cookies)]
+    {
+        out.pairs(key, pairs.iter().map(|(name, value)| (name.as_str(), text(value))));
+    }
     out.close();
     match &plan.target {
         RouteTarget::Model(name) => out.line("model", text(name)),
+        RouteTarget::Captured(name) => out.line("model", text(&format!("{{{name}}}"))),
         RouteTarget::Find(sources) => {
-            let word = |source: &NameSource| match source {
-                NameSource::Body => "body".to_owned(),
-                NameSource::Path => "path".to_owned(),
-                NameSource::Header(name) => format!("header:{name}"),
-            };
-            out.line("model_from", list(sources.iter().map(|source| text(&word(source)))));
+            out.line("model_from", list(sources.iter().map(|source| text(&source.to_string()))));
         }
     }
     out.open("rewrite");

@@ -28,6 +28,15 @@ pub(super) fn name(text: &str) -> Read<HeaderName> {
     })
 }
 
+/// The name of a cookie (RFC 6265: a token, as the name of a header, but its case matters).
+pub(super) fn cookie_name(text: &str) -> Read<String> {
+    name(text).map(|_| text.to_owned()).map_err(|_| {
+        let what = format!("holds `{text}`, which is not the name of a cookie");
+        Complaint::new("bad-cookie", what, "not a cookie name")
+            .help("use letters, digits, `-` and `_`")
+    })
+}
+
 pub(super) fn editable(text: &str) -> Read<HeaderName> {
     let name = name(text)?;
     if OURS.contains(&name.as_str()) {
@@ -91,24 +100,38 @@ impl Reader<'_> {
         section: &Section<'_>,
         key: &str,
     ) -> Vec<(String, String)> {
-        let path = section.path_of(key);
-        let mut pairs = Vec::new();
-        for entry in self.map(section, key) {
-            let path = join(&path, &entry.key);
-            let name = match name(&entry.key) {
-                Ok(name) => name.as_str().to_owned(),
-                Err(complaint) => {
-                    self.complain(&path, entry.key_span.clone(), complaint);
-                    continue;
-                }
-            };
-            let value = self.parse(&entry.value, entry.place(), &path, "text", |text| {
+        self.pairs(
+            section,
+            key,
+            |text| name(text).map(|name| name.as_str().to_owned()),
+            |text| {
                 HeaderValue::from_str(text).map(|_| text.to_owned()).map_err(|_| {
                     let what = "holds characters that no header can carry";
                     Complaint::new("bad-header", what, "not a header value")
                 })
-            });
-            pairs.extend(value.map(|value| (name, value)));
+            },
+        )
+    }
+
+    /// Names with values.
+    pub(super) fn pairs(
+        &mut self,
+        section: &Section<'_>,
+        key: &str,
+        name: impl Fn(&str) -> Read<String>,
+        value: impl Fn(&str) -> Read<String>,
+    ) -> Vec<(String, String)> {
+        let path = section.path_of(key);
+        let mut pairs = Vec::new();
+        for entry in self.map(section, key) {
+            let path = join(&path, &entry.key);
+            match name(&entry.key) {
+                Ok(name) => {
+                    let value = self.parse(&entry.value, entry.place(), &path, "text", &value);
+                    pairs.extend(value.map(|value| (name, value)));
+                }
+                Err(complaint) => self.complain(&path, entry.key_span.clone(), complaint),
+            }
         }
         pairs
     }

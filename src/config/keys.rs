@@ -134,23 +134,25 @@ pub(super) static ADMIN: &[Key] = &[
 #[rustfmt::skip]
 pub(super) static ROUTE: &[Key] = &[
     key("match", Shape::Section(MATCH), "{}", "Which requests it takes; all that is written must hold."),
-    key("model", Shape::Text, "", "Always this model."),
+    key("model", Shape::Text, "", "Always this model; `\"{NAME}\"`: the model that this capture of `match.path` names."),
     key("model_from", Shape::List(&Shape::Text), "[body, path]",
-        "Or where to look for its name, in this order: `body`, `path`, `header:NAME`."),
+        "Or where to look for its name, in this order: `body`, `path`, `header:NAME`, `query:NAME`."),
     key("rewrite", Shape::Section(REWRITE), "", "What the replica sees instead."),
 ];
 
 #[rustfmt::skip]
 pub(super) static MATCH: &[Key] = &[
     key("host", Shape::Text, "", "Without a port; `*.example.com` takes every name under it."),
-    key("path", Shape::Text, "", "The whole path, or a prefix that ends in `/*`."),
+    key("path", Shape::Text, "", "The whole path, or a prefix that ends in `/*`; `{NAME}` captures a segment: `/predictions/{model}/*`."),
     key("method", Shape::Text, "", "As `POST`."),
     key("headers", Shape::Map(&Shape::Text), "{}", "Names with their exact values."),
+    key("query", Shape::Map(&Shape::Text), "{}", "Parameters of the query with their exact values, decoded."),
+    key("cookies", Shape::Map(&Shape::Text), "{}", "Names with their exact values."),
 ];
 
 #[rustfmt::skip]
 pub(super) static REWRITE: &[Key] = &[
-    key("path", Shape::Text, "", "The new path. For a route whose path ends in `/*`, a path ending in `/*` keeps the rest."),
+    key("path", Shape::Text, "", "The new path. For a route whose path ends in `/*`, a path ending in `/*` keeps the rest; `{NAME}` stands for a capture of `match.path`."),
     key("host", Shape::Text, "", "The new `host` header; `upstream`: the replica's own."),
 ];
 
@@ -166,7 +168,7 @@ pub(super) static MODEL: &[Key] = &[
         "Moves the split towards a candidate as the evidence of live traffic allows, or back."),
     key("kind", Shape::Word(&["auto", "llm", "predict", "raw"]), "auto", "How its requests read; `auto`: by the path of each."),
     key("hash_on", Shape::List(&Shape::Text), "[]",
-        "`header:NAME`, `json:FIELD`, `api_key` (the name of the request's key), `client_ip`: the first that is present keeps its requests on one version."),
+        "`header:NAME`, `cookie:NAME`, `query:NAME`, `json:FIELD`, `api_key` (the name of the request's key), `client_ip`: the first that is present and not empty keeps its requests on one version."),
     key("allow_pin", Shape::Flag, "false", "Honor `x-evener-version` from any client; from `trusted_proxies` it always is."),
     key("balance", Shape::Word(&["least_load", "least_request", "p2c", "round_robin", "random", "hash"]), "least_load",
         "How a replica is chosen."),

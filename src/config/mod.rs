@@ -24,6 +24,7 @@ mod reference;
 mod render;
 mod retry;
 mod route;
+mod route_path;
 mod scalar;
 mod schema;
 mod secret;

@@ -2,7 +2,9 @@
 use super::explanation::{self, Explanation, Named, Question};
 use crate::access::{CARRIERS, secret_in};
 use crate::balance::{Policy, fraction, hash_point};
-use crate::dialect::{Facts, PathFacts, decoded_path, nearest, read_path};
+use crate::dialect::{
+    Facts, PathFacts, cookie_value, decoded_path, nearest, query_value, read_path,
+};
 use crate::proxy::bare_host;
 use crate::stats::Moment;
 use crate::table::{
@@ -160,11 +162,15 @@ fn sticky(
     model.plan.hash_on.iter().find_map(|source| {
         let key = match source {
             KeySource::Header(name) => question.header(name).map(str::to_owned),
+            KeySource::Cookie(name) => {
+                cookie_value(question.header("cookie").into_iter(), name).map(str::to_owned)
+            }
+            KeySource::Query(name) => query_value(&question.path, name).map(Cow::into_owned),
             KeySource::Json(field) => facts.field(field).map(str::to_owned),
             KeySource::ApiKey => asker.map(|key| key.name.to_string()),
             KeySource::ClientIp => question.client_ip.map(|ip| ip.to_string()),
         };
-        let key = key.filter(|key| !key.is_empty())?;
+        let key = key.filter(|key| !key.trim_ascii().is_empty())?;
         Some((source.to_string(), hash_point(&model.name, key.as_bytes())))
     })
 }
@@ -210,6 +216,18 @@ impl Asked for Ask<'_> {
 
     fn header(&self, name: &str) -> Option<&str> {
         self.question.header(name)
+    }
+
+    fn cookie(&self, name: &str) -> Option<&str> {
+        cookie_value(self.question.header("cookie").into_iter(), name)
+    }
+
+    fn target(&self) -> &str {
+        &self.question.path
+    }
+
+    fn upgrades(&self) -> bool {
+        self.question.headers.contains_key("upgrade")
     }
 }
 

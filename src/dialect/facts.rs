@@ -1,10 +1,11 @@
 //! What routing may know of a request, and in which order its model's name is looked for.
-use super::body::{BodyFacts, BodyProblem, peek};
+use super::body::{BodyFacts, BodyProblem, begins_object, peek};
 use super::dialects::{Dialect, PathKind};
 use super::grpc::NameAt;
 use super::multipart::peek_multipart;
-use super::path::PathFacts;
+use super::path::{PathFacts, PathProblem};
 use super::prefix::peek_prefix;
+use super::query::TwoInQuery;
 use super::rows::ModelAt;
 use std::ops::Range;
 
@@ -65,14 +66,27 @@ pub enum FoundIn {
     Messages(NameAt),
     /// The value of this header.
     Header(String),
+    /// Byte range of the value (percent-encoded, as sent) of this parameter in the path and query.
+    Query { parameter: String, range: Range<usize> },
 }
 
 /// One place to look for a model's name: an entry of `model_from`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source<'a> {
     Path,
     Body,
-    Header { name: &'a str, value: Option<&'a str> },
+    Header {
+        name: &'a str,
+        value: Option<&'a str>,
+    },
+    Query {
+        parameter: &'a str,
+        found: Result<Option<Named>, TwoInQuery>,
+        /// It counts only where it is the name of a model that exists.
+        if_known: bool,
+    },
+    /// A segment that a route captures.
+    Captured(Option<Named>),
 }
 
 impl Source<'_> {
@@ -90,6 +104,8 @@ pub enum BodyRead {
     Form(Option<Named>),
     /// The messages of a call, and the name in the first.
     Messages(Option<String>, NameAt),
+    /// The beginning of something that is neither JSON object nor form.
+    Nameless,
     /// Compressed: it is not opened.
     Sealed,
     /// Not readable as JSON or messages. An error only where the body has to name the model.
@@ -114,7 +130,26 @@ impl BodyRead {
         first: &[u8],
         wanted: &[impl AsRef<str>],
     ) -> Self {
-        Self::read(content_type, content_encoding, first, |first| peek_prefix(first, wanted))
+        let read =
+            Self::read(content_type, content_encoding, first, |first| peek_prefix(first, wanted));
+        // Only an object names a model.
+        let never = matches!(read, Self::Json(_)) && !begins_object(first);
+        if never { Self::Nameless } else { read }
+    }
+
+    /// Does it name a model?
+    pub fn names_model(&self) -> bool {
+        match self {
+            Self::Json(facts) => facts.model.is_some(),
+            Self::Form(named) => named.is_some(),
+            Self::Messages(name, _) => name.is_some(),
+            Self::Absent | Self::Nameless | Self::Sealed | Self::Broken(_) => false,
+        }
+    }
+
+    /// The beginning of a body names no model. May what follows still do?
+    pub fn may_go_on(&self) -> bool {
+        matches!(self, Self::Json(_) | Self::Form(_)) && !self.names_model()
     }
 
     fn read(
@@ -147,6 +182,10 @@ fn is_form(content_type: &str) -> bool {
 pub enum Unidentified {
     #[error(transparent)]
     Body(#[from] BodyProblem),
+    #[error(transparent)]
+    Query(#[from] TwoInQuery),
+    #[error(transparent)]
+    Path(#[from] PathProblem),
     #[error(
         "the body is compressed and is not opened: name the model in the path or a header, or send it uncompressed"
     )]
@@ -156,7 +195,7 @@ pub enum Unidentified {
 impl Unidentified {
     pub fn status(&self) -> u16 {
         match self {
-            Self::Body(_) => 400,
+            Self::Body(_) | Self::Query(_) | Self::Path(_) => 400,
             Self::Sealed => 415,
         }
     }
@@ -165,6 +204,7 @@ impl Unidentified {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Body(problem) => problem.code(),
+            Self::Query(_) | Self::Path(_) => "bad_request",
             Self::Sealed => "model_unreadable",
         }
     }
@@ -173,7 +213,8 @@ impl Unidentified {
     pub fn param(&self) -> Option<&'static str> {
         match self {
             Self::Body(problem) => problem.param(),
-            Self::Sealed => Some("model"),
+            Self::Path(_) => None,
+            Self::Query(_) | Self::Sealed => Some("model"),
         }
     }
 }
@@ -201,6 +242,14 @@ pub fn identify(
                 .map(str::trim)
                 .filter(|value| !value.is_empty())
                 .map(|value| (value.to_owned(), FoundIn::Header((*name).to_owned()))),
+            Source::Query { parameter, found, if_known } => {
+                let named = found.clone()?.filter(|named| !if_known || known(&named.name));
+                let parameter = (*parameter).to_owned();
+                named.map(|Named { name, range }| (name, FoundIn::Query { parameter, range }))
+            }
+            Source::Captured(named) => {
+                named.clone().map(|Named { name, range }| (name, FoundIn::Path(range)))
+            }
         };
         if found.is_some() {
             break;
@@ -216,6 +265,7 @@ pub fn identify(
         BodyRead::Absent
         | BodyRead::Form(_)
         | BodyRead::Messages(..)
+        | BodyRead::Nameless
         | BodyRead::Sealed
         | BodyRead::Broken(_) => (false, Vec::new()),
     };
@@ -238,7 +288,9 @@ fn named_in_body(
         BodyRead::Broken(problem) if ours || *problem == BodyProblem::TwoModels => {
             return Err(problem.clone());
         }
-        BodyRead::Broken(_) | BodyRead::Absent | BodyRead::Sealed => return Ok(None),
+        BodyRead::Broken(_) | BodyRead::Absent | BodyRead::Nameless | BodyRead::Sealed => {
+            return Ok(None);
+        }
     };
     Ok(named
         .filter(|named| ours || known(&named.name))

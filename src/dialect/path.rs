@@ -8,7 +8,6 @@ use super::facts::Named;
 use super::grpc::Call;
 use super::rows::{Captured, Found, Local, Purpose, Row, find};
 use http::Method;
-use memchr::memmem;
 use std::borrow::Cow;
 
 /// What a path says.
@@ -88,18 +87,31 @@ pub fn read_path(raw_path: &str) -> Result<PathFacts, PathProblem> {
     if has_dot_segment(&text) {
         return Err(PathProblem::DotSegment);
     }
-    if text.contains('\0') {
+    let escaped = matches!(text, Cow::Owned(_));
+    if escaped && text.contains('\0') {
         return Err(PathProblem::EncodedNul);
     }
     // One slash at the end means the same to all servers of the table.
     let path = text.strip_suffix('/').unwrap_or(&text);
     let found = find(path);
-    if matches!(text, Cow::Owned(_)) && memmem::find(text.as_bytes(), b"%2F").is_some() {
+    if escaped && text.contains("%2F") {
         refuse_slashes(path, found)?;
     }
     let Some(Found { row, model }) = found else { return Ok(PathFacts::default()) };
     let model = model.map(|model| named(raw, start, model, row.slashes)).transpose()?;
     Ok(PathFacts { row, model: model.flatten(), call: None })
+}
+
+/// The segment of this number in a raw path, as a name; nothing when it is empty or there are fewer.
+pub fn segment_of(raw_path: &str, number: usize) -> Result<Option<Named>, PathProblem> {
+    let raw = without_query(raw_path);
+    let start = usize::from(raw.starts_with('/'));
+    let captured = Captured { segment: number, to_end: false, verb: 0 };
+    let named = named(&raw[start..], start, captured, false)?;
+    match named {
+        Some(named) if named.name.contains("%2F") => Err(PathProblem::EncodedSlash),
+        named => Ok(named),
+    }
 }
 
 /// The path as routes compare it: decoded, but an encoded slash stays `%2F`; without the query.
@@ -115,8 +127,8 @@ fn without_query(raw: &str) -> &str {
 }
 
 fn has_dot_segment(path: &str) -> bool {
-    let suspect = path.starts_with('.') || memmem::find(path.as_bytes(), b"/.").is_some();
-    suspect && path.split('/').any(|segment| matches!(segment, "." | ".."))
+    let dotted = memchr::memchr(b'.', path.as_bytes()).is_some();
+    dotted && path.split('/').any(|segment| matches!(segment, "." | ".."))
 }
 
 /// An encoded slash may stand in a name that can hold one, and in paths that no server of the table has. Anywhere else a
@@ -206,7 +218,7 @@ mod tests {
         for id in ["m", "meta-llama/Llama-3.1-8B", "llama3:8b"] {
             let path = format!("/v1/models/{id}");
             assert_eq!(found(&path), (Dialect::OpenAi, Some((id.to_owned(), id))));
-            assert_eq!(facts(&path).local(&Method::GET), None);
+            assert_eq!(facts(&path).local(&Method::GET), Some(Local::OpenAiModel));
         }
     }
 

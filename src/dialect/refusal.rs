@@ -208,11 +208,6 @@ const fn aws_type(status: u16) -> &'static str {
     }
 }
 
-/// The last event of a stream that broke after it began; no `[DONE]` follows it.
-pub fn sse_error_event(error: &ErrorText<'_>) -> Bytes {
-    Bytes::from([b"data: ".as_slice(), &openai_form(error), b"\n\n"].concat())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -310,15 +305,5 @@ mod tests {
         let said = error_body(Dialect::Plain, false, &error(503));
         assert_eq!((said.content_type, &said.body[..]), (TEXT, &b"a \"b\"\n\n"[..]));
         assert_eq!(body(Dialect::Plain, true, 503), body(Dialect::OpenAi, true, 503));
-    }
-
-    #[test]
-    fn a_broken_stream_ends_with_one_event() {
-        let event = sse_error_event(&ErrorText { code: "stream_stalled", ..error(504) });
-        let text = std::str::from_utf8(&event).unwrap();
-        let data = text.strip_prefix("data: ").unwrap().strip_suffix("\n\n").unwrap();
-        assert!(!data.contains('\n'));
-        let seen: Value = serde_json::from_str(data).unwrap();
-        assert_eq!(seen["error"]["code"], "stream_stalled");
     }
 }

@@ -15,22 +15,39 @@ pub fn rename_in_form(body: &Bytes, range: Range<usize>, new: &str) -> Bytes {
 
 /// Replaces the name at `range` by `new`, percent-encoded so that it stays one segment.
 pub fn rename_in_path(raw_path_and_query: &str, range: Range<usize>, new: &str) -> String {
-    let mut path = String::with_capacity(raw_path_and_query.len() + new.len());
-    path.push_str(&raw_path_and_query[..range.start]);
-    for byte in new.bytes() {
-        // RFC 3986, `pchar` without `%`; a dot alone could become a dot segment.
-        let plain = byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@".contains(&byte);
-        if plain && !matches!(new, "." | "..") {
-            path.push(char::from(byte));
+    let (before, after) = (&raw_path_and_query[..range.start], &raw_path_and_query[range.end..]);
+    [before, &encoded_name(new), after].concat()
+}
+
+/// Replaces the value at `range` of a query by `new`, percent-encoded.
+pub fn rename_in_query(target: &str, range: Range<usize>, new: &str) -> String {
+    // RFC 3986, `unreserved`: `+`, `&`, `=` and the like mean something in a query.
+    let new = encoded(new, |byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte));
+    [&target[..range.start], &new, &target[range.end..]].concat()
+}
+
+/// A name as a segment of a path.
+pub fn encoded_name(name: &str) -> String {
+    // RFC 3986, `pchar` without `%`; a dot alone could become a dot segment.
+    let dots = matches!(name, "." | "..");
+    encoded(name, |byte| {
+        !dots && (byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@".contains(&byte))
+    })
+}
+
+fn encoded(text: &str, plain: impl Fn(u8) -> bool) -> String {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if plain(byte) {
+            encoded.push(char::from(byte));
         } else {
-            const HEX: &[u8; 16] = b"0123456789ABCDEF";
-            path.push('%');
-            path.push(char::from(HEX[usize::from(byte >> 4)]));
-            path.push(char::from(HEX[usize::from(byte & 15)]));
+            encoded.push('%');
+            encoded.push(char::from(HEX[usize::from(byte >> 4)]));
+            encoded.push(char::from(HEX[usize::from(byte & 15)]));
         }
     }
-    path.push_str(&raw_path_and_query[range.end..]);
-    path
+    encoded
 }
 
 fn splice(body: &Bytes, range: Range<usize>, new: &[u8]) -> Bytes {
@@ -40,7 +57,7 @@ fn splice(body: &Bytes, range: Range<usize>, new: &[u8]) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dialect::{peek, peek_multipart, read_path};
+    use crate::dialect::{model_in_query, peek, peek_multipart, read_path};
     use proptest::prelude::*;
 
     #[test]
@@ -76,6 +93,15 @@ mod tests {
             prop_assert!(renamed.starts_with(head.as_bytes()) && renamed.ends_with(tail.as_bytes()));
             let named = peek(&renamed, &["user"]).unwrap().model.unwrap();
             prop_assert_eq!(named.name, new);
+        }
+
+        #[test]
+        fn a_renamed_query_is_read_back(new in ".{1,8}") {
+            let target = "/v1/realtime?a=1&model=old&b=model";
+            let range = model_in_query(target, "model").unwrap().unwrap().range;
+            let renamed = rename_in_query(target, range, &new);
+            prop_assert!(renamed.starts_with("/v1/realtime?a=1&model=") && renamed.ends_with("&b=model"));
+            prop_assert_eq!(model_in_query(&renamed, "model").unwrap().unwrap().name, new);
         }
 
         #[test]

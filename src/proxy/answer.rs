@@ -4,7 +4,7 @@ use super::head::METHODS;
 use super::limits::whole_seconds;
 use crate::dialect::{
     Dialect, ErrorBody, ErrorText, LIVE_BODY, Local, READY_BODY, RefusalCode, SERVER_BODY,
-    UNREADY_BODY, error_body, models_body,
+    UNREADY_BODY, error_body,
 };
 use crate::health::Class;
 use crate::table::{Table, Unrouted};
@@ -68,7 +68,7 @@ impl Exchange<'_> {
             request_id: &self.record.request_id,
         };
         let ErrorBody { content_type, body, header } =
-            error_body(self.dialect(), self.wants_json, &error);
+            error_body(self.error_dialect(), self.wants_json, &error);
         let mut extra = vec![("x-evener-error", refusal.code.name().to_owned())];
         extra.extend(header.map(|(name, value)| (name, value.to_owned())));
         let after = refusal.code.retry_after().map(u64::from);
@@ -93,10 +93,8 @@ impl Exchange<'_> {
     pub(super) async fn answer_local(&mut self, local: Local, table: &Table) -> End {
         let serving = self.proxy.ready();
         let (status, body) = match local {
-            Local::OpenAiModels => {
-                let created = u64::try_from(self.proxy.started.as_second()).unwrap_or(0);
-                (200, models_body(table.names_for(self.key()), created))
-            }
+            Local::OpenAiModels | Local::OpenAiModel => (200, self.list_models(table)),
+            Local::Metrics => return self.refuse(Self::no_metrics()).await,
             Local::V2Server => (200, Bytes::from_static(SERVER_BODY.as_bytes())),
             Local::V2Live => (200, Bytes::from_static(LIVE_BODY.as_bytes())),
             Local::V2Ready if serving => (200, Bytes::from_static(READY_BODY.as_bytes())),
@@ -110,7 +108,7 @@ impl Exchange<'_> {
         self.send(status, kind, body, &[]).await
     }
 
-    async fn send(
+    pub(super) async fn send(
         &mut self,
         status: u16,
         kind: &'static str,

@@ -50,7 +50,7 @@ impl Exchange<'_> {
         self.note_candidates(choice, now);
         let replica = &choice.member.replica;
         self.asked_at.get_or_insert(now);
-        (self.answer_seen, self.at_event_end) = (false, false);
+        (self.answer_seen, self.stream) = (false, None);
         self.record.asked_at = Some(now);
         self.record.attempts += 1;
         self.record.replica = Some(Arc::clone(replica));
@@ -229,7 +229,7 @@ impl Exchange<'_> {
         tracing::debug!(replica = %replica.id, %trouble, "attempt failed");
         if begun {
             self.record.refusal = Some(code);
-            return Ok(self.end_broken_stream(code, &what).await);
+            return Ok(self.end_broken_stream(code, &what, placed).await);
         }
         let times = match self.record.attempts {
             0 | 1 => String::new(),
@@ -313,8 +313,8 @@ impl Trouble {
             | Self::Unseen(_)
             | Self::Reset(_)
             | Self::Malformed(_)
-            // Only ever followed by another attempt.
-             | Self::Answered { .. } => RefusalCode::UpstreamFailed,
+            // Followed by another attempt, or by an answer of Evener's own.
+            | Self::Answered { .. } => RefusalCode::UpstreamFailed,
             Self::Exhausted(_) => RefusalCode::OutOfResources,
             Self::BadRequest(_) => RefusalCode::BadRequest,
             Self::FirstByte => RefusalCode::FirstByteTimeout,

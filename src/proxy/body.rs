@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// How much of a body that will not be kept is read to find its model.
+/// How much is read of a body that is too long to keep.
 const PEEK: usize = 64 * 1024;
 
 /// A request's body.
@@ -49,8 +49,8 @@ impl Body {
 pub(super) enum Need {
     /// Nothing: the head says all.
     Nothing,
-    /// Enough to find the model.
-    Peek,
+    /// All of it, up to so many bytes; of a longer one as much as names the model.
+    Name(u64),
     /// The first message of a call, up to so many bytes.
     Message(u64),
     /// All of it, up to so many bytes.
@@ -80,9 +80,16 @@ impl Exchange<'_> {
         let length = framing.content_length;
         let keep = match need {
             Need::Nothing => return Ok(Body::Stream(Bytes::new(), None)),
-            Need::Whole(most) if length.is_none_or(|length| length <= most) => most,
-            Need::Message(most) => most,
-            Need::Peek | Need::Whole(_) => PEEK as u64,
+            Need::Whole(most) | Need::Name(most) if length.is_none_or(|length| length <= most) => {
+                most
+            }
+            Need::Message(most) | Need::Name(most) => most,
+            Need::Whole(_) => PEEK as u64,
+        };
+        // What fits is kept, wherever the name stands.
+        let mut look_at = match need {
+            Need::Name(_) if length.is_some_and(|length| length > keep) => PEEK,
+            Need::Nothing | Need::Name(_) | Need::Message(_) | Need::Whole(_) => usize::MAX,
         };
         self.expect_continue().await?;
         let Some(first) = self.next_chunk(within).await? else {
@@ -113,9 +120,14 @@ impl Exchange<'_> {
             let wanted = (gathered.len() + chunk.len()) as u64;
             self.proxy.buffers.grow(&mut space, wanted, self.proxy.now()).map_err(no_space)?;
             gathered.extend_from_slice(&chunk);
-            if wanted > keep || need.is_met(&gathered) {
+            let found = gathered.len() >= look_at && self.names_model(&gathered);
+            if found || wanted > keep || need.is_met(&gathered) {
                 space.complete().map_err(no_space)?;
                 return Ok(Body::Stream(gathered.freeze(), Some(space)));
+            }
+            if gathered.len() >= look_at {
+                // Twice as much each time: what is read twice is no more than what is read once.
+                look_at = gathered.len() * 2;
             }
         }
         space.complete().map_err(no_space)?;

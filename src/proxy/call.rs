@@ -3,12 +3,13 @@ use super::answer::{Refusal, refuse_unrouted};
 use super::body::{Body, Need, no_space};
 use super::buffers::Reservation;
 use super::exchange::{Exchange, Stop};
+use super::identify::no_model;
 use super::placed::Placed;
 use super::progress::Progress;
 use super::relay::Trouble;
 use crate::access::MinRate;
 use crate::dialect::grpc::{Call, MessageProblem, Messages, first_name, is_grpc, read_call};
-use crate::dialect::{BodyProblem, BodyRead, Dialect, RefusalCode};
+use crate::dialect::{BodyProblem, BodyRead, Duty, RefusalCode};
 use crate::stats::Moment;
 use crate::table::{Table, Timeouts, Unrouted};
 use bytes::Bytes;
@@ -92,18 +93,23 @@ impl Exchange<'_> {
 
     /// Why no model answers. `sealed`: what might have named one is compressed.
     pub(super) fn refuse_unplaced(&self, why: Unrouted, sealed: bool) -> Refusal {
-        let required = why == Unrouted::ModelRequired && self.dialect() == Dialect::Grpc;
-        if required && sealed {
+        if why != Unrouted::ModelRequired {
+            return refuse_unrouted(why);
+        }
+        if !self.is_call() {
+            let reads = [Method::GET, Method::HEAD].contains(&self.session.req_header().method);
+            let page = matches!(self.row.duty, Duty::Page | Duty::Management);
+            let message = no_model(reads || page, self.row.model);
+            return Refusal::new(RefusalCode::ModelRequired, message).about(Some("model"));
+        }
+        if sealed {
             let message = "the first message is compressed and is not opened: name the model in a \
                            header that `model_from` lists, set `default_model`, or send it uncompressed";
             return Refusal::new(RefusalCode::ModelUnreadable, message);
         }
-        if required {
-            let message = "the call names no model: set it in the first message (`model_name`), in a \
-                           header that `model_from` lists, or set `default_model`";
-            return Refusal::new(RefusalCode::ModelRequired, message);
-        }
-        refuse_unrouted(why)
+        let message = "the call names no model: set it in the first message (`model_name`), in a \
+                       header that `model_from` lists, or set `default_model`";
+        Refusal::new(RefusalCode::ModelRequired, message)
     }
 
     /// What reads the rest of a stream whose messages each name the model.

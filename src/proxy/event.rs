@@ -54,7 +54,7 @@ impl Exchange<'_> {
             }
         };
         let mut reading = pin!(reading);
-        let may_beat = at.may_beat(self.at_event_end);
+        let may_beat = at.may_beat(self.is_between_events());
         let mut client = pin!(self.session.read_body_or_idle(only_watch));
         poll_fn(|cx| {
             // That a client left is seen before an answer that came meanwhile: it is not sent to somebody who is gone.

@@ -1,30 +1,32 @@
 //! One request and its response, passing the proxy step by step.
 use super::accept::Client;
-use super::answer::{Refusal, refuse_unrouted};
+use super::answer::Refusal;
 use super::assign::Witness;
-use super::body::{Body, Need};
-use super::call::{call_of, needed_of, read_messages};
+use super::body::Body;
+use super::call::call_of;
 use super::gate::is_open;
 use super::head;
+use super::identify::is_json;
 use super::mirror::Original;
 use super::pick::{Wish, choose, why_none};
 use super::placed::Placed;
 use super::record::Record;
 use super::request::{Ask, client_ip, is_trusted, is_upgrade, origin_form, text};
-use super::retry::{Attempts, client_deadline, repeatable};
+use super::retry::{Attempts, client_deadline};
 use super::shared::Proxy;
 use crate::balance::hash_point;
 use crate::dialect::grpc::Call;
 use crate::dialect::{
-    BodyRead, Dialect, Facts, ModelAt, PathFacts, RefusalCode, Row, nearest, read_path,
+    Dialect, Facts, Local, PathFacts, RefusalCode, Row, StreamWatch, nearest, query_value,
+    read_path,
 };
 use crate::fleet::InFlight;
 use crate::health::Repeatable;
 use crate::observe::{Panicked, Task};
 use crate::stats::Moment;
-use crate::table::{KeySource, ListenerPlan, Model, RoutePlan, Routed, Table};
+use crate::table::{Asked as _, KeySource, ListenerPlan, Model, Table};
 use crate::wire::Reins;
-use http::header;
+use bytes::Bytes;
 use pingora_core::protocols::http::ServerSession;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -97,8 +99,10 @@ pub(super) struct Exchange<'a> {
     pub(super) in_flight: Option<InFlight>,
     /// A head of an answer came, be it 1xx.
     pub(super) answer_seen: bool,
-    /// What was relayed last ended an event of an event stream.
-    pub(super) at_event_end: bool,
+    /// The answer, where it comes in pieces.
+    pub(super) stream: Option<Box<StreamWatch>>,
+    /// The answer where the replica says 404: its server has no such path.
+    pub(super) own_answer: Option<Bytes>,
 }
 
 /// Serves one request, whose head was read; `began` with its first byte.
@@ -135,7 +139,8 @@ pub(super) async fn exchange(
         original: None,
         in_flight: None,
         answer_seen: false,
-        at_event_end: false,
+        stream: None,
+        own_answer: None,
     };
     // One table from the first byte to the last.
     let table = proxy.current.load_full();
@@ -165,8 +170,10 @@ impl Exchange<'_> {
         if !is_open(local) {
             self.admit(table)?;
         }
-        if let Some(local) = local {
-            return Ok(self.answer_local(local, table).await);
+        match local {
+            None | Some(Local::OpenAiModel) => {}
+            Some(Local::Metrics) if self.is_routed(table) => {}
+            Some(local) => return Ok(self.answer_local(local, table).await),
         }
         let route = self.find_route(table)?;
         let upgrade = is_upgrade(self.session);
@@ -179,6 +186,9 @@ impl Exchange<'_> {
             self.read_body(framing, need, within).await?
         };
         let placed = self.place(table, route, &path, body, upgrade)?;
+        if let Some(end) = self.tell_model(local, table, &placed).await {
+            return Ok(end);
+        }
         self.forward(table, placed).await
     }
 
@@ -204,70 +214,6 @@ impl Exchange<'_> {
         };
         #[cfg(feature = "otlp")]
         self.begin_trace();
-    }
-
-    fn find_route<'a>(&self, table: &'a Table) -> Result<Option<&'a RoutePlan>, Stop> {
-        if table.plan.routes.is_empty() {
-            return Ok(None);
-        }
-        table
-            .find_route(&Ask::new(self.session.req_header()))
-            .map_err(|why| refuse_unrouted(why).into())
-    }
-
-    /// How much of the body routing needs. JSON is kept whole, so that it can name the model wherever it does.
-    fn need(&self, table: &Table, route: Option<&RoutePlan>, path: &PathFacts) -> Need {
-        if let Some(call) = self.call {
-            return needed_of(call, table);
-        }
-        if self.is_searched(table, path) {
-            return Need::Whole(table.max_buffered_body);
-        }
-        let kind = text(&self.session.req_header().headers, "content-type");
-        let readable = is_json(kind) || path.row.model == ModelAt::Body;
-        let named = path.model.as_ref().and_then(|model| table.model(&model.name));
-        if readable {
-            return Need::Whole(
-                named.map_or(table.max_buffered_body, |m| m.plan.max_buffered_body),
-            );
-        }
-        let form = kind.is_some_and(|kind| kind.starts_with("multipart/"));
-        if form && named.is_none() && table.reads_body(route) { Need::Peek } else { Need::Nothing }
-    }
-
-    /// Finds the model.
-    fn place<'a>(
-        &mut self,
-        table: &'a Table,
-        route: Option<&'a RoutePlan>,
-        path: &PathFacts,
-        body: Body,
-        upgrade: bool,
-    ) -> Result<Placed<'a>, Stop> {
-        let head = self.session.req_header();
-        let kind = text(&head.headers, "content-type");
-        let encoding = text(&head.headers, header::CONTENT_ENCODING.as_str());
-        let read = match &body {
-            // Megabytes of tensors need not be parsed for what the path has said.
-            _ if table.path_says_all(route, path) => BodyRead::Absent,
-            _ if let Some(call) = self.call => read_messages(call, &body, table),
-            Body::Whole(bytes, _) => BodyRead::whole(kind, encoding, bytes, &table.wanted_fields),
-            Body::Stream(first, _) => BodyRead::prefix(kind, encoding, first, &table.wanted_fields),
-        };
-        let sealed = read == BodyRead::Sealed;
-        let routed = table.route(route, &Ask::new(head), path, read);
-        let routed = routed.map_err(|why| self.refuse_unplaced(self.hidden(table, why), sealed))?;
-        self.record.model = Some(Arc::clone(routed.model));
-        let Routed { model, facts, .. } = routed;
-        self.record.converses =
-            self.call.is_some_and(|call| call.converses()) && matches!(body, Body::Stream(..));
-        self.attempts.repeatable = repeatable(head, model.plan.kind, facts.repeats);
-        #[cfg(feature = "otlp")]
-        self.trace_route(route.and_then(|route| route.path.as_ref()));
-        let mut placed = Placed::new(model, route, facts, body, upgrade);
-        self.check_model(table, &mut placed, path)?;
-        self.reserve_tokens(&placed)?;
-        Ok(placed)
     }
 
     /// Splits, picks and asks a replica.
@@ -332,29 +278,22 @@ impl Exchange<'_> {
     /// The first sticky key that is present, and its point.
     fn sticky_key<'m>(&self, model: &'m Model, facts: &Facts) -> Option<(&'m KeySource, u64)> {
         let head = self.session.req_header();
+        let ask = Ask::new(head);
         model.plan.hash_on.iter().find_map(|source| {
-            let point = match source {
-                KeySource::Header(name) => {
-                    let value = head.headers.get(name.as_str())?.as_bytes();
-                    (!value.is_empty()).then(|| hash_point(&model.name, value))?
-                }
-                KeySource::Json(field) => hash_point(&model.name, facts.field(field)?.as_bytes()),
-                KeySource::ApiKey => hash_point(&model.name, self.key()?.name.as_bytes()),
-                KeySource::ClientIp => {
-                    hash_point(&model.name, self.client_ip.to_string().as_bytes())
-                }
+            // An empty key is none: else all that send one would be one client.
+            let point = |key: &[u8]| {
+                (!key.trim_ascii().is_empty()).then(|| (source, hash_point(&model.name, key)))
             };
-            Some((source, point))
+            match source {
+                KeySource::Header(name) => point(head.headers.get(name.as_str())?.as_bytes()),
+                KeySource::Cookie(name) => point(ask.cookie(name)?.as_bytes()),
+                KeySource::Query(name) => point(query_value(ask.target(), name)?.as_bytes()),
+                KeySource::Json(field) => point(facts.field(field)?.as_bytes()),
+                KeySource::ApiKey => point(self.key()?.name.as_bytes()),
+                KeySource::ClientIp => point(self.client_ip.to_string().as_bytes()),
+            }
         })
     }
-}
-
-fn is_json(content_type: Option<&str>) -> bool {
-    let essence = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
-    essence.eq_ignore_ascii_case("application/json")
-        || essence
-            .get(essence.len().saturating_sub(5)..)
-            .is_some_and(|end| end.eq_ignore_ascii_case("+json"))
 }
 
 /// The client's id when a trusted peer sent a sane one, else a new UUID of version 7 (RFC 9562).

@@ -6,8 +6,8 @@ use super::meaning::Framed;
 use super::placed::Placed;
 use super::request::{host_of, origin_form, text};
 use crate::dialect::grpc::is_grpc;
-use crate::dialect::{DeadlineHeader, FoundIn, rename_in_path};
-use crate::table::{HeaderEdits, PathPattern};
+use crate::dialect::{DeadlineHeader, FoundIn, rename_in_path, rename_in_query};
+use crate::table::HeaderEdits;
 use crate::wire::read_length;
 use http::{HeaderValue, Method, StatusCode, header};
 use pingora_error::Result;
@@ -177,13 +177,14 @@ fn set_target(
     to: &Upstream<'_>,
 ) -> Result<()> {
     let target = origin_form(sent);
-    let rewritten = placed.route.and_then(|route| route.rewrite_path.as_deref());
+    let rewritten = placed.route.and_then(|route| route.rewritten(target, to.model_name));
     let target = match (rewritten, &placed.facts.found_in, to.model_name) {
-        (Some(path), _, _) => {
-            rewritten_target(path, target, placed.route.and_then(|route| route.path.as_ref()))
-        }
+        (Some(rewritten), _, _) => rewritten,
         (None, Some(FoundIn::Path(range)), Some(name)) => {
             rename_in_path(target, range.clone(), name)
+        }
+        (None, Some(FoundIn::Query { range, .. }), Some(name)) => {
+            rename_in_query(target, range.clone(), name)
         }
         (None, _, _) => target.to_owned(),
     };
@@ -204,26 +205,6 @@ fn set_target(
     head.insert_header(header::HOST, host)?;
     head.set_version(if to.http2 { http::Version::HTTP_2 } else { http::Version::HTTP_11 });
     Ok(())
-}
-
-/// A route's `rewrite.path`; one that ends in `/*` keeps what the route's own `/*` matched. The query stays.
-pub(super) fn rewritten_target(path: &str, target: &str, pattern: Option<&PathPattern>) -> String {
-    let (asked, query) = target.split_once('?').map_or((target, None), |(p, q)| (p, Some(q)));
-    let mut new = match path.strip_suffix('*') {
-        Some(base) => {
-            let matched = match pattern {
-                Some(PathPattern::Prefix(prefix)) => prefix.as_str(),
-                Some(PathPattern::Exact(_)) | None => "/",
-            };
-            format!("{base}{}", asked.strip_prefix(matched).unwrap_or_default())
-        }
-        None => path.to_owned(),
-    };
-    if let Some(query) = query {
-        new.push('?');
-        new.push_str(query);
-    }
-    new
 }
 
 /// How the body is framed on the way to a replica.

@@ -21,7 +21,8 @@ use std::sync::Arc;
 pub(super) fn is_open(local: Option<Local>) -> bool {
     match local {
         Some(Local::Healthz | Local::V2Live | Local::V2Ready) => true,
-        Some(Local::OpenAiModels | Local::V2Server) | None => false,
+        Some(Local::OpenAiModels | Local::OpenAiModel | Local::V2Server | Local::Metrics)
+        | None => false,
     }
 }
 
@@ -156,6 +157,7 @@ impl Exchange<'_> {
             | BodyRead::Json(_)
             | BodyRead::Form(_)
             | BodyRead::Messages(..)
+            | BodyRead::Nameless
             | BodyRead::Sealed
             | BodyRead::Broken(_) => None,
         };

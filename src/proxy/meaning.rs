@@ -1,10 +1,10 @@
 //! What the head of an answer says: how its replica fared, what is counted, and how its body is framed and read.
 use super::relay::Trouble;
-use crate::dialect::OutputForm;
 use crate::dialect::grpc::{GrpcStatus, is_grpc, severity_of_code};
+use crate::dialect::{Failure, OutputForm, StreamForm};
 use crate::health::Class;
 use crate::wire::{AnswerFraming, BadAnswer, read_answer_head, read_length};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, Method, StatusCode, header};
 use pingora_core::protocols::http::client::HttpSession as Upstream;
 use pingora_http::ResponseHeader;
 
@@ -121,28 +121,25 @@ pub(super) fn is_grpc_answer(head: &ResponseHeader) -> bool {
     head.headers.get(header::CONTENT_TYPE).is_some_and(|kind| is_grpc(kind.as_bytes()))
 }
 
-/// Does an answer come piece by piece, each of which means something by itself? By its media type.
+/// Does an answer come piece by piece, be it compressed?
 pub(super) fn is_stream(head: &ResponseHeader) -> bool {
-    const STREAMS: [&str; 8] = [
-        "text/event-stream",
-        "application/x-ndjson",
-        "application/ndjson",
-        "application/jsonl",
-        "application/x-jsonlines",
-        "application/json-seq",
-        "application/stream+json",
-        "application/vnd.amazon.eventstream",
-    ];
     let kind = head.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-    let essence = kind.unwrap_or_default().split(';').next().unwrap_or_default().trim();
-    STREAMS.iter().any(|stream| essence.eq_ignore_ascii_case(stream))
+    StreamForm::of(kind, None).is_some()
 }
 
-/// Events that can be read, and written to: not compressed.
-pub(super) fn is_event_stream(head: &ResponseHeader) -> bool {
-    let kind = head.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
-    kind.is_some_and(|kind| kind.starts_with(b"text/event-stream"))
-        && !head.headers.contains_key(header::CONTENT_ENCODING)
+/// How the body after this head is cut into pieces that can be read, and added to. `None`: it is no stream.
+pub(super) fn stream_of(head: &ResponseHeader) -> Option<StreamForm> {
+    let text = |name| head.headers.get(name).map(|value| value.to_str().unwrap_or("unknown"));
+    StreamForm::of(text(header::CONTENT_TYPE), text(header::CONTENT_ENCODING))
+}
+
+/// How the attempt is counted whose stream says this.
+pub(super) const fn class_of_failure(failure: Failure) -> Class {
+    match failure {
+        Failure::Client => Class::ClientError,
+        Failure::Overloaded => Class::Overloaded,
+        Failure::Server => Class::ServerError,
+    }
 }
 
 #[cfg(test)]

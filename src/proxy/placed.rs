@@ -56,7 +56,7 @@ impl<'a> Placed<'a> {
     pub(super) fn prepare(&mut self, choice: Choice<'_>) {
         // HTTP/2 has no `Upgrade`: the replica is asked without it, and says what it thinks of that.
         self.upgrading = self.upgrade && !choice.member.replica.upstream.only_http2();
-        // The path is renamed with the head.
+        // Path and query are renamed with the head.
         let name = self.model.plan_of(choice.version).upstream_model.as_ref();
         let held_to = match (&self.facts.found_in, &self.facts.model, &self.watched) {
             (Some(FoundIn::Messages(at)), Some(named), _) => Some((*at, named, name)),
@@ -81,7 +81,7 @@ impl<'a> Placed<'a> {
             Some(FoundIn::Messages(at)) => {
                 Some(rename_in_messages(self.body.read_so_far(), at, name))
             }
-            Some(FoundIn::Path(_) | FoundIn::Header(_)) | None => None,
+            Some(FoundIn::Path(_) | FoundIn::Header(_) | FoundIn::Query { .. }) | None => None,
         });
     }
 

@@ -2,8 +2,9 @@
 use super::call::Passing;
 use super::exchange::{End, Exchange};
 use super::look::Look;
+use super::meaning::class_of_failure;
 use super::relay::Relayed;
-use crate::dialect::ErrorEvents;
+use crate::dialect::Failure;
 use crate::health::Class;
 use crate::stats::Moment;
 use crate::table::{ModelPlan, Timeouts, Version};
@@ -74,8 +75,6 @@ pub(super) struct Progress<'a> {
     pub(super) class: Class,
     /// After so long a silence an event stream gets a comment.
     pub(super) heartbeat: Option<Duration>,
-    /// Looks for errors inside an event stream.
-    pub(super) errors: ErrorEvents,
     /// Looks at the answer for a canary.
     pub(super) look: Option<Box<Look>>,
 }
@@ -108,17 +107,23 @@ impl<'a> Progress<'a> {
             client_waits: Duration::ZERO,
             class: Class::Success,
             heartbeat: plan.heartbeat,
-            errors: ErrorEvents::default(),
             look: None,
         }
     }
 
+    /// A stream that began well says that it failed. What it says first counts.
+    pub(super) fn note_failure(&mut self, failure: Option<Failure>) {
+        if let (Some(failure), Class::Success) = (failure, self.class) {
+            self.class = class_of_failure(failure);
+        }
+    }
+
     /// May a heartbeat go out now? Never inside an event.
-    pub(super) fn may_beat(&self, at_event_end: bool) -> bool {
+    pub(super) fn may_beat(&self, between: bool) -> bool {
         self.event_stream
             && !self.sized
             && self.heartbeat.is_some()
-            && (self.held.is_some() || at_event_end)
+            && (self.held.is_some() || between)
     }
 
     /// Is a part of a message here, and the rest awaited?

@@ -56,10 +56,11 @@ pub(super) enum Trouble {
     /// An answer that could be read in two ways.
     #[error("malformed answer: {0}")]
     Malformed(&'static str),
-    /// An answer that is not passed on, because another attempt follows.
+    /// An answer that is not passed on, because another attempt follows, or Evener answers instead.
     #[error("answered {status}")]
     Answered {
-        failed: RetryOn,
+        /// As what another attempt is counted.
+        failed: Option<RetryOn>,
         status: u16,
         class: Class,
         /// The request was sent to its end: the connection can be kept once the answer is read.

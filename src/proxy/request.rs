@@ -1,6 +1,6 @@
 //! A request's head, as routing and forwarding ask about it.
 use super::accept::Client;
-use crate::dialect::decoded_path;
+use crate::dialect::{cookie_value, decoded_path};
 use crate::table::{Asked, ListenerPlan};
 use http::{HeaderMap, header};
 use pingora_core::protocols::http::ServerSession;
@@ -38,6 +38,19 @@ impl Asked for Ask<'_> {
 
     fn header(&self, name: &str) -> Option<&str> {
         text(&self.head.headers, name)
+    }
+
+    fn cookie(&self, name: &str) -> Option<&str> {
+        let headers = self.head.headers.get_all(header::COOKIE).iter();
+        cookie_value(headers.filter_map(|value| value.to_str().ok()), name)
+    }
+
+    fn target(&self) -> &str {
+        origin_form(self.head)
+    }
+
+    fn upgrades(&self) -> bool {
+        self.head.headers.contains_key(header::UPGRADE)
     }
 }
 

@@ -1,15 +1,15 @@
-//! The response on its way to the client: head, chunks, end, and a stream that breaks after it began.
+//! The response on its way to the client: head, chunks, end.
 use super::exchange::{End, Exchange};
 use super::hops::{is_invited, stripped};
 use super::meaning::{
-    Framed, Meaning, ends_call, form_of, grpc_status, is_event_stream, is_grpc_answer, is_stream,
+    Framed, Meaning, ends_call, form_of, grpc_status, is_grpc_answer, is_stream, stream_of,
 };
 use super::progress::Progress;
 use super::relay::{Relayed, Trouble};
 use super::shared::Phase;
 use super::tunnel::Tunnel;
 use crate::dialect::grpc::GrpcStatus;
-use crate::dialect::{ErrorText, RefusalCode, UsageAt, UsageScan, sse_error_event};
+use crate::dialect::{StreamForm, StreamWatch, UsageAt, UsageScan};
 use crate::health::{Class, RetryOn};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
@@ -55,7 +55,9 @@ impl Exchange<'_> {
         if !at.client_done() && self.call.is_some_and(|call| call.streams) {
             self.converse();
         }
-        at.event_stream = !at.upgraded && is_event_stream(&from);
+        self.stream =
+            stream_of(&from).filter(|_| !at.upgraded).map(|form| StreamWatch::new(form).into());
+        at.event_stream = self.stream.as_ref().is_some_and(|s| s.form() == StreamForm::Events);
         self.record.streaming =
             !at.upgraded && (is_stream(&from) || self.call.is_some_and(|call| call.streams));
         if at.class == Class::Success && !at.upgraded {
@@ -131,7 +133,7 @@ impl Exchange<'_> {
         .await
     }
 
-    async fn write_body(&mut self, bytes: Bytes, end: bool) -> Result<(), Trouble> {
+    pub(super) async fn write_body(&mut self, bytes: Bytes, end: bool) -> Result<(), Trouble> {
         self.while_client_reads(async |session| session.write_response_body(bytes, end).await).await
     }
 
@@ -172,9 +174,8 @@ impl Exchange<'_> {
         self.note_first_byte(at);
         self.release_head(at).await?;
         let done = upstream.response_done() && matches!(upstream, Upstream::H1(_)) && !at.upgraded;
-        if at.event_stream && at.class == Class::Success && at.errors.passes(&bytes) {
-            at.class = Class::ServerError;
-        }
+        let failure = self.stream.as_mut().and_then(|stream| stream.take(&bytes));
+        at.note_failure(failure);
         if let Some(original) = &mut self.original {
             original.answer.take(&bytes, &self.proxy.buffers);
         }
@@ -182,7 +183,6 @@ impl Exchange<'_> {
         if let Some(scan) = &mut self.record.usage {
             scan.chunk(&bytes);
         }
-        self.at_event_end = bytes.ends_with(b"\n\n") || bytes.ends_with(b"\r\n\r\n");
         let looked_at = at.look.is_some().then(|| bytes.clone());
         let before = self.proxy.now();
         self.write_body(bytes, done).await?;
@@ -191,7 +191,17 @@ impl Exchange<'_> {
         if let (Some(look), Some(bytes)) = (&mut at.look, looked_at) {
             look.chunk(&bytes);
         }
-        Ok(done.then(|| at.whole()))
+        if !done {
+            return Ok(None);
+        }
+        self.end_stream(at);
+        Ok(Some(at.whole()))
+    }
+
+    /// The stream ended as its framing said. Some servers forget the empty line after the last event.
+    fn end_stream(&mut self, at: &mut Progress<'_>) {
+        let failure = self.stream.as_mut().and_then(|stream| stream.finish());
+        at.note_failure(failure);
     }
 
     /// Writes the head that was held.
@@ -208,7 +218,8 @@ impl Exchange<'_> {
     fn unless_repeated(&self, meaning: Meaning, at: &Progress<'_>) -> Result<(), Trouble> {
         let Meaning { code, class, severity } = meaning;
         let failed = RetryOn::Status(severity);
-        if !self.grants_retry(failed, false) {
+        let failed = self.grants_retry(failed, false).then_some(failed);
+        if failed.is_none() && !(code == 404 && self.own_answer.is_some()) {
             return Ok(());
         }
         Err(Trouble::Answered { failed, status: code, class, sent: at.sent && at.keep })
@@ -241,6 +252,7 @@ impl Exchange<'_> {
                 original.answer.ends_as(status);
             }
         }
+        self.end_stream(at);
         self.note_first_byte(at);
         self.release_head(at).await?;
         if let (Some(trailers), ServerSession::H2(down)) = (trailers, &mut *self.session) {
@@ -267,35 +279,7 @@ impl Exchange<'_> {
         }
         let comment = Bytes::from_static(b": heartbeat\n\n");
         self.record.bytes_out += comment.len() as u64;
-        self.at_event_end = true;
         self.write_body(comment, false).await
-    }
-
-    /// A stream that breaks after it began. An event stream says so in its own words.
-    pub(super) async fn end_broken_stream(&mut self, code: RefusalCode, what: &str) -> End {
-        if self.is_call() {
-            return self.end_call(code, &format!("the model server {what}"));
-        }
-        let open = |head: &ResponseHeader| !head.headers.contains_key(header::CONTENT_LENGTH);
-        let written = self.session.response_written();
-        let stream = written.is_some_and(|head| is_event_stream(head) && open(head));
-        if self.record.tunnel || !(stream && self.at_event_end) {
-            return End::Cut;
-        }
-        let message = format!("the model server {what}");
-        let error = ErrorText {
-            code: code.name(),
-            status: code.status(),
-            message: &message,
-            param: None,
-            request_id: &self.record.request_id,
-        };
-        let event = sse_error_event(&error);
-        self.session.set_keepalive(None);
-        match self.write_body(event, true).await {
-            Ok(()) => End::Close,
-            Err(_) => End::Cut,
-        }
     }
 }
 

@@ -66,6 +66,11 @@ impl Exchange<'_> {
                 Ok(relayed) => return Ok(relayed.end),
                 Err(trouble) => trouble,
             };
+            if let (Trouble::Answered { failed: None, .. }, Some(body)) =
+                (&trouble, self.own_answer.take())
+            {
+                return Ok(self.answer_model(body).await);
+            }
             // Of two that raced, the one that did not give way.
             let asked = self.record.replica.as_ref().unwrap_or(&choice.member.replica);
             let replica = Arc::clone(asked);
@@ -91,7 +96,7 @@ impl Exchange<'_> {
     fn repeats(&self, trouble: &Trouble) -> Option<RetryOn> {
         let failed = match trouble {
             // Granted when its head was read.
-            Trouble::Answered { failed, .. } => return Some(*failed),
+            Trouble::Answered { failed, .. } => return *failed,
             Trouble::Connect(_) => RetryOn::Connect,
             Trouble::Died(_) | Trouble::Unseen(_) | Trouble::Reset(_) | Trouble::Malformed(_) => {
                 RetryOn::Reset

@@ -331,7 +331,11 @@ fn wanted_fields(plan: &Plan) -> Box<[String]> {
         .flat_map(|model| &model.hash_on)
         .filter_map(|source| match source {
             KeySource::Json(field) => Some(field.clone()),
-            KeySource::Header(_) | KeySource::ApiKey | KeySource::ClientIp => None,
+            KeySource::Header(_)
+            | KeySource::Cookie(_)
+            | KeySource::Query(_)
+            | KeySource::ApiKey
+            | KeySource::ClientIp => None,
         })
         .collect();
     fields.sort();

@@ -6,9 +6,11 @@ mod changes;
 mod generation;
 mod holds;
 mod model;
+mod pattern;
 mod plan;
 mod reshare;
 mod route;
+mod route_plan;
 mod set_split;
 mod told;
 
@@ -20,6 +22,7 @@ pub use holds::{Ends, Held, Hold, Holds};
 pub use model::{Member, Model, PoolView, Reach, Tier, Version};
 pub use plan::*;
 pub use route::{Asked, Routed, Unrouted};
+pub use route_plan::{NameSource, PathPattern, PathSegment, RoutePlan, RouteTarget};
 pub use set_split::{
     SetSplit, Shares, in_percent, shares_in_file, shares_in_words, shares_of_percents,
 };

@@ -1,5 +1,6 @@
 //! The checked configuration as plain data: what `config` makes and everything else trusts.
 use super::access::{JwtPlan, KeyPlan};
+use super::route_plan::RoutePlan;
 use crate::access::MinRate;
 use crate::balance::Policy;
 use crate::canary::CanaryPlan;
@@ -116,47 +117,6 @@ impl std::fmt::Debug for Secret {
     }
 }
 
-/// One entry of `routes`: the first that matches wins.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RoutePlan {
-    /// Line in the file, 1-based.
-    pub line: usize,
-    /// Lower case, without a port; a leading `*.` matches any label.
-    pub host: Option<String>,
-    pub path: Option<PathPattern>,
-    /// Upper case.
-    pub method: Option<String>,
-    /// Lower-case name, exact value.
-    pub headers: Vec<(String, String)>,
-    pub target: RouteTarget,
-    pub rewrite_path: Option<String>,
-    pub rewrite_host: Option<String>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PathPattern {
-    /// The whole decoded path.
-    Exact(String),
-    /// `/v1/*`: this prefix, which ends in `/`.
-    Prefix(String),
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RouteTarget {
-    /// The name of a model that exists.
-    Model(String),
-    /// Look for the name here, in this order.
-    Find(Vec<NameSource>),
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NameSource {
-    Body,
-    Path,
-    /// Lower case.
-    Header(String),
-}
-
 /// A model: what a client names.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelPlan {
@@ -216,6 +176,9 @@ pub enum Kind {
 pub enum KeySource {
     /// Lower case.
     Header(String),
+    Cookie(String),
+    /// A parameter of the query.
+    Query(String),
     /// A top-level field of the JSON body.
     Json(String),
     /// The name of the key that the request came with.
@@ -363,21 +326,13 @@ pub struct TestPlan {
     pub expect_version: Option<String>,
 }
 
-impl std::fmt::Display for PathPattern {
-    /// As the file writes it.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Exact(path) => f.write_str(path),
-            Self::Prefix(prefix) => write!(f, "{prefix}*"),
-        }
-    }
-}
-
 impl std::fmt::Display for KeySource {
     /// As the file writes it.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Header(name) => write!(f, "header:{name}"),
+            Self::Cookie(name) => write!(f, "cookie:{name}"),
+            Self::Query(name) => write!(f, "query:{name}"),
             Self::Json(field) => write!(f, "json:{field}"),
             Self::ApiKey => f.write_str("api_key"),
             Self::ClientIp => f.write_str("client_ip"),

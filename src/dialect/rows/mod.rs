@@ -166,6 +166,8 @@ pub enum UsageAt {
 pub enum Local {
     /// `/v1/models`: models and aliases.
     OpenAiModels,
+    /// `/v1/models/{id}` of a name of its own, where the client means Evener.
+    OpenAiModel,
     /// `/v2`: server metadata.
     V2Server,
     /// `/v2/health/live`.
@@ -174,6 +176,8 @@ pub enum Local {
     V2Ready,
     /// `/healthz`, for load balancers in front.
     Healthz,
+    /// `/metrics`, which are not here.
+    Metrics,
 }
 
 impl Row {

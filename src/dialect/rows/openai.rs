@@ -42,7 +42,7 @@ pub(super) const OPENAI: Group = Group {
         Row::answered("/models", OpenAi, Local::OpenAiModels),
         Row {
             kind: PathKind::Predict,
-            ..Row::page("/models/{model+}", OpenAi).in_path().with_slashes()
+            ..Row::answered("/models/{model+}", OpenAi, Local::OpenAiModel).in_path().with_slashes()
         },
         Row::manages("/files/*", OpenAi),
         Row::manages("/uploads/*", OpenAi),

@@ -146,5 +146,8 @@ pub(super) const LLAMA_CPP: Group = Group {
 pub(super) const EVENER: Group = Group {
     title: "Any server",
     bases: &[""],
-    rows: &[Row::answered("/healthz", Plain, Local::Healthz), Row::manages("/metrics", Plain)],
+    rows: &[
+        Row::answered("/healthz", Plain, Local::Healthz),
+        Row { local: Some(Local::Metrics), ..Row::manages("/metrics", Plain) },
+    ],
 };

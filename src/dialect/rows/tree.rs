@@ -31,7 +31,7 @@ pub(in crate::dialect) fn find(path: &str) -> Option<Found> {
 
 #[derive(Debug, Default)]
 struct Node {
-    /// Sorted.
+    /// Sorted by length, then by text.
     literals: Vec<(&'static str, Node)>,
     capture: Option<Box<Node>>,
     /// Patterns that end here.
@@ -46,11 +46,12 @@ impl Node {
     /// `None`: the path ended.
     fn find(&self, path: Option<&str>) -> Option<Found> {
         let Some(path) = path else { return self.end };
-        let (segment, after) = match path.split_once('/') {
-            Some((segment, after)) => (segment, Some(after)),
+        // Segments are short: a plain loop beats a search by vectors.
+        let (segment, after) = match path.bytes().position(|byte| byte == b'/') {
+            Some(slash) => (&path[..slash], Some(&path[slash + 1..])),
             None => (path, None),
         };
-        if let Ok(at) = self.literals.binary_search_by(|(known, _)| (*known).cmp(segment))
+        if let Ok(at) = self.place_of(segment)
             && let Some(found) = self.literals[at].1.find(after)
         {
             return Some(found);
@@ -65,8 +66,14 @@ impl Node {
         deeper.or_else(|| self.rest.iter().find(verb).map(|(_, found)| *found))
     }
 
+    fn place_of(&self, segment: &str) -> Result<usize, usize> {
+        self.literals.binary_search_by(|(known, _)| {
+            known.len().cmp(&segment.len()).then_with(|| known.as_bytes().cmp(segment.as_bytes()))
+        })
+    }
+
     fn literal(&mut self, text: &'static str) -> &mut Self {
-        let at = match self.literals.binary_search_by(|(known, _)| (*known).cmp(text)) {
+        let at = match self.place_of(text) {
             Ok(at) => at,
             Err(at) => {
                 self.literals.insert(at, (text, Self::default()));
