@@ -72,6 +72,11 @@ impl Refusals {
         self.0[code as usize].fetch_add(1, Relaxed);
     }
 
+    /// How often one happened.
+    pub fn of(&self, code: RefusalCode) -> u64 {
+        self.0[code as usize].load(Relaxed)
+    }
+
     /// Every code that happened, with its count.
     pub fn counts(&self) -> impl Iterator<Item = (RefusalCode, u64)> + '_ {
         let counts = RefusalCode::ALL.iter().zip(&self.0);
@@ -95,6 +100,11 @@ impl Histogram {
     pub fn observe(&self, took: Duration) {
         self.sketch.observe(took);
         self.sum_nanos.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    /// Was nothing observed yet?
+    pub fn is_empty(&self) -> bool {
+        self.sketch.counts().all(|n| n == 0)
     }
 
     /// What was observed, on a finer scale.

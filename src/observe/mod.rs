@@ -14,6 +14,8 @@ mod mirrors;
 pub mod otlp;
 mod panics;
 mod repeats;
+mod replicas;
+mod requests;
 mod scrape;
 mod shares;
 mod stderr;
