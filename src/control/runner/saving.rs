@@ -79,7 +79,7 @@ pub(super) async fn save_last(
     match saved {
         Ok(()) if untold.is_empty() => {}
         Ok(()) => {
-            tracing::warn!(untold, "undelivered webhooks are kept; the next process sends them")
+            tracing::warn!(untold, "undelivered webhooks are kept; the next process sends them");
         }
         Err(error) => {
             tracing::error!(%error, untold, "cannot write the state: the next process forgets what changed, and does not send these webhooks");

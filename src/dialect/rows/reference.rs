@@ -37,7 +37,7 @@ fn shown(group: &Group, row: &Row) -> String {
     let mut notes = Vec::new();
     match row.model {
         ModelAt::KnownBody if row.duty == Duty::Inference => {
-            notes.push("a known `model`".to_owned())
+            notes.push("a known `model`".to_owned());
         }
         ModelAt::Query(parameter) => notes.push(format!("`?{parameter}=`")),
         ModelAt::Path | ModelAt::Body | ModelAt::KnownBody => {}
