@@ -1,6 +1,8 @@
 //! How long it takes to identify a request, from its raw path and whole body to its facts.
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use evener::dialect::{BodyRead, Source, identify, peek_prefix, read_path};
+use evener::dialect::{
+    BodyRead, Source, StreamForm, StreamWatch, identify, peek_prefix, read_path,
+};
 use std::hint::black_box;
 
 /// A chat request of about `size` bytes whose model comes last, behind the messages.
@@ -12,8 +14,22 @@ fn chat(size: usize) -> String {
 }
 
 fn benches(c: &mut Criterion) {
-    c.bench_function("read_path/v2", |b| {
-        b.iter(|| read_path(black_box("/v2/models/fraud/versions/3/infer?x=1")));
+    let mut group = c.benchmark_group("read_path");
+    for (name, path) in [
+        ("chat", "/v1/chat/completions"),
+        ("v2", "/v2/models/fraud/versions/3/infer?x=1"),
+        ("predict", "/v1/models/fraud:predict"),
+        ("escaped", "/v2/models/my%20model/infer"),
+        ("unknown", "/some/other/path/of/nobody"),
+    ] {
+        group.bench_function(name, |b| b.iter(|| read_path(black_box(path))));
+    }
+    group.finish();
+    let token = r#"data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"content":" word"},"finish_reason":null}]}"#;
+    let event = format!("{token}\n\n");
+    c.bench_function("watch an event of a stream", |b| {
+        let mut watch = StreamWatch::new(StreamForm::Events);
+        b.iter(|| watch.take(black_box(event.as_bytes())));
     });
     let mut group = c.benchmark_group("identify");
     for (name, size) in [("1KB", 1_000), ("100KB", 100_000)] {

@@ -1,17 +1,18 @@
 //! What reads bytes of strangers, each as a function that panics where it breaks a promise. `tests/fuzz.rs` feeds them
 //! seeded mutations; `cargo fuzz run NAME` feeds them what libFuzzer finds.
 use bytes::Bytes;
-use evener::access::{Jwks, TokenTerms, named_by};
+use evener::access::{Jwks, TokenTerms, Tries, named_by};
 use evener::config::parse_text;
 use evener::dialect::grpc::{Messages, NameAt, first_name, rename_in_messages};
 use evener::dialect::{
-    DeadlineHeader, Dialect, ErrorEvents, OutputForm, OutputScan, OutputWish, UsageScan,
-    decoded_path, peek, peek_multipart, peek_prefix, read_path, rename_in_body, rename_in_form,
-    rename_in_path,
+    DeadlineHeader, Dialect, Edit, NameIn, NameWriter, OutputForm, OutputScan, OutputWish,
+    StreamForm, StreamWatch, UsageForm, UsageScan, decoded_path, edited, peek, peek_multipart,
+    peek_prefix, read_path, rename_in_path,
 };
 use evener::wire::proxy_protocol::{Parsed, parse};
-use evener::wire::{Chunks, HeadScan, glimpse};
+use evener::wire::{Chunks, HeadScan, glimpse, read_answer_head};
 use http::header;
+use pingora_core::protocols::http::v1::client::HttpSession as Answer;
 use pingora_core::protocols::http::v1::server::HttpSession;
 use std::io::Cursor;
 use std::sync::Arc;
@@ -26,6 +27,8 @@ pub(crate) struct Target {
 /// All of them.
 pub(crate) const TARGETS: &[Target] = &[
     Target { name: "head", run: head, seeds: HEADS },
+    Target { name: "answer_head", run: answer_head, seeds: ANSWERS },
+    Target { name: "answer_name", run: answer_name, seeds: NAMED },
     Target { name: "chunks", run: chunks, seeds: CHUNKED },
     Target { name: "json", run: json, seeds: BODIES },
     Target { name: "multipart", run: multipart, seeds: FORMS },
@@ -43,6 +46,17 @@ const HEADS: &[&[u8]] = &[
     b"POST /p?q HTTP/1.1\r\nHost: x:80\r\nContent-Length: 12\r\nContent-Type: a/b\r\n\r\n",
     b"POST http://x/p HTTP/1.1\r\nhost: x\r\nTransfer-Encoding: chunked\r\nConnection: close, te\r\n\r\n",
     b"\r\nOPTIONS * HTTP/1.0\r\nX-A: \xc3\xa9\t1\r\n\r\n",
+];
+const ANSWERS: &[&[u8]] = &[
+    b"HTTP/1.1 200 OK\r\ncontent-length: 5, 5\r\nx-a: b\r\n\r\nhello",
+    b"HTTP/1.0 200\r\nTransfer-Encoding: Chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    b"HTTP/1.1 529 Site is overloaded\r\nset-cookie: a=1\r\nset-cookie: b=2\r\nContent-Length:0\r\n\r\n",
+];
+const NAMED: &[&[u8]] = &[
+    br#"{"id":"1","model":"a\"b","x":{"model":"c"},"response":{"model":"d"}}"#,
+    b"event: x\r\ndata: {\"response\":{\"model\":\"a\"}}\r\n\r\ndata: {\"model\":\"b\",\ndata: \"c\":1}\n\n",
+    b"\0\0\0\0\x0a\x0a\x03abc\x12\x011\x3a\x00",
+    b"\0\0\0\0\x09\x12\x07\x0a\x03abc\x12\x00\x01\0\0\0\x02\x1f\x8b",
 ];
 const CHUNKED: &[&[u8]] =
     &[b"0\r\n\r\n", b"2\r\nhi\r\nA;a=b;c=\"d\"\r\n0123456789\r\n0\r\nx-a: 1\r\nx-b: 2\r\n\r\n"];
@@ -94,6 +108,51 @@ const CONFIGS: &[&[u8]] = &[
     include_bytes!("../conf/evener.yaml"),
     b"listeners: [{address: \"127.0.0.1:0\"}]\nmodels: {m: {versions: {v: [\"http://${HOST:-a}:1\"]}}}\n",
 ];
+
+/// What passes is read by pingora as the same answer: its head ends in the same place, and it frames the same body.
+pub(crate) fn answer_head(data: &[u8]) {
+    let Some(end) = data.windows(4).position(|four| four == b"\r\n\r\n") else { return };
+    let head = &data[..end + 4];
+    let Ok(framing) = read_answer_head(head, false) else { return };
+    let mut session = Answer::new(Box::new(Cursor::new(head.to_vec())));
+    // Pingora may refuse more: a status below 100, say.
+    let Ok(_) = block_on(session.read_response()) else { return };
+    assert_eq!(session.get_headers_raw_bytes(), head);
+    let read = session.resp_header().expect("it was read");
+    assert_eq!(framing.chunked, read.headers.contains_key(header::TRANSFER_ENCODING));
+    let lengths = read.headers.get_all(header::CONTENT_LENGTH).iter();
+    let lengths = lengths.flat_map(|value| value.to_str().expect("digits are text").split(','));
+    for length in lengths {
+        assert_eq!(length.trim().parse().ok(), framing.length);
+    }
+    let lines = head.split(|byte| *byte == b'\n').count();
+    assert_eq!(read.headers.len(), lines - 3, "as many fields as lines");
+}
+
+/// A name is written into the same places however an answer comes, and nowhere else.
+pub(crate) fn answer_name(data: &[u8]) {
+    let json = NameIn::Json { top: "model", within: Some("response") };
+    for (place, kind) in [
+        (json, "application/json"),
+        (json, "text/event-stream"),
+        (NameIn::Messages(&[1]), "application/grpc"),
+        (NameIn::Messages(&[2, 1]), "application/grpc"),
+    ] {
+        let written = |piece: usize| {
+            let mut writer =
+                NameWriter::new(place, Some(kind), "client", "m").expect("the type fits");
+            let pieces = data.chunks(piece).map(Bytes::copy_from_slice);
+            let mut out: Vec<u8> = pieces.flat_map(|piece| writer.write(piece)).collect();
+            out.extend_from_slice(&writer.finish());
+            out
+        };
+        let whole = written(data.len().max(1));
+        assert_eq!(whole, written(3));
+        if place == json && !data.windows(5).any(|five| five == b"model") {
+            assert_eq!(whole, data);
+        }
+    }
+}
 
 /// What passes is read by pingora as the same request: of the same length, framed the same.
 pub(crate) fn head(data: &[u8]) {
@@ -155,7 +214,7 @@ pub(crate) fn json(data: &[u8]) {
     let Some(named) = read.ok().and_then(|facts| facts.model) else { return };
     let there: String = serde_json::from_slice(&data[named.range.clone()]).expect("a JSON string");
     assert_eq!(there, named.name);
-    let renamed = rename_in_body(&Bytes::copy_from_slice(data), named.range, "n\"\u{e9}");
+    let renamed = edited(&Bytes::copy_from_slice(data), vec![Edit::json(named.range, "n\"\u{e9}")]);
     let again = peek(&renamed, &wanted).expect("still JSON").model.expect("still a model");
     assert_eq!(again.name, "n\"\u{e9}");
 }
@@ -165,7 +224,7 @@ pub(crate) fn multipart(data: &[u8]) {
     let kind = "multipart/form-data; boundary=b";
     let Some(named) = peek_multipart(kind, data) else { return };
     assert_eq!(&data[named.range.clone()], named.name.as_bytes());
-    let renamed = rename_in_form(&Bytes::copy_from_slice(data), named.range, "n");
+    let renamed = edited(&Bytes::copy_from_slice(data), vec![Edit::bare(named.range, "n")]);
     if let Some(again) = peek_multipart(kind, &renamed) {
         assert_eq!(again.name, "n");
     }
@@ -205,18 +264,25 @@ pub(crate) fn events(data: &[u8]) {
             };
             assert_eq!(of(data.len().max(1)), of(3));
         }
+    }
+    for form in [UsageForm::Json, UsageForm::Events, UsageForm::JsonLines] {
         let of = |pieces: usize| {
-            let mut scan = UsageScan::new(form)?;
+            let mut scan = UsageScan::new(form);
             data.chunks(pieces).for_each(|piece| scan.chunk(piece));
-            Some(scan.usage())
+            scan.usage()
         };
         assert_eq!(of(data.len().max(1)), of(3));
     }
-    let of = |pieces: usize| {
-        let mut scan = ErrorEvents::default();
-        data.chunks(pieces).filter(|piece| scan.passes(piece)).count() > 0
-    };
-    assert_eq!(of(data.len().max(1)), of(3));
+    for form in [StreamForm::Events, StreamForm::Lines] {
+        let of = |pieces: usize| {
+            let mut watch = StreamWatch::new(form);
+            let failures: Vec<_> = data.chunks(pieces).map(|piece| watch.take(piece)).collect();
+            let between = watch.is_between();
+            let failure = failures.into_iter().flatten().next().or_else(|| watch.finish());
+            (failure, between, watch.pieces())
+        };
+        assert_eq!(of(data.len().max(1)), of(3));
+    }
 }
 
 /// A deadline that is read can be written and read again, never longer than it was.
@@ -242,7 +308,7 @@ pub(crate) fn jwt(data: &[u8]) {
     }
     let [issuer, audience, claim] = ["a", "b", "sub"].map(str::to_owned);
     let terms = TokenTerms { issuer, audience, claim };
-    KEYS.with(|keys| assert!(named_by(text, keys, &terms, 0).is_err()));
+    KEYS.with(|keys| assert!(named_by(text, keys, &terms, 0, &mut Tries::default()).is_err()));
 }
 
 /// A header of the PROXY protocol is found when its last byte is there, and what follows is no matter.

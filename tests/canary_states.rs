@@ -271,7 +271,7 @@ fn a_restart_resumes_the_stage_and_the_evidence() {
     assert!((again.evidence() - site.canary.evidence()).abs() < 1e-9);
     let changed = CanaryPlan { hold: Duration::from_secs(7), ..plan() };
     assert_eq!(RollOut::restore(read(), changed, &judged(), begun).unwrap_err(), Unusable::Changed);
-    let other = text.replace("\"version\":2", "\"version\":1");
+    let other = text.replace("\"version\":3", "\"version\":2");
     let other = serde_json::from_str(&other).unwrap();
     assert_eq!(RollOut::restore(other, plan(), &judged(), begun).unwrap_err(), Unusable::Version);
 }

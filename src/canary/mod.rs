@@ -15,7 +15,7 @@ mod saved;
 mod sentence;
 mod sketch;
 mod view;
-mod words;
+pub mod words;
 mod world;
 
 pub use command::{By, Command};

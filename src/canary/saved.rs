@@ -6,7 +6,7 @@ use crate::stats::Moment;
 use serde::{Deserialize, Serialize};
 
 /// Of the format. A journal of another one is not read: evidence misread would be worse than none.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// All that a canary is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,6 +1,8 @@
 //! The status as a table for a terminal.
+use super::figures;
 use super::heading::heading;
 use super::mirror::sentence;
+use super::problems;
 use super::rates::{self, Rate, Rates};
 use super::split::{in_words, until};
 use super::terminal::{Paint, Tone, clean};
@@ -37,10 +39,14 @@ pub(super) fn board(shown: &Board<'_>, look: &Look<'_>) -> String {
     let mut out = String::new();
     let models = match shown {
         Board::All(status) => {
+            out.push_str(&problems::lines(&status.problems, look.paint));
             heading(&mut out, status, look.paint);
             &status.models[..]
         }
-        Board::Model(model) => std::slice::from_ref(*model),
+        Board::Model(model) => {
+            out.push_str(&problems::lines(model.problems.iter().flatten(), look.paint));
+            std::slice::from_ref(*model)
+        }
     };
     let widths = widths(models, look);
     for (i, model) in models.iter().enumerate() {
@@ -88,6 +94,9 @@ fn one_model(out: &mut String, model: &ModelStatus, widths: &[usize; 7], look: &
     }
     for version in &model.versions {
         line(out, &share_line(&model.name, version, look));
+        if let Some(told) = figures::latencies(&version.now) {
+            line(out, &paint.on(Tone::Faint, &format!("    {told}")));
+        }
         if let Some(why) = &version.tls_fault {
             line(
                 out,
@@ -133,7 +142,11 @@ fn share_line(model: &str, version: &VersionStatus, look: &Look<'_>) -> String {
     let s = if version.requests_total == 1 { "" } else { "s" };
     let Some(rates) = look.rates else {
         let rest = format!(", {observed} observed, {} request{s}", version.requests_total);
-        return text + &look.paint.on(Tone::Faint, &rest);
+        text.push_str(&look.paint.on(Tone::Faint, &rest));
+        if version.now.requests_per_second > 0.0 {
+            text.extend([", ", &figures::traffic(&version.now, look.paint)]);
+        }
+        return text;
     };
     text.push_str(&look.paint.on(Tone::Faint, &format!(", {observed} observed")));
     if let Some(rate) = rates.of_version(model, &version.name) {
@@ -310,8 +323,15 @@ chat  also gpt  12.5 req/s, 0.5 err/s
 
     #[test]
     fn the_table_is_aligned_and_clean() {
-        let text = board(&Board::All(&status()), &look(None));
+        let mut status = status();
+        status.problems = serde_json::from_value(json!([{"rank": 2, "severity": "warning",
+            "code": "file_rejected", "subject": "e.yaml", "model": null, "sentence": "The file has 1 error",
+            "since": "2026-01-01T00:00:00Z", "what_to_do": "look",
+            "text": "The file has 1 error\u{1b}[2J: look"}]))
+        .unwrap();
+        let text = board(&Board::All(&status), &look(None));
         let expected = "\
+The file has 1 error\\u{1b}[2J: look
 evener 0.1.0  ready  generation 3  up 1h 2m  evener.yaml
 listening public 127.0.0.1:8080
 the file was rejected at 2026-01-01T00:00:00Z:

@@ -27,6 +27,7 @@ pub const CODES: &[&str] = &[
     "bad-cidr",
     "bad-duration",
     "bad-hash",
+    "bad-cookie",
     "bad-header",
     "bad-host",
     "bad-jwks",
@@ -37,6 +38,7 @@ pub const CODES: &[&str] = &[
     "bad-path",
     "bad-pattern",
     "bad-percent",
+    "bad-rate",
     "bad-secret",
     "bad-size",
     "bad-status",
@@ -55,6 +57,7 @@ pub const CODES: &[&str] = &[
     "duplicate-name",
     "duplicate-replica",
     "failed-test",
+    "few-descriptors",
     "file-too-large",
     "grpc-port",
     "idle-mirror",
@@ -65,6 +68,7 @@ pub const CODES: &[&str] = &[
     "lone-candidate",
     "missing-key",
     "missing-split",
+    "mixed-client-ca",
     "needs-restart",
     "negative-share",
     "no-checks",
@@ -77,10 +81,12 @@ pub const CODES: &[&str] = &[
     "not-utf8",
     "open-admin",
     "out-of-range",
+    "own-address",
     "probe-timeout",
     "same-file",
     "split-sum",
     "too-many-aliases",
+    "unknown-capture",
     "unknown-key",
     "unknown-model",
     "unknown-value",
@@ -222,8 +228,13 @@ impl Diagnostics {
         self.items.is_empty()
     }
 
+    /// How many of them are errors.
+    pub fn errors(&self) -> usize {
+        self.items.iter().filter(|item| item.severity == Severity::Error).count()
+    }
+
     pub fn has_errors(&self) -> bool {
-        self.items.iter().any(|item| item.severity == Severity::Error)
+        self.errors() > 0
     }
 
     /// As a compiler would print them, one after the other.

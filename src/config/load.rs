@@ -49,6 +49,14 @@ impl std::fmt::Debug for Checked {
     }
 }
 
+/// What is reported of a file whose reading failed inside Evener.
+pub fn unreadable(path: &Path, why: &str) -> Box<Diagnostics> {
+    let name = path.display().to_string();
+    let message = format!("cannot read `{name}`: {why}");
+    let found = Diagnostic::error("unreadable-file", 0..0, message);
+    Box::new(Diagnostics::new(&name, String::new(), Vec::new(), vec![found]))
+}
+
 /// Reads and checks a file. The environment is an argument: only `cli` reads the real one.
 pub fn load(path: &Path, env: Env<'_>) -> Result<Checked, Box<Diagnostics>> {
     let name = path.display().to_string();
@@ -91,21 +99,25 @@ pub fn load(path: &Path, env: Env<'_>) -> Result<Checked, Box<Diagnostics>> {
 /// Checks a text; `file` is only its name.
 pub fn parse_text(text: String, file: &str, env: Env<'_>) -> Result<Checked, Box<Diagnostics>> {
     let tree = tree::parse(&text, env);
-    let mut reader = Reader { source: &text, env, found: tree.found };
+    let mut reader = Reader { source: &text, env, found: tree.found, replicas: Vec::new() };
     let plan = tree.root.as_ref().map(|root| {
         let top = reader.section(root, root.span.clone(), keys::TOP, String::new());
         let models = reader.models(&top);
         let listeners = reader.listeners(&top);
+        let routes = reader.routes(&top, &models);
+        reader.check_client_cas(&top, &listeners, &routes);
         let telemetry = reader.inner(&top, "telemetry", keys::TELEMETRY);
         let (access_log, decision_log) = reader.logs(&telemetry);
         let keys = reader.keys(&top, &models);
         reader.check_sticky_keys(&top, &models);
+        let admin = reader.admin(&top, &listeners);
+        reader.check_rounds(&listeners, &admin);
         Plan {
-            admin: reader.admin(&top, &listeners),
+            admin,
             listeners,
             threads: reader.threads(&top),
             buffers: reader.size(&top, "buffers"),
-            routes: reader.routes(&top, &models),
+            routes,
             default_model: reader.default_model(&top, &models),
             models: models.into_iter().map(std::sync::Arc::new).collect(),
             keys,

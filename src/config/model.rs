@@ -9,7 +9,7 @@ use super::server::name_of;
 use super::tree::{Entry, Node, Value};
 use crate::balance::Policy;
 use crate::health::{EjectionPlan, HedgePlan, ProbePlan, RetryPlan};
-use crate::table::{KeySource, Kind, ModelPlan, Timeouts};
+use crate::table::{Answers, KeySource, Kind, ModelPlan, Timeouts};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::time::Duration;
@@ -17,6 +17,7 @@ use std::time::Duration;
 /// What a model may inherit.
 struct Settings {
     kind: Kind,
+    answers: Answers,
     hash_on: Vec<KeySource>,
     allow_pin: bool,
     balance: Policy,
@@ -100,6 +101,7 @@ impl Reader<'_> {
             name,
             aliases: own,
             kind: settings.kind,
+            answers: settings.answers,
             versions,
             split,
             hash_on: settings.hash_on,
@@ -129,6 +131,10 @@ impl Reader<'_> {
                 "predict" => Kind::Predict,
                 "raw" => Kind::Raw,
                 _ => Kind::Auto,
+            },
+            answers: match self.word(section, "answers") {
+                "client" => Answers::Client,
+                _ => Answers::Upstream,
             },
             hash_on: hash_on.into_iter().map(|(source, _)| source).collect(),
             allow_pin: self.flag(section, "allow_pin"),
@@ -216,13 +222,17 @@ fn model_name(text: &str) -> Read<String> {
 
 fn key_source(text: &str) -> Read<KeySource> {
     let bad = |what: &str| {
-        Complaint::new("unknown-value", format!("holds `{text}`, {what}"), "unknown source")
-            .help("values: `header:NAME`, `json:FIELD`, api_key, client_ip")
+        Complaint::new("unknown-value", format!("holds `{text}`, {what}"), "unknown source").help(
+            "values: `header:NAME`, `cookie:NAME`, `query:NAME`, `json:FIELD`, api_key, client_ip",
+        )
     };
     match text.split_once(':') {
         Some(("header", name)) => {
             super::header::name(name).map(|name| KeySource::Header(name.as_str().to_owned()))
         }
+        Some(("cookie", name)) => super::header::cookie_name(name).map(KeySource::Cookie),
+        Some(("query", "")) => Err(bad("which names no parameter")),
+        Some(("query", name)) => Ok(KeySource::Query(name.to_owned())),
         Some(("json", "")) => Err(bad("which names no field")),
         Some(("json", field)) => Ok(KeySource::Json(field.to_owned())),
         None if text == "client_ip" => Ok(KeySource::ClientIp),

@@ -1,8 +1,12 @@
 //! Where a request would go, and why: without sending it, and without changing anything.
 use super::explanation::{self, Explanation, Named, Question};
+use crate::access::Tries;
 use crate::access::{CARRIERS, secret_in};
 use crate::balance::{Policy, fraction, hash_point};
-use crate::dialect::{Facts, PathFacts, decoded_path, nearest, read_path};
+use crate::dialect::{
+    Facts, PathFacts, cookie_value, decoded_path, nearest, query_value, read_path,
+};
+use crate::health::Standing;
 use crate::proxy::bare_host;
 use crate::stats::Moment;
 use crate::table::{
@@ -54,6 +58,9 @@ pub fn explain(table: &Table, question: &Question, now: Moment) -> Result<Explan
         reason +=
             "; gRPC needs a replica that speaks HTTP/2: write its address as `h2c://HOST:PORT`";
     }
+    if let Some(instead) = without_usable(model, version, is_call) {
+        reason = format!("{reason}; {instead}");
+    }
     let shown = |candidate: &&Version| match version {
         Some(version) => version.index == candidate.index,
         None => candidate.share > 0.0,
@@ -103,7 +110,7 @@ fn asker<'a>(table: &'a Table, question: &Question) -> Result<Option<&'a Key>, S
     let mut secrets =
         CARRIERS.into_iter().filter_map(carried).filter_map(|(name, value)| secret_in(name, value));
     let Some(secret) = secrets.next() else { return Ok(None) };
-    let known = access.whose(secret, crate::observe::stamp().as_second());
+    let known = access.whose(secret, crate::observe::stamp().as_second(), &mut Tries::default());
     known.map(|key| Some(&**key)).map_err(|stranger| format!("it is refused: {stranger}"))
 }
 
@@ -150,6 +157,26 @@ fn serves<'a>(
     model.segments.without(point?, usable).map(|i| &model.versions[i])
 }
 
+/// Who is asked although no replica is usable; `None`: one is, or will be tried first.
+fn without_usable(model: &Model, version: Option<&Version>, is_call: bool) -> Option<String> {
+    let mut serving = model.versions.iter().filter(|version| version.share > 0.0);
+    if serving.any(|version| version.any_within(version.reach(is_call), &[])) {
+        return None;
+    }
+    let asked = |candidate: &&Version| version.is_none_or(|v| v.index == candidate.index);
+    let members = model.versions.iter().filter(asked).flat_map(|version| {
+        let reach = version.reach(is_call);
+        version.members.iter().filter(move |member| reach.takes(&member.replica))
+    });
+    let left = members.filter(|member| member.replica.standing() != Standing::Draining);
+    let urls: Vec<String> = left.map(|member| format!("`{}`", member.replica.id.url)).collect();
+    Some(if model.plan.fail_open && !urls.is_empty() {
+        format!("as `fail_open` is on, it asks those that fail: {}", urls.join(", "))
+    } else {
+        "it is refused with 503 `no_replicas`".to_owned()
+    })
+}
+
 /// The first sticky key that is there: where it stands, and its point.
 fn sticky(
     model: &Model,
@@ -160,11 +187,15 @@ fn sticky(
     model.plan.hash_on.iter().find_map(|source| {
         let key = match source {
             KeySource::Header(name) => question.header(name).map(str::to_owned),
+            KeySource::Cookie(name) => {
+                cookie_value(question.header("cookie").into_iter(), name).map(str::to_owned)
+            }
+            KeySource::Query(name) => query_value(&question.path, name).map(Cow::into_owned),
             KeySource::Json(field) => facts.field(field).map(str::to_owned),
             KeySource::ApiKey => asker.map(|key| key.name.to_string()),
             KeySource::ClientIp => question.client_ip.map(|ip| ip.to_string()),
         };
-        let key = key.filter(|key| !key.is_empty())?;
+        let key = key.filter(|key| !key.trim_ascii().is_empty())?;
         Some((source.to_string(), hash_point(&model.name, key.as_bytes())))
     })
 }
@@ -210,6 +241,18 @@ impl Asked for Ask<'_> {
 
     fn header(&self, name: &str) -> Option<&str> {
         self.question.header(name)
+    }
+
+    fn cookie(&self, name: &str) -> Option<&str> {
+        cookie_value(self.question.header("cookie").into_iter(), name)
+    }
+
+    fn target(&self) -> &str {
+        &self.question.path
+    }
+
+    fn upgrades(&self) -> bool {
+        self.question.headers.contains_key("upgrade")
     }
 }
 

@@ -39,6 +39,7 @@ codes! {
     NoRoute "no_route" 404,
     RequestTimeout "request_timeout" 408,
     BodyTooLarge "body_too_large" 413,
+    MisdirectedRequest "misdirected_request" 421,
     HeadTooLarge "head_too_large" 431,
     RateLimited "rate_limited" 429,
     TokensLimited "tokens_limited" 429,
@@ -48,10 +49,12 @@ codes! {
     NoReplicas "no_replicas" 503,
     ShuttingDown "shutting_down" 503,
     OutOfBuffers "out_of_buffers" 503,
+    OutOfResources "out_of_resources" 503,
     TooManyConnections "too_many_connections" 503,
     FirstByteTimeout "first_byte_timeout" 504,
     StreamStalled "stream_stalled" 504,
     TotalTimeout "total_timeout" 504,
+    LoopDetected "loop_detected" 508,
     InternalError "internal_error" 500,
 }
 

@@ -1,5 +1,7 @@
 //! Counters of the process as a whole; those of models and replicas live in the fleet.
 use super::canaries::CanaryReport;
+use super::exhaustion::Exhaustion;
+use super::troubles::Troubles;
 use crate::fleet::ModelState;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -65,9 +67,10 @@ pub struct Meters {
     pub nameless: ModelState,
     /// Bytes of request bodies kept at present.
     pub buffered: AtomicU64,
-    /// Lines of the access log, and of the decision log, lost because their writer was too slow.
+    /// Lost lines of the access log, and of the decision log.
     pub log_dropped: Arc<AtomicU64>,
     pub decisions_dropped: Arc<AtomicU64>,
+    pub exhaustion: Exhaustion,
     spans: [AtomicU64; SpanFate::ALL.len()],
     pub reloads: [AtomicU64; ReloadResult::ALL.len()],
     /// 1 while the file on disk is the one that serves.
@@ -76,6 +79,7 @@ pub struct Meters {
     pub reloaded_at: AtomicI64,
     /// The canaries, as they stood a second ago.
     pub canaries: ArcSwap<Vec<CanaryReport>>,
+    pub troubles: Troubles,
     listeners: Mutex<BTreeMap<String, Arc<ListenerMeter>>>,
 }
 

@@ -4,13 +4,16 @@
 //! accept → admit → identify → route → split → pick → attempt → relay → settle
 //! ```
 mod accept;
+mod allowed;
 mod answer;
 mod assign;
 mod attempt;
 mod body;
+mod broken;
 mod buffers;
 mod call;
 mod decision;
+mod event;
 mod exchange;
 mod forward;
 mod gate;
@@ -18,28 +21,38 @@ mod greet;
 mod grpc;
 mod head;
 mod hedge;
+mod hops;
 mod http1;
 mod http2;
+mod identify;
 mod inside;
 mod introduce;
 mod limits;
 mod listener;
 mod look;
+mod meaning;
 mod mirror;
+mod models;
+mod naming;
 mod none_left;
+mod panicked;
 mod pick;
 mod placed;
 mod progress;
 mod record;
 mod relay;
 mod request;
+mod request_id;
 mod response;
 mod retry;
+mod rounds;
 mod send;
 mod shared;
 mod timer;
 #[cfg(feature = "otlp")]
 mod trace;
+mod trouble;
+mod tunnel;
 
 pub use inside::connect;
 pub use listener::{Listener, bind, inherit};

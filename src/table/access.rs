@@ -1,11 +1,12 @@
 //! Whose request is it, which models may it ask for, and how much: `keys` and `jwt` of a plan, and the table's part of them.
 use super::generation::Table;
+use super::jwt::Jwt;
 use super::plan::{ModelPlan, Plan};
-use crate::access::{Digest, Jwks, PerMinute, TokenProblem, TokenTerms, named_by};
+use crate::access::{
+    Digest, Jwks, LONGEST_SECRET, PerMinute, TokenProblem, TokenTerms, Tries, named_by,
+};
 use crate::fleet::{Allowance, Fleet};
-use arc_swap::ArcSwap;
-use parking_lot::Mutex;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -43,6 +44,8 @@ pub struct JwtPlan {
 pub struct Key {
     pub name: Arc<str>,
     models: Option<Vec<String>>,
+    /// Of these, the models that share a replica with one that it may not use.
+    crowded: Vec<String>,
     pub limits: Limits,
     pub allowance: Arc<Allowance>,
 }
@@ -51,6 +54,16 @@ impl Key {
     /// Is it kept from some models?
     pub fn is_restricted(&self) -> bool {
         self.models.is_some()
+    }
+
+    /// Could a replica of this model serve it another one, which it may not use?
+    pub fn is_crowded(&self, model: &str) -> bool {
+        self.crowded.iter().any(|name| name == model)
+    }
+
+    /// Is that so for some model?
+    pub fn is_crowded_anywhere(&self) -> bool {
+        !self.crowded.is_empty()
     }
 
     /// May it use the model of this name (not an alias)?
@@ -67,64 +80,15 @@ pub struct Access {
     by_name: HashMap<Arc<str>, usize>,
     /// What replicas may take for the name of a model: its names here, and those sent upstream.
     spoken: HashMap<Box<str>, Vec<Box<str>>>,
-    /// Is one address a replica of several models?
-    shares_replicas: bool,
     pub jwt: Option<Jwt>,
-}
-
-/// How tokens are verified. The keys change with their file, without a new table.
-#[derive(Debug)]
-pub struct Jwt {
-    pub file: PathBuf,
-    pub keys: ArcSwap<Jwks>,
-    pub terms: TokenTerms,
-    trouble: Mutex<Trouble>,
-}
-
-/// What was last wrong with the file of keys.
-#[derive(Debug, Default)]
-struct Trouble {
-    why: Option<String>,
-    told: bool,
-}
-
-/// What a look at the file of keys brought to light.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Sight {
-    AsBefore,
-    /// It cannot be used, twice in a row: whoever writes it is not just at it.
-    Broken(String),
-    /// What was told to be broken can be used again.
-    Mended,
-}
-
-impl Jwt {
-    /// Takes note of a look at the file: what is wrong with it.
-    pub fn seen(&self, wrong: Option<&str>) -> Sight {
-        let mut trouble = self.trouble.lock();
-        let told = trouble.told;
-        match wrong {
-            None => {
-                *trouble = Trouble::default();
-                if told { Sight::Mended } else { Sight::AsBefore }
-            }
-            Some(why) if trouble.why.is_none() => {
-                trouble.why = Some(why.to_owned());
-                Sight::AsBefore
-            }
-            Some(why) if !told => {
-                trouble.told = true;
-                Sight::Broken(why.to_owned())
-            }
-            Some(_) => Sight::AsBefore,
-        }
-    }
 }
 
 /// Why nobody is known by a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stranger {
     NoSuchKey,
+    /// No key and no token that is taken is as long.
+    TooLong,
     Token(TokenProblem),
     /// The token is good, and no key has its name.
     NoKeyOf(String),
@@ -135,6 +99,10 @@ impl std::fmt::Display for Stranger {
         match self {
             Self::NoSuchKey => f.write_str(
                 "the key is not known here: see that it is whole, and was not taken back",
+            ),
+            Self::TooLong => write!(
+                f,
+                "the key or token is longer than {LONGEST_SECRET} bytes, and none that is known here is"
             ),
             Self::Token(problem) => write!(f, "the token is not accepted: {problem}"),
             Self::NoKeyOf(name) => {
@@ -150,39 +118,45 @@ impl Access {
         if plan.keys.is_empty() {
             return None;
         }
+        let neighbors = neighbors(&plan.models);
         let living = |plan: &KeyPlan| {
             let name: Arc<str> = plan.name.as_str().into();
-            let allowance = fleet.allowance(&name);
-            Key { name, models: plan.models.clone(), limits: plan.limits, allowance }.into()
+            let (allowance, limits) = (fleet.allowance(&name), plan.limits);
+            let crowded = crowded(plan.models.as_deref(), &neighbors);
+            Key { name, models: plan.models.clone(), crowded, limits, allowance }.into()
         };
         let keys: Box<[Arc<Key>]> = plan.keys.iter().map(living).collect();
         let digests = plan.keys.iter().enumerate().filter_map(|(i, key)| Some((key.hash?, i)));
         let names = keys.iter().enumerate().map(|(i, key)| (Arc::clone(&key.name), i));
-        let jwt = plan.jwt.as_ref().map(|jwt| Jwt {
-            file: jwt.file.clone(),
-            keys: ArcSwap::new(Arc::clone(&jwt.keys)),
-            terms: jwt.terms.clone(),
-            trouble: Mutex::default(),
-        });
+        let jwt = plan.jwt.as_ref().map(Jwt::of);
         Some(Arc::new(Self {
             by_digest: digests.collect(),
             by_name: names.collect(),
             spoken: spoken(&plan.models),
-            shares_replicas: shares_replicas(&plan.models),
             keys,
             jwt,
         }))
     }
 
-    /// Whose secret is this? `now` is in Unix seconds.
-    pub fn whose(&self, secret: &[u8], now: i64) -> Result<&Arc<Key>, Stranger> {
-        if let Some(index) = self.by_digest.get(&Digest::of(secret)) {
-            return Ok(&self.keys[*index]);
+    /// Whose secret is this? `now` is in Unix seconds; `tries` is shared by all secrets of one request.
+    pub fn whose(&self, secret: &[u8], now: i64, tries: &mut Tries) -> Result<&Arc<Key>, Stranger> {
+        if secret.len() > LONGEST_SECRET {
+            return Err(Stranger::TooLong);
+        }
+        let digest = Digest::of(secret);
+        let verified = || self.jwt.as_ref().and_then(|jwt| jwt.verified(&digest, now));
+        if let Some(index) = self.by_digest.get(&digest).copied().or_else(verified) {
+            return Ok(&self.keys[index]);
         }
         let token = std::str::from_utf8(secret).ok().filter(|text| text.contains('.'));
         let (Some(jwt), Some(token)) = (&self.jwt, token) else { return Err(Stranger::NoSuchKey) };
-        let name = named_by(token, &jwt.keys.load(), &jwt.terms, now).map_err(Stranger::Token)?;
-        self.named(&name).ok_or(Stranger::NoKeyOf(name))
+        let keys = jwt.keys.load();
+        let named = named_by(token, &keys.jwks, &jwt.terms, now, tries).map_err(Stranger::Token)?;
+        let Some(index) = self.by_name.get(&*named.name).copied() else {
+            return Err(Stranger::NoKeyOf(named.name));
+        };
+        keys.keep(digest, index, named.until);
+        Ok(&self.keys[index])
     }
 
     pub fn names(&self) -> impl Iterator<Item = &str> {
@@ -191,10 +165,6 @@ impl Access {
 
     pub fn named(&self, name: &str) -> Option<&Arc<Key>> {
         self.by_name.get(name).map(|index| &self.keys[*index])
-    }
-
-    pub fn shares_replicas(&self) -> bool {
-        self.shares_replicas
     }
 
     /// Could a replica take this name for a model that the key may not use?
@@ -215,13 +185,29 @@ fn spoken(models: &[Arc<ModelPlan>]) -> HashMap<Box<str>, Vec<Box<str>>> {
     spoken
 }
 
-fn shares_replicas(models: &[Arc<ModelPlan>]) -> bool {
-    let mut owners: HashMap<&str, &str> = HashMap::new();
-    let versions = models.iter().flat_map(|model| model.versions.iter().map(move |v| (model, v)));
-    let mut replicas = versions.flat_map(|(model, v)| v.replicas.iter().map(move |r| (model, r)));
-    replicas.any(|(model, replica)| {
-        *owners.entry(&replica.url.address).or_insert(&model.name) != model.name
-    })
+/// Pairs of models that have a replica at one address.
+fn neighbors(models: &[Arc<ModelPlan>]) -> HashSet<(&str, &str)> {
+    let mut owners: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for model in models {
+        for replica in model.versions.iter().flat_map(|version| &version.replicas) {
+            owners.entry(&replica.url.address).or_default().insert(&model.name);
+        }
+    }
+    let mut pairs = HashSet::new();
+    for there in owners.values().filter(|there| there.len() > 1) {
+        for one in there {
+            pairs.extend(there.iter().filter(|other| *other != one).map(|other| (*one, *other)));
+        }
+    }
+    pairs
+}
+
+/// The models of a key that share a replica with one that it may not use.
+fn crowded(models: Option<&[String]>, neighbors: &HashSet<(&str, &str)>) -> Vec<String> {
+    let Some(models) = models else { return Vec::new() };
+    let own = |name: &str| models.iter().any(|model| model == name);
+    let near = |model: &String| neighbors.iter().any(|(a, b)| a == model && !own(b));
+    models.iter().filter(|model| near(model)).cloned().collect()
 }
 
 impl Table {

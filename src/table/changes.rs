@@ -120,6 +120,7 @@ fn same_options(old: &ModelPlan, new: &ModelPlan) -> bool {
         name: _,
         aliases,
         kind,
+        answers,
         versions: _,
         split: _,
         hash_on,
@@ -139,6 +140,7 @@ fn same_options(old: &ModelPlan, new: &ModelPlan) -> bool {
     } = old;
     *aliases == new.aliases
         && *kind == new.kind
+        && *answers == new.answers
         && *hash_on == new.hash_on
         && *allow_pin == new.allow_pin
         && *balance == new.balance

@@ -1,5 +1,8 @@
 //! The checked configuration as plain data: what `config` makes and everything else trusts.
 use super::access::{JwtPlan, KeyPlan};
+use super::choices::{Answers, KeySource, Kind};
+use super::route_plan::RoutePlan;
+use crate::access::MinRate;
 use crate::balance::Policy;
 use crate::canary::CanaryPlan;
 use crate::health::{EjectionPlan, HedgePlan, ProbePlan, RetryPlan};
@@ -65,8 +68,12 @@ pub struct ClientLimits {
     pub header_timeout: Duration,
     /// Between two reads of a request body.
     pub body_timeout: Duration,
+    /// Of a request body, after its first ten seconds; `None`: any.
+    pub min_rate: Option<MinRate>,
     /// A client that reads nothing for so long is dropped.
     pub write_timeout: Duration,
+    /// One that ends its sending is answered all the same; else it has left.
+    pub half_close: bool,
     /// Between two requests on one connection.
     pub idle_timeout: Duration,
     pub max_header_bytes: u64,
@@ -80,7 +87,9 @@ impl Default for ClientLimits {
         Self {
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_mins(1),
+            min_rate: MinRate::new(1 << 10),
             write_timeout: Duration::from_mins(1),
+            half_close: false,
             idle_timeout: Duration::from_secs(75),
             max_header_bytes: 64 << 10,
             max_headers: 100,
@@ -109,47 +118,6 @@ impl std::fmt::Debug for Secret {
     }
 }
 
-/// One entry of `routes`: the first that matches wins.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RoutePlan {
-    /// Line in the file, 1-based.
-    pub line: usize,
-    /// Lower case, without a port; a leading `*.` matches any label.
-    pub host: Option<String>,
-    pub path: Option<PathPattern>,
-    /// Upper case.
-    pub method: Option<String>,
-    /// Lower-case name, exact value.
-    pub headers: Vec<(String, String)>,
-    pub target: RouteTarget,
-    pub rewrite_path: Option<String>,
-    pub rewrite_host: Option<String>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PathPattern {
-    /// The whole decoded path.
-    Exact(String),
-    /// `/v1/*`: this prefix, which ends in `/`.
-    Prefix(String),
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RouteTarget {
-    /// The name of a model that exists.
-    Model(String),
-    /// Look for the name here, in this order.
-    Find(Vec<NameSource>),
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NameSource {
-    Body,
-    Path,
-    /// Lower case.
-    Header(String),
-}
-
 /// A model: what a client names.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelPlan {
@@ -157,6 +125,7 @@ pub struct ModelPlan {
     /// Further names; `*` catches every unknown name.
     pub aliases: Vec<String>,
     pub kind: Kind,
+    pub answers: Answers,
     /// In the file's order.
     pub versions: Vec<VersionPlan>,
     /// Fractions that sum to 1, one for each of `versions`.
@@ -192,28 +161,6 @@ impl ModelPlan {
         let to = self.versions.iter().find(|version| version.name == mirror.to);
         Some(mirror.terms(to.and_then(|to| to.upstream_model.as_deref())))
     }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Kind {
-    /// By the path of each request.
-    #[default]
-    Auto,
-    Llm,
-    Predict,
-    Raw,
-}
-
-/// Where a sticky key comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum KeySource {
-    /// Lower case.
-    Header(String),
-    /// A top-level field of the JSON body.
-    Json(String),
-    /// The name of the key that the request came with.
-    ApiKey,
-    ClientIp,
 }
 
 /// One deployed variant of a model.
@@ -354,28 +301,6 @@ pub struct TestPlan {
     pub headers: Vec<(String, String)>,
     pub expect_model: Option<String>,
     pub expect_version: Option<String>,
-}
-
-impl std::fmt::Display for PathPattern {
-    /// As the file writes it.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Exact(path) => f.write_str(path),
-            Self::Prefix(prefix) => write!(f, "{prefix}*"),
-        }
-    }
-}
-
-impl std::fmt::Display for KeySource {
-    /// As the file writes it.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Header(name) => write!(f, "header:{name}"),
-            Self::Json(field) => write!(f, "json:{field}"),
-            Self::ApiKey => f.write_str("api_key"),
-            Self::ClientIp => f.write_str("client_ip"),
-        }
-    }
 }
 
 impl std::fmt::Display for ListenAddress {
