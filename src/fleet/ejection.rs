@@ -172,10 +172,9 @@ impl Replica {
     ) -> Duration {
         self.shift(now, || {
             let mut file = self.custody.file.lock();
-            let mut reason = format!("failed on probation: {}", cause.name());
-            if let Some(began) = &file.began_with {
-                reason.push_str(&format!("; at first it {began}"));
-            }
+            let first = file.began_with.as_ref().map(|began| format!("; at first it {began}"));
+            let reason =
+                format!("failed on probation: {}{}", cause.name(), first.unwrap_or_default());
             self.enter(&mut file, cause, reason.into());
             file.life.eject(plan, Duration::ZERO, draw, now)
         })

@@ -174,13 +174,15 @@ mod tests {
 
     #[test]
     fn the_first_ejection_is_as_long_as_the_illness_within_its_bounds() {
-        let seconds =
-            |plan: &EjectionPlan, ill| plan.first(Duration::from_secs_f64(ill)).as_secs_f64();
+        let millis = |plan: &EjectionPlan, ill| plan.first(Duration::from_millis(ill)).as_millis();
         let plan = EjectionPlan::default();
-        assert_eq!([0.0, 0.3, 4.0, 600.0].map(|ill| seconds(&plan, ill)), [1.0, 1.0, 4.0, 10.0]);
-        let long = EjectionPlan { least: Duration::from_secs(60), ..plan.clone() };
-        assert_eq!([0.3, 600.0].map(|ill| seconds(&long, ill)), [60.0, 60.0]);
+        assert_eq!(
+            [0, 300, 4000, 600_000].map(|ill| millis(&plan, ill)),
+            [1000, 1000, 4000, 10_000]
+        );
+        let long = EjectionPlan { least: Duration::from_mins(1), ..plan };
+        assert_eq!([300, 600_000].map(|ill| millis(&long, ill)), [60_000, 60_000]);
         let short = EjectionPlan { at_most: Duration::from_secs(2), ..plan };
-        assert_eq!([0.3, 600.0].map(|ill| seconds(&short, ill)), [1.0, 2.0]);
+        assert_eq!([300, 600_000].map(|ill| millis(&short, ill)), [1000, 2000]);
     }
 }

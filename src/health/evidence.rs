@@ -110,20 +110,18 @@ impl Evidence {
         by_cause.sort_by_key(|(n, _)| std::cmp::Reverse(**n));
         let happened = by_cause.iter().filter(|(n, _)| **n > 0);
         let causes: Vec<_> = happened.map(|(n, cause)| format!("{} ×{n}", cause.name())).collect();
-        let mut sentence = format!(
-            "failed {} of {} requests in {took} s while its peers failed {} of {}: {}",
+        let only = path.as_ref().map(|path| format!(", only on {path}")).unwrap_or_default();
+        let more = match held {
+            0 => String::new(),
+            _ => format!(" ({held} more of the same clients are not counted)"),
+        };
+        format!(
+            "failed {} of {} requests in {took} s while its peers failed {} of {}: {}{only}{more}",
             own.failures,
             own.requests,
             peers.failures,
             peers.requests,
             causes.join(", ")
-        );
-        if let Some(path) = path {
-            sentence.push_str(&format!(", only on {path}"));
-        }
-        if *held > 0 {
-            sentence.push_str(&format!(" ({held} more of the same clients are not counted)"));
-        }
-        sentence
+        )
     }
 }

@@ -5,6 +5,7 @@
 use crate::world::{Asked, Chance, Fault, World, fails};
 
 /// How much more than in an ordinary test run.
+#[expect(clippy::disallowed_methods, reason = "the size of a test is given by whoever starts it")]
 fn runs() -> u64 {
     std::env::var("EVENER_RUNS").map_or(1, |runs| runs.parse().expect("a number"))
 }
@@ -137,24 +138,26 @@ fn a_replica_that_is_full_because_of_a_hot_key_is_not_ejected() {
     assert!(with.ejections.is_empty(), "{:#?}", with.sentences);
 }
 
+/// Requests a second, by seconds since the start.
+type Rate = fn(f64) -> f64;
+
 /// Queues that grow until nearly everything times out, at servers that work on what timed out as well.
 #[test]
 fn a_pool_beyond_its_capacity_fails_no_more_with_ejection_than_without() {
     let slow = || vec![0.5, 1.0, 1.0, 1.0];
-    let constant = |rate: f64| move |_: f64| rate;
-    let surge = |at: f64| if (60.0..120.0).contains(&at) { 192.0 } else { 128.0 };
-    type Rate = Box<dyn Fn(f64) -> f64>;
-    let scenes: Vec<(&str, Vec<f64>, Box<dyn Fn() -> Rate>)> = vec![
-        ("110 %, one at half speed", slow(), Box::new(move || Box::new(constant(154.0)))),
-        ("95 %, one at half speed", slow(), Box::new(move || Box::new(constant(133.0)))),
-        ("80 %, after a minute of 120 %", Vec::new(), Box::new(move || Box::new(surge))),
+    let scenes: [(&str, Vec<f64>, Rate); 3] = [
+        ("110 %, one at half speed", slow(), |_| 154.0),
+        ("95 %, one at half speed", slow(), |_| 133.0),
+        ("80 %, after a minute of 120 %", Vec::new(), |at| {
+            if (60.0..120.0).contains(&at) { 192.0 } else { 128.0 }
+        }),
     ];
     for (what, speed, rate) in scenes {
         let run = |options: &str| {
             let world = World {
                 replicas: 4,
                 options: options.to_owned(),
-                rate: rate(),
+                rate: Box::new(rate),
                 seconds: 600.0,
                 work: (0.1, 0.3),
                 speed: speed.clone(),

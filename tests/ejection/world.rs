@@ -227,10 +227,12 @@ impl Run<'_> {
 
     fn end(&mut self, running: Running) {
         let Running { ends, replica, class, took, in_flight, .. } = running;
-        let (status, failed) = match class {
-            Class::Success => (200, 0),
-            Class::Timeout => (504, 1),
-            _ => (503, 1),
+        let (status, failed) = if class == Class::Success {
+            (200, 0)
+        } else if class == Class::Timeout {
+            (504, 1)
+        } else {
+            (503, 1)
         };
         self.came.failed += failed;
         self.came.failed_by[replica] += failed;
@@ -245,15 +247,13 @@ impl Run<'_> {
         let at = at as f64 / 1e9;
         for ruling in rulings {
             self.came.sentences.push(format!("{at:.1} {ruling}"));
-            let list = match &ruling {
-                Ruling::Ejected { .. } | Ruling::FailedProbation { .. } => &mut self.came.ejections,
-                Ruling::Reinstated { .. } => &mut self.came.returns,
-                _ => continue,
-            };
-            let (Ruling::Ejected { replica, .. }
-            | Ruling::FailedProbation { replica, .. }
-            | Ruling::Reinstated { replica }) = &ruling
-            else {
+            let (list, replica) = if let Ruling::Ejected { replica, .. }
+            | Ruling::FailedProbation { replica, .. } = &ruling
+            {
+                (&mut self.came.ejections, replica)
+            } else if let Ruling::Reinstated { replica } = &ruling {
+                (&mut self.came.returns, replica)
+            } else {
                 continue;
             };
             let port = replica.id.url.rsplit_once(':').map(|(_, port)| port.parse::<usize>());

@@ -52,7 +52,7 @@ fn steps_are_the_golden_ones() {
         (&QUICK, 0.1, false, -0.40547),
         (&SLOW, 0.01, true, 1.60944),
         (&SLOW, 0.01, false, -0.04124),
-        (&SLOW, 0.1, true, 0.69315),
+        (&SLOW, 0.1, true, std::f64::consts::LN_2),
         (&SLOW, 0.1, false, -0.11778),
     ] {
         assert!(near(rule.step(usual, failed), step), "{usual} {failed}");
