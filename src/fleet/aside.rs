@@ -18,6 +18,8 @@ const UNASKED: Duration = Duration::from_secs(55);
 const CAPPED_TURN: Duration = Duration::from_secs(5);
 /// One that timed out waits for its turn so long, twice as long after each further timeout, up to [`UNASKED`].
 const FIRST_TURN: Duration = Duration::from_secs(10);
+/// One of which a request went well is soon asked again.
+const PROVING_TURN: Duration = Duration::from_secs(1);
 /// So many successes of a capped one prove that it works again.
 const PROOFS: u8 = 3;
 /// A failing replica has its health check asked at most this often.
@@ -113,7 +115,7 @@ impl Replica {
         let aside = self.turns.aside.load(Relaxed);
         let unasked = now.since(Moment::from_nanos(self.turns.asked_at.load(Relaxed)));
         let (since, wait) = if aside & CAPPED != 0 {
-            (unasked, CAPPED_TURN)
+            (unasked, if learned.proofs > 0 { PROVING_TURN } else { CAPPED_TURN })
         } else if aside & TIMED_OUT != 0 {
             let doublings = learned.phantom.consecutive.saturating_sub(1).min(6);
             (now.since(learned.phantom.at), (FIRST_TURN * (1 << doublings)).min(UNASKED))
