@@ -1,7 +1,7 @@
 //! Replicas that are Evener's own addresses in the same file: a request to one would come round.
 use super::diagnostic::Diagnostic;
 use super::reader::Reader;
-use crate::table::{AdminPlan, ListenAddress, ListenerPlan, ReplicaUrl, Scheme};
+use crate::table::{AdminPlan, ListenAddress, ListenerPlan, ReplicaUrl, Scheme, host_and_ip};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::absolute;
 
@@ -52,9 +52,8 @@ fn is_same(
 
 fn leads_to(own: &SocketAddr, host: &str, machine: &str, is_here: impl Fn(IpAddr) -> bool) -> bool {
     let any = own.ip().is_unspecified();
-    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    if let Ok(ip) = bare.parse::<IpAddr>() {
-        let ip = ip.to_canonical();
+    let (name, ip) = host_and_ip(host);
+    if let Some(ip) = ip {
         // To connect to no address in particular is to connect to this machine.
         let here = ip.is_unspecified() || ip.is_loopback();
         // A listener for all of IPv6 takes IPv4 too.
@@ -65,7 +64,6 @@ fn leads_to(own: &SocketAddr, host: &str, machine: &str, is_here: impl Fn(IpAddr
         let own = own.ip().to_canonical();
         return own == ip || (own.is_loopback() && ip.is_unspecified());
     }
-    let name = host.strip_suffix('.').unwrap_or(host);
     let short = machine.split('.').next().unwrap_or_default();
     let is_machine = !machine.is_empty() && (name == machine || name == short);
     match name {

@@ -8,10 +8,12 @@ mod encoding;
 mod escape;
 mod facts;
 pub mod grpc;
+mod guarded_path;
 mod listing;
 mod masked_query;
 mod multipart;
 mod named;
+mod naming;
 mod nearest;
 mod one_name;
 mod output;
@@ -34,14 +36,16 @@ pub use deadline::DeadlineHeader;
 pub use dialects::{AnswerFormat, Dialect, PathKind};
 pub use encoding::{JsonText, is_json, json_text};
 pub use facts::{BodyRead, Facts, FoundIn, Named, Source, Unidentified, identify};
+pub use guarded_path::{OddPath, lenient_purpose, odd_path};
 pub use listing::{
     LIVE_BODY, Lister, READY_BODY, SERVER_BODY, UNREADY_BODY, model_body, models_body,
 };
 pub use masked_query::{is_secret_name, masked_query};
 pub use multipart::peek_multipart;
 pub use named::models_named;
+pub use naming::NAMING_HEADERS;
 pub use nearest::nearest;
-pub use one_name::{NAMING_HEADERS, NameProblem, NameSpot, OneName, one_name};
+pub use one_name::{NameProblem, NameSpot, OneName, one_name};
 pub use output::{
     Output, OutputBudget, OutputForm, OutputProblem, OutputScan, OutputWish, Reserved, answer_text,
     event_values,
@@ -56,5 +60,6 @@ pub use rewrite::{Edit, edited, encoded_name, rename_in_path, rename_in_query};
 pub use rows::{
     Duty, GROUPS, Group, Local, ModelAt, Purpose, Row, StreamError, UsageAt, paths_reference,
 };
+pub use sole_form::FormProblem;
 pub use stream::{Failure, StreamForm, StreamWatch, broken_stream};
 pub use usage::{Usage, UsageChunks, UsageForm, UsageScan, ask_for_usage};

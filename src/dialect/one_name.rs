@@ -6,6 +6,7 @@
 //! and the name is written back as it was understood.
 use super::body::{BodyProblem, not_json};
 use super::encoding::{JsonText, json_text};
+use super::naming::NAMING_FIELDS;
 use super::prompt::names::folded;
 use super::rewrite::Edit;
 use super::sole_form::{FormProblem, parameters, sole_model};
@@ -13,19 +14,6 @@ use serde::de::{DeserializeSeed, Deserializer as _, Error as _, IgnoredAny, MapA
 use serde_json::value::RawValue;
 use std::fmt;
 use std::ops::Range;
-
-/// Headers by which some servers choose the model: `SageMaker`'s multi-model endpoints, `ModelMesh`.
-pub const NAMING_HEADERS: [&str; 6] = [
-    "x-amzn-sagemaker-target-model",
-    "x-amzn-sagemaker-target-variant",
-    "x-amzn-sagemaker-target-container-hostname",
-    "x-amzn-sagemaker-inference-component",
-    "mm-model-id",
-    "mm-vmodel-id",
-];
-
-/// Fields beside `model` by which some servers choose one: `OpenRouter`, `LiteLLM`, `SGLang`, TGI.
-const NAMING_FIELDS: [&str; 5] = ["models", "fallbacks", "lora_path", "lora_id", "adapter_id"];
 
 /// Where the name stands, or is to stand.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -171,6 +159,8 @@ fn in_json(text: &str) -> Result<OneName, NameProblem> {
 struct Found<'a> {
     /// It is the body itself; in `parameters` a `model` is none.
     top: bool,
+    /// It is `session`, in which OpenAI's realtime API names a model.
+    session: bool,
     fields: usize,
     model: Option<&'a str>,
     problem: Option<NameProblem>,
@@ -195,12 +185,16 @@ impl<'a> Visitor<'a> for Fields<'_, 'a> {
                     let twice = found.model.replace(raw.get()).is_some();
                     twice.then_some(NameProblem::Body(BodyProblem::TwoModels))
                 }
-                Spelling::Parameters if found.top => {
+                Spelling::Parameters | Spelling::Session if found.top => {
                     let raw: &RawValue = map.next_value()?;
                     if raw.get().starts_with('{') {
-                        let mut inner = Found::default();
+                        let session = matches!(key, Spelling::Session);
+                        let mut inner = Found { session, ..Found::default() };
                         let mut json = serde_json::Deserializer::from_str(raw.get());
-                        json.deserialize_map(Fields(&mut inner)).map_err(A::Error::custom)?;
+                        let read = json.deserialize_map(Fields(&mut inner));
+                        if inner.problem.is_none() {
+                            read.map_err(A::Error::custom)?;
+                        }
                         inner.problem
                     } else {
                         None
@@ -208,7 +202,14 @@ impl<'a> Visitor<'a> for Fields<'_, 'a> {
                 }
                 Spelling::Alike(key) if found.top => Some(NameProblem::Alike(key)),
                 Spelling::Beside(key) => Some(NameProblem::Beside(key)),
-                Spelling::Model | Spelling::Alike(_) | Spelling::Parameters | Spelling::Other => {
+                Spelling::Model | Spelling::Alike(_) if found.session => {
+                    Some(NameProblem::Beside("session.model"))
+                }
+                Spelling::Model
+                | Spelling::Alike(_)
+                | Spelling::Parameters
+                | Spelling::Session
+                | Spelling::Other => {
                     map.next_value::<IgnoredAny>()?;
                     None
                 }
@@ -230,15 +231,18 @@ enum Spelling {
     Alike(String),
     Beside(&'static str),
     Parameters,
+    Session,
     Other,
 }
 
 impl Spelling {
     fn of(key: &str, to_the_letter: bool) -> Self {
-        match &*folded(key) {
+        let bare = key.trim_matches(|c: char| c.is_whitespace() || c.is_control());
+        match &*folded(bare) {
             "model" if to_the_letter && key == "model" => Self::Model,
             "model" => Self::Alike(key.chars().take(20).collect()),
             "parameters" => Self::Parameters,
+            "session" => Self::Session,
             other => {
                 let beside = NAMING_FIELDS.into_iter().find(|known| *known == other);
                 beside.map_or(Self::Other, Self::Beside)
@@ -333,6 +337,12 @@ mod tests {
             r#"{"model":"a","models":["b"]}"#,
             r#"{"model":"a","Lora_Path":"b"}"#,
             r#"{"model":"a","parameters":{"adapter_id":"b"}}"#,
+            r#"{"model":"a","lora":[{"id":1,"scale":1}]}"#,
+            r#"{"model":"a","parameters":{"merged_adapters":{"ids":["b"]}}}"#,
+            r#"{"model":"a","session":{"type":"realtime","model":"b"}}"#,
+            r#"{"model":"a","context_window_fallbacks":[{"a":["b"]}]}"#,
+            r#"{"model":"a","model ":"b"}"#,
+            r#"{"model":"a","model\u0000":"b"}"#,
             "\u{feff}{\"model\":\"a\"}",
             "{'model':'a'}",
             "model=b",

@@ -119,7 +119,7 @@ pub fn decoded_path(raw_path: &str) -> Cow<'_, str> {
     decode(without_query(raw_path), Slash::Kept).0
 }
 
-fn without_query(raw: &str) -> &str {
+pub(super) fn without_query(raw: &str) -> &str {
     match memchr::memchr2(b'?', b'#', raw.as_bytes()) {
         Some(end) => &raw[..end],
         None => raw,

@@ -1,6 +1,7 @@
 //! Parameters of a query (WHATWG URL, `application/x-www-form-urlencoded`), and cookies (RFC 6265).
 use super::escape::{Slash, decode};
 use super::facts::Named;
+use super::naming::NAMING_PARAMETERS;
 use super::prompt::names::folded;
 use std::borrow::Cow;
 use std::ops::Range;
@@ -30,15 +31,26 @@ pub fn model_in_query(target: &str, name: &str) -> Result<Option<Named>, TwoInQu
     Ok(found)
 }
 
-/// Every value of a parameter `model`, however it is spelled: some servers do not tell parameters apart by case.
-pub fn models_in_query(target: &str) -> Vec<String> {
+/// Every parameter that some server may take for a model's name, in lower case, with its value: those that are known for
+/// it, and those in `more`. Some servers tell parameters apart neither by case nor by what follows in brackets.
+pub fn models_in_query(target: &str, more: &[&str]) -> Vec<(String, String)> {
     let target = target.split('#').next().unwrap_or_default();
     let Some((_, query)) = target.split_once('?') else { return Vec::new() };
     // Some servers take `;` for `&`, as HTML 4 asked for.
     let pairs = query.split(['&', ';']).map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    let spelled = |name: &str| {
+        let text = decoded(name);
+        let stem = text.split(['[', '.', '\0']).next().unwrap_or_default();
+        folded(stem.trim()).into_owned()
+    };
+    let names = |name: &String| {
+        NAMING_PARAMETERS.contains(&name.as_str())
+            || more.iter().any(|known| folded(known) == name.as_str())
+    };
     pairs
-        .filter(|(name, _)| &*folded(decoded(name).trim()) == "model")
-        .map(|(_, value)| decoded(value).into_owned())
+        .map(|(name, value)| (spelled(name), value))
+        .filter(|(name, _)| names(name))
+        .map(|(name, value)| (name, decoded(value).into_owned()))
         .collect()
 }
 
@@ -99,9 +111,17 @@ mod tests {
 
     #[test]
     fn every_model_of_a_query_is_found() {
-        let found = models_in_query("/x?a=1&Model=b;mod%65l=%63&models=d&model#model=e");
-        assert_eq!(found, ["b", "c", ""]);
-        assert!(models_in_query("/model=x").is_empty());
+        let target = "/x?a=1&Model=b;mod%65l=%63&models=d&model#model=e";
+        let found = |target, more: &[&str]| -> Vec<String> {
+            let pairs = models_in_query(target, more).into_iter();
+            pairs.map(|(name, value)| format!("{name}={value}")).collect()
+        };
+        assert_eq!(found(target, &[]), ["model=b", "model=c", "models=d", "model="]);
+        let target = "/x?MODEL[]=b&deployment=c&Model_Name=d&X-Model=e&model.x=f";
+        let first = ["model=b", "deployment=c", "model_name=d"];
+        assert_eq!(found(target, &[])[..3], first);
+        assert_eq!(found(target, &["x-model"]), [&first[..], &["x-model=e", "model=f"]].concat());
+        assert!(found("/model=x", &[]).is_empty());
     }
 
     #[test]

@@ -4,36 +4,37 @@
 //! chooses by what it reads itself: there everything is refused that Evener did not read as exactly one name, and that name
 //! is written back.
 use super::answer::{Refusal, refuse_unrouted};
+use super::asked::AskedPath;
 use super::body::Body;
 use super::call::read_messages;
 use super::exchange::Exchange;
 use super::placed::Placed;
 use super::request::{origin_form, text};
-use crate::dialect::grpc::Call;
+use crate::dialect::grpc::{Call, Messages};
 use crate::dialect::{
-    BodyProblem, BodyRead, Dialect, FoundIn, ModelAt, NAMING_HEADERS, OneName, PathFacts, Purpose,
-    RefusalCode, Unidentified, models_in_query, models_named, nearest, one_name, read_path,
+    BodyProblem, BodyRead, FoundIn, ModelAt, PathFacts, Purpose, RefusalCode, Unidentified,
+    models_named, nearest,
 };
-use crate::table::{Access, Key, Table, Unrouted};
+use crate::table::{Access, Key, RoutePlan, RouteTarget, Table, Unrouted};
 use http::header;
 
 /// A request of a key that may use some models, and what stands in it.
-#[derive(Clone, Copy)]
-struct Restricted<'a> {
-    table: &'a Table,
-    access: &'a Access,
-    key: &'a Key,
-    path: &'a PathFacts,
-    purpose: Purpose,
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Restricted<'a> {
+    pub(super) table: &'a Table,
+    pub(super) access: &'a Access,
+    pub(super) key: &'a Key,
+    pub(super) path: &'a AskedPath,
+    pub(super) purpose: Purpose,
     /// A route names its path: the operator wants it open.
-    opened: bool,
+    pub(super) opened: bool,
 }
 
 impl Exchange<'_> {
     /// Must the whole body be here before this request may be sent anywhere? Where replicas serve several models, what
     /// stands in a body can ask for another one than it was routed by.
-    pub(super) fn is_searched(&self, path: &PathFacts) -> bool {
-        self.key().is_some_and(Key::is_crowded_anywhere) && reads_names(path)
+    pub(super) fn is_searched(&self, path: &AskedPath) -> bool {
+        self.key().is_some_and(Key::is_crowded_anywhere) && path.reads_names()
     }
 
     /// Sees that the key may use the model that serves, however the request named it, and asks for no other one.
@@ -41,7 +42,7 @@ impl Exchange<'_> {
         &self,
         table: &Table,
         placed: &mut Placed<'_>,
-        path: &PathFacts,
+        path: &AskedPath,
     ) -> Result<(), Refusal> {
         let (Some(key), Some(access)) = (self.key(), &table.access) else { return Ok(()) };
         if !key.may_use(&placed.model.name) {
@@ -50,117 +51,74 @@ impl Exchange<'_> {
         if !key.is_restricted() {
             return Ok(());
         }
-        let method = &self.session.req_header().method;
-        let purpose = self.strictest_purpose(path);
-        let names = |route: &crate::table::RoutePlan| {
-            route.names_path(purpose, self.call.is_some(), method)
+        let head = self.session.req_header();
+        let target = origin_form(head);
+        if let Some(odd) = path.odd(target) {
+            let message = format!(
+                "{odd}, which servers read in different ways: with a key that may use only some models, send it without"
+            );
+            return Err(Refusal::new(RefusalCode::BadRequest, message));
+        }
+        let purpose = path.strictest_purpose(target, &head.method);
+        let opens = |route: &RoutePlan| {
+            route.names_path(purpose, self.call.is_some(), &head.method)
+                || route.names_model_in_path() && purpose != Purpose::Management
         };
-        let opened = placed.route.is_some_and(names);
+        let opened = placed.route.is_some_and(opens);
         let asked = Restricted { table, access, key, path, purpose, opened };
         if purpose == Purpose::Management && !opened {
             return Err(
                 asked.closed("this path changes the model server or shows what is its operator's")
             );
         }
+        asked.allows(path.name_by_file())?;
         if key.is_crowded(&placed.model.name) {
             return self.check_crowded(asked, placed);
         }
-        let mut names: Vec<String> = path.model.iter().map(|named| named.name.clone()).collect();
+        asked.allows(path.names())?;
         if let Some(call) = self.call {
-            names.extend(self.name_in_messages(call, table, placed, false)?);
-        } else if matches!(placed.facts.found_in, Some(FoundIn::Body(_))) {
-            names.extend(placed.facts.model.clone());
-        } else if reads_names(path) {
-            names.extend(self.names_in(path, &placed.body)?);
+            return asked.allows(self.name_in_messages(call, table, placed, false)?);
         }
-        asked.allows(names)
+        let names = match &placed.facts.found_in {
+            Some(FoundIn::Body(_)) => placed.facts.model.clone().into_iter().collect(),
+            _ if path.reads_names() => self.names_in(&path.facts, &placed.body)?,
+            _ => Vec::new(),
+        };
+        // A name beside that of the path is told the same whether it exists or not.
+        let beside = matches!(placed.facts.found_in, Some(FoundIn::Path(_)));
+        let stranger = |name: &&String| !table.is_theirs(key, name);
+        match names.iter().find(stranger).filter(|_| beside && !is_fixed(placed.route)) {
+            Some(name) => Err(not_allowed(table, key, Some(name))),
+            None => asked.allows(names),
+        }
     }
 
-    /// What the path is for. Some servers do not tell paths apart by case.
-    fn strictest_purpose(&self, path: &PathFacts) -> Purpose {
-        let head = self.session.req_header();
-        let sent = head.uri.path();
-        let purpose = path.purpose(&head.method);
-        let lower = || read_path(&sent.to_ascii_lowercase()).map(|path| path.purpose(&head.method));
-        let shifted = sent.bytes().any(|byte| byte.is_ascii_uppercase());
-        if shifted && self.call.is_none() && lower() == Ok(Purpose::Management) {
-            return Purpose::Management;
+    /// A key that may use some models is told the same of every name in a body that is none of its models, where routing
+    /// takes only names that exist.
+    pub(super) fn check_named_beside(
+        &self,
+        table: &Table,
+        route: Option<&RoutePlan>,
+        path: &PathFacts,
+        read: &BodyRead,
+    ) -> Result<(), Refusal> {
+        let Some(key) = self.key().filter(|key| key.is_restricted()) else { return Ok(()) };
+        let if_known = matches!(path.row.model, ModelAt::KnownBody | ModelAt::Query(_));
+        if !if_known || path.call.is_some() || is_fixed(route) {
+            return Ok(());
         }
-        purpose
-    }
-
-    /// Where replicas of this model serve others, too.
-    fn check_crowded(&self, asked: Restricted<'_>, placed: &mut Placed<'_>) -> Result<(), Refusal> {
-        let Restricted { table, path, .. } = asked;
-        let head = self.session.req_header();
-        let odd = |message: &str| Err(Refusal::new(RefusalCode::BadRequest, message));
-        // Servers differ in what they make of an empty segment.
-        if head.uri.path().contains("//") {
-            return odd("the path has an empty segment (`//`): send it without");
-        }
-        for name in [header::CONTENT_TYPE, header::CONTENT_ENCODING] {
-            if head.headers.get_all(&name).iter().nth(1).is_some() {
-                return odd("the request has two headers that say what its body is: send one");
-            }
-        }
-        if let Some(name) = NAMING_HEADERS.iter().find(|name| head.headers.contains_key(**name)) {
-            let message = format!(
-                "the header `{name}` names a model to some servers: leave it out with this key"
-            );
-            return Err(Refusal::new(RefusalCode::BadRequest, message));
-        }
-        if placed.upgrading && !asked.opened {
-            return Err(asked.closed("what is said in a WebSocket is not read"));
-        }
-        let mut names: Vec<String> = path.model.iter().map(|named| named.name.clone()).collect();
-        names.extend(models_in_query(origin_form(head)));
-        if let Some(name) = names.iter().find(|name| !is_name_of(table, placed, name)) {
-            return Err(not_allowed(table, asked.key, Some(name)));
-        }
-        if let Some(call) = self.call {
-            if call.name_at.is_none() && !asked.opened {
-                return Err(asked.closed("its messages are not read"));
-            }
-            let name = self.name_in_messages(call, table, placed, true)?;
-            placed.writes_name(None);
-            return asked.allows(name);
-        }
-        let kind = text(&head.headers, "content-type");
-        if kind.is_some_and(|kind| kind.to_ascii_lowercase().starts_with("application/grpc")) {
-            return odd("gRPC is a POST over HTTP/2 with the content type `application/grpc`");
-        }
-        let nameless = || asked.closed("it does not say which one it is for");
-        let named = !names.is_empty() || asked.opened;
-        if !reads_names(path) || path.row.model == ModelAt::Path {
-            return if named { Ok(()) } else { Err(nameless()) };
-        }
-        if matches!(placed.body, Body::Stream(..)) {
-            let message = "with a key that may use only some models, a body must be shorter: \
-                           it is longer than `max_buffered_body`, so that it cannot be told which model it names";
-            return Err(Refusal::new(RefusalCode::BodyTooLarge, message));
-        }
-        let body = placed.body.read_so_far();
-        if body.is_empty() {
-            return if named { Ok(()) } else { Err(nameless()) };
-        }
-        if asked.purpose == Purpose::Unknown && !asked.opened {
-            return Err(asked.closed("what this path makes of a body is not known"));
-        }
-        let encoding = text(&head.headers, header::CONTENT_ENCODING.as_str());
-        match one_name(kind, encoding, body) {
-            Ok(OneName { name, spot }) => {
-                asked.allows(name)?;
-                placed.writes_name(Some(spot));
-                Ok(())
-            }
-            Err(problem) => {
-                let code = RefusalCode::ALL.iter().find(|code| code.name() == problem.code());
-                let message = format!(
-                    "with a key that may use only some models, the body must name its model in one way: {problem}"
-                );
-                Err(Refusal::new(code.copied().unwrap_or(RefusalCode::BadRequest), message)
-                    .about(Some("model")))
-            }
+        let named = match read {
+            BodyRead::Json(facts) => facts.model.as_ref(),
+            BodyRead::Form(named) => named.as_ref(),
+            BodyRead::Absent
+            | BodyRead::Messages(..)
+            | BodyRead::Nameless
+            | BodyRead::Sealed
+            | BodyRead::Broken(_) => None,
+        };
+        match named.filter(|named| !table.is_theirs(key, &named.name)) {
+            Some(named) => Err(not_allowed(table, key, Some(&named.name))),
+            None => Ok(()),
         }
     }
 
@@ -179,7 +137,7 @@ impl Exchange<'_> {
     }
 
     /// The model that a call names; the messages to come are held to it. `strict`: where that cannot be told, it is refused.
-    fn name_in_messages(
+    pub(super) fn name_in_messages(
         &self,
         call: Call,
         table: &Table,
@@ -188,6 +146,13 @@ impl Exchange<'_> {
     ) -> Result<Option<String>, Refusal> {
         let name = match read_messages(call, &placed.body, table) {
             BodyRead::Messages(Some(name), at) => {
+                if strict && call.streams {
+                    let limit = table.max_buffered_body;
+                    let mut messages = Messages::new(at, &name, None, limit).strict(true);
+                    let passed = messages.take(placed.body.read_so_far());
+                    let problem = |problem| Unidentified::Body(BodyProblem::Message(problem));
+                    passed.map_err(|why| refuse_unrouted(Unrouted::Unidentified(problem(why))))?;
+                }
                 placed.watch(at, &name);
                 Some(name)
             }
@@ -223,7 +188,7 @@ impl Exchange<'_> {
 
 impl Restricted<'_> {
     /// What a key that may use some models does not get.
-    fn closed(self, why: &str) -> Refusal {
+    pub(super) fn closed(self, why: &str) -> Refusal {
         let message = format!(
             "key `{}` may use only some models, and {why}: a route with this path opens it",
             self.key.name
@@ -232,7 +197,7 @@ impl Restricted<'_> {
     }
 
     /// May it ask for all of these?
-    fn allows(self, names: impl IntoIterator<Item = String>) -> Result<(), Refusal> {
+    pub(super) fn allows(self, names: impl IntoIterator<Item = String>) -> Result<(), Refusal> {
         let another = |name: &String| self.access.speaks_of_another(self.key, name);
         match names.into_iter().find(another) {
             Some(name) => Err(not_allowed(self.table, self.key, Some(&name))),
@@ -241,39 +206,13 @@ impl Restricted<'_> {
     }
 }
 
-/// Does this name mean the model that serves, and no other one? What `*` catches is its own, too.
-fn is_name_of(table: &Table, placed: &Placed<'_>, name: &str) -> bool {
-    let model = placed.model;
-    let sent =
-        |version: &crate::table::VersionPlan| version.upstream_model.as_deref() == Some(name);
-    match table.model(name) {
-        Some(named) => named.name == model.name,
-        None => {
-            model.plan.aliases.iter().any(|alias| alias == "*")
-                || model.plan.versions.iter().any(sent)
-        }
-    }
-}
-
-/// May a body name a model? Those of V1 and V2 do not: their model stands in the path. gRPC's messages are looked at
-/// apart.
-fn reads_names(path: &PathFacts) -> bool {
-    match path.dialect() {
-        Dialect::KServeV1 | Dialect::KServeV2 | Dialect::Grpc => false,
-        Dialect::OpenAi
-        | Dialect::Anthropic
-        | Dialect::Google
-        | Dialect::Cohere
-        | Dialect::Aws
-        | Dialect::Ollama
-        | Dialect::Tgi
-        | Dialect::TorchServe
-        | Dialect::Plain => true,
-    }
+/// Does the route say which model serves, whatever the request names?
+fn is_fixed(route: Option<&RoutePlan>) -> bool {
+    route.is_some_and(|route| matches!(route.target, RouteTarget::Model(_)))
 }
 
 /// `named`: as the client has it; `None`: it named none, and the default is not for this key.
-fn not_allowed(table: &Table, key: &Key, named: Option<&str>) -> Refusal {
+pub(super) fn not_allowed(table: &Table, key: &Key, named: Option<&str>) -> Refusal {
     let message = match named {
         None => format!(
             "key `{}` may not use the model that serves requests without a name: name one of /v1/models",

@@ -251,7 +251,7 @@ impl Exchange<'_> {
         tracing::debug!(replica = %replica.id, %trouble, "attempt failed");
         if begun {
             self.record.refusal = Some(code);
-            return Ok(self.end_broken_stream(code, &what, placed).await);
+            return Ok(self.end_broken_stream(code, &what).await);
         }
         let times = match self.record.attempts {
             0 | 1 => String::new(),

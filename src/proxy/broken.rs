@@ -1,10 +1,7 @@
 //! Answers that break after they began: their clients are told in their own words, or cut off so that they notice.
 use super::exchange::{End, Exchange};
-use super::placed::Placed;
-use super::request::origin_form;
 use crate::dialect::{
-    Dialect, ErrorText, RefusalCode, Row, StreamError, StreamForm, StreamWatch, broken_stream,
-    read_path,
+    Dialect, ErrorText, RefusalCode, StreamError, StreamForm, StreamWatch, broken_stream,
 };
 use http::header;
 
@@ -14,22 +11,9 @@ impl Exchange<'_> {
         self.stream.as_ref().is_none_or(|stream| stream.is_between())
     }
 
-    /// The row of the path that a replica is asked by: that of the client, unless a route rewrites it to one that is known.
-    pub(super) fn asked_as(&self, placed: &Placed<'_>) -> &'static Row {
-        let target = origin_form(self.session.req_header());
-        let rewritten = placed.route.and_then(|route| route.rewritten(target, None));
-        let asked = rewritten.and_then(|target| read_path(&target).ok()).map(|facts| facts.row);
-        asked.filter(|row| **row != Row::UNKNOWN).unwrap_or(self.row)
-    }
-
     /// Ends an answer that broke after it began. A stream says so where that can be told from what the model said: between
     /// two of its pieces. No word is added to what is compressed, or has a length.
-    pub(super) async fn end_broken_stream(
-        &mut self,
-        code: RefusalCode,
-        what: &str,
-        placed: &Placed<'_>,
-    ) -> End {
+    pub(super) async fn end_broken_stream(&mut self, code: RefusalCode, what: &str) -> End {
         let message = format!("the model server {what}");
         if self.is_call() {
             return self.end_call(code, &message);
@@ -41,7 +25,7 @@ impl Exchange<'_> {
             param: None,
             request_id: &self.record.request_id,
         };
-        let row = self.asked_as(placed);
+        let row = self.row;
         let last = self.open_stream().and_then(|stream| {
             let shape = match (row.dialect, stream.form()) {
                 (Dialect::Plain, StreamForm::Lines) => StreamError::Text,

@@ -71,7 +71,7 @@ pub(super) struct Exchange<'a> {
     pub(super) reins: Option<&'a Arc<Reins>>,
     pub(super) listener: Arc<ListenerPlan>,
     pub(super) record: Record,
-    /// What is known of the shape of its path.
+    /// What is known of the shape of its path, of the rewritten one where a route rewrites it to one that is known.
     pub(super) row: &'static Row,
     /// The call that it is in gRPC.
     pub(super) call: Option<Call>,
@@ -93,8 +93,6 @@ pub(super) struct Exchange<'a> {
     pub(super) attempts: Attempts,
     /// The side of a canary that this request was assigned to, until its first attempt was counted.
     pub(super) witness: Option<Witness>,
-    /// How the replica answers: in its own dialect, where a route rewrites the path.
-    pub(super) answers_in: Dialect,
     /// What answers are to say their model is, where that is not left to the replica.
     pub(super) names: Option<Box<AnswerName>>,
     /// The answer, where a copy of the request is to be answered the same.
@@ -141,7 +139,6 @@ pub(super) async fn exchange(
         deadline,
         attempts: Attempts::NONE,
         witness: None,
-        answers_in: Dialect::Plain,
         names: None,
         original: None,
         sender: None,
@@ -189,12 +186,13 @@ impl Exchange<'_> {
             Some(local) => return Ok(self.answer_local(local, table).await),
         }
         let route = self.find_route(table)?;
+        let path = self.read_asked(path, route)?;
         let upgrade = is_upgrade(self.session);
         let body = if upgrade || self.session.is_body_empty() {
             Body::EMPTY
         } else {
             let need = self.need(table, route, &path);
-            let within = table.time_for_body(route, &path);
+            let within = table.time_for_body(route, &path.facts);
             let within = self.deadline.map_or(within, |own| own.min(within));
             self.read_body(framing, need, within).await?
         };
@@ -257,15 +255,13 @@ impl Exchange<'_> {
             choice.version.state.served.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             self.overhear(&placed, choice.version);
         }
-        // Of one that is a canary's evidence.
-        self.answers_in = self.asked_in(&placed);
         self.names = self.answer_name(&placed).map(Box::new);
         let end = self.serve(&mut placed, wish, choice).await?;
         self.mirror(placed, key);
         Ok(end)
     }
 
-    /// How the client speaks.
+    /// How client and replica speak.
     pub(super) fn dialect(&self) -> Dialect {
         self.row.dialect
     }

@@ -184,6 +184,11 @@ fn set_target(
     let target = origin_form(sent);
     let rewritten = placed.route.and_then(|route| route.rewritten(target, to.model_name));
     let target = match (rewritten, &placed.facts.found_in, to.model_name) {
+        (Some(rewritten), Some(FoundIn::Path(range)), Some(name))
+            if placed.named_where_rewritten =>
+        {
+            rename_in_path(&rewritten, range.clone(), name)
+        }
         (Some(rewritten), _, _) => rewritten,
         (None, Some(FoundIn::Path(range)), Some(name)) => {
             rename_in_path(target, range.clone(), name)

@@ -1,12 +1,13 @@
 //! Which model a request asks for: how much of its body is read for that, and what it says.
 use super::answer::{Refusal, refuse_unrouted};
+use super::asked::AskedPath;
 use super::body::{Body, Need};
 use super::call::{needed_of, read_messages};
 use super::exchange::{Exchange, Stop};
 use super::placed::Placed;
 use super::request::{Ask, text};
 use super::retry::{asks_a_model, repeatable};
-use crate::dialect::{BodyRead, Dialect, ModelAt, PathFacts, RefusalCode, is_json};
+use crate::dialect::{BodyRead, Dialect, ModelAt, RefusalCode, is_json};
 use crate::table::{Model, RoutePlan, Routed, Table};
 use http::header;
 use std::sync::Arc;
@@ -23,13 +24,14 @@ impl Exchange<'_> {
 
     /// How much of the body is read before a replica is asked. What may name the model, and what may be sent twice, is
     /// kept whole where it fits.
-    pub(super) fn need(&self, table: &Table, route: Option<&RoutePlan>, path: &PathFacts) -> Need {
+    pub(super) fn need(&self, table: &Table, route: Option<&RoutePlan>, path: &AskedPath) -> Need {
         if let Some(call) = self.call {
             return needed_of(call, table);
         }
-        if self.is_searched(path) || self.is_counted(path.kind()) {
+        if self.is_searched(path) || self.is_counted(path.facts.kind()) {
             return Need::Whole(table.max_buffered_body);
         }
+        let path = &path.facts;
         let head = self.session.req_header();
         let kind = text(&head.headers, "content-type");
         // What the key may not use is read as what does not exist.
@@ -58,10 +60,11 @@ impl Exchange<'_> {
         &mut self,
         table: &'a Table,
         route: Option<&'a RoutePlan>,
-        path: &PathFacts,
+        asked: &AskedPath,
         body: Body,
         upgrade: bool,
     ) -> Result<Placed<'a>, Stop> {
+        let path = &asked.facts;
         let head = self.session.req_header();
         let read = match &body {
             // Megabytes of tensors need not be parsed for what the path has said.
@@ -75,6 +78,7 @@ impl Exchange<'_> {
         };
         let sealed = read == BodyRead::Sealed;
         let cut = matches!(body, Body::Stream(..)) && read.may_go_on();
+        self.check_named_beside(table, route, path, &read)?;
         let routed = table.route(route, &Ask::new(head), path, read);
         if cut && table.waits_for_name(route, path, routed.as_ref()) {
             return Err(name_too_late(table.max_buffered_body).into());
@@ -88,7 +92,8 @@ impl Exchange<'_> {
         #[cfg(feature = "otlp")]
         self.trace_route(route.and_then(|route| route.path.as_ref()));
         let mut placed = Placed::new(model, route, facts, body, upgrade);
-        self.check_model(table, &mut placed, path)?;
+        placed.named_where_rewritten = asked.names_where_rewritten();
+        self.check_model(table, &mut placed, asked)?;
         self.reserve_tokens(&mut placed)?;
         Ok(placed)
     }

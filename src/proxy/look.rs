@@ -2,11 +2,9 @@
 //! time. Nothing is held up for it, and what there is no time for is not looked at.
 use super::exchange::Exchange;
 use super::meaning::form_of;
-use super::placed::Placed;
 use super::shared::Proxy;
-use crate::dialect::{Dialect, Output, OutputBudget, OutputForm, OutputScan, Reserved};
+use crate::dialect::{Output, OutputBudget, OutputForm, OutputScan, Reserved};
 use crate::stats::Moment;
-use crate::table::Answers;
 use http::{Method, StatusCode};
 use pingora_http::ResponseHeader;
 use std::cell::RefCell;
@@ -32,12 +30,6 @@ pub(super) struct Look {
 }
 
 impl Exchange<'_> {
-    /// The dialect in which a replica is asked, where something is read of its answers.
-    pub(super) fn asked_in(&self, placed: &Placed<'_>) -> Dialect {
-        let read = self.witness.is_some() || placed.model.plan.answers == Answers::Client;
-        if read { self.asked_as(placed).dialect } else { self.dialect() }
-    }
-
     /// Begins to look at an answer of a good status, where a canary learns from this attempt and its checks ask for it.
     pub(super) fn look(&self, head: &ResponseHeader) -> Option<Box<Look>> {
         let model = self.record.model.as_ref().filter(|_| self.witness.is_some())?;
@@ -56,7 +48,7 @@ impl Exchange<'_> {
         })?;
         Some(Box::new(Look {
             proxy: Arc::clone(self.proxy),
-            scan: Some(OutputScan::new(self.answers_in, form, Arc::clone(wish))),
+            scan: Some(OutputScan::new(self.dialect(), form, Arc::clone(wish))),
             reserved: Some(reserved),
             spent: Duration::ZERO,
         }))

@@ -6,12 +6,14 @@
 mod accept;
 mod allowed;
 mod answer;
+mod asked;
 mod assign;
 mod attempt;
 mod body;
 mod broken;
 mod buffers;
 mod call;
+mod crowded;
 mod decision;
 mod event;
 mod exchange;

@@ -44,7 +44,7 @@ impl Exchange<'_> {
             return None;
         }
         let facts = &placed.facts;
-        let place = NameIn::of(self.answers_in, self.call, facts.found_in.as_ref())?;
+        let place = NameIn::of(self.dialect(), self.call, facts.found_in.as_ref())?;
         let own = plan.name.clone();
         let name = facts.model.clone().unwrap_or_else(|| own.clone());
         Some(AnswerName { place, name, own })

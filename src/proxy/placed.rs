@@ -27,6 +27,8 @@ pub(super) struct Placed<'a> {
     pub(super) messages: Option<Messages>,
     /// The name that the messages of a stream must not leave, where they did not choose the model.
     watched: Option<(NameAt, String)>,
+    /// The path that names the model is the one that its route makes.
+    pub(super) named_where_rewritten: bool,
     /// The client asks for `Upgrade: websocket`.
     upgrade: bool,
     /// And the replica is asked for it.
@@ -52,6 +54,7 @@ impl<'a> Placed<'a> {
             writes: None,
             messages: None,
             watched: None,
+            named_where_rewritten: false,
             upgrade,
             upgrading: upgrade,
         }
@@ -89,7 +92,10 @@ impl<'a> Placed<'a> {
         match (held_to, &self.body) {
             (Some((at, named, name)), Body::Stream(first, _)) => {
                 let limit = self.model.plan.max_buffered_body;
-                let mut messages = Messages::new(at, named, name.map(String::as_str), limit);
+                let name = name.map(String::as_str);
+                // Where the name is written back, a replica may read no message without one.
+                let strict = self.writes.is_some();
+                let mut messages = Messages::new(at, named, name, limit).strict(strict);
                 // What is here was read when the model was found.
                 self.renamed = messages.take(first).ok();
                 self.messages = Some(messages);

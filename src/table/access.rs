@@ -1,11 +1,13 @@
 //! Whose request is it, which models may it ask for, and how much: `keys` and `jwt` of a plan, and the table's part of them.
 use super::generation::Table;
 use super::jwt::Jwt;
+use super::place::place_of;
 use super::plan::{ModelPlan, Plan};
 use crate::access::{
     Digest, Jwks, LONGEST_SECRET, PerMinute, TokenProblem, TokenTerms, Tries, named_by,
 };
 use crate::fleet::{Allowance, Fleet};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -80,6 +82,8 @@ pub struct Access {
     by_name: HashMap<Arc<str>, usize>,
     /// What replicas may take for the name of a model: its names here, and those sent upstream.
     spoken: HashMap<Box<str>, Vec<Box<str>>>,
+    /// The same, as [`bare_name`] has them.
+    bare: HashMap<Box<str>, Vec<Box<str>>>,
     pub jwt: Option<Jwt>,
 }
 
@@ -129,10 +133,12 @@ impl Access {
         let digests = plan.keys.iter().enumerate().filter_map(|(i, key)| Some((key.hash?, i)));
         let names = keys.iter().enumerate().map(|(i, key)| (Arc::clone(&key.name), i));
         let jwt = plan.jwt.as_ref().map(Jwt::of);
+        let spoken = spoken(&plan.models);
         Some(Arc::new(Self {
             by_digest: digests.collect(),
             by_name: names.collect(),
-            spoken: spoken(&plan.models),
+            bare: bare(&spoken),
+            spoken,
             keys,
             jwt,
         }))
@@ -174,6 +180,43 @@ impl Access {
     }
 }
 
+impl Access {
+    /// Could a replica that is not strict about names read that of a model in it that the key may not use?
+    pub fn resembles_another(&self, key: &Key, name: &str) -> bool {
+        let name = bare_name(name);
+        let bare = self.bare.get(&*name).map_or(&[][..], Vec::as_slice);
+        bare.iter().any(|model| !key.may_use(model))
+    }
+}
+
+/// A name as the most lenient server compares it: without case and blanks, registry (`registry.ollama.ai/library/`), digest
+/// (`@sha256:…`) and tag.
+fn bare_name(name: &str) -> String {
+    let skipped = |c: char| {
+        c.is_whitespace()
+            || c.is_control()
+            || ('\u{200b}'..='\u{200f}').contains(&c)
+            || c == '\u{feff}'
+    };
+    let name = name.trim_matches(skipped);
+    let name = name.rsplit('/').next().unwrap_or_default();
+    let name = name.split('@').next().unwrap_or_default();
+    let name = name.split(':').next().unwrap_or_default();
+    name.trim_matches(skipped).to_lowercase()
+}
+
+/// By their names as the most lenient server compares them.
+fn bare(spoken: &HashMap<Box<str>, Vec<Box<str>>>) -> HashMap<Box<str>, Vec<Box<str>>> {
+    let mut bare: BTreeMap<Box<str>, BTreeSet<&str>> = BTreeMap::new();
+    #[expect(clippy::iter_over_hash_type, reason = "what is collected is sorted")]
+    for (name, models) in spoken {
+        let models = models.iter().map(|model| &**model);
+        bare.entry(bare_name(name).into()).or_default().extend(models);
+    }
+    let owned = |models: BTreeSet<&str>| models.into_iter().map(Box::from).collect();
+    bare.into_iter().map(|(name, models)| (name, owned(models))).collect()
+}
+
 fn spoken(models: &[Arc<ModelPlan>]) -> HashMap<Box<str>, Vec<Box<str>>> {
     let mut spoken: HashMap<Box<str>, Vec<Box<str>>> = HashMap::new();
     for model in models {
@@ -187,10 +230,10 @@ fn spoken(models: &[Arc<ModelPlan>]) -> HashMap<Box<str>, Vec<Box<str>>> {
 
 /// Pairs of models that have a replica at one address.
 fn neighbors(models: &[Arc<ModelPlan>]) -> HashSet<(&str, &str)> {
-    let mut owners: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    let mut owners: BTreeMap<Cow<'_, str>, BTreeSet<&str>> = BTreeMap::new();
     for model in models {
         for replica in model.versions.iter().flat_map(|version| &version.replicas) {
-            owners.entry(&replica.url.address).or_default().insert(&model.name);
+            owners.entry(place_of(&replica.url)).or_default().insert(&model.name);
         }
     }
     let mut pairs = HashSet::new();
@@ -211,11 +254,46 @@ fn crowded(models: Option<&[String]>, neighbors: &HashSet<(&str, &str)>) -> Vec<
 }
 
 impl Table {
+    /// Is this a name of a model that the key may use, here or as sent upstream?
+    pub fn is_theirs(&self, key: &Key, name: &str) -> bool {
+        // Ollama's clients write out the tag that it takes where there is none.
+        let untagged = name.strip_suffix(":latest").unwrap_or(name);
+        let spoken = self.access.as_ref().map(|access| &access.spoken);
+        match spoken.and_then(|spoken| spoken.get(name).or_else(|| spoken.get(untagged))) {
+            Some(models) => models.iter().any(|model| key.may_use(model)),
+            None => self.catch_all.is_some_and(|model| key.may_use(&self.models[model].name)),
+        }
+    }
+
     /// The names that a key may use, models first, each with its aliases behind it.
     pub fn names_for(&self, key: Option<&Key>) -> impl Iterator<Item = &str> {
         let usable = move |name: &&str| {
             key.is_none_or(|key| self.model(name).is_some_and(|model| key.may_use(&model.name)))
         };
         self.names().filter(usable)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bare_name_is_the_same_in_every_spelling() {
+        for name in [
+            "vip",
+            "VIP",
+            "Vip:latest",
+            "library/vip",
+            "registry.ollama.ai/library/vip:latest",
+            "localhost:5000/a/vip@sha256:1",
+            " vip\n",
+            "vip\u{200b}",
+            "vip :x",
+        ] {
+            assert_eq!(bare_name(name), "vip", "{name:?}");
+        }
+        assert_eq!(bare_name("org/"), "");
+        assert_ne!(bare_name("vip2"), "vip");
     }
 }

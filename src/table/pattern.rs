@@ -1,5 +1,6 @@
 //! Paths of routes: whether they take a path, what they capture of it, and what a rewrite makes of both.
 use super::route_plan::{PathPattern, PathSegment, RoutePlan, RouteTarget};
+use crate::dialect::grpc::read_call;
 use crate::dialect::{Named, PathProblem, Purpose, encoded_name, read_path, segment_of};
 use http::Method;
 
@@ -55,19 +56,33 @@ impl PathPattern {
 }
 
 impl RoutePlan {
-    /// Does it name this path, rather than take it among others? Whoever wrote it wants what stands there.
+    /// Does it name the path that a replica is asked by, rather than take it among others? Whoever wrote it wants what
+    /// stands there. A path that it rewrites is what it is rewritten to.
     pub fn names_path(&self, purpose: Purpose, call: bool, method: &Method) -> bool {
-        match self.path.as_ref() {
-            None => false,
-            Some(PathPattern::Exact(_) | PathPattern::Segments { open: false, .. }) => true,
-            Some(pattern) => {
-                let base = pattern.to_string();
-                let base = base.trim_end_matches('*').trim_end_matches('/');
-                // Below a prefix of an API stand its levers, too: those are named by a prefix of theirs.
-                let lever = || read_path(base).is_ok_and(|path| path.purpose(method) == purpose);
-                !base.is_empty() && (purpose != Purpose::Management || !call && lever())
-            }
+        let Some(pattern) = &self.path else { return false };
+        let open = match pattern {
+            PathPattern::Exact(_) => return true,
+            PathPattern::Prefix(_) => true,
+            PathPattern::Segments { open, .. } => *open,
+        };
+        let text = pattern.to_string();
+        let base = if open { text.trim_end_matches('*') } else { &text };
+        let base = self.rewritten(base, None).unwrap_or_else(|| base.to_owned());
+        let base = base.trim_end_matches('/');
+        // A capture takes any text, so it names nothing.
+        let literal = |segment: &str| !segment.is_empty() && !segment.starts_with('{');
+        if purpose != Purpose::Management {
+            return base.split('/').any(literal);
         }
+        // Below a prefix of an API stand its levers, too: those are named by a prefix of theirs.
+        let lever = || read_path(base).is_ok_and(|path| path.purpose(method) == purpose);
+        let calls = || !open && read_call(base).purpose == purpose;
+        if call { calls() } else { lever() }
+    }
+
+    /// Does a replica find the model in the path where this route found it?
+    pub fn names_model_in_path(&self) -> bool {
+        matches!(self.target, RouteTarget::Captured(_)) && self.rewrite_path.is_none()
     }
 
     /// The model that a capture of this route names in a raw path.
@@ -123,6 +138,14 @@ impl RoutePlan {
             out.push_str(query);
         }
         Some(out)
+    }
+
+    /// Did the file write the segment of this number in a rewritten path, rather than the client?
+    pub fn wrote_segment(&self, number: usize) -> bool {
+        let template = self.rewrite_path.as_deref().unwrap_or_default();
+        let template = template.strip_prefix('/').unwrap_or(template);
+        let is_text = |segment: &str| !(segment == "*" || segment.starts_with('{'));
+        template.split('/').nth(number).is_some_and(is_text)
     }
 }
 
@@ -181,6 +204,41 @@ mod tests {
                 assert!(!pattern.matches(path), "{text} leaves {path}");
             }
         }
+    }
+
+    #[test]
+    fn a_route_opens_what_a_replica_is_asked() {
+        use Purpose::{Inference, Management, Unknown};
+        let opens = |path: &str, rewrite: Option<&str>, purpose, call| {
+            let plain = RoutePlan { rewrite_path: None, ..route(path, "/") };
+            let route = rewrite.map_or(plain, |rewrite| route(path, rewrite));
+            route.names_path(purpose, call, &Method::POST)
+        };
+        for (path, rewrite, unknown, lever) in [
+            ("/sleep", None, true, true),
+            ("/nap", Some("/sleep"), true, true),
+            ("/v2/repository/*", None, true, true),
+            ("/adapters/*", Some("/v2/repository/*"), true, true),
+            ("/v2/repository/models/{m}/load", None, true, true),
+            ("/load/{m}", Some("/v2/repository/models/{m}/load"), true, true),
+            ("/v1/*", None, true, false),
+            ("/*", None, false, false),
+            ("/llm/*", None, true, false),
+            ("/llm/*", Some("/*"), false, false),
+            ("/sleep/*", Some("/*"), false, false),
+            ("/t/{tenant}/*", Some("/{tenant}/*"), false, false),
+            ("/{verb}", None, false, false),
+            ("/do/{verb}", Some("/{verb}"), false, false),
+            ("/openai/deployments/chat/*", Some("/v1/*"), true, false),
+        ] {
+            assert_eq!(opens(path, rewrite, Unknown, false), unknown, "{path} {rewrite:?}");
+            assert_eq!(opens(path, rewrite, Inference, false), unknown, "{path} {rewrite:?}");
+            assert_eq!(opens(path, rewrite, Management, false), lever, "{path} {rewrite:?}");
+        }
+        let load = "/inference.GRPCInferenceService/RepositoryModelLoad";
+        assert!(opens(load, None, Management, true));
+        assert!(!opens("/inference.GRPCInferenceService/*", None, Management, true));
+        assert!(!opens("/g/*", Some("/*"), Management, true));
     }
 
     #[test]

@@ -10,17 +10,17 @@ use evener::dialect::grpc::frame;
 use http::Method;
 use serde_json::{Value, json};
 
-const CHAT: &str = "/v1/chat/completions";
+pub(crate) const CHAT: &str = "/v1/chat/completions";
 const TRANSCRIBE: &str = "/v1/audio/transcriptions";
 
 /// Models `chat` and `vip` in one process.
-async fn shared(more: &str) -> (Site, Upstream) {
+pub(crate) async fn shared(more: &str) -> (Site, Upstream) {
     let upstream = Upstream::answering("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
     let site = Site::start(models(&upstream.url(), &upstream.url(), more)).await;
     (site, upstream)
 }
 
-fn of_kind(path: &str, kind: &str, body: impl Into<Bytes>) -> Request {
+pub(crate) fn of_kind(path: &str, kind: &str, body: impl Into<Bytes>) -> Request {
     Request::new(Method::POST, path, body.into()).header("content-type", kind)
 }
 
@@ -96,6 +96,8 @@ fn spellings() -> Vec<(&'static str, Request)> {
             of_kind("/run", "application/octet-stream", "model: vip"),
         ),
         ("an empty segment", of_kind("//v1/chat/completions", "application/json", vip)),
+        ("a session", json(br#"{"model":"chat","session":{"model":"vip"}}"#)),
+        ("a blank in a key", json(br#"{"model":"chat","model ":"vip"}"#)),
     ]
 }
 
@@ -196,15 +198,50 @@ async fn the_name_is_written_back_as_it_was_understood() {
 }
 
 #[tokio::test]
-async fn a_path_that_names_its_model_needs_no_body_that_does() {
+async fn a_path_that_names_its_model_needs_no_body_that_does_and_takes_no_other() {
     let (site, upstream) = shared("default_model: chat\n").await;
     for path in ["/v2/models/chat/infer", "/v1/models/gpt:predict", "/predictions/chat"] {
         let tensors = of_kind(path, "application/octet-stream", vec![0_u8, 1, 255]);
         assert_eq!(site.send(tensors.key(SECRET)).await.status, 200, "{path}");
     }
     assert_eq!(site.send(Request::get("/v2/models/chat/ready").key(SECRET)).await.status, 200);
+    let named = [
+        "/openai/deployments/chat/chat/completions",
+        "/model/chat/invoke",
+        "/predictions/chat",
+        "/models/chat/invoke",
+        "/v1beta/models/chat:generateContent",
+    ];
+    for path in named {
+        for (kind, body) in [
+            ("application/json", r#"{"model":"vip"}"#),
+            ("application/json", r#"{"model":"org/Vip"}"#),
+            ("application/json", r#"{"model":"nobody"}"#),
+            ("application/json", r#"{"Model":"vip"}"#),
+            ("text/plain", r#"{"model":"chat","model":"vip"}"#),
+            ("application/json", r#"{"lora_name":"vip"}"#),
+            ("application/x-www-form-urlencoded", "model=vip"),
+            (
+                "multipart/form-data; boundary=b",
+                "--b\r\ncontent-disposition: form-data; name=\"model\"\r\n\r\nvip\r\n--b--\r\n",
+            ),
+        ] {
+            let reply = site.send(of_kind(path, kind, body).key(SECRET)).await;
+            assert!((400..500).contains(&reply.status), "{path} {kind} {body}: {reply:?}");
+        }
+        for (body, seen) in [
+            (r#"{"model":"g\u0070t","x":1}"#, r#"{"model":"chat","x":1}"#),
+            (r#"{"x":1}"#, r#"{"x":1}"#),
+            ("[1]", "[1]"),
+        ] {
+            let reply = site.send(Request::post(path, body).key(SECRET)).await;
+            assert_eq!(reply.status, 200, "{path} {body}: {reply:?}");
+            assert_eq!(String::from_utf8(upstream.seen().pop().unwrap().body).unwrap(), seen);
+        }
+    }
     let before = upstream.seen().len();
-    for path in ["/info", "/api/tags", "/v2/models/stats", "/x", "/v1/responses/resp_1"] {
+    for path in ["/info", "/api/tags", "/v2/models/stats", "/x?model=chat", "/v1/responses/resp_1"]
+    {
         let reply = site.send(Request::get(path).key(SECRET)).await;
         assert_eq!(refused(&reply), (403, "model_not_allowed"), "{path}");
     }
@@ -300,6 +337,26 @@ async fn calls_name_one_model_of_the_key_in_each_message() {
     up.send_data(frame(&naming("vip", b"1")).into(), false).unwrap();
     while let Some(Ok(chunk)) = body.data().await {
         assert!(!chunk.windows(3).any(|three| three == b"vip"));
+    }
+    // And one without a name is not left to the replica.
+    for at_once in [false, true] {
+        let (response, mut up) = calls.open(STREAM, &key).await;
+        let (named, nameless) = (frame(&naming("chat", b"0")), frame(&naming("", b"1")));
+        if at_once {
+            up.send_data([named, nameless].concat().into(), false).unwrap();
+        } else {
+            up.send_data(named.into(), false).unwrap();
+            up.send_data(nameless.into(), false).unwrap();
+        }
+        let mut read = Vec::new();
+        if let Ok(response) = response.await {
+            let mut body = response.into_body();
+            while let Some(Ok(chunk)) = body.data().await {
+                read.extend_from_slice(&chunk);
+            }
+        }
+        let second = naming("", b"1");
+        assert!(!read.windows(second.len()).any(|window| window == second), "{at_once}");
     }
     // gRPC that is none to Evener.
     let before = replica.seen().len();

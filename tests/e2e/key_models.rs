@@ -130,6 +130,89 @@ async fn what_is_refused_says_so_in_the_words_of_its_api() {
 }
 
 #[tokio::test]
+async fn a_name_in_a_body_is_told_the_same_whether_it_exists_or_not() {
+    let mocks = [Mock::version("chat").await, Mock::version("vip").await];
+    for (default, shared) in
+        [("", false), ("default_model: chat\n", false), ("default_model: chat\n", true)]
+    {
+        let vip = if shared { mocks[0].url() } else { mocks[1].url() };
+        let site = Site::start(models(&mocks[0].url(), &vip, default)).await;
+        for path in [
+            "/generate",
+            "/foo",
+            "/invocations",
+            "/predictions/chat",
+            "/openai/deployments/chat/chat/completions",
+            "/v1/chat/completions",
+        ] {
+            let mut told = Vec::new();
+            for name in ["vip", "gold", "org/Vip", "vop", "zold", "org/Vop"] {
+                let body = format!(r#"{{"model":"{name}","messages":[]}}"#);
+                let reply = site.send(Request::post(path, body).key(SECRET)).await;
+                assert_eq!(refused(&reply), (403, "model_not_allowed"), "{path} {name}");
+                let said = reply.text().replace(reply.header("x-request-id"), "ID");
+                told.push(said.replace(name, "NAME"));
+            }
+            told.dedup();
+            assert_eq!(told.len(), 1, "{path}: {told:?}");
+        }
+        for name in ["chat", "gpt", "gpt:latest"] {
+            let body = format!(r#"{{"model":"{name}","messages":[]}}"#);
+            let reply = site.send(Request::post("/predictions/chat", body).key(SECRET)).await;
+            assert!(shared || reply.version() == "chat", "{name}: {reply:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn levers_are_closed_in_every_spelling() {
+    let upstream = Upstream::answering("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+    let other = Upstream::answering("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+    let text = models(&upstream.url(), &other.url(), "default_model: chat\n");
+    let site = Site::start(text).await;
+    for path in [
+        "/sleep%0A",
+        "/sleep%0d",
+        "/v1/load_lora_adapter%0A",
+        "//sleep",
+        "/v1//load_lora_adapter",
+        "/sleep//",
+        "/sleep;x",
+        "/v2/repository%3Bx/index",
+        "/v1%5Cload_lora_adapter",
+    ] {
+        let reply = site.send(Request::post(path, "{}").key(SECRET)).await;
+        assert_eq!(refused(&reply), (400, "bad_request"), "{path}");
+    }
+    for path in [
+        "/sleep%20",
+        "/%20sleep",
+        "/%53leep",
+        "/SLEEP/",
+        "/v1/%4coad_lora_adapter%20",
+        "/abort_requests",
+        "/v1/config/reload",
+        "/v1/config",
+        "/workflows",
+        "/hicache/storage-backend",
+        "/v1/model/load",
+        "/v1/lora/load",
+        "/v1/internal/model/load",
+        "/add_worker",
+        "/backend/shutdown",
+    ] {
+        let reply = site.send(Request::post(path, "{}").key(SECRET)).await;
+        assert_eq!(refused(&reply), (403, "model_not_allowed"), "{path}");
+    }
+    let reply = site.send(Request::get("/slots").key(SECRET)).await;
+    assert_eq!(refused(&reply), (403, "model_not_allowed"));
+    assert!(upstream.seen().is_empty());
+    for path in ["/sleep%0A", "//sleep", "/slots"] {
+        assert_eq!(site.send(Request::post(path, "{}").key("sk-all")).await.status, 200, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn a_key_sees_its_models_in_the_list() {
     let mocks = [Mock::version("chat").await, Mock::version("vip").await];
     let site = Site::start(models(&mocks[0].url(), &mocks[1].url(), "")).await;
@@ -222,7 +305,12 @@ async fn a_long_upload_of_a_key_for_all_models_streams_as_before() {
     let upload = Request::new(Method::POST, "/upload", body).header("x-fixed", "1");
     let reply: Reply = site.send(upload.clone().key("sk-all")).await;
     assert_eq!(reply.status, 200);
+    // To a key for one of them it is not known what the replica makes of that path.
     let reply = site.send(upload.key(SECRET)).await;
+    assert_eq!(refused(&reply), (403, "model_not_allowed"));
+    let body = Bytes::from(vec![b'z'; 9 << 20]);
+    let long = Request::new(Method::POST, "/v1/chat/completions", body).header("x-fixed", "1");
+    let reply = site.send(long.key(SECRET)).await;
     assert_eq!(refused(&reply), (413, "body_too_large"));
     assert!(reply.text().contains("max_buffered_body"), "{}", reply.text());
     eventually("one arrived", async || (upstream.seen().len() == 1).then_some(())).await;

@@ -15,6 +15,8 @@ pub enum MessageProblem {
     TwoModels(String, String),
     #[error("the call names two models, `{0}` and then `{1}`: use a stream for each")]
     OtherModel(String, String),
+    #[error("a message of this stream names no model: name `{0}` in each")]
+    Nameless(String),
     #[error("a method that takes one message was sent several")]
     SeveralMessages,
     #[error(
@@ -36,6 +38,7 @@ impl MessageProblem {
             Self::Malformed
             | Self::TwoModels(..)
             | Self::OtherModel(..)
+            | Self::Nameless(_)
             | Self::SeveralMessages => "bad_request",
         }
     }

@@ -14,13 +14,21 @@ pub struct Messages {
     new: Option<String>,
     /// The longest message that is kept.
     limit: u64,
+    /// A message without a name is refused.
+    strict: bool,
     held: BytesMut,
 }
 
 impl Messages {
     pub fn new(at: NameAt, name: &str, new: Option<&str>, limit: u64) -> Self {
         let (name, new) = (name.to_owned(), new.map(str::to_owned));
-        Self { at, name, new, limit, held: BytesMut::new() }
+        Self { at, name, new, limit, strict: false, held: BytesMut::new() }
+    }
+
+    /// Each message is to name the model.
+    #[must_use]
+    pub fn strict(self, strict: bool) -> Self {
+        Self { strict, ..self }
     }
 
     /// Takes what the client sent, and gives what the replica gets.
@@ -60,10 +68,12 @@ impl Messages {
                 }
                 Frame::Partial { .. } | Frame::Open => break,
             };
-            if let Some(name) = name_in(message, self.at)?
-                && name != self.name
-            {
-                return Err(MessageProblem::OtherModel(self.name.clone(), name.to_owned()));
+            match name_in(message, self.at)? {
+                Some(name) if name != self.name => {
+                    return Err(MessageProblem::OtherModel(self.name.clone(), name.to_owned()));
+                }
+                None if self.strict => return Err(MessageProblem::Nameless(self.name.clone())),
+                Some(_) | None => {}
             }
             if let (Some(out), Some(new)) = (&mut out, &self.new) {
                 out.extend_from_slice(&frame(&renamed(message, self.at, new)));
@@ -96,6 +106,10 @@ mod tests {
         assert_eq!(messages.take(&message("b", b"x").into()), Err(other));
         let mut messages = Messages::new(&[1], "a", None, 1000);
         assert!(messages.take(&message("", b"goes to the same").into()).is_ok());
+        let mut messages = Messages::new(&[1], "a", None, 1000).strict(true);
+        let nameless = MessageProblem::Nameless("a".to_owned());
+        assert_eq!(messages.take(&message("", b"is refused").into()), Err(nameless));
+        let mut messages = Messages::new(&[1], "a", None, 1000);
         let sealed = Bytes::from_static(b"\x01\0\0\0\x01x");
         assert_eq!(messages.take(&sealed), Err(MessageProblem::Sealed));
     }

@@ -59,6 +59,17 @@ pub(super) const OPENAI: Group = Group {
         // vLLM's and SGLang's adapters.
         Row::manages("/load_lora_adapter", OpenAi),
         Row::manages("/unload_lora_adapter", OpenAi),
+        // OVMS's.
+        Row::manages("/config/*", OpenAi),
+        // TabbyAPI's and text-generation-webui's.
+        Row::manages("/model/*", OpenAi),
+        Row::manages("/lora/*", OpenAi),
+        Row::manages("/template/*", OpenAi),
+        Row::manages("/sampling/*", OpenAi),
+        Row::manages("/download", OpenAi),
+        Row::manages("/internal/model/*", OpenAi),
+        Row::manages("/internal/lora/*", OpenAi),
+        Row::manages("/internal/stop-generation", OpenAi),
         // NIM's pages.
         Row::page("/health/*", OpenAi),
         Row::page("/metadata", OpenAi),

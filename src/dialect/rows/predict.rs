@@ -93,6 +93,7 @@ pub(super) const TORCHSERVE: Group = Group {
         Row::predict("/explanations/{model}/{}", TorchServe).in_path(),
         Row::predict("/wfpredict/{model}", TorchServe).in_path(),
         Row::page("/api-description", TorchServe),
+        Row::manages("/workflows/*", TorchServe),
     ],
 };
 

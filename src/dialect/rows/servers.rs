@@ -22,6 +22,7 @@ pub(super) const OLLAMA: Group = Group {
         Row::manages("/copy", Ollama),
         Row::manages("/delete", Ollama),
         Row::manages("/blobs/*", Ollama),
+        Row::manages("/experimental/*", Ollama),
     ],
 };
 
@@ -63,6 +64,7 @@ pub(super) const VLLM: Group = Group {
     rows: &[
         Row::llm("/inference/v1/generate", Plain).if_known(),
         Row::page("/load", Plain),
+        Row::page("/tokenizer_info", Plain),
         Row::page("/is_sleeping", Plain),
         Row::page("/is_paused", Plain),
         Row::page("/is_scaling_elastic_ep", Plain),
@@ -81,6 +83,7 @@ pub(super) const VLLM: Group = Group {
         Row::manages("/update_weights", Plain),
         Row::manages("/init_weight_transfer_engine", Plain),
         Row::manages("/get_world_size", Plain),
+        Row::manages("/abort_requests", Plain),
     ],
 };
 
@@ -127,6 +130,13 @@ pub(super) const SGLANG: Group = Group {
         Row::manages("/start_expert_distribution_record", Plain),
         Row::manages("/stop_expert_distribution_record", Plain),
         Row::manages("/dump_expert_distribution_record", Plain),
+        Row::manages("/hicache/*", Plain),
+        Row::manages("/set_trace_level", Plain),
+        // The router's.
+        Row::manages("/add_worker", Plain),
+        Row::manages("/remove_worker", Plain),
+        Row::manages("/list_workers", Plain),
+        Row::manages("/workers/*", Plain),
     ],
 };
 
@@ -142,7 +152,7 @@ pub(super) const LLAMA_CPP: Group = Group {
         Row::llm("/reranking", Plain).if_known(),
         Row::llm("/apply-template", Plain).if_known(),
         Row::page("/props", Plain),
-        Row::page("/slots", Plain),
+        // They show what others ask.
         Row::manages("/slots/*", Plain),
         Row::manages("/lora-adapters", Plain),
     ],
@@ -156,5 +166,11 @@ pub(super) const EVENER: Group = Group {
     rows: &[
         Row::answered("/healthz", Plain, Local::Healthz),
         Row { local: Some(Local::Metrics), ..Row::manages("/metrics", Plain) },
+        Row::manages("/admin/*", Plain),
+        Row::manages("/shutdown", Plain),
+        Row::manages("/load_model", Plain),
+        Row::manages("/unload_model", Plain),
+        // LocalAI's.
+        Row::manages("/backend/*", Plain),
     ],
 };

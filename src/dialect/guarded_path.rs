@@ -1,0 +1,80 @@
+//! Reads a path as the most lenient server does: a key that may use only some models must not reach a lever by a spelling
+//! that Evener takes for another path.
+//!
+//! Starlette's routes take `/sleep%0A` for `/sleep` (`$` in Python's `re` matches before a last line feed), Go's `ServeMux`
+//! and nginx join slashes, Tomcat and Jetty cut `;…` off a segment, ASP.NET takes `\` for `/` and knows no case.
+use super::escape::{Slash, decode};
+use super::path::without_query;
+use super::rows::{Purpose, find};
+use http::Method;
+
+/// What servers read in different ways.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OddPath {
+    #[error("the path has a control character")]
+    Control,
+    #[error("the path has an empty segment (`//`)")]
+    EmptySegment,
+    #[error("the path has a `;` or a `\\`")]
+    Mark,
+}
+
+/// What is odd about a raw path (a query after it is ignored).
+pub fn odd_path(raw_path: &str) -> Option<OddPath> {
+    let (text, _) = decode(without_query(raw_path), Slash::Decoded);
+    if text.chars().any(char::is_control) {
+        Some(OddPath::Control)
+    } else if text.contains("//") {
+        Some(OddPath::EmptySegment)
+    } else if text.contains([';', '\\']) {
+        Some(OddPath::Mark)
+    } else {
+        None
+    }
+}
+
+/// What a path is for where a server tells paths apart neither by case nor by blanks.
+pub fn lenient_purpose(raw_path: &str, method: &Method) -> Purpose {
+    let (text, _) = decode(without_query(raw_path), Slash::Kept);
+    let segments: Vec<String> =
+        text.trim_matches('/').split('/').map(|part| part.trim().to_lowercase()).collect();
+    find(&segments.join("/")).map_or(Purpose::Unknown, |found| found.row.duty.purpose(method))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_servers_read_in_two_ways_is_odd() {
+        for (path, odd) in [
+            ("/sleep%0A", OddPath::Control),
+            ("/v1/load_lora_adapter%0d", OddPath::Control),
+            ("/sleep%C2%85", OddPath::Control),
+            ("//sleep", OddPath::EmptySegment),
+            ("/v1//load_lora_adapter?x", OddPath::EmptySegment),
+            ("/sleep//", OddPath::EmptySegment),
+            ("/v1/%2Fsleep", OddPath::EmptySegment),
+            ("/sleep;x", OddPath::Mark),
+            ("/sleep%3Bx", OddPath::Mark),
+            ("/v1%5Cload_lora_adapter", OddPath::Mark),
+        ] {
+            assert_eq!(odd_path(path), Some(odd), "{path}");
+        }
+        for path in ["/", "/v1/chat/completions/", "/v1/models/meta%2Fllama", "/x?a=;&b=//", "*"] {
+            assert_eq!(odd_path(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_lever_is_known_in_every_spelling() {
+        for path in
+            ["/sleep", "/SLEEP/", "/%53leep", "/sleep%20", "/%20sleep", "/v1/Load_LoRA_adapter%20"]
+        {
+            assert_eq!(lenient_purpose(path, &Method::POST), Purpose::Management, "{path}");
+        }
+        for path in ["/sleeping", "/v1/chat/completions", "/V2/models/m/infer"] {
+            assert_ne!(lenient_purpose(path, &Method::POST), Purpose::Management, "{path}");
+        }
+    }
+}
