@@ -6,7 +6,7 @@ use super::exchange::Exchange;
 use super::placed::Placed;
 use super::request::{origin_form, text};
 use crate::dialect::{
-    FormProblem, NAMING_HEADERS, NameProblem, OneName, Purpose, RefusalCode, models_in_query,
+    Dialect, FormProblem, NAMING_HEADERS, NameProblem, OneName, Purpose, RefusalCode, models_in_query,
     one_name,
 };
 use crate::table::{NameSource, RouteTarget, Table, VersionPlan};
@@ -77,6 +77,14 @@ impl Exchange<'_> {
         match read {
             // The path has said it.
             Ok(OneName { name: None, .. }) if in_path => Ok(()),
+            // Google's clients write the resource's name beside it.
+            Ok(OneName { name: Some(name), .. })
+                if in_path
+                    && path.read_by().dialect == Dialect::Google
+                    && name.strip_prefix("models/").is_some_and(|n| is_name_of(asked, placed, n)) =>
+            {
+                Ok(())
+            }
             Ok(OneName { name, spot }) => {
                 if let Some(name) = &name {
                     if in_path && !is_name_of(asked, placed, name) {

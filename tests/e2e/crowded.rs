@@ -239,6 +239,11 @@ async fn a_path_that_names_its_model_needs_no_body_that_does_and_takes_no_other(
             assert_eq!(String::from_utf8(upstream.seen().pop().unwrap().body).unwrap(), seen);
         }
     }
+    for (name, status) in [("models/chat", 200), ("models/vip", 403)] {
+        let body = json!({"model": name}).to_string();
+        let asked = Request::post("/v1beta/models/chat:countTokens", body).key(SECRET);
+        assert_eq!(site.send(asked).await.status, status, "{name}");
+    }
     let before = upstream.seen().len();
     for path in ["/info", "/api/tags", "/v2/models/stats", "/x?model=chat", "/v1/responses/resp_1"]
     {
