@@ -6,8 +6,8 @@ use super::exchange::Exchange;
 use super::placed::Placed;
 use super::request::{origin_form, text};
 use crate::dialect::{
-    Dialect, FormProblem, NAMING_HEADERS, NameProblem, OneName, Purpose, RefusalCode, models_in_query,
-    one_name,
+    Dialect, FormProblem, NAMING_HEADERS, NameProblem, OneName, Purpose, RefusalCode,
+    models_in_query, one_name,
 };
 use crate::table::{NameSource, RouteTarget, Table, VersionPlan};
 use http::header;
@@ -81,7 +81,9 @@ impl Exchange<'_> {
             Ok(OneName { name: Some(name), .. })
                 if in_path
                     && path.read_by().dialect == Dialect::Google
-                    && name.strip_prefix("models/").is_some_and(|n| is_name_of(asked, placed, n)) =>
+                    && name
+                        .strip_prefix("models/")
+                        .is_some_and(|n| is_name_of(asked, placed, n)) =>
             {
                 Ok(())
             }
