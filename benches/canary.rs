@@ -1,6 +1,6 @@
 //! What one request costs a canary: on the data path, and where it is judged.
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use evener::canary::{Arm, CanaryPlan, Ended, Finding, Judged, Load, Observation, RollOut, World};
+use evener::canary::{Arm, CanaryPlan, Finding, Judged, Load, Observation, RollOut, World};
 use evener::dialect::{Dialect, OutputForm, OutputScan, OutputWish};
 use evener::fleet::Gather;
 use evener::stats::{Clock as _, Moment, MonotonicClock};
@@ -13,17 +13,16 @@ const WORLD: World = World { candidate_usable: true, candidate: LOAD, stable: LO
 
 fn request(n: u64, each: u64) -> Observation {
     let took = Duration::from_micros(50_000 + n * 7919 % 100_000);
+    let arm = if n.is_multiple_of(each) { Arm::Candidate } else { Arm::Stable };
+    let began = Moment::from_nanos(n * 1_000_000);
     Observation {
-        arm: if n.is_multiple_of(each) { Arm::Candidate } else { Arm::Stable },
-        began: Moment::from_nanos(n * 1_000_000),
-        ended: Ended::Seen,
-        beside: 0,
-        error: n.is_multiple_of(211),
-        client_error: false,
+        client: Some((n % 1000).wrapping_mul(0x9E37_79B9_7F4A_7C15)),
+        replica: 1 + n % 6,
         bad_output: Some(Finding::Good),
         latency: Some(took),
         first_byte: Some(took / 2),
         tokens: Some(100),
+        ..Observation::of(arm, n.is_multiple_of(211), began)
     }
 }
 

@@ -16,4 +16,4 @@ pub use load::{Phantom, PoolSpeed, Slowness, ramp, score, silent};
 pub use moves::moves;
 pub use pick::{Policy, Pool};
 pub use split::{MalformedSegments, Segments, fraction};
-pub use sticky::hash_point;
+pub use sticky::{hash_point, keyed_point};

@@ -1,7 +1,7 @@
 //! What amounts are usual: counts in buckets whose bounds grow by a constant factor, as plain data that fades.
 //!
 //! `DDSketch` (Masson, Rim and Lee, VLDB 2019): every quantile is off by at most 1 %.
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::BTreeMap;
 
 /// Each bucket's bound over the one before.
@@ -12,7 +12,7 @@ const FADES: f64 = 600.0;
 const ENOUGH: f64 = 20.0;
 
 /// Amounts above 0: seconds or tokens.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sketch {
     counts: BTreeMap<i16, f64>,
     total: f64,
@@ -62,6 +62,29 @@ impl Sketch {
     }
 }
 
+/// In a journal: when it faded last, its first bucket, and the counts from there on as whole numbers.
+type Kept = (f64, i16, Vec<u32>);
+
+impl Serialize for Sketch {
+    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        let first = self.counts.first_key_value().map_or(0, |(bucket, _)| *bucket);
+        let last = self.counts.last_key_value().map_or(-1, |(bucket, _)| *bucket);
+        let count = |bucket| self.counts.get(&bucket).map_or(0, |count| count.round() as u32);
+        let kept: Kept = (self.faded.round(), first, (first..=last).map(count).collect());
+        kept.serialize(out)
+    }
+}
+
+impl<'de> Deserialize<'de> for Sketch {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let (faded, first, counts) = Kept::deserialize(from)?;
+        let counts: BTreeMap<i16, f64> = (first..).zip(counts.into_iter().map(f64::from)).collect();
+        let counts: BTreeMap<_, _> = counts.into_iter().filter(|(_, n)| *n > 0.0).collect();
+        let total = counts.values().sum();
+        Ok(Self { counts, total, faded })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,6 +104,20 @@ mod tests {
             sketch.add(3.0, 3_000.0);
         }
         assert!((sketch.quantile(0.5).unwrap() - 3.0).abs() < 0.04);
+    }
+
+    #[test]
+    fn a_journal_keeps_it_and_is_small() {
+        let mut sketch = Sketch::default();
+        for n in 1..20_000 {
+            sketch.add(0.01 * f64::from(n).sqrt(), 7.0);
+        }
+        let text = serde_json::to_string(&sketch).unwrap();
+        assert!(text.len() < 1500, "{}", text.len());
+        let again: Sketch = serde_json::from_str(&text).unwrap();
+        assert_eq!(again.quantile(0.95), sketch.quantile(0.95));
+        let none = serde_json::to_string(&Sketch::default()).unwrap();
+        assert_eq!(serde_json::from_str::<Sketch>(&none).unwrap().quantile(0.5), None);
     }
 
     proptest! {

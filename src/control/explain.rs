@@ -1,7 +1,7 @@
 //! Where a request would go, and why: without sending it, and without changing anything.
 use super::explanation::{self, Explanation, Named, Question};
 use crate::access::{CARRIERS, secret_in};
-use crate::balance::{Policy, fraction, hash_point};
+use crate::balance::{Policy, fraction};
 use crate::dialect::{Facts, PathFacts, decoded_path, nearest, read_path};
 use crate::proxy::bare_host;
 use crate::stats::Moment;
@@ -165,7 +165,7 @@ fn sticky(
             KeySource::ClientIp => question.client_ip.map(|ip| ip.to_string()),
         };
         let key = key.filter(|key| !key.is_empty())?;
-        Some((source.to_string(), hash_point(&model.name, key.as_bytes())))
+        Some((source.to_string(), model.plan.point_of(key.as_bytes())))
     })
 }
 
@@ -233,6 +233,7 @@ fn words(why: &Unrouted) -> String {
 mod tests {
     use super::super::explanation::post;
     use super::*;
+    use crate::balance::hash_point;
     use crate::config::parse_text;
     use crate::control::Core;
     use crate::table::Overrides;

@@ -1,6 +1,7 @@
 //! Everything that changes the table: the file, operators, probes. One writer, whose inbox this room is.
 mod announce;
 mod canaries;
+mod canary_shares;
 mod certificates;
 mod core;
 mod courier;

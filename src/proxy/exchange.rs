@@ -13,7 +13,6 @@ use super::record::Record;
 use super::request::{Ask, client_ip, is_trusted, is_upgrade, origin_form, text};
 use super::retry::{Attempts, client_deadline, repeatable};
 use super::shared::Proxy;
-use crate::balance::hash_point;
 use crate::dialect::grpc::Call;
 use crate::dialect::{BodyRead, Dialect, Facts, PathFacts, RefusalCode, nearest, read_path};
 use crate::fleet::InFlight;
@@ -321,13 +320,11 @@ impl Exchange<'_> {
             let point = match source {
                 KeySource::Header(name) => {
                     let value = head.headers.get(name.as_str())?.as_bytes();
-                    (!value.is_empty()).then(|| hash_point(&model.name, value))?
+                    (!value.is_empty()).then(|| model.plan.point_of(value))?
                 }
-                KeySource::Json(field) => hash_point(&model.name, facts.field(field)?.as_bytes()),
-                KeySource::ApiKey => hash_point(&model.name, self.key()?.name.as_bytes()),
-                KeySource::ClientIp => {
-                    hash_point(&model.name, self.client_ip.to_string().as_bytes())
-                }
+                KeySource::Json(field) => model.plan.point_of(facts.field(field)?.as_bytes()),
+                KeySource::ApiKey => model.plan.point_of(self.key()?.name.as_bytes()),
+                KeySource::ClientIp => model.plan.point_of(self.client_ip.to_string().as_bytes()),
             };
             Some((source, point))
         })

@@ -123,6 +123,7 @@ fn same_options(old: &ModelPlan, new: &ModelPlan) -> bool {
         versions: _,
         split: _,
         hash_on,
+        split_secret,
         allow_pin,
         balance,
         health,
@@ -140,6 +141,7 @@ fn same_options(old: &ModelPlan, new: &ModelPlan) -> bool {
     *aliases == new.aliases
         && *kind == new.kind
         && *hash_on == new.hash_on
+        && *split_secret == new.split_secret
         && *allow_pin == new.allow_pin
         && *balance == new.balance
         && *health == new.health

@@ -1,5 +1,6 @@
 //! The checked configuration as plain data: what `config` makes and everything else trusts.
 use super::access::{JwtPlan, KeyPlan};
+use super::split_secret::SplitSecret;
 use crate::balance::Policy;
 use crate::canary::CanaryPlan;
 use crate::health::{EjectionPlan, HedgePlan, ProbePlan, RetryPlan};
@@ -162,6 +163,7 @@ pub struct ModelPlan {
     /// Fractions that sum to 1, one for each of `versions`.
     pub split: Vec<f64>,
     pub hash_on: Vec<KeySource>,
+    pub split_secret: Option<SplitSecret>,
     pub allow_pin: bool,
     pub balance: Policy,
     pub health: Option<ProbePlan>,
