@@ -12,9 +12,17 @@ fn chat(size: usize) -> String {
 }
 
 fn benches(c: &mut Criterion) {
-    c.bench_function("read_path/v2", |b| {
-        b.iter(|| read_path(black_box("/v2/models/fraud/versions/3/infer?x=1")));
-    });
+    let mut group = c.benchmark_group("read_path");
+    for (name, path) in [
+        ("chat", "/v1/chat/completions"),
+        ("v2", "/v2/models/fraud/versions/3/infer?x=1"),
+        ("predict", "/v1/models/fraud:predict"),
+        ("escaped", "/v2/models/my%20model/infer"),
+        ("unknown", "/some/other/path/of/nobody"),
+    ] {
+        group.bench_function(name, |b| b.iter(|| read_path(black_box(path))));
+    }
+    group.finish();
     let mut group = c.benchmark_group("identify");
     for (name, size) in [("1KB", 1_000), ("100KB", 100_000)] {
         let body = chat(size);

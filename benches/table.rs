@@ -45,6 +45,18 @@ impl Asked for Ask {
     fn header(&self, _: &str) -> Option<&str> {
         None
     }
+
+    fn cookie(&self, _: &str) -> Option<&str> {
+        None
+    }
+
+    fn target(&self) -> &'static str {
+        "/v1/chat/completions"
+    }
+
+    fn upgrades(&self) -> bool {
+        false
+    }
 }
 
 fn build(c: &mut Criterion) {

@@ -1,12 +1,12 @@
 //! What reads bytes of strangers, each as a function that panics where it breaks a promise. `tests/fuzz.rs` feeds them
 //! seeded mutations; `cargo fuzz run NAME` feeds them what libFuzzer finds.
 use bytes::Bytes;
-use evener::access::{Jwks, TokenTerms, named_by};
+use evener::access::{Jwks, TokenTerms, Tries, named_by};
 use evener::config::parse_text;
 use evener::dialect::grpc::{Messages, NameAt, first_name, rename_in_messages};
 use evener::dialect::{
-    DeadlineHeader, Dialect, ErrorEvents, OutputForm, OutputScan, OutputWish, UsageScan,
-    decoded_path, peek, peek_multipart, peek_prefix, read_path, rename_in_body, rename_in_form,
+    DeadlineHeader, Dialect, Edit, OutputForm, OutputScan, OutputWish, StreamForm, StreamWatch,
+    UsageForm, UsageScan, decoded_path, edited, peek, peek_multipart, peek_prefix, read_path,
     rename_in_path,
 };
 use evener::wire::proxy_protocol::{Parsed, parse};
@@ -155,7 +155,7 @@ pub(crate) fn json(data: &[u8]) {
     let Some(named) = read.ok().and_then(|facts| facts.model) else { return };
     let there: String = serde_json::from_slice(&data[named.range.clone()]).expect("a JSON string");
     assert_eq!(there, named.name);
-    let renamed = rename_in_body(&Bytes::copy_from_slice(data), named.range, "n\"\u{e9}");
+    let renamed = edited(&Bytes::copy_from_slice(data), vec![Edit::json(named.range, "n\"\u{e9}")]);
     let again = peek(&renamed, &wanted).expect("still JSON").model.expect("still a model");
     assert_eq!(again.name, "n\"\u{e9}");
 }
@@ -165,7 +165,7 @@ pub(crate) fn multipart(data: &[u8]) {
     let kind = "multipart/form-data; boundary=b";
     let Some(named) = peek_multipart(kind, data) else { return };
     assert_eq!(&data[named.range.clone()], named.name.as_bytes());
-    let renamed = rename_in_form(&Bytes::copy_from_slice(data), named.range, "n");
+    let renamed = edited(&Bytes::copy_from_slice(data), vec![Edit::bare(named.range, "n")]);
     if let Some(again) = peek_multipart(kind, &renamed) {
         assert_eq!(again.name, "n");
     }
@@ -205,18 +205,25 @@ pub(crate) fn events(data: &[u8]) {
             };
             assert_eq!(of(data.len().max(1)), of(3));
         }
+    }
+    for form in [UsageForm::Json, UsageForm::Events, UsageForm::JsonLines] {
         let of = |pieces: usize| {
-            let mut scan = UsageScan::new(form)?;
+            let mut scan = UsageScan::new(form);
             data.chunks(pieces).for_each(|piece| scan.chunk(piece));
-            Some(scan.usage())
+            scan.usage()
         };
         assert_eq!(of(data.len().max(1)), of(3));
     }
-    let of = |pieces: usize| {
-        let mut scan = ErrorEvents::default();
-        data.chunks(pieces).filter(|piece| scan.passes(piece)).count() > 0
-    };
-    assert_eq!(of(data.len().max(1)), of(3));
+    for form in [StreamForm::Events, StreamForm::Lines] {
+        let of = |pieces: usize| {
+            let mut watch = StreamWatch::new(form);
+            let failures: Vec<_> = data.chunks(pieces).map(|piece| watch.take(piece)).collect();
+            let between = watch.is_between();
+            let failure = failures.into_iter().flatten().next().or_else(|| watch.finish());
+            (failure, between, watch.pieces())
+        };
+        assert_eq!(of(data.len().max(1)), of(3));
+    }
 }
 
 /// A deadline that is read can be written and read again, never longer than it was.
@@ -242,7 +249,7 @@ pub(crate) fn jwt(data: &[u8]) {
     }
     let [issuer, audience, claim] = ["a", "b", "sub"].map(str::to_owned);
     let terms = TokenTerms { issuer, audience, claim };
-    KEYS.with(|keys| assert!(named_by(text, keys, &terms, 0).is_err()));
+    KEYS.with(|keys| assert!(named_by(text, keys, &terms, 0, &mut Tries::default()).is_err()));
 }
 
 /// A header of the PROXY protocol is found when its last byte is there, and what follows is no matter.

@@ -99,6 +99,7 @@ async fn start(text: &str, token: Option<&'static str>) -> Site {
         orders: Orders::answered(move |order, _| obey(&writer, order)),
         live: Live::default(),
         turned_away: TurnedAway::default(),
+        descriptor_limit: 1024,
         started: stamp(),
         clock: MonotonicClock::new(),
         listeners: Box::new(|| vec![("public".to_owned(), "127.0.0.1:8080".to_owned())]),

@@ -26,7 +26,10 @@ const ROOMS: &[(&str, &[&str])] = &[
         "config",
         &["stats", "access", "canary", "balance", "health", "dialect", "mirror", "tls", "table"],
     ),
-    ("observe", &["stats", "canary", "balance", "health", "dialect", "mirror", "fleet", "table"]),
+    (
+        "observe",
+        &["stats", "canary", "balance", "health", "dialect", "mirror", "wire", "fleet", "table"],
+    ),
     (
         "proxy",
         &[
@@ -44,8 +47,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "admin",
         &[
-            "stats", "canary", "balance", "health", "dialect", "mirror", "fleet", "table",
-            "config", "control", "observe",
+            "stats", "access", "canary", "balance", "health", "dialect", "mirror", "fleet",
+            "table", "config", "control", "observe",
         ],
     ),
     ("mock", &["stats", "dialect"]),

@@ -3,6 +3,9 @@
 /// The headers that may carry one, in this order.
 pub const CARRIERS: [&str; 2] = ["authorization", "x-api-key"];
 
+/// No secret is longer: hashing what a stranger sends must cost little.
+pub const LONGEST_SECRET: usize = 8 << 10;
+
 /// The secret in the value of one of [`CARRIERS`]; `None` where there is none, or another scheme's.
 pub fn secret_in<'v>(carrier: &str, value: &'v [u8]) -> Option<&'v [u8]> {
     let value = value.trim_ascii();

@@ -158,6 +158,14 @@ impl VerifyKey {
         }
     }
 
+    /// How many bytes each of its signatures has.
+    pub(super) fn signature_length(&self) -> usize {
+        match &self.material {
+            Material::Rsa { n, .. } => n.len(),
+            Material::P256(_) | Material::Ed25519(_) => 64,
+        }
+    }
+
     pub(super) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         match &self.material {
             Material::Rsa { n, e } => RsaPublicKeyComponents { n, e }

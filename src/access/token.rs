@@ -2,15 +2,15 @@
 //!
 //! Written on ring, which is here anyway: the kept libraries bring aws-lc or four crates of curves and RSA for the three
 //! algorithms that are used.
+use super::claims::{Claims, Header};
 use super::jwks::{Alg, Jwks};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::Deserialize;
-use serde::de::IgnoredAny;
-use std::collections::HashMap;
 
 /// Seconds by which clocks may differ.
 const LEEWAY: i64 = 60;
+/// Letters of a header; it has an algorithm, a type and the id of a key.
+const LONGEST_HEADER: usize = 1024;
 
 /// What a token must say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,89 +46,85 @@ pub enum TokenProblem {
     Nameless(String),
 }
 
-#[derive(Deserialize)]
-struct Header {
-    alg: String,
-    kid: Option<String>,
-    crit: Option<IgnoredAny>,
+/// A token that can be relied on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// What its claim says.
+    pub name: String,
+    /// Until when, in Unix seconds.
+    pub until: i64,
 }
 
-#[derive(Deserialize)]
-struct Claims {
-    iss: Option<String>,
-    aud: Option<Audience>,
-    exp: Option<f64>,
-    nbf: Option<f64>,
-    #[serde(flatten)]
-    others: HashMap<String, serde_json::Value>,
+/// How many signatures may still be verified: each costs as much as ten small requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tries(u32);
+
+impl Default for Tries {
+    fn default() -> Self {
+        Self(3)
+    }
 }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Audience {
-    One(String),
-    Many(Vec<String>),
-}
-
-/// The name that a token gives, if all that it says can be relied on. `now` is in Unix seconds.
+/// The name that a token gives, if all that it says can be relied on. `now` is in Unix seconds. What is cheap is looked at
+/// first, so that a signature is verified only for a token that would be good with it.
 pub fn named_by(
     token: &str,
     keys: &Jwks,
     terms: &TokenTerms,
     now: i64,
-) -> Result<String, TokenProblem> {
+    tries: &mut Tries,
+) -> Result<Named, TokenProblem> {
     let (message, signature) = token.rsplit_once('.').ok_or(TokenProblem::Malformed)?;
     let (header, payload) = message.split_once('.').ok_or(TokenProblem::Malformed)?;
-    let header: Header = part(header)?;
+    if payload.contains('.') || header.len() > LONGEST_HEADER {
+        return Err(TokenProblem::Malformed);
+    }
+    let header = decoded(header)?;
+    let header: Header<'_> =
+        serde_json::from_slice(&header).map_err(|_| TokenProblem::Malformed)?;
     let alg = Alg::named(&header.alg).ok_or_else(|| TokenProblem::Alg(shown(&header.alg)))?;
     if header.crit.is_some() {
         return Err(TokenProblem::Critical);
     }
-    let signature = decoded(signature)?;
     // A key verifies as what it is: a token that says otherwise finds none.
-    let fits = |id: &Option<String>| header.kid.is_none() || *id == header.kid;
-    let mut candidates = keys.0.iter().filter(|key| key.alg() == alg && fits(&key.id));
-    if !candidates.any(|key| key.verifies(message.as_bytes(), &signature)) {
+    let fits = |id: Option<&str>| header.kid.as_deref().is_none_or(|kid| id == Some(kid));
+    let signature = decoded(signature)?;
+    let fitting = keys.0.iter().filter(|key| {
+        key.alg() == alg && fits(key.id.as_deref()) && key.signature_length() == signature.len()
+    });
+    let mut fitting = fitting.peekable();
+    if fitting.peek().is_none() {
         return Err(TokenProblem::Signature);
     }
-    let claims: Claims = part(payload)?;
-    claims.check(terms, now as f64)?;
-    let named = claims.text(&terms.claim).filter(|name| !name.is_empty());
-    named.ok_or_else(|| TokenProblem::Nameless(terms.claim.clone()))
+    let claims = Claims::read(&decoded(payload)?, &terms.claim).ok_or(TokenProblem::Malformed)?;
+    let until = check(&claims, terms, now as f64)?;
+    let name = claims.name.filter(|name| !name.is_empty());
+    let name = name.ok_or_else(|| TokenProblem::Nameless(terms.claim.clone()))?;
+    for key in fitting {
+        tries.0 = tries.0.checked_sub(1).ok_or(TokenProblem::Signature)?;
+        if key.verifies(message.as_bytes(), &signature) {
+            return Ok(Named { name, until });
+        }
+    }
+    Err(TokenProblem::Signature)
 }
 
-impl Claims {
-    fn check(&self, terms: &TokenTerms, now: f64) -> Result<(), TokenProblem> {
-        if self.iss.as_ref() != Some(&terms.issuer) {
-            return Err(TokenProblem::Issuer);
-        }
-        let meant = match &self.aud {
-            Some(Audience::One(one)) => *one == terms.audience,
-            Some(Audience::Many(all)) => all.contains(&terms.audience),
-            None => false,
-        };
-        if !meant {
-            return Err(TokenProblem::Audience);
-        }
-        let leeway = LEEWAY as f64;
-        let ends = self.exp.ok_or(TokenProblem::Endless)?;
-        if now >= ends + leeway {
-            return Err(TokenProblem::Expired);
-        }
-        let begins = self.nbf.unwrap_or(f64::NEG_INFINITY);
-        if now + leeway >= begins { Ok(()) } else { Err(TokenProblem::Early) }
+/// Until when do these claims hold, if they do?
+fn check(claims: &Claims, terms: &TokenTerms, now: f64) -> Result<i64, TokenProblem> {
+    if claims.issuer.as_ref() != Some(&terms.issuer) {
+        return Err(TokenProblem::Issuer);
     }
-
-    fn text(&self, claim: &str) -> Option<String> {
-        if claim == "iss" {
-            return self.iss.clone();
-        }
-        self.others.get(claim)?.as_str().map(str::to_owned)
+    if !claims.audience.contains(&terms.audience) {
+        return Err(TokenProblem::Audience);
     }
-}
-
-fn part<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T, TokenProblem> {
-    serde_json::from_slice(&decoded(text)?).map_err(|_| TokenProblem::Malformed)
+    let leeway = LEEWAY as f64;
+    let ends = claims.ends.ok_or(TokenProblem::Endless)? + leeway;
+    if now >= ends {
+        return Err(TokenProblem::Expired);
+    }
+    let begins = claims.begins.unwrap_or(f64::NEG_INFINITY);
+    // Rounded down: a token is never kept longer than it holds.
+    if now + leeway >= begins { Ok(ends.floor() as i64) } else { Err(TokenProblem::Early) }
 }
 
 fn decoded(text: &str) -> Result<Vec<u8>, TokenProblem> {
@@ -200,7 +196,8 @@ mod tests {
     }
 
     fn named(token: &str, keys: &Jwks) -> Result<String, TokenProblem> {
-        named_by(token, keys, &terms(), NOW)
+        let named = named_by(token, keys, &terms(), NOW, &mut Tries::default());
+        named.map(|named| named.name)
     }
 
     #[test]
@@ -277,6 +274,58 @@ mod tests {
         ] {
             assert_eq!(with(&bad), Err(problem), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_token_holds_until_it_ends_and_not_a_second_longer() {
+        let keys = jwks(&[ed25519_jwk("e")]);
+        for (exp, until) in [(json!(2000), 2060), (json!(2000.7), 2060), (json!(1e300), i64::MAX)] {
+            let mut all = claims();
+            all["exp"] = exp;
+            let token = eddsa(&json!({"alg": "EdDSA"}), &all);
+            let named = named_by(&token, &keys, &terms(), NOW, &mut Tries::default()).unwrap();
+            assert_eq!(named.until, until);
+            let later = until.saturating_add(1);
+            let late = named_by(&token, &keys, &terms(), later, &mut Tries::default());
+            assert_eq!(late, if later == until { Ok(named) } else { Err(TokenProblem::Expired) });
+        }
+    }
+
+    #[test]
+    fn three_signatures_are_verified_at_most_and_none_of_what_would_be_refused_anyway() {
+        let other = Ed25519KeyPair::from_seed_unchecked(&[8; 32]).unwrap();
+        let other = |n: usize| {
+            let x = base64(other.public_key());
+            json!({"kty": "OKP", "crv": "Ed25519", "kid": format!("o{n}"), "x": x})
+        };
+        let place = |at: usize| {
+            let mut all: Vec<Value> = (0..at).map(other).collect();
+            all.push(ed25519_jwk("e"));
+            jwks(&all)
+        };
+        let tried = |token: &str, keys: &Jwks| {
+            let mut tries = Tries::default();
+            let named = named_by(token, keys, &terms(), NOW, &mut tries);
+            (named.is_ok(), 3 - tries.0)
+        };
+        let without = eddsa(&json!({"alg": "EdDSA"}), &claims());
+        assert_eq!(tried(&without, &place(2)), (true, 3));
+        assert_eq!(tried(&without, &place(3)), (false, 3));
+        // The id of a key tells which one.
+        let with = eddsa(&json!({"alg": "EdDSA", "kid": "e"}), &claims());
+        assert_eq!(tried(&with, &place(100)), (true, 1));
+        for change in
+            [json!({"iss": "x"}), json!({"aud": "x"}), json!({"exp": 1}), json!({"sub": 1})]
+        {
+            let mut all = claims();
+            for (name, value) in change.as_object().unwrap() {
+                all[name] = value.clone();
+            }
+            let token = eddsa(&json!({"alg": "EdDSA"}), &all);
+            assert_eq!(tried(&token, &place(2)), (false, 0), "{change}");
+        }
+        let short = without.trim_end_matches(|letter| letter != '.').to_owned() + "AAAA";
+        assert_eq!(tried(&short, &place(2)), (false, 0), "no signature has three bytes");
     }
 
     #[test]

@@ -95,6 +95,12 @@ impl Window {
         }
     }
 
+    /// Takes so much more of what was not reserved, be it there or not.
+    pub fn spend(&mut self, amount: u64, now: Moment) {
+        self.forget(now);
+        self.add(amount, now);
+    }
+
     pub fn level(&mut self, limit: PerMinute, now: Moment) -> Level {
         self.forget(now);
         let used = self.total - self.flowed_back(now);

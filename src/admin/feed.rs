@@ -1,5 +1,5 @@
 //! The timeline as a stream of server-sent events.
-use crate::observe::{Event, Events};
+use crate::observe::{Event, Events, Task};
 use axum::body::{Body, Bytes, HttpBody};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
@@ -15,6 +15,8 @@ use tokio::sync::mpsc;
 /// A comment after so much silence: a proxy between must not think the connection dead.
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(15);
 
+pub(super) const EVENT_STREAM: &str = "text/event-stream";
+
 /// Follows the timeline: what comes, and before it what came after `seen`, where a client returns.
 pub(super) fn follow(events: Arc<Events>, seen: Option<u64>) -> Response {
     stream(16, |lines| async move { tell(&events, seen, &lines).await })
@@ -27,19 +29,19 @@ where
 {
     let (parts, out) = mpsc::channel(room);
     let told = tell(parts.clone());
-    tokio::spawn(async move {
+    Task::Admin.spawn(async move {
         tokio::select! {
             () = parts.closed() => {}
             () = told => {}
         }
     });
-    ([(header::CONTENT_TYPE, "text/event-stream")], Body::new(Lines(out))).into_response()
+    ([(header::CONTENT_TYPE, EVENT_STREAM)], Body::new(Lines(out))).into_response()
 }
 
 /// Does the client ask for a stream?
 pub(super) fn is_wanted(headers: &HeaderMap) -> bool {
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
-    accept.is_some_and(|accept| accept.contains("text/event-stream"))
+    accept.is_some_and(|accept| accept.contains(EVENT_STREAM))
 }
 
 async fn tell(events: &Events, seen: Option<u64>, lines: &mpsc::Sender<Bytes>) {

@@ -9,7 +9,9 @@ mod mirror;
 mod office;
 mod orders;
 mod page;
+mod patient;
 mod read;
+mod seats;
 mod server;
 mod status;
 mod test_request;
@@ -17,12 +19,12 @@ mod turned_away;
 
 pub use certificates::CertificateStatus;
 pub use guard::{Denied, Knock, judge};
-pub use live::Live;
+pub use live::{Figures, Live};
 pub use mirror::{MirrorReport, MirrorStatus};
 pub use office::{Office, Readiness};
 pub use server::serve;
 pub use status::{
-    CanaryStatus, CheckStatus, ConfigStatus, LastReload, ListenerStatus, ModelStatus,
-    ReplicaStatus, SplitStatus, Status, VersionStatus,
+    CanaryStatus, CheckStatus, ConfigStatus, DescriptorStatus, LastReload, ListenerStatus,
+    ModelStatus, ReplicaStatus, SplitStatus, Status, VersionStatus,
 };
 pub use turned_away::TurnedAway;

@@ -40,6 +40,8 @@ pub struct Office {
     pub orders: Orders,
     pub live: Live,
     pub turned_away: TurnedAway,
+    /// How many files the process may open.
+    pub descriptor_limit: u64,
     /// The wall clock at [`Moment::ZERO`] of `clock`.
     pub started: jiff::Timestamp,
     pub clock: MonotonicClock,

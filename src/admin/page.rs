@@ -6,7 +6,7 @@ const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 const JS: &str = "text/javascript; charset=utf-8";
 
-const FILES: [(&str, &str, &str); 19] = [
+const FILES: [(&str, &str, &str); 20] = [
     ("/", HTML, include_str!("ui/page.html")),
     ("/ui/page.css", CSS, include_str!("ui/page.css")),
     ("/ui/actions.js", JS, include_str!("ui/actions.js")),
@@ -21,6 +21,7 @@ const FILES: [(&str, &str, &str); 19] = [
     ("/ui/overview.js", JS, include_str!("ui/overview.js")),
     ("/ui/replicas.js", JS, include_str!("ui/replicas.js")),
     ("/ui/requests.js", JS, include_str!("ui/requests.js")),
+    ("/ui/shell.js", JS, include_str!("ui/shell.js")),
     ("/ui/stream.js", JS, include_str!("ui/stream.js")),
     ("/ui/test.js", JS, include_str!("ui/test.js")),
     ("/ui/words.js", JS, include_str!("ui/words.js")),

@@ -2,33 +2,49 @@
 use super::answer::Fault;
 use super::guard::{Knock, judge};
 use super::office::Office;
-use super::{decisions, live, orders, page, read, test_request};
+use super::patient::Patient;
+use super::seats::{Busy, Place, Seat, Seats, Work};
+use super::{decisions, feed, live, orders, page, read, test_request};
+use crate::observe::{Repeats, Task};
 use crate::stats::Clock as _;
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use axum::response::IntoResponse as _;
 use axum::routing::{get, post};
-use hyper::body::Incoming;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// Connections at once; more wait to be accepted.
-const CONNECTIONS: usize = 256;
-/// From the first byte to the end of the head.
+/// For the head of a request, and as long may a connection be idle.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// For the body of an order.
+const BODY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes of a head.
+const LONGEST_HEAD: usize = 32 << 10;
+/// The pause after the process ran out of descriptors: some come back as connections end.
+const OUT_OF_FILES: Duration = Duration::from_millis(50);
+/// Between two log lines about connections that cannot be accepted.
+const BETWEEN_LINES: Duration = Duration::from_secs(10);
 /// Answers that run at the end may take so long.
 const PARTING: Duration = Duration::from_secs(1);
 const LONGEST_BODY: usize = 1 << 20;
+
+const HEALTH: &str = "/healthz";
+const READY: &str = "/readyz";
+const METRICS: &str = "/metrics";
 
 const STRICT: [(HeaderName, HeaderValue); 5] = [
     (
@@ -48,22 +64,29 @@ const STRICT: [(HeaderName, HeaderValue); 5] = [
 pub async fn serve(listener: TcpListener, office: Arc<Office>, stop: impl Future<Output = ()>) {
     let router = router(&office);
     let (end, ended) = watch::channel(());
-    let mut connections = JoinSet::new();
+    let (seats, mut connections) = (Arc::<Seats>::default(), JoinSet::new());
+    let mut unaccepted = Repeats::new(BETWEEN_LINES);
     let mut stop = std::pin::pin!(stop);
-    let mut watching = std::pin::pin!(live::watch(&office));
+    let mut watching = std::pin::pin!(Task::Admin.keep_running(|| live::watch(&office)));
     loop {
         // The first look comes before the first who asks.
         tokio::select! { biased;
             () = &mut stop => break,
             () = &mut watching => {}
             Some(_) = connections.join_next() => {}
-            accepted = listener.accept(), if connections.len() < CONNECTIONS => match accepted {
+            accepted = listener.accept() => match accepted {
                 Ok((tcp, peer)) => {
-                    let (office, router) = (Arc::clone(&office), router.clone());
-                    connections.spawn(converse(tcp, peer, office, router, ended.clone()));
+                    let (office, router, seat) = (Arc::clone(&office), router.clone(), seats.take());
+                    let id = seat.id;
+                    let talk = converse(tcp, peer, office, router, seat, ended.clone());
+                    seats.bind(id, connections.spawn(Task::Admin.name_of(talk)));
                 }
-                // Out of descriptors: some come back as connections end.
-                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+                Err(error) => {
+                    if let Some(unlogged) = unaccepted.note((), office.clock.now()) {
+                        tracing::warn!(%error, unlogged, "cannot accept admin connections; trying again");
+                    }
+                    tokio::time::sleep(OUT_OF_FILES).await;
+                }
             }
         }
     }
@@ -75,9 +98,9 @@ pub async fn serve(listener: TcpListener, office: Arc<Office>, stop: impl Future
 
 fn router(office: &Arc<Office>) -> Router {
     let mut router = Router::new()
-        .route("/healthz", get(read::health))
-        .route("/readyz", get(read::ready))
-        .route("/metrics", get(read::metrics))
+        .route(HEALTH, get(read::health))
+        .route(READY, get(read::ready))
+        .route(METRICS, get(read::metrics))
         .route("/api/v1/status", get(read::status))
         .route("/api/v1/models/{model}", get(read::model))
         .route("/api/v1/models/{model}/mirror", get(read::mirror))
@@ -114,25 +137,42 @@ async fn converse(
     peer: SocketAddr,
     office: Arc<Office>,
     router: Router,
+    seat: Seat,
     mut ended: watch::Receiver<()>,
 ) {
     tcp.set_nodelay(true).ok();
     let Ok(local) = tcp.local_addr() else { return };
     let router = TowerToHyperService::new(router);
     let service = service_fn(|request: Request<Incoming>| {
-        let answer = knock(&office, &request, peer.ip(), local.ip()).map(|()| router.call(request));
-        async {
+        let path = request.uri().path();
+        let busy = seat.begin(if path == METRICS { Work::Scrape } else { Work::Short });
+        let reserved = seat.place == Place::Reserved && !is_for_all_places(path);
+        let knock = knock(&office, &request, peer.ip(), local.ip());
+        let router = &router;
+        async move {
+            let answer = match knock {
+                Err(fault) => Err(fault),
+                Ok(()) if reserved => Err(no_place("connections are busy; close some pages")),
+                Ok(()) => match whole(request).await {
+                    Ok(request) => Ok(router.call(request).await),
+                    Err(fault) => Err(fault),
+                },
+            };
             let mut response: Response<Body> = match answer {
-                Ok(answer) => answer.await.unwrap_or_else(|never: Infallible| match never {}),
+                Ok(answer) => answer.unwrap_or_else(|never: Infallible| match never {}),
                 Err(fault) => fault.into_response(),
             };
+            if is_stream(&response) && !busy.streams() {
+                response =
+                    no_place("pages or commands follow what happens; close some").into_response();
+            }
             response.headers_mut().extend(STRICT);
-            Ok::<_, Infallible>(response)
+            Ok::<_, Infallible>(response.map(|body| Answer { body, _busy: busy }))
         }
     });
     let mut http = hyper::server::conn::http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
-    let connection = http.serve_connection(TokioIo::new(tcp), service);
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(LONGEST_HEAD);
+    let connection = http.serve_connection(TokioIo::new(Patient::new(tcp)), service);
     let mut connection = std::pin::pin!(connection);
     // Errors here are the client's.
     tokio::select! {
@@ -141,6 +181,67 @@ async fn converse(
     }
     connection.as_mut().graceful_shutdown();
     connection.await.ok();
+}
+
+fn is_for_all_places(path: &str) -> bool {
+    [HEALTH, READY, METRICS].contains(&path)
+}
+
+fn no_place(why: &str) -> Fault {
+    Fault::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_connections", format!("too many {why}"))
+}
+
+fn is_stream(response: &Response<Body>) -> bool {
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    kind.is_some_and(|kind| kind == feed::EVENT_STREAM)
+}
+
+/// The request with the whole of its body, which only orders have.
+async fn whole(request: Request<Incoming>) -> Result<Request<Body>, Fault> {
+    let (head, body) = request.into_parts();
+    if head.method.is_safe() {
+        return Ok(Request::from_parts(head, Body::empty()));
+    }
+    let reading = Limited::new(body, LONGEST_BODY).collect();
+    let read = tokio::time::timeout(BODY_TIMEOUT, reading).await.map_err(|_| {
+        let message = format!("the body was not here within {BODY_TIMEOUT:?}");
+        Fault::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", message)
+    })?;
+    let bytes = read.map_err(|error| {
+        if error.is::<LengthLimitError>() {
+            let message = "an order fits in 1 MiB";
+            Fault::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
+        } else {
+            Fault::bad_request("the body could not be read")
+        }
+    })?;
+    Ok(Request::from_parts(head, Body::from(bytes.to_bytes())))
+}
+
+/// A body that keeps its connection busy until it is sent.
+struct Answer {
+    body: Body,
+    _busy: Busy,
+}
+
+impl HttpBody for Answer {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 /// The plan is read anew each time: a reload may have changed the token.

@@ -1,9 +1,11 @@
 //! What `/api/v1/status` says, as data: written by the server, read by `evener status`.
 use super::certificates::{self, CertificateStatus};
+use super::live::Figures;
 use super::mirror::{self, MirrorStatus};
 use super::office::{Office, Readiness};
 use crate::canary::CheckView;
 use crate::config::split_yaml;
+use crate::control::Descriptors;
 use crate::fleet::Ejection;
 use crate::health::{Class, Recent, Stage};
 use crate::observe::observed_shares;
@@ -24,8 +26,18 @@ pub struct Status {
     pub started_at: jiff::Timestamp,
     pub uptime_seconds: f64,
     pub config: ConfigStatus,
+    #[serde(default)]
+    pub descriptors: Option<DescriptorStatus>,
     pub listeners: Vec<ListenerStatus>,
     pub models: Vec<ModelStatus>,
+}
+
+/// File descriptors of the process.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DescriptorStatus {
+    pub limit: u64,
+    /// As many as `max_connections` of all listeners may need.
+    pub needed: u64,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -61,6 +73,9 @@ pub struct ListenerStatus {
 pub struct ModelStatus {
     pub name: String,
     pub aliases: Vec<String>,
+    /// Rates and percentiles of all versions together.
+    #[serde(default)]
+    pub now: Figures,
     pub versions: Vec<VersionStatus>,
     /// `None`: the split is the file's, or the canary's.
     #[serde(default)]
@@ -123,6 +138,8 @@ pub struct VersionStatus {
     /// Since the shares last changed; `None`: the model served nothing since.
     pub observed_share: Option<f64>,
     pub requests_total: u64,
+    #[serde(default)]
+    pub now: Figures,
     /// Why the files of its `tls` are not what is used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls_fault: Option<String>,
@@ -176,6 +193,11 @@ pub struct EvidenceStatus {
     pub last: Vec<String>,
 }
 
+fn descriptors(office: &Office, table: &Table) -> DescriptorStatus {
+    let Descriptors { limit, needed } = Descriptors::of(&table.plan, office.descriptor_limit);
+    DescriptorStatus { limit, needed }
+}
+
 pub(super) fn status(office: &Office, table: &Table) -> Status {
     let readiness = (office.readiness)();
     let uptime = office.clock.now().as_secs_f64();
@@ -189,6 +211,7 @@ pub(super) fn status(office: &Office, table: &Table) -> Status {
         started_at: office.wall(Moment::ZERO),
         uptime_seconds: rounded(uptime, 1e3),
         config: config(office),
+        descriptors: Some(descriptors(office, table)),
         listeners: listeners
             .into_iter()
             .map(|(name, address)| certificates::listener(table, name, address))
@@ -215,18 +238,21 @@ pub(super) fn config(office: &Office) -> ConfigStatus {
 
 pub(super) fn model(office: &Office, model: &Model) -> ModelStatus {
     let observed = observed_shares(model);
+    let (whole, of_versions) = office.live.present(model);
     let version = |(i, version): (usize, &Version)| VersionStatus {
         name: version.name.to_string(),
         share: percent(version.share),
         configured_share: percent(model.plan.split[version.index]),
         observed_share: observed.as_ref().map(|shares| rounded(shares[i] * 100.0, 1e3)),
         requests_total: version.state.requests.total(),
+        now: of_versions[i],
         tls_fault: certificates::fault(model, version),
         replicas: version.members.iter().map(|member| replica(office, member)).collect(),
     };
     ModelStatus {
         name: model.name.to_string(),
         aliases: model.plan.aliases.clone(),
+        now: whole,
         versions: model.versions.iter().enumerate().map(version).collect(),
         split_override: split_override(office, model),
         canary: canary(office, &model.name),

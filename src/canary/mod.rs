@@ -33,7 +33,7 @@ mod usual;
 mod view;
 mod waiting;
 mod witness;
-mod words;
+pub mod words;
 mod world;
 
 pub use command::{By, Command};

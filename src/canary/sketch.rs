@@ -1,17 +1,14 @@
-//! What amounts are usual: counts in buckets whose bounds grow by a constant factor, as plain data that fades.
-//!
-//! `DDSketch` (Masson, Rim and Lee, VLDB 2019): every quantile is off by at most 1 %.
+//! What amounts are usual: counts on the log-linear scale as plain data that fades.
+use crate::stats::log_scale::{bucket, quantile};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::BTreeMap;
 
-/// Each bucket's bound over the one before.
-const GROWTH: f64 = 1.02;
 /// The memory, as a time constant in seconds.
 const FADES: f64 = 600.0;
 /// Fewer amounts than this say nothing.
 const ENOUGH: f64 = 20.0;
 
-/// Amounts above 0: seconds or tokens.
+/// Amounts above 0: seconds or tokens. Each quantile is off by less than 1 %.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sketch {
     counts: BTreeMap<i16, f64>,
@@ -26,8 +23,7 @@ impl Sketch {
         if at - self.faded > FADES / 20.0 {
             self.fade(at);
         }
-        let bucket = (amount.max(1e-9).ln() / GROWTH.ln()).floor() as i16;
-        *self.counts.entry(bucket).or_default() += 1.0;
+        *self.counts.entry(bucket(amount.max(1e-9))).or_default() += 1.0;
         self.total += 1.0;
     }
 
@@ -51,14 +47,7 @@ impl Sketch {
         if self.total < ENOUGH {
             return None;
         }
-        let rank = q * self.total;
-        let mut below = 0.0;
-        let bucket = self.counts.iter().find(|(_, count)| {
-            below += **count;
-            below >= rank
-        });
-        let bucket = bucket.or_else(|| self.counts.last_key_value())?.0;
-        Some(GROWTH.powf(f64::from(*bucket) + 0.5))
+        quantile(self.counts.iter().map(|(bucket, count)| (*bucket, *count)), q)
     }
 }
 
@@ -88,7 +77,6 @@ impl<'de> Deserialize<'de> for Sketch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     #[test]
     fn few_amounts_say_nothing_and_old_ones_fade() {
@@ -103,7 +91,7 @@ mod tests {
         for _ in 0..100 {
             sketch.add(3.0, 3_000.0);
         }
-        assert!((sketch.quantile(0.5).unwrap() - 3.0).abs() < 0.04);
+        assert!((sketch.quantile(0.5).unwrap() - 3.0).abs() < 0.03);
     }
 
     #[test]
@@ -118,24 +106,5 @@ mod tests {
         assert_eq!(again.quantile(0.95), sketch.quantile(0.95));
         let none = serde_json::to_string(&Sketch::default()).unwrap();
         assert_eq!(serde_json::from_str::<Sketch>(&none).unwrap().quantile(0.5), None);
-    }
-
-    proptest! {
-        #[test]
-        fn a_quantile_is_off_by_one_percent_at_most(
-            mut amounts in prop::collection::vec(1e-5..1e5_f64, 20..400), q in 0.01..0.99_f64,
-        ) {
-            let mut sketch = Sketch::default();
-            for amount in &amounts {
-                sketch.add(*amount, 0.0);
-            }
-            amounts.sort_unstable_by(f64::total_cmp);
-            let rank = (q * amounts.len() as f64).ceil() as usize;
-            let found = sketch.quantile(q).unwrap();
-            let near = amounts[rank.saturating_sub(2)..(rank + 1).min(amounts.len())]
-                .iter()
-                .any(|exact| (found / exact - 1.0).abs() < 0.0105);
-            prop_assert!(near, "{found} at {q}");
-        }
     }
 }

@@ -1,7 +1,7 @@
 //! Numbers as people read them.
 
 /// "12 160".
-pub(super) fn grouped(n: u64) -> String {
+pub fn grouped(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::new();
     for (i, digit) in digits.chars().enumerate() {
@@ -14,7 +14,7 @@ pub(super) fn grouped(n: u64) -> String {
 }
 
 /// A fraction with two digits that tell something: "4.8 %", "0.42 %", "25 %".
-pub(super) fn percent(fraction: f64) -> String {
+pub fn percent(fraction: f64) -> String {
     let percent = fraction * 100.0;
     let places = if percent >= 9.95 || percent <= 0.0 {
         0
@@ -28,7 +28,7 @@ pub(super) fn percent(fraction: f64) -> String {
 }
 
 /// "45 s", "12 min", "2 h 5 min".
-pub(super) fn span(seconds: f64) -> String {
+pub fn span(seconds: f64) -> String {
     let whole = seconds.round().max(0.0) as u64;
     if whole < 100 {
         return format!("{whole} s");

@@ -1,4 +1,5 @@
 //! The status as a table for a terminal.
+use super::figures;
 use super::heading::heading;
 use super::mirror::sentence;
 use super::rates::{self, Rate, Rates};
@@ -88,6 +89,9 @@ fn one_model(out: &mut String, model: &ModelStatus, widths: &[usize; 7], look: &
     }
     for version in &model.versions {
         line(out, &share_line(&model.name, version, look));
+        if let Some(told) = figures::latencies(&version.now) {
+            line(out, &paint.on(Tone::Faint, &format!("    {told}")));
+        }
         if let Some(why) = &version.tls_fault {
             line(
                 out,
@@ -133,7 +137,11 @@ fn share_line(model: &str, version: &VersionStatus, look: &Look<'_>) -> String {
     let s = if version.requests_total == 1 { "" } else { "s" };
     let Some(rates) = look.rates else {
         let rest = format!(", {observed} observed, {} request{s}", version.requests_total);
-        return text + &look.paint.on(Tone::Faint, &rest);
+        text.push_str(&look.paint.on(Tone::Faint, &rest));
+        if version.now.requests_per_second > 0.0 {
+            text.extend([", ", &figures::traffic(&version.now, look.paint)]);
+        }
+        return text;
     };
     text.push_str(&look.paint.on(Tone::Faint, &format!(", {observed} observed")));
     if let Some(rate) = rates.of_version(model, &version.name) {

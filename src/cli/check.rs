@@ -1,6 +1,5 @@
 //! `evener check`: says what is wrong with a file, or that nothing is.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command speaks to its caller")]
-use super::{config_file, env};
+use super::{config_file, env, terminal};
 use crate::config::{self, Checked, Diagnostics};
 use clap::{Args, ValueEnum};
 use std::io::IsTerminal;
@@ -26,7 +25,7 @@ pub enum Format {
     Json,
 }
 
-/// Checks a file. `verify` adds what the file's own tests find.
+/// Checks a file. `verify` adds what the file's own tests and a look at this machine find.
 pub fn check(
     args: CheckArgs,
     verify: impl FnOnce(&Checked) -> Vec<config::Diagnostic>,
@@ -45,7 +44,7 @@ pub fn check(
     let failed = diagnostics.has_errors();
     report(&diagnostics, args.format);
     if let (Some(checked), false, Format::Text) = (&checked, failed, args.format) {
-        println!("{}: ok: {}", file.display(), checked.plan_summary());
+        terminal::out(&format!("{}: ok: {}\n", file.display(), checked.plan_summary()));
     }
     if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
@@ -60,8 +59,8 @@ fn report(diagnostics: &Diagnostics, format: Format) {
     match format {
         Format::Text => {
             let wanted = env("NO_COLOR").is_none_or(|value| value.is_empty());
-            eprint!("{}", diagnostics.render_text(wanted && std::io::stderr().is_terminal()));
+            terminal::err(&diagnostics.render_text(wanted && std::io::stderr().is_terminal()));
         }
-        Format::Json => println!("{:#}", diagnostics.to_json()),
+        Format::Json => terminal::out(&format!("{:#}\n", diagnostics.to_json())),
     }
 }

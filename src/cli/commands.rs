@@ -1,12 +1,12 @@
 //! The command line as a whole: which commands there are, and where each is.
-#![expect(clippy::print_stderr, reason = "the command line speaks to people")]
 use super::{
     CanaryArgs, CheckArgs, CompletionsArgs, DiffArgs, ExplainArgs, HoldArgs, KeyArgs, MirrorArgs,
     ReloadArgs, ReplicaArgs, RunArgs, SplitArgs, StatusArgs, StopArgs, TapArgs, canary, check,
-    completions, demo, diff, drain, eject, explain, key, mirror, mock, reload, restore, run,
-    schema, split, status, stop, tap, undrain,
+    completions, demo, diff, drain, eject, explain, key, limits, mirror, mock, reload, restore,
+    run, schema, split, status, stop, tap, terminal, undrain,
 };
-use crate::control::verify;
+use crate::config::{Checked, Diagnostic};
+use crate::control::{few_descriptors, verify};
 use clap::{CommandFactory as _, Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -62,7 +62,7 @@ pub fn main() -> ExitCode {
     let Cli { command } = Cli::parse();
     let done = match command {
         Command::Run(args) => run(args),
-        Command::Check(args) => Ok(check(args, verify)),
+        Command::Check(args) => Ok(check(args, found_here)),
         Command::Explain(args) => block_on(explain(args)),
         Command::Diff(args) => block_on(diff(args)),
         Command::Schema => Ok(schema()),
@@ -85,9 +85,14 @@ pub fn main() -> ExitCode {
         Command::Restore(args) => block_on(restore(args)),
     };
     done.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
+        terminal::err(&format!("error: {error:#}\n"));
         ExitCode::FAILURE
     })
+}
+
+/// What is found of a file on this machine: its own tests, and the limits.
+fn found_here(checked: &Checked) -> Vec<Diagnostic> {
+    verify(checked).into_iter().chain(few_descriptors(checked, limits::highest())).collect()
 }
 
 /// For commands that are not the proxy: one thread is enough.

@@ -18,7 +18,8 @@ pub(super) struct Told {
     pub(super) time: jiff::Timestamp,
     request_id: String,
     pub(super) method: String,
-    pub(super) path: String,
+    path: String,
+    query: Option<String>,
     /// The name of the key that it came with.
     key: Option<String>,
     pub(super) model: Option<String>,
@@ -57,6 +58,14 @@ fn status(http: u16, grpc: Option<u16>) -> String {
 }
 
 impl Told {
+    /// Path and query.
+    pub(super) fn target(&self) -> String {
+        match &self.query {
+            Some(query) => clean(&format!("{}?{query}", self.path)),
+            None => clean(&self.path),
+        }
+    }
+
     pub(super) fn status(&self) -> String {
         status(self.status, self.grpc_status)
     }
@@ -144,7 +153,7 @@ pub(super) fn words(told: &Told) -> String {
     let mut text = format!(
         "{} {}  {}  {}\n",
         clean(&told.method),
-        clean(&told.path),
+        told.target(),
         told.time,
         clean(&told.request_id)
     );

@@ -10,7 +10,7 @@ mod voice;
 mod watch;
 
 use super::env;
-use super::run::log_to_stderr;
+use super::log::log_to_stderr;
 use scratch::Scratch;
 use stage::{Plot, Stage};
 use std::process::ExitCode;
@@ -53,9 +53,7 @@ pub(super) struct DemoArgs {
 
 /// Tells the story, and leaves nothing behind.
 pub(super) fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
-    if env("EVENER_LOG").is_some() {
-        log_to_stderr();
-    }
+    let _log = env("EVENER_LOG").map(|_| log_to_stderr()).transpose()?;
     let DemoArgs { headless, breaks } = args;
     let plot = if breaks.is_some() { Plot::Fall } else { Plot::Death };
     // Outlives all threads: what they still write must be gone as well.

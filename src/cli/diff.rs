@@ -7,7 +7,7 @@ use super::check::show;
 use super::env;
 use super::remote::{AdminArgs, Failure, Remote, finish, understood};
 use super::terminal::{self, Paint, clean_json};
-use crate::config::{self, Diagnostics, effective_yaml, parse_text};
+use crate::config::{self, Diagnostics, effective_yaml};
 use crate::control::Running;
 use crate::table::Plan;
 use clap::{Args, ValueEnum};
@@ -101,8 +101,7 @@ fn masked(plan: &Plan) -> Result<Plan, Failure> {
 }
 
 fn read_back(yaml: &str) -> Result<Plan, Failure> {
-    // All is written out: nothing is left to expand.
-    let read = parse_text(yaml.to_owned(), "the running configuration", &|_| None);
+    let read = config::read_back(yaml, "the running configuration");
     read.map(|checked| checked.plan).map_err(|diagnostics| {
         Failure::new(format!(
             "the running configuration is not one that this version of evener knows:\n{}",

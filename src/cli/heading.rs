@@ -1,7 +1,7 @@
 //! What stands above the models: how Evener is, where it listens, and what is wrong with its files.
 use super::board::line;
 use super::terminal::{Paint, Tone, clean};
-use crate::admin::{CertificateStatus, Status};
+use crate::admin::{CertificateStatus, DescriptorStatus, Status};
 
 pub(super) fn heading(out: &mut String, status: &Status, paint: Paint) {
     let (tone, word) = match (status.draining, status.ready) {
@@ -27,6 +27,15 @@ pub(super) fn heading(out: &mut String, status: &Status, paint: Paint) {
         for certificate in &listener.certificates {
             line(out, &in_words(certificate, paint));
         }
+    }
+    if let Some(DescriptorStatus { limit, needed }) = &status.descriptors
+        && limit < needed
+    {
+        let said = format!(
+            "it may open {limit} files, and as many clients as `max_connections` allows may need {needed}: raise \
+             the limit of open files, or lower `client.max_connections`"
+        );
+        line(out, &paint.on(Tone::Warn, &said));
     }
     if status.predecessor_drains {
         line(out, "the process before this one still finishes what it runs");

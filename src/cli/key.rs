@@ -1,6 +1,6 @@
 //! `evener key`: keys for clients.
-#![expect(clippy::print_stdout, reason = "a command speaks to its caller")]
 use super::status::StatusFormat;
+use super::terminal;
 use crate::access::Digest;
 use crate::config::{check_key_name, key_yaml};
 use anyhow::anyhow;
@@ -53,12 +53,12 @@ pub fn key(args: &KeyArgs) -> anyhow::Result<ExitCode> {
     check_key_name(name).map_err(|what| anyhow!("the name {what}"))?;
     let key = fresh(&SystemRandom::new())?;
     let hash = Digest::of(key.as_bytes());
-    match format {
-        StatusFormat::Text => println!("{key}\n\n{}", key_yaml(name, hash).trim_end()),
+    terminal::out(&match format {
+        StatusFormat::Text => format!("{key}\n\n{}\n", key_yaml(name, hash).trim_end()),
         StatusFormat::Json => {
-            println!("{:#}", json!({"name": name, "key": key, "hash": hash.to_string()}));
+            format!("{:#}\n", json!({"name": name, "key": key, "hash": hash.to_string()}))
         }
-    }
+    });
     Ok(ExitCode::SUCCESS)
 }
 

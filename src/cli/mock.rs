@@ -1,4 +1,5 @@
 //! `evener mock`: a model server that speaks OpenAI, KServe V1/V2 (V2 over gRPC, too) and vLLM's metrics.
+use super::terminal;
 use crate::mock::{Knobs, Latency, Percent, parse_duration, serve};
 use anyhow::Context as _;
 use std::time::Duration;
@@ -60,10 +61,7 @@ pub async fn run(args: MockArgs) -> anyhow::Result<()> {
         ..Knobs::default()
     };
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    #[expect(clippy::print_stdout, reason = "stdout is data: whoever started this reads the port")]
-    {
-        println!("listening mock http://{address}");
-    }
+    terminal::announce(&format!("listening mock http://{address}\n"));
     let stop = async move {
         tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
     };

@@ -1,20 +1,19 @@
 //! `evener run`: serves until it is told to end.
-#![expect(
-    clippy::print_stdout,
-    reason = "the contract's lines: one for each bound socket, then `ready`"
-)]
+use super::log::log_to_stderr;
 use super::{config_file, env};
+use super::{limits, terminal};
 use crate::admin::{self, Live, Office, Readiness, TurnedAway};
 use crate::config;
 use crate::control::{
-    Heritage, Inherited, Order, Orders, Runner, Started, activated, systemd, verify,
+    Heritage, Inherited, Order, Orders, Runner, Started, activated, few_descriptors, systemd,
+    verify,
 };
+use crate::observe::Task;
 use crate::proxy::{self, Phase};
 use crate::table::ListenAddress;
+use crate::wire::{descriptor_limit, keep_descriptors};
 use anyhow::Context as _;
 use clap::Args;
-use rustix::process::{Resource, getrlimit, setrlimit};
-use std::io::{IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
@@ -54,21 +53,22 @@ pub struct RunArgs {
 
 /// Serves until the end. An error of the file or a port in use ends it at once.
 pub fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
-    log_to_stderr();
+    let _log = log_to_stderr()?;
     let file = config_file(args.config);
     let checked = match config::load(&file, &env) {
         Ok(checked) => checked,
         Err(found) => return Ok(super::check::show(&found)),
     };
     let mut found = checked.warnings.clone();
-    for failed in verify(&checked) {
-        found.push(failed);
+    let limit = limits::raise();
+    for more in verify(&checked).into_iter().chain(few_descriptors(&checked, limit)) {
+        found.push(more);
     }
     super::check::show(&found);
     if found.has_errors() {
         return Ok(ExitCode::FAILURE);
     }
-    raise_file_limit();
+    keep_descriptors(limit);
     let activated = sockets_of_systemd();
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     if let Some(threads) = checked.plan.threads {
@@ -109,11 +109,10 @@ async fn serve(
     let Opened { mut runner, started, admin, heritage } = opened;
     let plan = Arc::clone(&started.proxy.current.load().plan);
     for (name, address) in started.addresses.load().iter() {
-        println!("listening {name} {}", url(address, plan.scheme_of(name)));
+        let url = url(address, plan.scheme_of(name));
+        terminal::announce(&format!("listening {name} {url}\n"));
     }
-    println!("listening admin http://{admin}");
-    println!("ready");
-    std::io::stdout().flush().ok();
+    terminal::announce(&format!("listening admin http://{admin}\nready\n"));
     runner.succeed(heritage).await?;
     systemd::ready();
     // On a thread of its own: while it waits for a disk, requests are served and signals heard.
@@ -141,18 +140,18 @@ pub(super) async fn open(
 ) -> anyhow::Result<Opened> {
     let address = checked.plan.admin.address;
     let listener = match heritage.admin(address)? {
-        Some(listener) => TcpListener::from_std(listener)?,
-        None => TcpListener::bind(address)
-            .await
-            .with_context(|| format!("cannot listen on {address} (admin)"))?,
+        Some(listener) => listener,
+        // With room for a burst of connections, as listeners have it.
+        None => proxy::bind(&ListenAddress::Tcp(address)).context("admin")?.into(),
     };
+    let listener = TcpListener::from_std(listener)?;
     let admin = listener.local_addr()?;
     let lent = listener.as_fd().try_clone_to_owned()?;
     let runner = Runner::start(file, checked, env, &mut heritage, lent).await?;
     let started = runner.started();
     let proxy = Arc::clone(&started.proxy);
     let succeeded = async move { proxy.until_succeeded().await };
-    tokio::spawn(admin::serve(listener, office(&started), succeeded));
+    Task::Admin.spawn(admin::serve(listener, office(&started), succeeded));
     Ok(Opened { runner, started, admin, heritage })
 }
 
@@ -168,6 +167,7 @@ fn office(started: &Started) -> Arc<Office> {
         orders: started.orders.clone(),
         live: Live::default(),
         turned_away: TurnedAway::default(),
+        descriptor_limit: descriptor_limit(),
         started: started.proxy.started,
         clock: started.proxy.clock,
         listeners: Box::new(move || {
@@ -249,26 +249,4 @@ impl Signals {
             line.send(order).ok();
         }
     }
-}
-
-/// Each connection is a file: take as many as the system lets us have.
-fn raise_file_limit() {
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        tracing::warn!(%error, "the limit of open files stays as it is");
-    }
-}
-
-pub(super) fn log_to_stderr() {
-    use tracing_subscriber::EnvFilter;
-    let wanted = env("EVENER_LOG").unwrap_or_else(|| "info,pingora_core=off,h2=warn".to_owned());
-    let filter = EnvFilter::try_new(&wanted).unwrap_or_else(|_| EnvFilter::new("info"));
-    let color = std::io::stderr().is_terminal() && env("NO_COLOR").is_none_or(|v| v.is_empty());
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(color);
-    // Only a second call in one process could fail.
-    subscriber.try_init().ok();
 }

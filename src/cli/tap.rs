@@ -84,7 +84,7 @@ fn line(told: &Told) -> String {
         told.status(),
         clean(told.error.as_deref().unwrap_or(&told.outcome)),
         clean(&told.method),
-        clean(&told.path),
+        told.target(),
     );
     if let Some(model) = &told.model {
         let _ = write!(text, "  {}", clean(model));

@@ -1,6 +1,6 @@
 //! What reaches a terminal: colors where they are wanted, and no control characters of other people's.
 use std::fmt::Write as _;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{ErrorKind, IsTerminal as _, Write as _};
 
 /// Escapes whatever could move the cursor, ring, recolor or reorder text. One line stays one line.
 pub(super) fn clean(text: &str) -> String {
@@ -37,10 +37,31 @@ fn is_dangerous(c: char) -> bool {
     c.is_control() || reorders || breaks
 }
 
-/// Writes data. A reader that left, such as `head`, is no error.
+/// Exit code of a command whose reader left: what a shell reports of a tool that SIGPIPE ended.
+const READER_LEFT: i32 = 128 + 13;
+
+/// Writes the data of a command. When its reader left, such as `head`, the command ends without a word, as tools do that
+/// SIGPIPE ends; when the data cannot be written, it ends with an error.
 pub(super) fn out(text: &str) {
     let mut stdout = std::io::stdout().lock();
-    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).ok();
+    let Err(error) = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) else {
+        return;
+    };
+    drop(stdout);
+    let code = if error.kind() == ErrorKind::BrokenPipe {
+        READER_LEFT
+    } else {
+        err(&format!("error: cannot write to stdout: {error}\n"));
+        1
+    };
+    #[expect(clippy::exit, reason = "nobody reads what else the command would say")]
+    std::process::exit(code);
+}
+
+/// Writes a line of a process that serves, for whoever started it. That nobody reads it is no reason to end.
+pub(super) fn announce(line: &str) {
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush()).ok();
 }
 
 /// Writes a complaint.

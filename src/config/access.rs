@@ -3,6 +3,7 @@ use super::diagnostic::Diagnostic;
 use super::effective::{Page, list, quoted, text};
 use super::hints;
 use super::keys::{Key, Shape, key};
+use super::read_back::MASKED_HASH;
 use super::reader::{Reader, Section};
 use super::scalar::{Complaint, Read};
 use super::secret::io_reason;
@@ -10,8 +11,11 @@ use super::server::name_of;
 use super::tree::Value;
 use crate::access::{Digest, Jwks, PerMinute, TokenTerms};
 use crate::table::{JwtPlan, KeyPlan, KeySource, Limits, ModelPlan};
-use std::io::Read as _;
+use rustix::fs::OFlags;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::ops::Range;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -226,13 +230,22 @@ impl Reader<'_> {
 /// The keys in a file. It may be any: what is wrong with it is said without its text.
 pub fn read_jwks(file: &Path) -> Result<Jwks, String> {
     let mut text = String::new();
-    let read = std::fs::File::open(file)
-        .and_then(|file| file.take(LONGEST + 1).read_to_string(&mut text))
-        .map_err(|error| format!("cannot read `{}`: {}", file.display(), io_reason(&error)))?;
+    let read =
+        open_plain(file)
+            .and_then(|file| file.take(LONGEST + 1).read_to_string(&mut text))
+            .map_err(|error| format!("cannot read `{}`: {}", file.display(), io_reason(&error)))?;
     if read as u64 > LONGEST {
         return Err(format!("`{}` is longer than {LONGEST} bytes", file.display()));
     }
     Jwks::parse(&text).map_err(|why| format!("`{}`: {why}", file.display()))
+}
+
+/// It is read again and again: a pipe would hold up whoever does.
+fn open_plain(path: &Path) -> io::Result<File> {
+    let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
+    let file = File::options().read(true).custom_flags(nonblocking).open(path)?;
+    let plain = file.metadata()?.is_file();
+    plain.then_some(file).ok_or_else(|| io::Error::other("it is not a plain file"))
 }
 
 /// What is no hash is probably the key itself, and is not repeated.
@@ -254,13 +267,13 @@ fn digest(text: &str) -> Read<Digest> {
     Ok(digest)
 }
 
-/// As they are in effect. A hash is no secret: what it was made of is.
+/// As they are in effect. Hashes are masked: one of a weak key tells the key to who tries many.
 pub(super) fn show(out: &mut Page, all: &[KeyPlan], jwt: Option<&JwtPlan>) {
     if !all.is_empty() {
         out.block("keys", all, |out, plan| {
             out.line("name", text(&plan.name));
-            if let Some(hash) = plan.hash {
-                out.line("hash", quoted(&hash.to_string()));
+            if plan.hash.is_some() {
+                out.line("hash", quoted(MASKED_HASH));
             }
             if let Some(models) = &plan.models {
                 out.line("models", list(models.iter().map(|name| text(name))));

@@ -1,11 +1,11 @@
 //! The plan as YAML with every default written out and secrets masked; it reads back as the same plan.
 use super::effective_options::{canary, ejection, hedge, retries};
 use super::render::MASK;
-use super::scalar::{show_duration, show_size};
+use super::scalar::{show_duration, show_rate, show_size};
 use crate::health::{ProbeKind, ProbePlan};
 use crate::table::{
-    Kind, ListenAddress, ListenerPlan, LogPlan, LogTarget, ModelPlan, NameSource, Plan, RoutePlan,
-    RouteTarget, TestPlan, VersionPlan, in_percent,
+    Kind, ListenAddress, ListenerPlan, LogPlan, LogTarget, ModelPlan, Plan, RoutePlan, RouteTarget,
+    TestPlan, VersionPlan, in_percent,
 };
 use std::fmt::{Display, Write as _};
 
@@ -72,7 +72,9 @@ fn listener(out: &mut Page, plan: &ListenerPlan) {
     out.open("client");
     out.line("header_timeout", show_duration(client.header_timeout));
     out.line("body_timeout", show_duration(client.body_timeout));
+    out.line("min_rate", client.min_rate.map_or_else(|| "null".to_owned(), show_rate));
     out.line("write_timeout", show_duration(client.write_timeout));
+    out.line("half_close", client.half_close);
     out.line("idle_timeout", show_duration(client.idle_timeout));
     out.line("max_header_bytes", show_size(client.max_header_bytes));
     out.line("max_headers", client.max_headers);
@@ -87,17 +89,17 @@ fn route(out: &mut Page, plan: &RoutePlan) {
     let path = plan.path.as_ref().map(ToString::to_string);
     out.some("path", path.as_deref());
     out.some("method", plan.method.as_deref());
-    out.pairs("headers", plan.headers.iter().map(|(name, value)| (name.as_str(), text(value))));
+    for (key, pairs) in
+        [("headers", &plan.headers), ("query", &plan.query), ("cookies", &plan.cookies)]
+    {
+        out.pairs(key, pairs.iter().map(|(name, value)| (name.as_str(), text(value))));
+    }
     out.close();
     match &plan.target {
         RouteTarget::Model(name) => out.line("model", text(name)),
+        RouteTarget::Captured(name) => out.line("model", text(&format!("{{{name}}}"))),
         RouteTarget::Find(sources) => {
-            let word = |source: &NameSource| match source {
-                NameSource::Body => "body".to_owned(),
-                NameSource::Path => "path".to_owned(),
-                NameSource::Header(name) => format!("header:{name}"),
-            };
-            out.line("model_from", list(sources.iter().map(|source| text(&word(source)))));
+            out.line("model_from", list(sources.iter().map(|source| text(&source.to_string()))));
         }
     }
     out.open("rewrite");
@@ -178,11 +180,8 @@ fn version(out: &mut Page, plan: &VersionPlan) {
     out.some("upstream_model", plan.upstream_model.as_deref());
     super::tls::show_client(out, plan.tls.as_deref());
     out.open("headers");
-    let value = |value: &http::HeaderValue| match value.to_str() {
-        Ok(plain) if !value.is_sensitive() => text(plain),
-        Ok(_) | Err(_) => quoted(MASK),
-    };
-    out.pairs("set", plan.headers.set.iter().map(|(name, held)| (name.as_str(), value(held))));
+    // What a replica is sent to know its clients by has many names.
+    out.pairs("set", plan.headers.set.iter().map(|(name, _)| (name.as_str(), quoted(MASK))));
     out.line("remove", list(&plan.headers.remove));
     out.close();
     out.close();

@@ -28,6 +28,15 @@ pub(super) fn name(text: &str) -> Read<HeaderName> {
     })
 }
 
+/// The name of a cookie (RFC 6265: a token, as the name of a header, but its case matters).
+pub(super) fn cookie_name(text: &str) -> Read<String> {
+    name(text).map(|_| text.to_owned()).map_err(|_| {
+        let what = format!("holds `{text}`, which is not the name of a cookie");
+        Complaint::new("bad-cookie", what, "not a cookie name")
+            .help("use letters, digits, `-` and `_`")
+    })
+}
+
 pub(super) fn editable(text: &str) -> Read<HeaderName> {
     let name = name(text)?;
     if OURS.contains(&name.as_str()) {
@@ -75,12 +84,11 @@ impl Reader<'_> {
                 self.complain(&path, place, complaint);
                 continue;
             };
-            let sensitive = secrets::sensitive(name.as_str());
-            if sensitive && !kept_elsewhere {
+            if secrets::sensitive(name.as_str()) && !kept_elsewhere {
                 self.warn_of_literal(place, &path);
             }
-            // `effective_yaml` masks what is marked so.
-            value.set_sensitive(sensitive || kept_elsewhere);
+            // Nothing shows it, and HTTP/2 keeps it out of its tables.
+            value.set_sensitive(true);
             all.push((name, value));
         }
         all
@@ -92,24 +100,38 @@ impl Reader<'_> {
         section: &Section<'_>,
         key: &str,
     ) -> Vec<(String, String)> {
-        let path = section.path_of(key);
-        let mut pairs = Vec::new();
-        for entry in self.map(section, key) {
-            let path = join(&path, &entry.key);
-            let name = match name(&entry.key) {
-                Ok(name) => name.as_str().to_owned(),
-                Err(complaint) => {
-                    self.complain(&path, entry.key_span.clone(), complaint);
-                    continue;
-                }
-            };
-            let value = self.parse(&entry.value, entry.place(), &path, "text", |text| {
+        self.pairs(
+            section,
+            key,
+            |text| name(text).map(|name| name.as_str().to_owned()),
+            |text| {
                 HeaderValue::from_str(text).map(|_| text.to_owned()).map_err(|_| {
                     let what = "holds characters that no header can carry";
                     Complaint::new("bad-header", what, "not a header value")
                 })
-            });
-            pairs.extend(value.map(|value| (name, value)));
+            },
+        )
+    }
+
+    /// Names with values.
+    pub(super) fn pairs(
+        &mut self,
+        section: &Section<'_>,
+        key: &str,
+        name: impl Fn(&str) -> Read<String>,
+        value: impl Fn(&str) -> Read<String>,
+    ) -> Vec<(String, String)> {
+        let path = section.path_of(key);
+        let mut pairs = Vec::new();
+        for entry in self.map(section, key) {
+            let path = join(&path, &entry.key);
+            match name(&entry.key) {
+                Ok(name) => {
+                    let value = self.parse(&entry.value, entry.place(), &path, "text", &value);
+                    pairs.extend(value.map(|value| (name, value)));
+                }
+                Err(complaint) => self.complain(&path, entry.key_span.clone(), complaint),
+            }
         }
         pairs
     }

@@ -31,6 +31,8 @@ pub(super) enum Shape {
     Size {
         least: u64,
     },
+    /// A size for each second.
+    Rate,
     Text,
     /// May be read from `file:PATH`, and is never shown.
     Secret,
@@ -75,7 +77,7 @@ pub(super) static TOP: &[Key] = &[
     restart("threads", Shape::OneOf(&[Shape::Word(&["auto"]), Shape::Count { least: 1, most: 1024 }]), "auto",
         "Worker threads; `auto`: one for each core."),
     key("buffers", Shape::Size { least: 1 << 16 }, "512MiB",
-        "All buffered request bodies together; beyond it requests are answered 503 `out_of_buffers`. Mirrored answers take what is free of one half."),
+        "All buffered request bodies together, as far as they have arrived; beyond it requests are answered 503 `out_of_buffers`, those of the client that holds most first. Mirrored answers take what is free of one half."),
     key("routes", Shape::List(&Shape::Section(ROUTE)), "[]",
         "The first that matches wins. Without routes every path is served, and the model is found in body, path or header."),
     key("default_model", Shape::OneOf(&[Shape::Text, Shape::Null]), "null",
@@ -110,7 +112,10 @@ pub(super) static LISTENER: &[Key] = &[
 pub(super) static CLIENT: &[Key] = &[
     key("header_timeout", SPAN, "10s", "From the first byte to the end of the head."),
     key("body_timeout", SPAN, "60s", "Between two reads of a request body."),
+    key("min_rate", Shape::OneOf(&[Shape::Rate, Shape::Null]), "1KiB/s",
+        "Of a request body, after its first 10 s of waiting for the client; 408 below. `null`: any. Calls of gRPC that last and WebSockets may be as slow as they like."),
     key("write_timeout", SPAN, "60s", "A client that reads nothing for so long is dropped."),
+    key("half_close", Shape::Flag, "false", "`true`: a client that ends its sending is answered all the same; `false`: it has left."),
     key("idle_timeout", SPAN, "75s", "Between two requests on one connection."),
     key("max_header_bytes", Shape::Size { least: 256 }, "64KiB", "The whole head; 431 above."),
     key("max_headers", Shape::Count { least: 1, most: 256 }, "100", "Header lines; 431 above."),
@@ -129,23 +134,25 @@ pub(super) static ADMIN: &[Key] = &[
 #[rustfmt::skip]
 pub(super) static ROUTE: &[Key] = &[
     key("match", Shape::Section(MATCH), "{}", "Which requests it takes; all that is written must hold."),
-    key("model", Shape::Text, "", "Always this model."),
+    key("model", Shape::Text, "", "Always this model; `\"{NAME}\"`: the model that this capture of `match.path` names."),
     key("model_from", Shape::List(&Shape::Text), "[body, path]",
-        "Or where to look for its name, in this order: `body`, `path`, `header:NAME`."),
+        "Or where to look for its name, in this order: `body`, `path`, `header:NAME`, `query:NAME`."),
     key("rewrite", Shape::Section(REWRITE), "", "What the replica sees instead."),
 ];
 
 #[rustfmt::skip]
 pub(super) static MATCH: &[Key] = &[
     key("host", Shape::Text, "", "Without a port; `*.example.com` takes every name under it."),
-    key("path", Shape::Text, "", "The whole path, or a prefix that ends in `/*`."),
+    key("path", Shape::Text, "", "The whole path, or a prefix that ends in `/*`; `{NAME}` captures a segment: `/predictions/{model}/*`."),
     key("method", Shape::Text, "", "As `POST`."),
     key("headers", Shape::Map(&Shape::Text), "{}", "Names with their exact values."),
+    key("query", Shape::Map(&Shape::Text), "{}", "Parameters of the query with their exact values, decoded."),
+    key("cookies", Shape::Map(&Shape::Text), "{}", "Names with their exact values."),
 ];
 
 #[rustfmt::skip]
 pub(super) static REWRITE: &[Key] = &[
-    key("path", Shape::Text, "", "The new path. For a route whose path ends in `/*`, a path ending in `/*` keeps the rest."),
+    key("path", Shape::Text, "", "The new path. For a route whose path ends in `/*`, a path ending in `/*` keeps the rest; `{NAME}` stands for a capture of `match.path`."),
     key("host", Shape::Text, "", "The new `host` header; `upstream`: the replica's own."),
 ];
 
@@ -161,7 +168,7 @@ pub(super) static MODEL: &[Key] = &[
         "Moves the split towards a candidate as the evidence of live traffic allows, or back."),
     key("kind", Shape::Word(&["auto", "llm", "predict", "raw"]), "auto", "How its requests read; `auto`: by the path of each."),
     key("hash_on", Shape::List(&Shape::Text), "[]",
-        "`header:NAME`, `json:FIELD`, `api_key` (the name of the request's key), `client_ip`: the first that is present keeps its requests on one version."),
+        "`header:NAME`, `cookie:NAME`, `query:NAME`, `json:FIELD`, `api_key` (the name of the request's key), `client_ip`: the first that is present and not empty keeps its requests on one version."),
     key("split_secret", Shape::OneOf(&[Shape::Secret, Shape::Null]), "null",
         "Keys the points of `hash_on`, so that clients cannot choose keys for a side; the same on all Eveners. Write `file:PATH` or `${VAR}`. A change moves keys."),
     key("allow_pin", Shape::Flag, "false", "Honor `x-evener-version` from any client; from `trusted_proxies` it always is."),

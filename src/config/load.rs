@@ -49,6 +49,14 @@ impl std::fmt::Debug for Checked {
     }
 }
 
+/// What is reported of a file whose reading failed inside Evener.
+pub fn unreadable(path: &Path, why: &str) -> Box<Diagnostics> {
+    let name = path.display().to_string();
+    let message = format!("cannot read `{name}`: {why}");
+    let found = Diagnostic::error("unreadable-file", 0..0, message);
+    Box::new(Diagnostics::new(&name, String::new(), Vec::new(), vec![found]))
+}
+
 /// Reads and checks a file. The environment is an argument: only `cli` reads the real one.
 pub fn load(path: &Path, env: Env<'_>) -> Result<Checked, Box<Diagnostics>> {
     let name = path.display().to_string();
@@ -96,6 +104,8 @@ pub fn parse_text(text: String, file: &str, env: Env<'_>) -> Result<Checked, Box
         let top = reader.section(root, root.span.clone(), keys::TOP, String::new());
         let models = reader.models(&top);
         let listeners = reader.listeners(&top);
+        let routes = reader.routes(&top, &models);
+        reader.check_client_cas(&top, &listeners, &routes);
         let telemetry = reader.inner(&top, "telemetry", keys::TELEMETRY);
         let (access_log, decision_log) = reader.logs(&telemetry);
         let keys = reader.keys(&top, &models);
@@ -105,7 +115,7 @@ pub fn parse_text(text: String, file: &str, env: Env<'_>) -> Result<Checked, Box
             listeners,
             threads: reader.threads(&top),
             buffers: reader.size(&top, "buffers"),
-            routes: reader.routes(&top, &models),
+            routes,
             default_model: reader.default_model(&top, &models),
             models: models.into_iter().map(std::sync::Arc::new).collect(),
             keys,

@@ -221,13 +221,17 @@ fn model_name(text: &str) -> Read<String> {
 
 fn key_source(text: &str) -> Read<KeySource> {
     let bad = |what: &str| {
-        Complaint::new("unknown-value", format!("holds `{text}`, {what}"), "unknown source")
-            .help("values: `header:NAME`, `json:FIELD`, api_key, client_ip")
+        Complaint::new("unknown-value", format!("holds `{text}`, {what}"), "unknown source").help(
+            "values: `header:NAME`, `cookie:NAME`, `query:NAME`, `json:FIELD`, api_key, client_ip",
+        )
     };
     match text.split_once(':') {
         Some(("header", name)) => {
             super::header::name(name).map(|name| KeySource::Header(name.as_str().to_owned()))
         }
+        Some(("cookie", name)) => super::header::cookie_name(name).map(KeySource::Cookie),
+        Some(("query", "")) => Err(bad("which names no parameter")),
+        Some(("query", name)) => Ok(KeySource::Query(name.to_owned())),
         Some(("json", "")) => Err(bad("which names no field")),
         Some(("json", field)) => Ok(KeySource::Json(field.to_owned())),
         None if text == "client_ip" => Ok(KeySource::ClientIp),

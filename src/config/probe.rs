@@ -1,7 +1,7 @@
 //! The key `health`: how replicas are probed.
 use super::keys;
 use super::reader::{Reader, Section};
-use super::route::path_of;
+use super::route_path::path_of;
 use super::scalar::{Complaint, Read, show_duration};
 use super::tree::Value;
 use crate::health::{ProbeKind, ProbePlan};

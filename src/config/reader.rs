@@ -4,6 +4,7 @@ use super::hints;
 use super::keys::{Key, Shape};
 use super::scalar::{self, Complaint, Read};
 use super::tree::{Entry, Node, Value};
+use crate::access::MinRate;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -281,6 +282,12 @@ impl Reader<'_> {
         })
     }
 
+    /// A least rate; `null` and 0 are none.
+    pub(super) fn min_rate(&mut self, section: &Section<'_>, name: &str) -> Option<MinRate> {
+        let off = section.get(name).is_some_and(|entry| entry.value.is_null());
+        if off { None } else { MinRate::new(self.value(section, name, scalar::rate)) }
+    }
+
     pub(super) fn count(&mut self, section: &Section<'_>, name: &str) -> u64 {
         let (least, most) = section.key(name).shape.bounds().expect("the key is a count");
         self.value(section, name, |text| scalar::count(text, least, most))
@@ -347,6 +354,7 @@ impl Shape {
             Shape::Percent => "a percentage",
             Shape::Duration { .. } => "a duration",
             Shape::Size { .. } => "a size",
+            Shape::Rate => "a size per second",
             Shape::Text => "text",
             Shape::Secret => "text, or `file:PATH`",
             Shape::Word(_) => "a word",
@@ -367,6 +375,7 @@ impl Shape {
             | Shape::Percent
             | Shape::Duration { .. }
             | Shape::Size { .. }
+            | Shape::Rate
             | Shape::Text
             | Shape::Secret
             | Shape::Word(_)

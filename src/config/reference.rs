@@ -64,6 +64,7 @@ fn below(shape: &'static Shape, path: &str, rows: &mut Vec<(String, &'static Key
         | Shape::Percent
         | Shape::Duration { .. }
         | Shape::Size { .. }
+        | Shape::Rate
         | Shape::Text
         | Shape::Secret
         | Shape::Word(_)
@@ -82,6 +83,7 @@ fn kind(shape: &Shape) -> String {
         Shape::Duration { zero: true } => "duration or `0s`".to_owned(),
         Shape::Size { least: 0 } => "size".to_owned(),
         Shape::Size { least } => format!("size, at least {}", show_size(*least)),
+        Shape::Rate => "size per second".to_owned(),
         Shape::Text => "text".to_owned(),
         Shape::Secret => "secret".to_owned(),
         Shape::Word(words) => {

@@ -5,6 +5,7 @@ use super::header;
 use super::hints;
 use super::keys;
 use super::reader::{Reader, Section};
+use super::route_path::{capture_of, path_of, path_pattern, rewrite_of};
 use super::scalar::{Complaint, Read};
 use crate::table::{ModelPlan, NameSource, PathPattern, RoutePlan, RouteTarget, TestPlan};
 
@@ -22,25 +23,53 @@ impl Reader<'_> {
     fn route(&mut self, section: &Section<'_>, models: &[ModelPlan]) -> RoutePlan {
         let wanted = self.inner(section, "match", keys::MATCH);
         let rewrite = self.inner(section, "rewrite", keys::REWRITE);
+        let path = self.optional(&wanted, "path", path_pattern);
+        let text_of = |text: &str| Ok(text.to_owned());
+        let captures: Vec<&str> = path.iter().flat_map(PathPattern::captures).collect();
+        // Where the path itself is wrong, nobody knows what it captures.
+        let captures = (path.is_some() || !wanted.has("path")).then_some(captures.as_slice());
         RoutePlan {
             line: self.line_of(section.span.start),
             host: self.optional(&wanted, "host", host_pattern),
-            path: self.optional(&wanted, "path", path_pattern),
             method: self.optional(&wanted, "method", method),
             headers: self.header_pairs(&wanted, "headers"),
-            target: self.target(section, models),
-            rewrite_path: self.optional(&rewrite, "path", path_of),
+            query: self.pairs(&wanted, "query", text_of, text_of),
+            cookies: self.pairs(&wanted, "cookies", header::cookie_name, text_of),
+            target: self.target(section, models, captures),
+            rewrite_path: self.optional(&rewrite, "path", |text| rewrite_of(text, captures)),
             rewrite_host: self.optional(&rewrite, "host", host_and_port),
+            path,
         }
     }
 
-    fn target(&mut self, section: &Section<'_>, models: &[ModelPlan]) -> RouteTarget {
+    /// `captures`: those of the path; `None`: it could not be read.
+    fn target(
+        &mut self,
+        section: &Section<'_>,
+        models: &[ModelPlan],
+        captures: Option<&[&str]>,
+    ) -> RouteTarget {
         if let (Some(entry), true) = (section.get("model_from"), section.has("model")) {
             let complaint =
                 Complaint::new("conflicting-keys", "does not go with `model`", "which of the two?");
             let help = "`model` is a fixed one, `model_from` looks for its name";
             let path = section.path_of("model_from");
             self.complain(&path, entry.key_span.clone(), complaint.help(help));
+        }
+        let written = section.get("model").and_then(|entry| entry.value.text());
+        if let Some(capture) = written.and_then(|text| text.strip_prefix('{')?.strip_suffix('}')) {
+            let known = self.optional(section, "model", |_| capture_of(capture, captures));
+            return RouteTarget::Captured(known.unwrap_or_default());
+        }
+        // `{model}` without quotes is a mapping to YAML.
+        if let Some(entry) = section.get("model")
+            && let [inside] = entry.value.entries()
+            && inside.value.is_null()
+        {
+            let complaint = Complaint::new("wrong-type", "is a mapping to YAML", "not text");
+            let help = format!("in quotes it is a capture: `model: \"{{{}}}\"`", inside.key);
+            self.complain(&section.path_of("model"), entry.place(), complaint.help(help));
+            return RouteTarget::Captured(String::new());
         }
         if section.has("model") {
             let name = self.known_model(section, "model", models).unwrap_or_default();
@@ -137,48 +166,17 @@ impl Reader<'_> {
     }
 }
 
-/// A path of a request without its query.
-pub(super) fn path_of(text: &str) -> Read<String> {
-    let what = if !text.starts_with('/') {
-        "it does not begin with `/`"
-    } else if text.contains(['?', '#'])
-        || text.contains(|c: char| c.is_whitespace() || c.is_control())
-    {
-        "a path has no query and no spaces"
-    } else {
-        return Ok(text.to_owned());
-    };
-    Err(Complaint::new("bad-path", format!("is `{text}`: {what}"), "not a path"))
-}
-
 /// A test may carry a query.
 fn request_path(text: &str) -> Read<String> {
     path_of(text.split('?').next().unwrap_or(text))?;
     Ok(text.to_owned())
 }
 
-fn path_pattern(text: &str) -> Read<PathPattern> {
-    let path = path_of(text)?;
-    let pattern = match path.strip_suffix('*') {
-        Some(prefix) if prefix.ends_with('/') => PathPattern::Prefix(prefix.to_owned()),
-        Some(_) | None => PathPattern::Exact(path),
-    };
-    let (PathPattern::Exact(rest) | PathPattern::Prefix(rest)) = &pattern;
-    let what = if rest.contains('*') {
-        "`*` stands only at the end, as a whole segment"
-    } else if rest.split('/').any(|segment| segment == ".." || segment == ".") {
-        "no request has a path with `..`"
-    } else {
-        return Ok(pattern);
-    };
-    let complaint = Complaint::new("bad-path", format!("is `{text}`: {what}"), "not a pattern");
-    Err(complaint.help("write a whole path, `/v1/models`, or a prefix, `/v1/*`"))
-}
-
 fn host_pattern(text: &str) -> Read<String> {
     let host = text.strip_prefix("*.").unwrap_or(text);
     if host.parse::<std::net::IpAddr>().is_ok() || is_host(host) {
-        return Ok(text.to_ascii_lowercase());
+        // The dot that ends a full name is removed from what clients send, too.
+        return Ok(text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase());
     }
     let what = format!("is `{text}`, which is not a host");
     let complaint = Complaint::new("bad-host", what, "not a host");
@@ -209,12 +207,13 @@ fn name_source(text: &str) -> Read<NameSource> {
         Some(("header", name)) => {
             header::name(name).map(|name| NameSource::Header(name.as_str().to_owned()))
         }
+        Some(("query", name)) if !name.is_empty() => Ok(NameSource::Query(name.to_owned())),
         None if text == "body" => Ok(NameSource::Body),
         None if text == "path" => Ok(NameSource::Path),
         _ => {
             let what = format!("holds `{text}`, where no name is found");
             Err(Complaint::new("unknown-value", what, "unknown source")
-                .help("values: body, path, `header:NAME`"))
+                .help("values: body, path, `header:NAME`, `query:NAME`"))
         }
     }
 }

@@ -1,4 +1,5 @@
 //! Single values: durations, sizes, percents, numbers; read and written.
+use crate::access::MinRate;
 use std::time::Duration;
 
 /// Why a text is not the value it should be. The reader adds the key and the place.
@@ -122,6 +123,23 @@ pub(super) fn show_size(bytes: u64) -> String {
     bytes.to_string()
 }
 
+/// `1KiB/s`, `500B/s`, `0`: bytes per second.
+pub(super) fn rate(text: &str) -> Read<u64> {
+    if text == "0" {
+        return Ok(0);
+    }
+    let each = text.strip_suffix("/s").map(str::trim_end).filter(|size| !size.is_empty());
+    each.and_then(|each| size(each).ok()).ok_or_else(|| {
+        let what = format!("is `{text}`, which is not a size per second");
+        Complaint::new("bad-rate", what, "not a rate")
+            .help("write a size and `/s`: `1KiB/s`, `500B/s`; `null` for no minimum")
+    })
+}
+
+pub(super) fn show_rate(rate: MinRate) -> String {
+    format!("{}/s", show_size(rate.get()))
+}
+
 /// `5`, `0.5`, `5%`: percent, any number. Bounds are checked where the meaning is known.
 pub(super) fn percent(text: &str) -> Read<f64> {
     let number = text.strip_suffix('%').unwrap_or(text).trim_end();
@@ -208,6 +226,17 @@ mod tests {
         assert_eq!(size("123").unwrap(), 123);
         for bad in ["", "KiB", "10Mi", "-5", "1e9999"] {
             assert!(size(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn rates_are_sizes_for_each_second() {
+        assert_eq!(rate("1KiB/s").unwrap(), 1024);
+        assert_eq!(rate("500 B/s").unwrap(), 500);
+        assert_eq!(rate("0").unwrap(), 0);
+        assert_eq!(show_rate(MinRate::new(1024).unwrap()), "1KiB/s");
+        for bad in ["", "/s", "1KiB", "1KiB/m", "-1B/s", "fast"] {
+            assert!(rate(bad).is_err(), "{bad}");
         }
     }
 

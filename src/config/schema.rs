@@ -39,6 +39,11 @@ fn definitions() -> Value {
             {"$ref": "#/$defs/variable"},
         ]},
         "size": scalar("integer", r"^[0-9.]+ ?(B|KB|MB|GB|KiB|MiB|GiB)?$"),
+        "rate": {"anyOf": [
+            {"const": 0},
+            {"type": "string", "pattern": r"^(0|[0-9.]+ ?(B|KB|MB|GB|KiB|MiB|GiB)? ?/s)$"},
+            {"$ref": "#/$defs/variable"},
+        ]},
         // Names such as `7` or `1.10` are written without quotes.
         "text": {"type": ["string", "number", "boolean"]},
     })
@@ -76,6 +81,7 @@ fn shape(shape: &Shape) -> Value {
         Shape::Percent => reference("percent"),
         Shape::Duration { .. } => reference("duration"),
         Shape::Size { .. } => reference("size"),
+        Shape::Rate => reference("rate"),
         Shape::Text | Shape::Secret => reference("text"),
         Shape::Word(words) => json!({"anyOf": [{"enum": words}, {"$ref": "#/$defs/variable"}]}),
         Shape::Null => json!({"type": "null"}),

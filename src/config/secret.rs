@@ -51,6 +51,9 @@ fn resolve(text: &str) -> Read<String> {
             Err(complain(format!("it is longer than {LONGEST} bytes")))
         }
         Ok(_) => {
+            if secret.trim().is_empty() {
+                return Err(complain("it is empty".to_owned()));
+            }
             let trimmed = secret.strip_suffix('\n').unwrap_or(&secret);
             Ok(trimmed.strip_suffix('\r').unwrap_or(trimmed).to_owned())
         }

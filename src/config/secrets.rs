@@ -44,6 +44,10 @@ pub(super) fn of_entry(entry: &Entry, source: &str, found: &mut Vec<Range<usize>
     if entry.key == "keys" {
         of_keys(&entry.value, source, found);
     }
+    if let ("headers", Value::Map(keys)) = (entry.key.as_str(), &entry.value.value) {
+        let set = keys.iter().filter(|entry| entry.key == "set");
+        set.for_each(|entry| all_of(&entry.value, source, found));
+    }
     if let (COLLECTOR, Value::Map(keys)) = (entry.key.as_str(), &entry.value.value) {
         let headers = keys.iter().filter(|entry| entry.key == "headers");
         headers.for_each(|entry| all_of(&entry.value, source, found));
@@ -109,7 +113,7 @@ pub(super) fn of_text(source: &str) -> Vec<Range<usize>> {
                 let key = line[..*at].trim_end_matches(['"', '\'']);
                 let is_border = |c: char| !c.is_alphanumeric() && c != '_' && c != '-';
                 let key = key.rsplit(is_border).next().unwrap_or_default();
-                sensitive(key) || [COLLECTOR, "hash", "key"].contains(&key)
+                sensitive(key) || [COLLECTOR, "hash", "key", "set"].contains(&key)
             });
             if let Some((at, _)) = secret {
                 below = Some(indent);

@@ -99,7 +99,9 @@ impl Reader<'_> {
         ClientLimits {
             header_timeout: self.duration(&section, "header_timeout"),
             body_timeout: self.duration(&section, "body_timeout"),
+            min_rate: self.min_rate(&section, "min_rate"),
             write_timeout: self.duration(&section, "write_timeout"),
+            half_close: self.flag(&section, "half_close"),
             idle_timeout: self.duration(&section, "idle_timeout"),
             max_header_bytes: self.size(&section, "max_header_bytes"),
             max_headers: self.count(&section, "max_headers") as usize,

@@ -4,8 +4,8 @@ use super::effective::{Page, text};
 use super::keys::{Key, Shape, key};
 use super::reader::{Reader, Section};
 use super::scalar::{Complaint, Read};
-use super::tree::Value;
-use crate::table::{ReplicaPlan, Scheme};
+use super::tree::{Node, Value};
+use crate::table::{ListenerPlan, ReplicaPlan, RoutePlan, Scheme};
 use crate::tls::{ClientSettings, ClientTls, Fault, ServerFiles, ServerTls};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -53,7 +53,6 @@ impl Reader<'_> {
         }
         let read: Vec<_> = sections.iter().map(|section| self.server_files(section)).collect();
         let files = read.into_iter().collect::<Option<Vec<ServerFiles>>>()?;
-        self.check_client_ca(&sections, &files);
         match ServerTls::load(files) {
             Ok(tls) => {
                 for (i, why) in tls.untimely() {
@@ -83,21 +82,51 @@ impl Reader<'_> {
         Some(ServerFiles { cert: cert?, key: key?, client_ca })
     }
 
-    /// Requests are not bound to the name that a connection asked for: one certificate without `client_ca` would be a
-    /// way around those with one.
-    fn check_client_ca(&mut self, sections: &[Section<'_>], files: &[ServerFiles]) {
-        let asking = files.iter().filter(|files| files.client_ca.is_some()).count();
-        if asking == 0 || asking == files.len() {
-            return;
+    /// Certificates whose `client_ca` differ guard different things. A request is bound to the certificate of its host, so
+    /// routes keep them apart only by `host`.
+    pub(super) fn check_client_cas(
+        &mut self,
+        top: &Section<'_>,
+        plans: &[ListenerPlan],
+        routes: &[RoutePlan],
+    ) {
+        for (node, plan) in self.list(top, "listeners").iter().zip(plans) {
+            let Some(tls) = &plan.tls else { continue };
+            let files = tls.files();
+            let ca = |at: usize| files[at].client_ca.as_deref();
+            let Some(other) = (1..files.len()).find(|at| ca(*at) != ca(0)) else { continue };
+            let mixes = |chosen: Vec<usize>| chosen.iter().any(|at| ca(*at) != ca(chosen[0]));
+            let mixing = routes.iter().find(|route| {
+                let pattern = route.host.as_deref().unwrap_or("*");
+                mixes(tls.chosen_by_pattern(pattern))
+            });
+            if !routes.is_empty() && mixing.is_none() {
+                continue;
+            }
+            let open = (0..files.len()).find(|at| ca(*at).is_none());
+            let place = place_of_certificate(node, open.unwrap_or(other));
+            let by = match mixing {
+                Some(route) => format!("the route in line {}", route.line),
+                None => "every path".to_owned(),
+            };
+            let (found, label) = if open.is_some() {
+                let message = format!(
+                    "{by} is open to clients without a certificate: some of this listener have a `client_ca`, and this one \
+                     has not"
+                );
+                let found = Diagnostic::error("conflicting-keys", place, message);
+                (found, "a client that asks for this name needs no certificate")
+            } else {
+                let message = format!(
+                    "{by} is open to clients of each `client_ca` of this listener: they differ, and nothing keeps them apart"
+                );
+                let found = Diagnostic::warning("mixed-client-ca", place, message);
+                (found, "another authority than that of the first")
+            };
+            let help = "give each route a `match.host` of one certificate, use a listener for each `client_ca`, or \
+                        give all the same";
+            self.report(found.label(label).help(help));
         }
-        let open = files.iter().position(|files| files.client_ca.is_none());
-        let section = &sections[open.expect("not all of them ask")];
-        let message = "some certificates of a listener have a `client_ca`, and this one has not";
-        self.report(
-            Diagnostic::error("conflicting-keys", section.place_of("cert"), message)
-                .label("a client that asks for this name needs no certificate")
-                .help("give each a `client_ca`, or none; or use two listeners"),
-        );
     }
 
     /// What a version says of TLS; `None` where no replica is spoken to over it.
@@ -202,6 +231,26 @@ impl Reader<'_> {
         let message = format!("the certificate of `{}` {why}", section.path_of("cert"));
         let found = Diagnostic::warning("untimely-certificate", section.place_of("cert"), message);
         self.report(found.label("nobody will take it").help("renew it"));
+    }
+}
+
+/// Where the entry of this number stands in the `tls` of a listener.
+fn place_of_certificate(listener: &Node, number: usize) -> Range<usize> {
+    let field = |node: &Node, name: &str| match &node.value {
+        Value::Map(entries) => entries.iter().position(|entry| entry.key == name),
+        Value::List(_) | Value::Scalar(_) => None,
+    };
+    let Value::Map(entries) = &listener.value else { return listener.span.clone() };
+    let tls = field(listener, "tls").map(|at| &entries[at].value.value);
+    let Some(node) = tls.and_then(|tls| match tls {
+        Value::List(nodes) => nodes.get(number),
+        Value::Map(_) | Value::Scalar(_) => None,
+    }) else {
+        return listener.span.clone();
+    };
+    match (&node.value, field(node, "client_ca").or_else(|| field(node, "cert"))) {
+        (Value::Map(entries), Some(at)) => entries[at].place(),
+        _ => node.span.clone(),
     }
 }
 

@@ -58,6 +58,14 @@ impl Node {
             if scalar.plain && matches!(scalar.text.as_str(), "" | "null" | "~" | "Null" | "NULL"))
     }
 
+    /// The text of a single value.
+    pub(super) fn text(&self) -> Option<&str> {
+        match &self.value {
+            Value::Scalar(scalar) => Some(&scalar.text),
+            Value::List(_) | Value::Map(_) => None,
+        }
+    }
+
     pub(super) fn entries(&self) -> &[Entry] {
         match &self.value {
             Value::Map(entries) => entries,

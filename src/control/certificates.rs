@@ -1,7 +1,7 @@
 //! Watching the files of certificates: what is good in them is used at once, without a reload of the configuration.
 use super::runner::Started;
 use super::watch::Watch;
-use crate::observe::Events;
+use crate::observe::{Events, Task};
 use crate::table::Plan;
 use crate::tls::Look;
 use std::path::PathBuf;
@@ -34,8 +34,10 @@ impl Drop for Certificates {
 impl Certificates {
     pub(super) fn follow(started: &Started) -> Self {
         let poked = Arc::new(Notify::new());
-        let task = tokio::spawn(run(started.clone(), Arc::clone(&poked))).abort_handle();
-        Self { poked, task }
+        let (started, poke) = (started.clone(), Arc::clone(&poked));
+        let following =
+            Task::Certificates.keep_running(move || run(started.clone(), Arc::clone(&poke)));
+        Self { poked, task: tokio::spawn(following).abort_handle() }
     }
 
     /// Looks now: the plan may be another, or somebody asks.
@@ -86,7 +88,7 @@ fn files(plan: &Plan) -> Vec<PathBuf> {
 
 /// Reads all files again, apart from those who serve. Returns whether nothing is left to look at soon.
 async fn look(plan: Arc<Plan>, events: Arc<Events>) -> bool {
-    let looking = tokio::task::spawn_blocking(move || {
+    let look = move || {
         let mut settled = true;
         for (listener, tls) in plan.server_tls() {
             for look in tls.look() {
@@ -97,11 +99,10 @@ async fn look(plan: Arc<Plan>, events: Arc<Events>) -> bool {
             settled &= tell(&events, &format!("version `{model}/{version}`"), tls.look());
         }
         settled
-    });
-    looking.await.unwrap_or_else(|error| {
-        tracing::error!(%error, "reading certificates panicked; what is in use stays");
-        true
-    })
+    };
+    // After a panic, which the log tells, what is in use stays.
+    let looking = tokio::task::spawn_blocking(move || Task::Certificates.run(look));
+    looking.await.unwrap_or(true)
 }
 
 fn tell(events: &Events, owner: &str, look: Look) -> bool {

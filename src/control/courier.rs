@@ -6,7 +6,7 @@
 use super::canaries::Told;
 use crate::canary::Notify;
 use crate::fleet::ModelState;
-use crate::observe::{Events, stamp};
+use crate::observe::{Events, Task, stamp};
 use crate::table::{KeptWebhook, Table};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -152,7 +152,9 @@ impl Courier {
     fn send(self: &Arc<Self>, message: Message) {
         let mut lines = self.lines.lock();
         let line = lines.entry(message.to.webhook.clone()).or_insert_with_key(|receiver| {
-            let task = tokio::spawn(Arc::clone(self).serve(receiver.clone())).abort_handle();
+            let (courier, receiver) = (Arc::clone(self), receiver.clone());
+            let serving = move || Arc::clone(&courier).serve(receiver.clone());
+            let task = tokio::spawn(Task::Webhook.keep_running(serving)).abort_handle();
             Line { waiting: VecDeque::new(), task }
         });
         line.waiting.push_back(Arc::new(message));
@@ -219,7 +221,7 @@ impl Courier {
         let mut pause = FIRST_PAUSE;
         for attempt in 1.. {
             let (agent, one) = (self.agent.clone(), Arc::clone(message));
-            let posted = spawn_blocking(move || post(&agent, &one)).await;
+            let posted = spawn_blocking(move || Task::Webhook.run(|| post(&agent, &one))).await;
             let failed = match posted.map_err(|error| error.to_string())? {
                 Ok(()) => break,
                 Err(failed) => failed,

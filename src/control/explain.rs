@@ -1,8 +1,11 @@
 //! Where a request would go, and why: without sending it, and without changing anything.
 use super::explanation::{self, Explanation, Named, Question};
+use crate::access::Tries;
 use crate::access::{CARRIERS, secret_in};
 use crate::balance::{Policy, fraction};
-use crate::dialect::{Facts, PathFacts, decoded_path, nearest, read_path};
+use crate::dialect::{
+    Facts, PathFacts, cookie_value, decoded_path, nearest, query_value, read_path,
+};
 use crate::proxy::bare_host;
 use crate::stats::Moment;
 use crate::table::{
@@ -103,7 +106,7 @@ fn asker<'a>(table: &'a Table, question: &Question) -> Result<Option<&'a Key>, S
     let mut secrets =
         CARRIERS.into_iter().filter_map(carried).filter_map(|(name, value)| secret_in(name, value));
     let Some(secret) = secrets.next() else { return Ok(None) };
-    let known = access.whose(secret, crate::observe::stamp().as_second());
+    let known = access.whose(secret, crate::observe::stamp().as_second(), &mut Tries::default());
     known.map(|key| Some(&**key)).map_err(|stranger| format!("it is refused: {stranger}"))
 }
 
@@ -160,11 +163,15 @@ fn sticky(
     model.plan.hash_on.iter().find_map(|source| {
         let key = match source {
             KeySource::Header(name) => question.header(name).map(str::to_owned),
+            KeySource::Cookie(name) => {
+                cookie_value(question.header("cookie").into_iter(), name).map(str::to_owned)
+            }
+            KeySource::Query(name) => query_value(&question.path, name).map(Cow::into_owned),
             KeySource::Json(field) => facts.field(field).map(str::to_owned),
             KeySource::ApiKey => asker.map(|key| key.name.to_string()),
             KeySource::ClientIp => question.client_ip.map(|ip| ip.to_string()),
         };
-        let key = key.filter(|key| !key.is_empty())?;
+        let key = key.filter(|key| !key.trim_ascii().is_empty())?;
         Some((source.to_string(), model.plan.point_of(key.as_bytes())))
     })
 }
@@ -210,6 +217,18 @@ impl Asked for Ask<'_> {
 
     fn header(&self, name: &str) -> Option<&str> {
         self.question.header(name)
+    }
+
+    fn cookie(&self, name: &str) -> Option<&str> {
+        cookie_value(self.question.header("cookie").into_iter(), name)
+    }
+
+    fn target(&self) -> &str {
+        &self.question.path
+    }
+
+    fn upgrades(&self) -> bool {
+        self.question.headers.contains_key("upgrade")
     }
 }
 

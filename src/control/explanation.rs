@@ -58,7 +58,7 @@ pub struct Explanation {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Named {
     pub name: String,
-    /// `path`, `body`, `form`, `message`, or `header:NAME`.
+    /// `path`, `body`, `form`, `message`, `header:NAME`, or `query:NAME`.
     pub found_in: String,
 }
 
@@ -117,6 +117,7 @@ impl Named {
             FoundIn::Form(_) => "form".to_owned(),
             FoundIn::Messages(_) => "message".to_owned(),
             FoundIn::Header(name) => format!("header:{name}"),
+            FoundIn::Query { parameter, .. } => format!("query:{parameter}"),
         };
         Some(Self { name, found_in })
     }

@@ -1,13 +1,15 @@
 //! Health checks over gRPC: the standard service, and KServe V2's own where a server lacks it.
-use super::prober::{Probing, in_words};
+use super::probe::{NotPassed, dial, http2_client};
+use super::prober::Probing;
 use crate::dialect::grpc::{Fields, Frame, GrpcStatus, Value, frame, next_frame, put_bytes};
 use crate::fleet::Replica;
+use crate::observe::Task;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderMap, TE, USER_AGENT};
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::client::conn::http2::{SendRequest, handshake};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper::client::conn::http2::SendRequest;
+use hyper_util::rt::TokioIo;
 use std::time::Duration;
 
 const CHECK: &str = "/grpc.health.v1.Health/Check";
@@ -24,15 +26,19 @@ enum Said {
 }
 
 /// Asks whether `name` is served, or, when it is empty, whether the server is there.
-pub(super) async fn ask_grpc(replica: &Replica, limit: Duration, name: &str) -> Result<(), String> {
+pub(super) async fn ask_grpc(
+    replica: &Replica,
+    limit: Duration,
+    name: &str,
+) -> Result<(), NotPassed> {
     let upstream = &replica.upstream;
-    let conn = upstream.dial(limit, false).await.map_err(|error| in_words(&error))?;
+    let conn = dial(replica, limit).await?;
     if !conn.is_http2() {
-        return Err("it does not speak HTTP/2, which gRPC needs".to_owned());
+        return Err("it does not speak HTTP/2, which gRPC needs".to_owned().into());
     }
-    let greeted = handshake(TokioExecutor::new(), TokioIo::new(conn)).await;
+    let greeted = http2_client().handshake(TokioIo::new(conn)).await;
     let (mut sender, connection) = greeted.map_err(|error| error.to_string())?;
-    let _driver = Probing(tokio::spawn(connection).abort_handle());
+    let _driver = Probing(Task::Probe.spawn(connection).abort_handle());
     let server = format!("{}://{}", upstream.scheme(), upstream.authority());
     match call(&mut sender, &server, CHECK, name).await? {
         Said::Number(1) => return Ok(()),
@@ -42,19 +48,21 @@ pub(super) async fn ask_grpc(replica: &Replica, limit: Duration, name: &str) -> 
                 3 => "SERVICE_UNKNOWN",
                 _ => "UNKNOWN",
             };
-            return Err(format!("{CHECK} of `{name}` answered {word}"));
+            return Err(format!("{CHECK} of `{name}` answered {word}").into());
         }
         Said::Failed(GrpcStatus::UNIMPLEMENTED, _) => {}
-        Said::Failed(status, message) => return Err(failed(CHECK, status, &message)),
+        Said::Failed(status, message) => return Err(failed(CHECK, status, &message).into()),
     }
     let path = if name.is_empty() { SERVER_READY } else { MODEL_READY };
     match call(&mut sender, &server, path, name).await? {
-        Said::Number(0) => Err(format!("{path} answered that it is not ready")),
+        Said::Number(0) => Err(format!("{path} answered that it is not ready").into()),
         Said::Number(_) => Ok(()),
         Said::Failed(GrpcStatus::UNIMPLEMENTED, _) => {
-            Err(format!("it has neither {CHECK} nor {path}: `health: {{tcp: true}}` only connects"))
+            let why =
+                format!("it has neither {CHECK} nor {path}: `health: {{tcp: true}}` only connects");
+            Err(why.into())
         }
-        Said::Failed(status, message) => Err(failed(path, status, &message)),
+        Said::Failed(status, message) => Err(failed(path, status, &message).into()),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a start finds: a free state directory, or an Evener that hands its own over; and sockets that exist already.
 use super::handover::{Broken, Gate, Parting, Taking, Willed};
 use super::inherited::{Inherited, Sockets};
+use super::own_dir::{OwnDir, Unfit};
 use super::state::{StateDir, StateError};
 use std::fs::File;
 use std::io;
@@ -53,7 +54,15 @@ impl Heritage {
         activated: Vec<Inherited>,
     ) -> Result<Self, ClaimError> {
         let broken = |broken| ClaimError::Broken(dir.to_owned(), broken);
-        let found = if takeover { Taking::begin(dir).await.map_err(broken)? } else { None };
+        let found = if takeover {
+            // Whoever can write to the directory could offer sockets of their own.
+            match OwnDir::open(dir) {
+                Err(unfit @ Unfit::Shared(_)) => return Err(StateError::of(dir, unfit).into()),
+                Ok(_) | Err(Unfit::Io(_)) => Taking::begin(dir).await.map_err(broken)?,
+            }
+        } else {
+            None
+        };
         let dir = dir.to_owned();
         let Some((taking, Willed { lock, gate, admin, listeners })) = found else {
             let state = StateDir::open(&dir)?;
@@ -96,7 +105,7 @@ impl Heritage {
                 let Predecessor { mut taking, lock, gate } = *predecessor;
                 let ready = taking.ready().await;
                 ready.map_err(|broken| ClaimError::Broken(self.dir.clone(), broken))?;
-                let state = StateDir::adopt(&self.dir, File::from(lock));
+                let state = StateDir::adopt(&self.dir, File::from(lock))?;
                 (state, Gate::adopt(&self.dir, gate), Some(taking))
             }
             Whence::Used(_) => return Err(StateError::Locked(self.dir.clone()).into()),

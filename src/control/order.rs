@@ -139,6 +139,9 @@ impl Orders {
         if self.inbox.send(letter).await.is_err() {
             return Answer::Failed("Evener is ending".to_owned());
         }
-        answer.await.unwrap_or_else(|_| Answer::Failed("Evener is ending".to_owned()))
+        answer.await.unwrap_or_else(|_| {
+            let why = "Evener dropped the order: it is ending, or failed inside (its log says so)";
+            Answer::Failed(why.to_owned())
+        })
     }
 }

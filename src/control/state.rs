@@ -1,19 +1,23 @@
 //! What survives a restart: who is on which side of each split, who is out by an operator's hand, what canaries know, and
 //! what webhooks were not told yet.
 use super::kept::{Kept, KeptSplit, held, kept, kept_split, set_split};
+use super::own_dir::{OwnDir, Unfit};
 use crate::balance::Segments;
 use crate::stats::Moment;
 use crate::table::{KeptCanary, KeptWebhook, Overrides};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const FILE: &str = "state.json";
+/// The next [`FILE`], while it is written.
+const FRESH: &str = "state.json.new";
+/// Bytes of [`FILE`]: far more than a state has.
+const LONGEST: u64 = 64 << 20;
 /// The layout of [`FILE`]; a newer one is not read. 1: drains had neither end nor reason, and ejections
 /// were not kept. 3: nor were webhooks. 4: nor were splits that operators set.
 const LAYOUT: u32 = 5;
@@ -22,6 +26,7 @@ const LAYOUT: u32 = 5;
 #[derive(Debug)]
 pub struct StateDir {
     path: PathBuf,
+    dir: OwnDir,
     /// Locked while this lives.
     lock: File,
     /// What was written last, to write only what changed.
@@ -51,6 +56,8 @@ struct State {
 pub enum StateError {
     #[error("the state directory {0} cannot be used: {1}; set `state: {{dir: …}}` to one that can")]
     Unusable(PathBuf, io::Error),
+    #[error("the state directory {0} {1}")]
+    Shared(PathBuf, String),
     #[error(
         "the state directory {0} belongs to another Evener that runs; give each its own `state: {{dir: …}}`"
     )]
@@ -59,25 +66,33 @@ pub enum StateError {
     Broken(PathBuf, String),
 }
 
+impl StateError {
+    pub(super) fn of(path: &Path, unfit: Unfit) -> Self {
+        match unfit {
+            Unfit::Io(error) => Self::Unusable(path.to_owned(), error),
+            Unfit::Shared(why) => Self::Shared(path.to_owned(), why),
+        }
+    }
+}
+
 impl StateDir {
     /// Makes the directory (mode 0700) where needed, and locks it.
     pub fn open(path: &Path) -> Result<Self, StateError> {
         let unusable = |error| StateError::Unusable(path.to_owned(), error);
-        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(unusable)?;
-        let mut options = OpenOptions::new();
-        options.create(true).write(true).truncate(false).mode(0o600);
-        let lock = options.open(path.join("lock")).map_err(unusable)?;
+        let dir = OwnDir::make(path).map_err(|unfit| StateError::of(path, unfit))?;
+        let lock = dir.file("lock").map_err(unusable)?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(fs::TryLockError::WouldBlock) => return Err(StateError::Locked(path.to_owned())),
             Err(fs::TryLockError::Error(error)) => return Err(unusable(error)),
         }
-        Ok(Self::adopt(path, lock))
+        Ok(Self { path: path.to_owned(), dir, lock, written: Vec::new() })
     }
 
     /// With the lock of the process that had it before: the lock belongs to the open file, so it is never free.
-    pub(super) fn adopt(path: &Path, lock: File) -> Self {
-        Self { path: path.to_owned(), lock, written: Vec::new() }
+    pub(super) fn adopt(path: &Path, lock: File) -> Result<Self, StateError> {
+        let dir = OwnDir::make(path).map_err(|unfit| StateError::of(path, unfit))?;
+        Ok(Self { path: path.to_owned(), dir, lock, written: Vec::new() })
     }
 
     /// For whoever takes it over.
@@ -94,13 +109,8 @@ impl StateDir {
     pub fn load(&mut self, now: Moment, wall: jiff::Timestamp) -> Result<Overrides, StateError> {
         let file = self.path.join(FILE);
         let broken = |why: String| StateError::Broken(file.clone(), why);
-        let text = match fs::read(&file) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok(Overrides::default());
-            }
-            Err(error) => return Err(broken(error.to_string())),
-        };
+        let read = self.dir.read(FILE, LONGEST).map_err(|error| broken(error.to_string()))?;
+        let Some(text) = read else { return Ok(Overrides::default()) };
         let state: State = serde_json::from_slice(&text).map_err(|e| broken(e.to_string()))?;
         if !(1..=LAYOUT).contains(&state.layout) {
             return Err(broken(format!(
@@ -157,7 +167,11 @@ impl StateDir {
         }
         // Should the last step fail, the file is the new one already.
         self.forget_written();
-        let mut replacing = Replacing { dir: &self.path, text: &text, fresh: None };
+        if self.dir.is_gone()? {
+            // Somebody removed it: what is open leads nowhere.
+            self.dir = OwnDir::make(&self.path).map_err(io::Error::other)?;
+        }
+        let mut replacing = Replacing { dir: &self.dir, text: &text, fresh: None };
         Replacing::STEPS.into_iter().try_for_each(|step| step(&mut replacing))?;
         self.written = text;
         Ok(())
@@ -166,7 +180,7 @@ impl StateDir {
 
 /// A file on its way to take the place of [`FILE`]. After each step a crash leaves the old text or the new.
 struct Replacing<'a> {
-    dir: &'a Path,
+    dir: &'a OwnDir,
     text: &'a [u8],
     fresh: Option<File>,
 }
@@ -175,14 +189,8 @@ impl Replacing<'_> {
     const STEPS: [fn(&mut Self) -> io::Result<()>; 5] =
         [Self::create, Self::write, Self::sync, Self::publish, Self::sync_dir];
 
-    fn path(&self) -> PathBuf {
-        self.dir.join("state.json.new")
-    }
-
     fn create(&mut self) -> io::Result<()> {
-        let mut options = OpenOptions::new();
-        let options = options.create(true).write(true).truncate(true).mode(0o600);
-        self.fresh = Some(options.open(self.path())?);
+        self.fresh = Some(self.dir.fresh(FRESH)?);
         Ok(())
     }
 
@@ -195,11 +203,11 @@ impl Replacing<'_> {
     }
 
     fn publish(&mut self) -> io::Result<()> {
-        fs::rename(self.path(), self.dir.join(FILE))
+        self.dir.rename(FRESH, FILE)
     }
 
     fn sync_dir(&mut self) -> io::Result<()> {
-        File::open(self.dir)?.sync_all()
+        self.dir.sync()
     }
 }
 
@@ -271,7 +279,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let first = StateDir::open(dir.path()).unwrap();
         let passed = File::from(first.lock().try_clone_to_owned().unwrap());
-        let second = StateDir::adopt(dir.path(), passed);
+        let second = StateDir::adopt(dir.path(), passed).unwrap();
         drop(first);
         assert!(matches!(StateDir::open(dir.path()), Err(StateError::Locked(_))));
         drop(second);
@@ -307,12 +315,13 @@ mod tests {
                 let text = state.written.clone();
                 state.save(&old).unwrap();
                 let part = if torn { &text[..text.len() / 2] } else { &text[..] };
-                let mut replacing = Replacing { dir: dir.path(), text: part, fresh: None };
+                let mut replacing = Replacing { dir: &state.dir, text: part, fresh: None };
                 let steps = if torn { died_after.min(2) } else { died_after };
                 for step in &Replacing::STEPS[..steps] {
                     step(&mut replacing).unwrap();
                 }
-                drop((replacing, state));
+                drop(replacing);
+                drop(state);
                 let mut state = StateDir::open(dir.path()).unwrap();
                 let found = state.load(Moment::ZERO, crate::observe::stamp()).unwrap();
                 let expected = if steps > 3 { &new } else { &old };

@@ -51,11 +51,21 @@ impl BodyProblem {
     }
 }
 
+/// A byte order mark, which parsers may ignore (RFC 8259, section 8.1).
+pub(super) const BOM: char = '\u{feff}';
+
+/// Does an object begin here?
+pub(super) fn begins_object(body: &[u8]) -> bool {
+    let body = body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(body);
+    body.trim_ascii_start().starts_with(b"{")
+}
+
 /// Reads a complete body. Of a wanted field that is written twice the last counts, as JSON parsers
 /// have it; of `model` that would be a way around whoever checked the first, so two are an error.
 pub fn peek(body: &[u8], wanted: &[impl AsRef<str>]) -> Result<BodyFacts, BodyProblem> {
-    let text = std::str::from_utf8(body).map_err(|error| not_utf8(body, error.valid_up_to()))?;
-    let mut fields = Fields::new(text, wanted);
+    let whole = std::str::from_utf8(body).map_err(|error| not_utf8(body, error.valid_up_to()))?;
+    let text = whole.strip_prefix(BOM).unwrap_or(whole);
+    let mut fields = Fields::new(whole, wanted);
     let mut json = serde_json::Deserializer::from_str(text);
     let read = if text.trim_ascii_start().starts_with('{') {
         json.deserialize_map(Top(&mut fields))
@@ -238,6 +248,14 @@ mod tests {
         let body = "{ \"messages\": [{\"model\":\"inner\"}],\n \"model\" : \"a\\u0062\" , \"x\":1}";
         let named = peek(body.as_bytes(), &NONE).unwrap().model.unwrap();
         assert_eq!((named.name.as_str(), &body[named.range]), ("ab", "\"a\\u0062\""));
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_passed_over() {
+        let body = "\u{feff} {\"model\":\"a\"}";
+        let named = peek(body.as_bytes(), &NONE).unwrap().model.unwrap();
+        assert_eq!((named.name.as_str(), &body[named.range]), ("a", "\"a\""));
+        assert!(matches!(problem("\u{feff}\u{feff}{}"), BodyProblem::NotJson { .. }));
     }
 
     #[test]

@@ -1,38 +1,13 @@
 //! What routing may know of a request, and in which order its model's name is looked for.
-use super::body::{BodyFacts, BodyProblem, peek};
+use super::body::{BodyFacts, BodyProblem, begins_object, peek};
+use super::dialects::{Dialect, PathKind};
 use super::grpc::NameAt;
 use super::multipart::peek_multipart;
-use super::path::PathFacts;
+use super::path::{PathFacts, PathProblem};
 use super::prefix::peek_prefix;
+use super::query::TwoInQuery;
+use super::rows::ModelAt;
 use std::ops::Range;
-
-/// How a client speaks to a model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
-pub enum Dialect {
-    /// `/v1/chat/completions` and its siblings.
-    OpenAi,
-    /// `/v1/models/{m}:predict` (KServe V1, TF-Serving).
-    KServeV1,
-    /// `/v2/models/{m}/infer`.
-    KServeV2,
-    /// Any service of gRPC.
-    Grpc,
-    /// Any other path.
-    #[default]
-    Plain,
-}
-
-/// What kind of work a path asks for; `kind: auto` of a model follows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
-pub enum PathKind {
-    /// Text in, tokens out: chat, completions, embeddings, V2 `generate`.
-    Llm,
-    /// Tensors or media in, an answer out: V1, V2 `infer`, audio, images.
-    Predict,
-    /// Nothing is known.
-    #[default]
-    Raw,
-}
 
 /// A model's name and the bytes that spelled it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +23,8 @@ pub struct Named {
 pub struct Facts {
     pub dialect: Dialect,
     pub kind: PathKind,
+    /// A POST has no other effect than its answer.
+    pub repeats: bool,
     /// The model as the client named it.
     pub model: Option<String>,
     /// Where `model` was found, for rewriting.
@@ -59,6 +36,17 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// What the path alone says, without a model.
+    pub fn of_path(path: &PathFacts) -> Self {
+        Self {
+            dialect: path.dialect(),
+            kind: path.kind(),
+            repeats: path.repeats(),
+            streaming: path.streams(),
+            ..Self::default()
+        }
+    }
+
     /// The value of a wanted top-level field of the body.
     pub fn field(&self, name: &str) -> Option<&str> {
         self.fields.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
@@ -78,14 +66,27 @@ pub enum FoundIn {
     Messages(NameAt),
     /// The value of this header.
     Header(String),
+    /// Byte range of the value (percent-encoded, as sent) of this parameter in the path and query.
+    Query { parameter: String, range: Range<usize> },
 }
 
 /// One place to look for a model's name: an entry of `model_from`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source<'a> {
     Path,
     Body,
-    Header { name: &'a str, value: Option<&'a str> },
+    Header {
+        name: &'a str,
+        value: Option<&'a str>,
+    },
+    Query {
+        parameter: &'a str,
+        found: Result<Option<Named>, TwoInQuery>,
+        /// It counts only where it is the name of a model that exists.
+        if_known: bool,
+    },
+    /// A segment that a route captures.
+    Captured(Option<Named>),
 }
 
 impl Source<'_> {
@@ -103,6 +104,8 @@ pub enum BodyRead {
     Form(Option<Named>),
     /// The messages of a call, and the name in the first.
     Messages(Option<String>, NameAt),
+    /// The beginning of something that is neither JSON object nor form.
+    Nameless,
     /// Compressed: it is not opened.
     Sealed,
     /// Not readable as JSON or messages. An error only where the body has to name the model.
@@ -127,7 +130,26 @@ impl BodyRead {
         first: &[u8],
         wanted: &[impl AsRef<str>],
     ) -> Self {
-        Self::read(content_type, content_encoding, first, |first| peek_prefix(first, wanted))
+        let read =
+            Self::read(content_type, content_encoding, first, |first| peek_prefix(first, wanted));
+        // Only an object names a model.
+        let never = matches!(read, Self::Json(_)) && !begins_object(first);
+        if never { Self::Nameless } else { read }
+    }
+
+    /// Does it name a model?
+    pub fn names_model(&self) -> bool {
+        match self {
+            Self::Json(facts) => facts.model.is_some(),
+            Self::Form(named) => named.is_some(),
+            Self::Messages(name, _) => name.is_some(),
+            Self::Absent | Self::Nameless | Self::Sealed | Self::Broken(_) => false,
+        }
+    }
+
+    /// The beginning of a body names no model. May what follows still do?
+    pub fn may_go_on(&self) -> bool {
+        matches!(self, Self::Json(_) | Self::Form(_)) && !self.names_model()
     }
 
     fn read(
@@ -160,6 +182,10 @@ fn is_form(content_type: &str) -> bool {
 pub enum Unidentified {
     #[error(transparent)]
     Body(#[from] BodyProblem),
+    #[error(transparent)]
+    Query(#[from] TwoInQuery),
+    #[error(transparent)]
+    Path(#[from] PathProblem),
     #[error(
         "the body is compressed and is not opened: name the model in the path or a header, or send it uncompressed"
     )]
@@ -169,7 +195,7 @@ pub enum Unidentified {
 impl Unidentified {
     pub fn status(&self) -> u16 {
         match self {
-            Self::Body(_) => 400,
+            Self::Body(_) | Self::Query(_) | Self::Path(_) => 400,
             Self::Sealed => 415,
         }
     }
@@ -178,6 +204,7 @@ impl Unidentified {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Body(problem) => problem.code(),
+            Self::Query(_) | Self::Path(_) => "bad_request",
             Self::Sealed => "model_unreadable",
         }
     }
@@ -186,15 +213,17 @@ impl Unidentified {
     pub fn param(&self) -> Option<&'static str> {
         match self {
             Self::Body(problem) => problem.param(),
-            Self::Sealed => Some("model"),
+            Self::Path(_) => None,
+            Self::Query(_) | Self::Sealed => Some("model"),
         }
     }
 }
 
 /// Looks for the model's name in `sources`, in their order; the first that names one wins.
 ///
-/// A body's `model` counts as it stands on OpenAI's paths. Elsewhere a body belongs to somebody else's
-/// format, so there `model` counts only when it is `known`, and a body that is not JSON is no error.
+/// A body's `model` counts as it stands where the row of the path says that the body names the model. Elsewhere a body
+/// belongs to somebody else's format, so there `model` counts only when it is `known`, and a body that is not JSON is no
+/// error.
 /// No name at all is not an error here: the caller has a `default_model`, or refuses.
 pub fn identify(
     path: &PathFacts,
@@ -208,17 +237,25 @@ pub fn identify(
             Source::Path => {
                 path.model.as_ref().map(|m| (m.name.clone(), FoundIn::Path(m.range.clone())))
             }
-            Source::Body => named_in_body(path.dialect, &body, &known)?,
+            Source::Body => named_in_body(path, &body, &known)?,
             Source::Header { name, value } => value
                 .map(str::trim)
                 .filter(|value| !value.is_empty())
                 .map(|value| (value.to_owned(), FoundIn::Header((*name).to_owned()))),
+            Source::Query { parameter, found, if_known } => {
+                let named = found.clone()?.filter(|named| !if_known || known(&named.name));
+                let parameter = (*parameter).to_owned();
+                named.map(|Named { name, range }| (name, FoundIn::Query { parameter, range }))
+            }
+            Source::Captured(named) => {
+                named.clone().map(|Named { name, range }| (name, FoundIn::Path(range)))
+            }
         };
         if found.is_some() {
             break;
         }
     }
-    let must_read = path.dialect == Dialect::OpenAi && sources.contains(&Source::Body);
+    let must_read = path.row.model == ModelAt::Body && sources.contains(&Source::Body);
     if found.is_none() && must_read && body == BodyRead::Sealed {
         return Err(Unidentified::Sealed);
     }
@@ -228,19 +265,20 @@ pub fn identify(
         BodyRead::Absent
         | BodyRead::Form(_)
         | BodyRead::Messages(..)
+        | BodyRead::Nameless
         | BodyRead::Sealed
         | BodyRead::Broken(_) => (false, Vec::new()),
     };
-    let streaming = path.streams || stream;
-    Ok(Facts { dialect: path.dialect, kind: path.kind, model, found_in, streaming, fields })
+    let streaming = path.streams() || stream;
+    Ok(Facts { model, found_in, streaming, fields, ..Facts::of_path(path) })
 }
 
 fn named_in_body(
-    dialect: Dialect,
+    path: &PathFacts,
     body: &BodyRead,
     known: &impl Fn(&str) -> bool,
 ) -> Result<Option<(String, FoundIn)>, BodyProblem> {
-    let ours = matches!(dialect, Dialect::OpenAi | Dialect::Grpc);
+    let ours = path.row.model == ModelAt::Body || path.call.is_some();
     let (named, place): (_, fn(Range<usize>) -> FoundIn) = match body {
         BodyRead::Json(facts) => (facts.model.as_ref(), FoundIn::Body),
         BodyRead::Form(named) => (named.as_ref(), FoundIn::Form),
@@ -250,7 +288,9 @@ fn named_in_body(
         BodyRead::Broken(problem) if ours || *problem == BodyProblem::TwoModels => {
             return Err(problem.clone());
         }
-        BodyRead::Broken(_) | BodyRead::Absent | BodyRead::Sealed => return Ok(None),
+        BodyRead::Broken(_) | BodyRead::Absent | BodyRead::Nameless | BodyRead::Sealed => {
+            return Ok(None);
+        }
     };
     Ok(named
         .filter(|named| ours || known(&named.name))

@@ -2,10 +2,13 @@
 mod body;
 mod code;
 mod deadline;
-mod error_event;
+mod dialects;
+mod encoding;
+mod escape;
 mod facts;
 pub mod grpc;
 mod listing;
+mod masked_query;
 mod multipart;
 mod named;
 mod nearest;
@@ -13,18 +16,23 @@ mod output;
 mod path;
 mod prefix;
 mod prompt;
+mod query;
 mod refusal;
 mod rewrite;
+mod rows;
+mod stream;
 mod usage;
 
 pub use body::{BodyFacts, BodyProblem, peek};
 pub use code::RefusalCode;
 pub use deadline::DeadlineHeader;
-pub use error_event::ErrorEvents;
-pub use facts::{
-    BodyRead, Dialect, Facts, FoundIn, Named, PathKind, Source, Unidentified, identify,
+pub use dialects::{AnswerFormat, Dialect, PathKind};
+pub use encoding::{JsonText, is_json, json_text};
+pub use facts::{BodyRead, Facts, FoundIn, Named, Source, Unidentified, identify};
+pub use listing::{
+    LIVE_BODY, Lister, READY_BODY, SERVER_BODY, UNREADY_BODY, model_body, models_body,
 };
-pub use listing::{LIVE_BODY, READY_BODY, SERVER_BODY, UNREADY_BODY, models_body};
+pub use masked_query::masked_query;
 pub use multipart::peek_multipart;
 pub use named::models_named;
 pub use nearest::nearest;
@@ -32,9 +40,12 @@ pub use output::{
     Output, OutputBudget, OutputForm, OutputProblem, OutputScan, OutputWish, Reserved, answer_text,
     event_values,
 };
-pub use path::{Local, PathFacts, PathProblem, decoded_path, read_path};
+pub use path::{PathFacts, PathProblem, decoded_path, read_path, segment_of};
 pub use prefix::peek_prefix;
-pub use prompt::{Prompt, generates, prompt};
-pub use refusal::{error_body, sse_error_event};
-pub use rewrite::{rename_in_body, rename_in_form, rename_in_path};
-pub use usage::{Usage, UsageScan};
+pub use prompt::{Prompt, PromptProblem, generates, prompt};
+pub use query::{TwoInQuery, cookie_value, model_in_query, query_value};
+pub use refusal::{ErrorBody, ErrorText, error_body};
+pub use rewrite::{Edit, edited, encoded_name, rename_in_path, rename_in_query};
+pub use rows::{Duty, GROUPS, Group, Local, ModelAt, Purpose, Row, StreamError, UsageAt};
+pub use stream::{Failure, StreamForm, StreamWatch, broken_stream};
+pub use usage::{Usage, UsageChunks, UsageForm, UsageScan, ask_for_usage};

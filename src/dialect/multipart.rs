@@ -1,16 +1,12 @@
 //! Finds the field `model` of a multipart form (RFC 7578), as audio and image uploads send it.
-//!
-//! The scan is bounded: clients that put `model` behind a long file are asked to put it in front.
 use super::facts::Named;
+use memchr::memmem;
 
-/// How far into a body the field may stand.
-const REACH: usize = 64 << 10;
-
-/// The form field `model`, with the byte range of its bare value; looks at the first 64 KiB.
+/// The form field `model`, with the byte range of its bare value, in a body or its beginning.
 /// Of two fields the first counts only if both agree, so that nobody is routed by one and served by the other.
 pub fn peek_multipart(content_type: &str, body: &[u8]) -> Option<Named> {
     let mut found: Option<Named> = None;
-    for named in fields(content_type, &body[..body.len().min(REACH)]) {
+    for named in fields(content_type, body) {
         let named = named?;
         match &found {
             Some(first) if first.name != named.name => return None,
@@ -56,17 +52,7 @@ fn after_first(body: &[u8], delimiter: &[u8]) -> Option<usize> {
 }
 
 fn find(body: &[u8], from: usize, needle: &[u8]) -> Option<usize> {
-    let first = *needle.first()?;
-    let rest = body.get(from..)?;
-    let mut at = 0;
-    while let Some(step) = rest[at..].iter().position(|&b| b == first) {
-        at += step;
-        if rest[at..].starts_with(needle) {
-            return Some(from + at);
-        }
-        at += 1;
-    }
-    None
+    memmem::find(body.get(from..)?, needle).map(|at| from + at)
 }
 
 /// The parameter `boundary`, quoted or bare; 1 to 70 characters (RFC 2046).
@@ -156,10 +142,12 @@ mod tests {
     }
 
     #[test]
-    fn a_model_beyond_the_reach_is_not_seen() {
-        let long = "x".repeat(REACH);
+    fn a_field_counts_once_it_is_complete() {
+        let long = "x".repeat(100_000);
         let body = form(&[("name=file; filename=f", &long), ("name=model", "a")]);
-        assert_eq!(peek_multipart(TYPE, body.as_bytes()), None);
+        let end = body.rfind("\r\n--xY z--").unwrap() + "\r\n--xY z".len();
+        assert_eq!(peek_multipart(TYPE, &body.as_bytes()[..end - 1]), None);
+        assert!(peek_multipart(TYPE, &body.as_bytes()[..end]).is_some());
     }
 
     proptest! {

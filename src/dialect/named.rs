@@ -1,21 +1,27 @@
 //! Every model that a body names, wherever routing looked: a key that may use only some models must not reach another by
 //! a name that the replica reads and routing did not.
 use super::body::{BodyProblem, peek};
-use super::facts::{Dialect, Unidentified};
+use super::facts::Unidentified;
 use super::multipart::fields;
+use super::path::PathFacts;
+use super::rows::ModelAt;
 
 /// The models that a whole body names; an error where that cannot be told.
 ///
 /// A body that looks like JSON is read as JSON whatever its type says, for there are servers that do the same.
 pub fn models_named(
-    dialect: Dialect,
+    path: &PathFacts,
     content_type: Option<&str>,
     content_encoding: Option<&str>,
     body: &[u8],
 ) -> Result<Vec<String>, Unidentified> {
     let encoding = content_encoding.unwrap_or("identity").trim();
     if !(encoding.is_empty() || encoding.eq_ignore_ascii_case("identity")) {
-        return if dialect == Dialect::OpenAi { Err(Unidentified::Sealed) } else { Ok(Vec::new()) };
+        return if path.row.model == ModelAt::Body {
+            Err(Unidentified::Sealed)
+        } else {
+            Ok(Vec::new())
+        };
     }
     let kind = content_type.unwrap_or_default();
     let forms = fields(kind, body).into_iter().map(|field| field.map(|named| named.name));
@@ -31,10 +37,13 @@ pub fn models_named(
 mod tests {
     use super::*;
 
+    use crate::dialect::read_path;
+
     const FORM: &str = "multipart/form-data; boundary=x";
 
     fn named(kind: &str, body: &str) -> Result<Vec<String>, Unidentified> {
-        models_named(Dialect::OpenAi, Some(kind), None, body.as_bytes())
+        let chat = read_path("/v1/chat/completions").unwrap();
+        models_named(&chat, Some(kind), None, body.as_bytes())
     }
 
     #[test]
@@ -63,8 +72,9 @@ mod tests {
 
     #[test]
     fn what_is_compressed_cannot_be_told_where_it_would_count() {
-        let sealed = |dialect| models_named(dialect, None, Some("gzip"), b"\x1f\x8b");
-        assert_eq!(sealed(Dialect::OpenAi), Err(Unidentified::Sealed));
-        assert_eq!(sealed(Dialect::Plain), Ok(Vec::new()));
+        let sealed =
+            |path| models_named(&read_path(path).unwrap(), None, Some("gzip"), b"\x1f\x8b");
+        assert_eq!(sealed("/v1/embeddings"), Err(Unidentified::Sealed));
+        assert_eq!(sealed("/score-me"), Ok(Vec::new()));
     }
 }

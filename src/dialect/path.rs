@@ -1,47 +1,68 @@
-//! Reads a request's path: the dialect it speaks, the model it names, what Evener answers itself.
+//! Reads a request's path: the row of the table that it belongs to, and the model it names.
 //!
 //! Segments are split at raw slashes first and decoded afterwards, so that an encoded slash can never
 //! move a border; comparison is on the decoded text.
-use super::facts::{Dialect, Named, PathKind};
+use super::dialects::{Dialect, PathKind};
+use super::escape::{Slash, decode, raw_len};
+use super::facts::Named;
 use super::grpc::Call;
+use super::rows::{Captured, Found, Local, Purpose, Row, find};
+use http::Method;
 use std::borrow::Cow;
 
 /// What a path says.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PathFacts {
-    pub dialect: Dialect,
-    pub kind: PathKind,
+    /// What is known of its shape.
+    pub row: &'static Row,
     /// The model, with its byte range in the raw path.
     pub model: Option<Named>,
-    /// Evener answers this path itself, when it is asked with GET or HEAD.
-    pub local: Option<Local>,
-    /// The path alone asks for a stream (V2 `generate_stream`).
-    pub streams: bool,
     /// What the path means in gRPC, where the head says that it is.
     pub call: Option<Call>,
+}
+
+impl Default for PathFacts {
+    fn default() -> Self {
+        Self { row: &Row::UNKNOWN, model: None, call: None }
+    }
 }
 
 impl PathFacts {
     /// What the path of a call says.
     pub fn of_call(call: Call) -> Self {
-        let (dialect, kind, streams) = (Dialect::Grpc, call.kind, call.converses());
-        Self { dialect, kind, streams, call: Some(call), ..Self::default() }
+        Self { row: &Row::CALL, model: None, call: Some(call) }
     }
-}
 
-/// Paths that Evener answers itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Local {
-    /// `/v1/models`: models and aliases.
-    OpenAiModels,
-    /// `/v2`: server metadata.
-    V2Server,
-    /// `/v2/health/live`.
-    V2Live,
-    /// `/v2/health/ready`.
-    V2Ready,
-    /// `/healthz`, for load balancers in front.
-    Healthz,
+    pub fn dialect(&self) -> Dialect {
+        self.row.dialect
+    }
+
+    pub fn kind(&self) -> PathKind {
+        self.call.map_or(self.row.kind, |call| call.kind)
+    }
+
+    /// What a request of this path is for.
+    pub fn purpose(&self, method: &Method) -> Purpose {
+        self.call.map_or_else(|| self.row.duty.purpose(method), |call| call.purpose)
+    }
+
+    /// The path alone asks for a stream.
+    pub fn streams(&self) -> bool {
+        self.call.map_or(self.row.streams, |call| call.converses())
+    }
+
+    /// A POST has no other effect than its answer.
+    pub fn repeats(&self) -> bool {
+        match self.call {
+            Some(call) => call.name_at.is_some() && call.purpose != Purpose::Management,
+            None => self.row.repeats,
+        }
+    }
+
+    /// Evener answers this path itself.
+    pub fn local(&self, method: &Method) -> Option<Local> {
+        self.row.local.filter(|_| [Method::GET, Method::HEAD].contains(method))
+    }
 }
 
 /// Why a path is refused with 400.
@@ -59,191 +80,96 @@ pub enum PathProblem {
 
 /// Reads a raw path (a query after it is ignored).
 pub fn read_path(raw_path: &str) -> Result<PathFacts, PathProblem> {
-    let path = without_query(raw_path);
-    let mut segments = split(path);
-    if segments.iter().any(|s| matches!(&*s.text, "." | "..")) {
+    let raw = without_query(raw_path);
+    let start = usize::from(raw.starts_with('/'));
+    let raw = &raw[start..];
+    let (text, _) = decode(raw, Slash::Kept);
+    if has_dot_segment(&text) {
         return Err(PathProblem::DotSegment);
     }
-    if segments.iter().any(|s| s.text.contains('\0')) {
+    let escaped = matches!(text, Cow::Owned(_));
+    if escaped && text.contains('\0') {
         return Err(PathProblem::EncodedNul);
     }
-    if segments.len() > 1 && segments.last().is_some_and(|s| s.raw.is_empty()) {
-        segments.pop();
+    // One slash at the end means the same to all servers of the table.
+    let path = text.strip_suffix('/').unwrap_or(&text);
+    let found = find(path);
+    if escaped && text.contains("%2F") {
+        refuse_slashes(path, found)?;
     }
-    // KServe's Hugging Face server puts OpenAI's API under `/openai/v1`.
-    let skip = usize::from(segments.first().is_some_and(|s| s.text == "openai"));
-    let segments = &segments[skip..];
-    let texts: Vec<&str> = segments.iter().map(|s| &*s.text).collect();
-    let facts = match texts.as_slice() {
-        ["v1", "models", ..] => read_v1(path, &segments[2..], &texts[2..])?,
-        ["v2", ..] if skip == 0 => read_v2(path, &segments[1..], &texts[1..])?,
-        ["v1", rest @ ..] => read_openai(rest),
-        ["healthz"] if skip == 0 => local(Dialect::Plain, Local::Healthz),
-        ["rerank" | "score" | "tokenize" | "detokenize" | "pooling" | "classify"] if skip == 0 => {
-            openai(PathKind::Llm)
-        }
-        _ => PathFacts::default(),
-    };
-    let api = texts.first().and_then(|t| t.split("%2F").next());
-    let ours = skip == 1 || matches!(api, Some("v1" | "v2" | "openai"));
-    if ours && segments.iter().any(|s| s.text.contains("%2F")) {
-        return Err(PathProblem::EncodedSlash);
+    let Some(Found { row, model }) = found else { return Ok(PathFacts::default()) };
+    let model = model.map(|model| named(raw, start, model, row.slashes)).transpose()?;
+    Ok(PathFacts { row, model: model.flatten(), call: None })
+}
+
+/// The segment of this number in a raw path, as a name; nothing when it is empty or there are fewer.
+pub fn segment_of(raw_path: &str, number: usize) -> Result<Option<Named>, PathProblem> {
+    let raw = without_query(raw_path);
+    let start = usize::from(raw.starts_with('/'));
+    let captured = Captured { segment: number, to_end: false, verb: 0 };
+    let named = named(&raw[start..], start, captured, false)?;
+    match named {
+        Some(named) if named.name.contains("%2F") => Err(PathProblem::EncodedSlash),
+        named => Ok(named),
     }
-    Ok(facts)
 }
 
 /// The path as routes compare it: decoded, but an encoded slash stays `%2F`; without the query.
 pub fn decoded_path(raw_path: &str) -> Cow<'_, str> {
-    decode(without_query(raw_path)).0
+    decode(without_query(raw_path), Slash::Kept).0
 }
 
 fn without_query(raw: &str) -> &str {
-    raw.split(['?', '#']).next().unwrap_or_default()
-}
-
-fn local(dialect: Dialect, local: Local) -> PathFacts {
-    PathFacts { dialect, local: Some(local), ..PathFacts::default() }
-}
-
-fn openai(kind: PathKind) -> PathFacts {
-    PathFacts { dialect: Dialect::OpenAi, kind, ..PathFacts::default() }
-}
-
-fn read_openai(after_v1: &[&str]) -> PathFacts {
-    match after_v1 {
-        [
-            "completions" | "embeddings" | "messages" | "moderations" | "rerank" | "responses"
-            | "score",
-            ..,
-        ]
-        | ["chat", "completions", ..] => openai(PathKind::Llm),
-        ["audio" | "images", _, ..] => openai(PathKind::Predict),
-        _ => PathFacts::default(),
+    match memchr::memchr2(b'?', b'#', raw.as_bytes()) {
+        Some(end) => &raw[..end],
+        None => raw,
     }
 }
 
-/// `/v1/models` and below. OpenAI's `GET /v1/models/{id}` is V1's per-model GET as well; its ids may
-/// hold slashes (`meta-llama/Llama-3.1-8B`), so all that remains is the name.
-fn read_v1(path: &str, rest: &[Segment<'_>], texts: &[&str]) -> Result<PathFacts, PathProblem> {
-    const VERBS: [&str; 4] = [":predict", ":classify", ":regress", ":explain"];
-    let Some(last) = texts.last() else {
-        return Ok(local(Dialect::OpenAi, Local::OpenAiModels));
+fn has_dot_segment(path: &str) -> bool {
+    let dotted = memchr::memchr(b'.', path.as_bytes()).is_some();
+    dotted && path.split('/').any(|segment| matches!(segment, "." | ".."))
+}
+
+/// An encoded slash may stand in a name that can hold one, and in paths that no server of the table has. Anywhere else a
+/// server that takes it for a slash would read another path than Evener did.
+fn refuse_slashes(path: &str, found: Option<Found>) -> Result<(), PathProblem> {
+    if let Some(Found { row: Row { slashes: true, .. }, model: Some(model) }) = found {
+        let mut segments = path.split('/').enumerate();
+        let within = |number| number == model.segment || model.to_end && number > model.segment;
+        let misplaced =
+            |(number, segment): (usize, &str)| segment.contains("%2F") && !within(number);
+        return if segments.any(misplaced) { Err(PathProblem::EncodedSlash) } else { Ok(()) };
+    }
+    let ours = |path: &str| {
+        let api = path.split('/').next().and_then(|first| first.split("%2F").next());
+        matches!(api, Some("v1" | "v2" | "openai"))
     };
-    let verb = VERBS.into_iter().find(|verb| last.ends_with(verb));
-    let (dialect, named) = match texts {
-        [_, "versions" | "labels", _, ..] | [_, "metadata"] => {
-            (Dialect::KServeV1, named(path, &rest[..1], 0)?)
-        }
-        _ => match verb {
-            Some(verb) => (Dialect::KServeV1, named(path, rest, verb.len())?),
-            None => (Dialect::OpenAi, named(path, rest, 0)?),
-        },
-    };
-    Ok(PathFacts { dialect, kind: PathKind::Predict, model: named, ..PathFacts::default() })
+    let meant = || find(path.replace("%2F", "/").trim_end_matches('/')).is_some();
+    if found.is_some() || ours(path) || meant() { Err(PathProblem::EncodedSlash) } else { Ok(()) }
 }
 
-/// `/v2` and below. What follows the name (`infer`, `versions/3/infer`, `ready`, `config`) goes to the
-/// replica as it is; `versions/{v}` is the model server's business, never our split.
-fn read_v2(path: &str, rest: &[Segment<'_>], texts: &[&str]) -> Result<PathFacts, PathProblem> {
-    let v2 = Dialect::KServeV2;
-    match texts {
-        [] => Ok(local(v2, Local::V2Server)),
-        ["health", "live"] => Ok(local(v2, Local::V2Live)),
-        ["health", "ready"] => Ok(local(v2, Local::V2Ready)),
-        ["models", _, after @ ..] => {
-            let generates = matches!(after.last(), Some(&("generate" | "generate_stream")));
-            Ok(PathFacts {
-                dialect: v2,
-                kind: if generates { PathKind::Llm } else { PathKind::Predict },
-                model: named(path, &rest[1..2], 0)?,
-                local: None,
-                streams: after.last() == Some(&"generate_stream"),
-                call: None,
-            })
-        }
-        ["rerank"] => Ok(openai(PathKind::Llm)),
-        _ => Ok(PathFacts { dialect: v2, ..PathFacts::default() }),
-    }
-}
-
-/// The name that `segments` spell together, without the last `cut` decoded bytes (a `:verb`).
-fn named(path: &str, segments: &[Segment<'_>], cut: usize) -> Result<Option<Named>, PathProblem> {
-    let (Some(first), Some(last)) = (segments.first(), segments.last()) else { return Ok(None) };
-    if segments.iter().any(|s| s.text.contains("%2F")) {
-        return Err(PathProblem::EncodedSlash);
-    }
-    if !segments.iter().all(|s| s.sound) {
+/// The name in a raw path that begins at `start`; nothing when it is empty.
+fn named(
+    raw: &str,
+    start: usize,
+    model: Captured,
+    slashes: bool,
+) -> Result<Option<Named>, PathProblem> {
+    let raw = raw.strip_suffix('/').unwrap_or(raw);
+    let skipped =
+        raw.split('/').take(model.segment).map(|segment| segment.len() + 1).sum::<usize>();
+    let rest = raw.get(skipped..).unwrap_or_default();
+    let spelled = if model.to_end { rest } else { rest.split('/').next().unwrap_or_default() };
+    let (text, sound) = decode(spelled, if slashes { Slash::Decoded } else { Slash::Kept });
+    if !sound {
         return Err(PathProblem::BadEscape);
     }
-    let end = last.start + raw_len(last.raw, last.text.len() - cut);
-    let name = decode(&path[first.start..end]).0.into_owned();
-    Ok((!name.is_empty()).then_some(Named { name, range: first.start..end }))
-}
-
-struct Segment<'a> {
-    /// Where it begins in the raw path.
-    start: usize,
-    raw: &'a str,
-    text: Cow<'a, str>,
-    /// Each of its escapes was well-formed and the whole is UTF-8.
-    sound: bool,
-}
-
-fn split(path: &str) -> Vec<Segment<'_>> {
-    let mut start = usize::from(path.starts_with('/'));
-    path[start..]
-        .split('/')
-        .map(|raw| {
-            let (text, sound) = decode(raw);
-            let segment = Segment { start, raw, text, sound };
-            start += raw.len() + 1;
-            segment
-        })
-        .collect()
-}
-
-/// Decodes escapes, all but that of the slash, which becomes `%2F`; and whether all were well-formed.
-fn decode(raw: &str) -> (Cow<'_, str>, bool) {
-    if !raw.contains('%') {
-        return (Cow::Borrowed(raw), true);
-    }
-    let mut bytes = Vec::with_capacity(raw.len());
-    let mut sound = true;
-    let mut rest = raw.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        rest = after;
-        match (byte, escape(after)) {
-            (b'%', Some(b'/')) => {
-                bytes.extend_from_slice(b"%2F");
-                rest = &after[2..];
-            }
-            (b'%', Some(value)) => {
-                bytes.push(value);
-                rest = &after[2..];
-            }
-            (b'%', None) => {
-                sound = false;
-                bytes.push(byte);
-            }
-            _ => bytes.push(byte),
-        }
-    }
-    match String::from_utf8(bytes) {
-        Ok(text) => (Cow::Owned(text), sound),
-        Err(error) => (Cow::Owned(String::from_utf8_lossy(error.as_bytes()).into_owned()), false),
-    }
-}
-
-/// The byte that two hexadecimal digits after a `%` stand for.
-fn escape(after: &[u8]) -> Option<u8> {
-    let digit = |i: usize| after.get(i).and_then(|&b| char::from(b).to_digit(16));
-    u8::try_from(digit(0)? * 16 + digit(1)?).ok()
-}
-
-/// How many raw bytes spell the first `decoded` bytes of a sound segment without encoded slashes.
-fn raw_len(raw: &str, decoded: usize) -> usize {
-    let bytes = raw.as_bytes();
-    (0..decoded).fold(0, |at, _| if bytes.get(at) == Some(&b'%') { at + 3 } else { at + 1 })
+    let decoded = text.len() - model.verb;
+    let name = text[..decoded].to_owned();
+    let end = if model.verb == 0 { spelled.len() } else { raw_len(spelled, decoded) };
+    let range = start + skipped..start + skipped + end;
+    Ok((!name.is_empty()).then_some(Named { name, range }))
 }
 
 #[cfg(test)]
@@ -258,7 +184,7 @@ mod tests {
     /// Dialect, name, and the raw bytes of the range.
     fn found(path: &str) -> (Dialect, Option<(String, &str)>) {
         let facts = facts(path);
-        (facts.dialect, facts.model.map(|m| (m.name, &path[m.range])))
+        (facts.dialect(), facts.model.map(|m| (m.name, &path[m.range])))
     }
 
     #[test]
@@ -269,8 +195,8 @@ mod tests {
             assert_eq!(found(&path), (Dialect::KServeV2, Some(("m 1".to_owned(), "m%201"))));
         }
         assert_eq!(found("/v2/models/m").1, Some(("m".to_owned(), "m")));
-        assert_eq!(facts("/v2/models/m/infer").kind, PathKind::Predict);
-        assert_eq!(facts("/v2/models/m/versions/1/generate_stream").kind, PathKind::Llm);
+        assert_eq!(facts("/v2/models/m/infer").kind(), PathKind::Predict);
+        assert_eq!(facts("/v2/models/m/versions/1/generate_stream").kind(), PathKind::Llm);
     }
 
     #[test]
@@ -292,15 +218,77 @@ mod tests {
         for id in ["m", "meta-llama/Llama-3.1-8B", "llama3:8b"] {
             let path = format!("/v1/models/{id}");
             assert_eq!(found(&path), (Dialect::OpenAi, Some((id.to_owned(), id))));
-            assert_eq!(facts(&path).local, None);
+            assert_eq!(facts(&path).local(&Method::GET), Some(Local::OpenAiModel));
+        }
+    }
+
+    #[test]
+    fn an_id_may_hold_encoded_slashes_where_its_row_says_so() {
+        let llama = Some(("meta-llama/Llama-3.1".to_owned(), "meta-llama%2FLlama-3.1"));
+        assert_eq!(found("/v1/models/meta-llama%2FLlama-3.1"), (Dialect::OpenAi, llama));
+        let arn = Some(("arn:aws:x/y".to_owned(), "arn%3Aaws%3Ax%2fy"));
+        assert_eq!(found("/model/arn%3Aaws%3Ax%2fy/converse"), (Dialect::Aws, arn));
+        let twice = Some(("a%2Fb".to_owned(), "a%252Fb"));
+        assert_eq!(found("/v1/models/a%252Fb").1, twice);
+    }
+
+    #[test]
+    fn a_name_in_the_path_is_found_in_each_dialect() {
+        let m = Some(("m".to_owned(), "m"));
+        for (path, dialect, kind, streams) in [
+            (
+                "/openai/deployments/m/chat/completions?api-version=1",
+                Dialect::OpenAi,
+                PathKind::Llm,
+                false,
+            ),
+            ("/v1beta/models/m:generateContent", Dialect::Google, PathKind::Llm, false),
+            ("/v1/models/m:streamGenerateContent?alt=sse", Dialect::Google, PathKind::Llm, true),
+            (
+                "/v1/projects/p/locations/l/endpoints/m:predict",
+                Dialect::Google,
+                PathKind::Predict,
+                false,
+            ),
+            ("/model/m/converse-stream", Dialect::Aws, PathKind::Llm, true),
+            ("/endpoints/m/invocations", Dialect::Aws, PathKind::Predict, false),
+            ("/predictions/m/1.0", Dialect::TorchServe, PathKind::Predict, false),
+            ("/v2/models/m/generate_stream", Dialect::KServeV2, PathKind::Llm, true),
+            ("/v2/repository/models/m/load", Dialect::KServeV2, PathKind::Raw, false),
+        ] {
+            assert_eq!(found(path), (dialect, m.clone()), "{path}");
+            assert_eq!((facts(path).kind(), facts(path).streams()), (kind, streams), "{path}");
+        }
+    }
+
+    #[test]
+    fn what_a_path_is_for_depends_on_its_row_and_method() {
+        use Purpose::{Inference, Information, Management, Unknown};
+        let (get, post) = (&Method::GET, &Method::POST);
+        for (path, asked, posted) in [
+            ("/v1/chat/completions", Inference, Inference),
+            ("/v2/models/m/ready", Information, Management),
+            ("/v2/models/m/trace/setting", Information, Management),
+            ("/v2/repository/index", Management, Management),
+            ("/v1/load_lora_adapter", Management, Management),
+            ("/v1/models", Information, Management),
+            ("/api/show", Information, Information),
+            ("/api/delete", Management, Management),
+            ("/flush_cache", Management, Management),
+            ("/metrics", Management, Management),
+            ("/nobody/knows", Unknown, Unknown),
+        ] {
+            let facts = facts(path);
+            assert_eq!((facts.purpose(get), facts.purpose(post)), (asked, posted), "{path}");
         }
     }
 
     #[test]
     fn openai_paths_leave_the_name_to_the_body() {
         let all = "/v1/chat/completions /v1/completions /v1/embeddings /v1/responses /v1/rerank /rerank \
-                   /v1/score /v1/moderations /v1/audio/speech /v1/images/edits /tokenize /v1/messages \
-                   /openai/v1/chat/completions /v1/chat/completions/ /v1/%63hat/completions";
+                   /v1/score /v1/moderations /v1/audio/speech /v1/images/edits /tokenize /chat/completions \
+                   /openai/v1/chat/completions /v1/chat/completions/ /v1/%63hat/completions \
+                   /api/v1/chat/completions /v3/embeddings /v1/responses/r1/cancel";
         for path in all.split_whitespace() {
             assert_eq!(found(path), (Dialect::OpenAi, None), "{path}");
         }
@@ -318,14 +306,15 @@ mod tests {
             ("/healthz", Local::Healthz),
         ];
         for (path, local) in all {
-            assert_eq!(facts(path).local, Some(local), "{path}");
+            assert_eq!(facts(path).local(&Method::GET), Some(local), "{path}");
+            assert_eq!(facts(path).local(&Method::POST), None, "{path}");
         }
     }
 
     #[test]
     fn other_paths_are_plain() {
         for path in
-            ["", "/", "*", "/predict", "/v1", "/v1//chat/completions", "/v1/chat", "/files/a%2Fb"]
+            ["", "/", "*", "/score-me", "/v1", "/v1//chat/completions", "/v1/chat", "/files/a%2Fb"]
         {
             assert_eq!(facts(path), PathFacts::default(), "{path}");
         }
@@ -339,7 +328,11 @@ mod tests {
             ("/v2/models/%2e%2E/infer", DotSegment),
             ("/files/./x", DotSegment),
             ("/v2/models/a%2fb/infer", EncodedSlash),
-            ("/v1/models/a%2Fb", EncodedSlash),
+            ("/v1/models/a%2Fb:predict", EncodedSlash),
+            ("/v2%2Frepository/index", EncodedSlash),
+            ("/api%2Fdelete", EncodedSlash),
+            ("/model%2Fm/converse", EncodedSlash),
+            ("/model/m/converse%2F", EncodedSlash),
             ("/v1%2fchat/completions", EncodedSlash),
             ("/v1/chat%2fcompletions", EncodedSlash),
             ("/v2/models/a%00/infer", EncodedNul),
@@ -370,6 +363,19 @@ mod tests {
             let path = format!("/v1/models/{name}{verb}");
             if let Ok(PathFacts { model: Some(named), .. }) = read_path(&path) {
                 prop_assert_eq!(&path[named.range], named.name);
+            }
+        }
+
+        #[test]
+        fn an_escaped_name_is_read_as_the_plain_one(name in "[a-z :é]{1,8}", each: bool) {
+            let hex = |byte: u8| format!("%{byte:02x}");
+            let plain = |byte: u8| byte.is_ascii_lowercase() && !each;
+            let spell = |byte| if plain(byte) { char::from(byte).to_string() } else { hex(byte) };
+            let spelled: String = name.bytes().map(spell).collect();
+            for (before, after) in [("/v2/models/", "/infer"), ("/predictions/", ""), ("/model/", "/invoke")] {
+                let path = format!("{before}{spelled}{after}");
+                let named = read_path(&path).unwrap().model.unwrap();
+                prop_assert_eq!((&named.name, &path[named.range]), (&name, &*spelled));
             }
         }
     }

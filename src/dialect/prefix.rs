@@ -3,7 +3,7 @@
 //! Best effort: a field counts when its value is complete within the prefix, and nothing after it is
 //! checked. A second `model` beyond the prefix cannot be seen, so a client that wants its long bodies
 //! routed without doubt names the model in the path or a header.
-use super::body::{BodyFacts, BodyProblem, Fields};
+use super::body::{BOM, BodyFacts, BodyProblem, Fields};
 use std::borrow::Cow;
 
 /// Reads the first bytes of a body. What is cut off is no error; what can never become a JSON object
@@ -15,7 +15,8 @@ pub fn peek_prefix(prefix: &[u8], wanted: &[impl AsRef<str>]) -> Result<BodyFact
         Err(error) => std::str::from_utf8(&prefix[..error.valid_up_to()]).unwrap_or_default(),
     };
     let mut fields = Fields::new(text, wanted);
-    let mut cursor = Cursor { text, at: 0 };
+    let at = if text.starts_with(BOM) { BOM.len_utf8() } else { 0 };
+    let mut cursor = Cursor { text, at };
     // Whatever ends the walk, the fields before it stand.
     let _ = cursor.walk(&mut fields);
     fields.finish()
@@ -129,6 +130,13 @@ mod tests {
             assert_eq!(seen.model, whole.model.clone().filter(|_| cut >= end), "{cut}");
         }
         assert_eq!(peek_prefix(BODY.as_bytes(), &["user"]).unwrap(), whole);
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_passed_over() {
+        let body = format!("\u{feff}{BODY}");
+        let named = peek_prefix(body.as_bytes(), &["user"]).unwrap().model.unwrap();
+        assert_eq!(&body[named.range], "\"a\\u0062\"");
     }
 
     #[test]

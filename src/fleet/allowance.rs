@@ -1,11 +1,17 @@
-//! What one key has used of its limits, found again by its name after a reload.
+//! What one key has used of its limits and holds of the memory, found again by its name after a reload.
+use super::holder::Holder;
 use crate::access::{Level, PerMinute, Shortage, Taken, Window};
 use crate::stats::Moment;
 use parking_lot::Mutex;
+use std::sync::Arc;
 
 /// The living side of one key. Its lock is held for some nanoseconds, and shared by the requests of this key alone.
 #[derive(Debug, Default)]
-pub struct Allowance(Mutex<Windows>);
+pub struct Allowance {
+    windows: Mutex<Windows>,
+    /// What its requests hold of `buffers`.
+    pub holder: Arc<Holder>,
+}
 
 #[derive(Debug, Default)]
 struct Windows {
@@ -28,16 +34,21 @@ impl Allowance {
         limit: PerMinute,
         now: Moment,
     ) -> Result<Taken, Shortage> {
-        self.0.lock().of(good).take(amount, limit, now)
+        self.windows.lock().of(good).take(amount, limit, now)
     }
 
     /// What was taken turned out to be so much.
     pub fn settle(&self, good: Good, taken: Taken, actual: u64, now: Moment) {
-        self.0.lock().of(good).settle(taken, actual, now);
+        self.windows.lock().of(good).settle(taken, actual, now);
+    }
+
+    /// So much more was used, and not reserved.
+    pub fn spend(&self, good: Good, amount: u64, now: Moment) {
+        self.windows.lock().of(good).spend(amount, now);
     }
 
     pub fn level(&self, good: Good, limit: PerMinute, now: Moment) -> Level {
-        self.0.lock().of(good).level(limit, now)
+        self.windows.lock().of(good).level(limit, now)
     }
 }
 

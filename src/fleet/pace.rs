@@ -11,6 +11,8 @@ use std::time::Duration;
 const LOOK_BACK: usize = 300;
 /// So often what is known of first bytes is let fade by half, in seconds.
 const FADE: u64 = 60;
+/// Fewer first bytes than this say nothing.
+const ENOUGH: u64 = 100;
 
 /// Learned as requests end, summed up by the second.
 #[derive(Debug, Default)]
@@ -41,11 +43,11 @@ impl Pace {
     /// A second has passed, and `in_flight` requests run.
     pub fn tick(&self, in_flight: u32, hedge: Option<&HedgePlan>) {
         let nanos = |d: Duration| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX).max(1);
-        let usual = self.first_bytes.quantile(0.5).map_or(0, nanos);
+        let usual = self.first_bytes.quantile(0.5, ENOUGH).map_or(0, nanos);
         self.usual_first_byte.store(usual, Relaxed);
         let after = match hedge.map(|plan| plan.after) {
             Some(HedgeAfter::Fixed(after)) => nanos(after),
-            Some(HedgeAfter::Quantile(q)) => self.first_bytes.quantile(q).map_or(0, nanos),
+            Some(HedgeAfter::Quantile(q)) => self.first_bytes.quantile(q, ENOUGH).map_or(0, nanos),
             None => 0,
         };
         self.hedge_after.store(after, Relaxed);

@@ -1,4 +1,5 @@
 //! Counters that the data path adds to without a lock or a map.
+use super::sketch::Sketch;
 use crate::dialect::RefusalCode;
 use crate::dialect::grpc::GrpcStatus;
 use crate::health::Class;
@@ -6,7 +7,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-/// Upper bounds of the latency buckets, in seconds (CONTRACT.md §6).
+/// Upper bounds of the latency buckets, in seconds.
 pub const LATENCY_BOUNDS: [f64; 18] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0,
     160.0, 320.0,
@@ -72,41 +73,33 @@ impl Refusals {
     }
 }
 
-/// Durations counted into fixed buckets.
+/// Durations for Prometheus: counts in fixed buckets, and their sum. The counts are a sketch's, which knows more.
 #[derive(Debug)]
 pub struct Histogram {
     bounds: &'static [f64],
-    counts: Box<[AtomicU64]>,
+    sketch: Sketch,
     sum_nanos: AtomicU64,
 }
 
 impl Histogram {
     pub fn new(bounds: &'static [f64]) -> Self {
-        let counts = std::iter::repeat_with(AtomicU64::default).take(bounds.len() + 1).collect();
-        Self { bounds, counts, sum_nanos: AtomicU64::default() }
+        Self { bounds, sketch: Sketch::new(bounds), sum_nanos: AtomicU64::default() }
     }
 
     pub fn observe(&self, took: Duration) {
-        let seconds = took.as_secs_f64();
-        let bucket = self.bounds.partition_point(|bound| *bound < seconds);
-        self.counts[bucket].fetch_add(1, Relaxed);
+        self.sketch.observe(took);
         self.sum_nanos.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Relaxed);
     }
 
-    /// The count in each bucket; the last: beyond all bounds.
-    pub fn counts(&self) -> impl Iterator<Item = u64> + '_ {
-        self.counts.iter().map(|count| count.load(Relaxed))
+    /// What was observed, on a finer scale.
+    pub fn sketch(&self) -> &Sketch {
+        &self.sketch
     }
 
     /// The bounds with the count at or below each, then the total count and the sum in seconds.
     pub fn cumulative(&self) -> (Vec<(f64, u64)>, u64, f64) {
-        let mut total = 0;
-        let mut buckets = Vec::with_capacity(self.bounds.len());
-        for (bound, count) in self.bounds.iter().zip(&self.counts) {
-            total += count.load(Relaxed);
-            buckets.push((*bound, total));
-        }
-        total += self.counts[self.bounds.len()].load(Relaxed);
+        let (below, total) = self.sketch.cumulative();
+        let buckets = self.bounds.iter().copied().zip(below).collect();
         (buckets, total, self.sum_nanos.load(Relaxed) as f64 / 1e9)
     }
 }

@@ -3,7 +3,7 @@ use super::numbers::{self, Gap};
 use super::plan::Facet;
 use super::shape::Shape;
 use super::words;
-use crate::dialect::{Dialect, OutputForm, answer_text, event_values};
+use crate::dialect::{AnswerFormat, Dialect, OutputForm, answer_text, event_values};
 use serde_json::Value;
 
 /// Answers whose words overlap by at least this F1 say the same.
@@ -129,7 +129,7 @@ impl Content {
     fn text(&self, answer: &Answer<'_>, dialect: Dialect) -> Option<String> {
         match self {
             // In a format nobody knows, every string may be what matters.
-            Self::Json(value) if dialect == Dialect::Plain => {
+            Self::Json(value) if dialect.answer_format() == AnswerFormat::Unknown => {
                 let mut text = String::new();
                 strings(value, &mut text);
                 (!text.is_empty()).then_some(text)
@@ -191,7 +191,7 @@ const NOISE: [&str; 14] = [
 /// Without noise; V2's outputs in the order of their names.
 fn without_noise(dialect: Dialect, mut value: Value) -> Value {
     // Elsewhere a nested `id` may be the class that was found.
-    strip(&mut value, dialect == Dialect::OpenAi);
+    strip(&mut value, dialect.answer_format() == AnswerFormat::OpenAi);
     if dialect == Dialect::KServeV2
         && let Some(outputs) = value.get_mut("outputs").and_then(Value::as_array_mut)
     {

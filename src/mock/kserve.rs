@@ -23,7 +23,8 @@ pub(super) async fn models(
         Ok(facts) => facts,
         Err(problem) => return refuse(Dialect::KServeV2, 400, &problem.to_string()),
     };
-    let PathFacts { dialect, model: Some(named), .. } = facts else {
+    let dialect = facts.dialect();
+    let PathFacts { model: Some(named), .. } = facts else {
         return refuse(Dialect::KServeV2, 404, "no model is named in the path");
     };
     if method == Method::GET {

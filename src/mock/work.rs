@@ -1,7 +1,7 @@
 //! The pretended work of a request: its turn in the line, its time, its chance to fail.
 use super::gate::{Gate, Slot};
 use super::knobs::{Knobs, Patch};
-use crate::dialect::{Dialect, error_body};
+use crate::dialect::{Dialect, ErrorBody, ErrorText, error_body};
 use axum::body::Body;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -159,7 +159,8 @@ impl Fault {
 /// An error in the dialect of the request.
 pub(super) fn refuse(dialect: Dialect, status: u16, message: &str) -> Response {
     let code = if status < 500 { "invalid_request" } else { "mock_error" };
-    let (kind, body) = error_body(dialect, true, code, status, message, None, "");
-    let response = Response::builder().status(status).header(header::CONTENT_TYPE, kind);
+    let error = ErrorText { code, status, message, param: None, request_id: "" };
+    let ErrorBody { content_type, body, .. } = error_body(dialect, true, &error);
+    let response = Response::builder().status(status).header(header::CONTENT_TYPE, content_type);
     response.body(Body::from(body)).expect("the status is between 400 and 599")
 }

@@ -1,18 +1,24 @@
-//! Logs of one JSON object a line, written behind the data path's back: the access log, and that of decisions.
+//! Logs of one JSON object a line, each written by a thread of its own: the access log, and that of decisions.
 //!
-//! The data path hands over a finished line and never waits: when the writer falls behind, lines are dropped and
-//! counted. The writer looks for lines many times a second instead of being woken, which spares a system call per
+//! The data path hands over a finished line and never waits: when the writer falls behind, or its file cannot be
+//! written, lines are dropped and counted. The writer looks for lines many times a second instead of being woken, which spares a system call per
 //! request.
+use super::lines::{Lost, write_lines};
+use super::panics::Task;
 use crate::table::{LogPlan, LogTarget, Rotation};
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
+use rustix::fs::OFlags;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
+use std::thread::Thread;
 use std::time::Duration;
 
 /// Lines that may wait for the writer.
@@ -21,6 +27,10 @@ const QUEUE: usize = 16 * 1024;
 const REST: Duration = Duration::from_millis(50);
 /// Bytes gathered before a write.
 const CHUNK: usize = 64 * 1024;
+/// How long the end of the process waits for the last lines.
+const LAST_LINES: Duration = Duration::from_secs(2);
+/// Of files that are made here.
+const MODE: u32 = 0o640;
 
 /// Where lines go at present.
 #[derive(Debug)]
@@ -36,12 +46,20 @@ pub struct LineLog {
     /// Of its thread, and in messages.
     name: &'static str,
     sink: ArcSwapOption<Sink>,
-    writer: Mutex<Option<JoinHandle<()>>>,
+    writer: Mutex<Option<Writer>>,
     dropped: Arc<AtomicU64>,
 }
 
+/// The thread that writes.
+#[derive(Debug)]
+pub struct Writer {
+    thread: Thread,
+    /// Never gets a message; it is cut when the thread ends.
+    ended: Receiver<()>,
+}
+
 impl LineLog {
-    /// `dropped` counts the lines that are lost because the writer is too slow.
+    /// `dropped` counts the lines that are lost: the writer is too slow, or its file cannot be written.
     pub fn new(name: &'static str, dropped: Arc<AtomicU64>) -> Self {
         let (sink, writer) = (ArcSwapOption::default(), Mutex::default());
         Self { name, sink, writer, dropped }
@@ -54,12 +72,25 @@ impl LineLog {
             return Ok(Change::None);
         }
         let reopen = Arc::new(AtomicBool::new(false));
-        let pen = Pen { name: self.name, plan: plan.clone(), reopen: Arc::clone(&reopen) };
-        let out = pen.open()?;
+        let mut pen = Pen {
+            name: self.name,
+            plan: plan.clone(),
+            reopen: Arc::clone(&reopen),
+            dropped: Arc::clone(&self.dropped),
+            out: Out::open(self.name, plan)?,
+            buffer: Vec::with_capacity(CHUNK),
+            failing: None,
+        };
         let (lines, waiting) = sync_channel(QUEUE);
-        let writer = std::thread::Builder::new()
-            .name(self.name.replace(' ', "-"))
-            .spawn(move || pen.write_lines(&waiting, out))?;
+        let (line, ended) = sync_channel(0);
+        let thread =
+            std::thread::Builder::new().name(self.name.replace(' ', "-")).spawn(move || {
+                // After a panic, which is counted and logged, it goes on with what waits.
+                let mut write = || Task::Log.run(|| pen.write_lines(&waiting));
+                while catch_unwind(AssertUnwindSafe(&mut write)).is_err() {}
+                drop(line);
+            })?;
+        let writer = Writer { thread: thread.thread().clone(), ended };
         Ok(Change::To(Sink { lines, reopen, plan: plan.clone() }, writer))
     }
 
@@ -97,13 +128,13 @@ impl LineLog {
         }
     }
 
-    /// Closes the log and waits until its lines are written.
+    /// Closes the log and waits until its lines are written, but not for ever: a pipe that nobody reads takes none.
     pub fn close(&self) {
         self.sink.store(None);
-        if let Some(writer) = self.writer.lock().take() {
-            writer.thread().unpark();
-            if writer.join().is_err() {
-                tracing::error!("the writer of the {} had panicked", self.name);
+        if let Some(Writer { thread, ended }) = self.writer.lock().take() {
+            thread.unpark();
+            if ended.recv_timeout(LAST_LINES) == Err(RecvTimeoutError::Timeout) {
+                tracing::warn!("the last lines of the {} could not be written in time", self.name);
             }
         }
     }
@@ -114,7 +145,7 @@ impl LineLog {
 pub enum Change {
     None,
     Off,
-    To(Sink, JoinHandle<()>),
+    To(Sink, Writer),
 }
 
 /// The file before the newest, and those before it.
@@ -129,48 +160,55 @@ struct Pen {
     name: &'static str,
     plan: LogPlan,
     reopen: Arc<AtomicBool>,
+    dropped: Arc<AtomicU64>,
+    out: Out,
+    /// Taken from the queue, and not written yet.
+    buffer: Vec<u8>,
+    /// Lines lost since one was written; `None`: the last were written.
+    failing: Option<u64>,
 }
 
 /// An open file, or a stream.
 struct Out {
-    to: Box<dyn Write + Send>,
+    to: File,
     /// Bytes in it.
     size: u64,
+    at_line_start: bool,
+}
+
+impl Out {
+    fn open(name: &str, plan: &LogPlan) -> io::Result<Self> {
+        // Streams without the buffer of the standard library, which hides what was written and what was not.
+        let to = match &plan.file {
+            LogTarget::Stdout => File::from(io::stdout().as_fd().try_clone_to_owned()?),
+            LogTarget::Stderr => File::from(io::stderr().as_fd().try_clone_to_owned()?),
+            LogTarget::File(path) => append(name, path)?,
+        };
+        let size = if matches!(plan.file, LogTarget::File(_)) { to.metadata()?.len() } else { 0 };
+        Ok(Self { to, size, at_line_start: true })
+    }
+}
+
+/// Others than the owner's group need not read who asked what. Opening a pipe without a reader fails instead of waiting.
+fn append(name: &str, path: &Path) -> io::Result<File> {
+    let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
+    let mut options = OpenOptions::new();
+    options.create(true).append(true).mode(MODE).custom_flags(nonblocking);
+    options.open(path).map_err(|error| {
+        let message = format!("cannot open the {name} {}: {error}", path.display());
+        io::Error::new(error.kind(), message)
+    })
 }
 
 impl Pen {
-    fn open(&self) -> io::Result<Out> {
-        Ok(match &self.plan.file {
-            LogTarget::Stdout => Out { to: Box::new(io::stdout()), size: 0 },
-            LogTarget::Stderr => Out { to: Box::new(io::stderr()), size: 0 },
-            LogTarget::File(path) => {
-                let file = self.append(path)?;
-                Out { size: file.metadata()?.len(), to: Box::new(file) }
-            }
-        })
-    }
-
-    fn append(&self, path: &Path) -> io::Result<File> {
-        OpenOptions::new().create(true).append(true).open(path).map_err(|error| {
-            let message = format!("cannot open the {} {}: {error}", self.name, path.display());
-            io::Error::new(error.kind(), message)
-        })
-    }
-
-    fn write_lines(&self, waiting: &Receiver<Vec<u8>>, mut out: Out) {
-        let mut buffer = Vec::with_capacity(CHUNK);
+    fn write_lines(&mut self, waiting: &Receiver<Vec<u8>>) {
         loop {
             if self.reopen.swap(false, Relaxed) {
-                self.renew(&mut out);
+                self.renew();
             }
-            let ended = gather(waiting, &mut buffer);
-            if !buffer.is_empty() {
-                self.rotate_for(buffer.len(), &mut out);
-                if let Err(error) = out.to.write_all(&buffer).and_then(|()| out.to.flush()) {
-                    tracing::error!(%error, "lines of the {} are lost", self.name);
-                }
-                out.size += buffer.len() as u64;
-                buffer.clear();
+            let ended = gather(waiting, &mut self.buffer);
+            if !self.buffer.is_empty() {
+                self.write();
             }
             if ended {
                 return;
@@ -178,25 +216,48 @@ impl Pen {
         }
     }
 
-    fn renew(&self, out: &mut Out) {
-        match self.open() {
-            Ok(opened) => *out = opened,
+    fn write(&mut self) {
+        self.rotate_for(self.buffer.len());
+        let Out { to, size, at_line_start } = &mut self.out;
+        let written = write_lines(&self.buffer, to, CHUNK, at_line_start);
+        *size += self.buffer.len() as u64;
+        self.buffer.clear();
+        match (written, self.failing) {
+            (Ok(()), None) => {}
+            (Ok(()), Some(lost)) => {
+                tracing::info!(lost, "the {} is written again", self.name);
+                self.failing = None;
+            }
+            (Err(Lost { lines, why }), before) => {
+                self.dropped.fetch_add(lines, Relaxed);
+                if before.is_none() {
+                    let name = self.name;
+                    tracing::error!(%why, "the {name} cannot be written; its lines are lost");
+                }
+                self.failing = Some(before.unwrap_or(0) + lines);
+            }
+        }
+    }
+
+    fn renew(&mut self) {
+        match Out::open(self.name, &self.plan) {
+            Ok(opened) => self.out = opened,
             Err(error) => tracing::error!(%error, "the {} stays where it is", self.name),
         }
     }
 
     /// Puts the file aside when these bytes would make it too large.
-    fn rotate_for(&self, bytes: usize, out: &mut Out) {
+    fn rotate_for(&mut self, bytes: usize) {
         let LogPlan { file: LogTarget::File(path), rotate: Some(rotation), .. } = &self.plan else {
             return;
         };
-        if out.size == 0 || out.size + bytes as u64 <= rotation.bytes {
+        if self.out.size == 0 || self.out.size + bytes as u64 <= rotation.bytes {
             return;
         }
         if let Err(error) = put_aside(path, rotation) {
             tracing::error!(%error, "the {} cannot be rotated, and grows", self.name);
         }
-        self.renew(out);
+        self.renew();
     }
 }
 
@@ -261,5 +322,49 @@ mod tests {
         assert_eq!(written(7, 4, 2), ["6\n", "4\n5\n", "2\n3\n"]);
         assert_eq!(written(2, 100, 2), ["0\n1\n"]);
         assert_eq!(written(3, 1, 0), ["2\n"]);
+    }
+
+    fn to(path: &Path) -> LogPlan {
+        LogPlan { file: LogTarget::File(path.to_owned()), sample: 1.0, rotate: None }
+    }
+
+    #[test]
+    fn what_a_full_disk_does_not_take_is_counted() {
+        let dropped = Arc::<AtomicU64>::default();
+        let log = LineLog::new("test log", Arc::clone(&dropped));
+        log.commit(log.prepare(Some(&to(Path::new("/dev/full")))).unwrap());
+        for _ in 0..3 {
+            log.write(b"line".to_vec());
+        }
+        log.close();
+        assert_eq!(dropped.load(Relaxed), 3);
+    }
+
+    #[test]
+    fn only_owner_and_group_may_read_a_file_that_is_made_here() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log.jsonl");
+        let log = LineLog::new("test log", Arc::default());
+        log.commit(log.prepare(Some(&to(&path))).unwrap());
+        let mode = std::fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o137, 0, "{mode:o}");
+    }
+
+    #[test]
+    fn a_pipe_without_a_reader_is_an_error_and_no_wait() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &path,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+            0,
+        )
+        .unwrap();
+        let log = LineLog::new("test log", Arc::default());
+        let error = log.prepare(Some(&to(&path))).unwrap_err();
+        assert!(error.to_string().contains("cannot open the test log"), "{error}");
     }
 }

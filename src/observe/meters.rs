@@ -1,5 +1,6 @@
 //! Counters of the process as a whole; those of models and replicas live in the fleet.
 use super::canaries::CanaryReport;
+use super::exhaustion::Exhaustion;
 use crate::fleet::ModelState;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -65,9 +66,10 @@ pub struct Meters {
     pub nameless: ModelState,
     /// Bytes of request bodies kept at present.
     pub buffered: AtomicU64,
-    /// Lines of the access log, and of the decision log, lost because their writer was too slow.
+    /// Lost lines of the access log, and of the decision log.
     pub log_dropped: Arc<AtomicU64>,
     pub decisions_dropped: Arc<AtomicU64>,
+    pub exhaustion: Exhaustion,
     spans: [AtomicU64; SpanFate::ALL.len()],
     pub reloads: [AtomicU64; ReloadResult::ALL.len()],
     /// 1 while the file on disk is the one that serves.

@@ -96,9 +96,15 @@ metrics! {
     BUFFERED = Gauge "evener_buffered_bytes" []
         "Bytes of request bodies and of mirrored answers kept at present.";
     LOG_DROPPED = Counter "evener_access_log_dropped_total" []
-        "Access log lines lost because their reader was too slow.";
+        "Access log lines lost: the log could not be written, or not as fast as lines came.";
     DECISIONS_DROPPED = Counter "evener_decision_log_dropped_total" []
-        "Decision log lines lost because their reader was too slow.";
+        "Decision log lines lost: the log could not be written, or not as fast as lines came.";
+    STDERR_DROPPED = Counter "evener_log_dropped_total" []
+        "Lines of the process log lost, because stderr was closed or full.";
+    EXHAUSTED = Counter "evener_resource_exhausted_total" ["resource", "during"]
+        "Times that Evener itself lacked something: connections not accepted or opened, health checks not made. No replica is blamed.";
+    PANICS = Counter "evener_panics_total" ["task"]
+        "Panics inside Evener, by what panicked. Each is a defect: the log says where.";
     SPANS = Counter "evener_spans_total" ["result"]
         "Spans of traces, by what became of them; all but `exported` are lost.";
     BUILD = Gauge "evener_build_info" ["version"]

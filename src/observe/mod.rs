@@ -2,7 +2,9 @@
 mod canaries;
 mod decisions;
 mod events;
+mod exhaustion;
 mod exposition;
+mod lines;
 mod log;
 mod logs;
 mod meters;
@@ -10,18 +12,27 @@ mod metrics;
 mod mirrors;
 #[cfg(feature = "otlp")]
 pub mod otlp;
+mod panics;
+mod repeats;
 mod scrape;
 mod shares;
+mod stderr;
 
 pub use canaries::CanaryReport;
 pub use decisions::{Assignment, Decision, Decisions, Interest};
 pub use events::{Event, Events};
+pub use exhaustion::{During, Exhaustion};
 pub use log::rotated;
 pub use logs::Logs;
 pub use meters::{ListenerMeter, Meters, ReloadResult, SpanFate};
 pub use metrics::{METRICS, Metric, MetricKind};
+#[cfg(test)]
+pub(crate) use panics::watch_panics_in_tests;
+pub use panics::{Panicked, Task, watch_panics};
+pub use repeats::Repeats;
 pub use scrape::expose;
 pub use shares::{fails_open, observed_shares};
+pub use stderr::{LogThread, LogWriter, log_lines_dropped, write_log_to_stderr};
 
 /// The wall clock: for timestamps that people read, never for decisions.
 pub fn stamp() -> jiff::Timestamp {

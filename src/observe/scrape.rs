@@ -1,17 +1,22 @@
 //! The page `/metrics`: where each number comes from.
+use super::exhaustion::During;
 use super::exposition::Page;
 use super::meters::{Meters, ReloadResult, SpanFate};
 use super::metrics::{
     BUFFERED, BUILD, CONNECTIONS, DECISIONS_DROPPED, DURATION, EJECTIONS, EJECTIONS_REFUSED,
-    FAIL_OPEN, FIRST_BYTE, GENERATION, HEDGES, IN_FLIGHT, INTER_CHUNK, LOG_DROPPED, REFUSALS,
-    RELOAD_SUCCESSFUL, RELOADED_AT, RELOADS, REPLICA_REQUESTS, REPLICA_STATE, REQUESTS, RETRIES,
-    RETRIES_REFUSED, SPANS, SPLIT_OBSERVED, SPLIT_SHARE, TLS_NOT_AFTER, TLS_RENEWED, TOKENS,
+    EXHAUSTED, FAIL_OPEN, FIRST_BYTE, GENERATION, HEDGES, IN_FLIGHT, INTER_CHUNK, LOG_DROPPED,
+    PANICS, REFUSALS, RELOAD_SUCCESSFUL, RELOADED_AT, RELOADS, REPLICA_REQUESTS, REPLICA_STATE,
+    REQUESTS, RETRIES, RETRIES_REFUSED, SPANS, SPLIT_OBSERVED, SPLIT_SHARE, STDERR_DROPPED,
+    TLS_NOT_AFTER, TLS_RENEWED, TOKENS,
 };
+use super::panics::Task;
 use super::shares::{fails_open, observed_shares};
+use super::stderr::log_lines_dropped;
 use crate::dialect::grpc::code_word;
 use crate::fleet::{ModelState, Tally};
 use crate::health::{Cause, Class, Standing};
 use crate::table::{Member, Model, Table, Version};
+use crate::wire::Resource;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -193,6 +198,18 @@ fn process(page: &mut Page, table: &Table, meters: &Meters) {
     certificates(page, table);
     page.family(&LOG_DROPPED).count(&[], meters.log_dropped.load(Relaxed));
     page.family(&DECISIONS_DROPPED).count(&[], meters.decisions_dropped.load(Relaxed));
+    page.family(&STDERR_DROPPED).count(&[], log_lines_dropped());
+    let family = page.family(&EXHAUSTED);
+    for resource in Resource::ALL {
+        for during in During::ALL {
+            let n = meters.exhaustion.count(resource, during);
+            family.count(&[resource.name(), during.name()], n);
+        }
+    }
+    let family = page.family(&PANICS);
+    for task in Task::ALL {
+        family.count(&[task.name()], task.panics());
+    }
     let family = page.family(&SPANS);
     for fate in SpanFate::ALL {
         family.count(&[fate.name()], meters.spans(fate));

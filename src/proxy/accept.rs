@@ -8,11 +8,13 @@ use super::record::Record;
 use super::request::is_trusted;
 use super::shared::{Proxy, parting};
 use crate::dialect::RefusalCode;
+use crate::fleet::Holder;
+use crate::tls::ClientCa;
 use crate::wire::{Conn, Raw};
 use bytes::BytesMut;
 use std::io;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::io::AsyncReadExt as _;
 use tokio::time::timeout;
@@ -31,13 +33,31 @@ pub(super) struct Client {
     /// It speaks TLS.
     pub(super) secure: bool,
     pub(super) door: Arc<Door>,
+    /// Who signed the certificate that it had to show.
+    pub(super) let_in: Option<ClientCa>,
+    /// What its requests hold of `buffers`, where they come without a key.
+    pub(super) holder: Arc<OnceLock<Arc<Holder>>>,
+}
+
+impl Client {
+    /// A connection from this address; without one (a unix socket) it is a client of its own.
+    pub(super) fn new(peer: IpAddr, door: &Arc<Door>, has_address: bool) -> Self {
+        let holder = if has_address { OnceLock::new() } else { Arc::<Holder>::default().into() };
+        let door = Arc::clone(door);
+        Self { peer, secure: false, door, let_in: None, holder: Arc::new(holder) }
+    }
+
+    /// A trusted proxy says whose connection it is.
+    pub(super) fn speaks_for(&mut self, peer: IpAddr) {
+        (self.peer, self.holder) = (peer, Arc::default());
+    }
 }
 
 /// Serves a connection to its end.
 pub(super) async fn serve(proxy: &Arc<Proxy>, door: &Arc<Door>, mut raw: Raw, peer: IpAddr) {
     let listener = door.settings.load_full();
     let limits = &listener.client;
-    let mut client = Client { peer, secure: false, door: Arc::clone(door) };
+    let mut client = Client::new(peer, door, !matches!(raw, Raw::Unix(_)));
     let mut first = BytesMut::with_capacity(FIRST_READ);
     if !hear(proxy, limits.idle_timeout, &mut raw, &mut first).await {
         return;
@@ -53,7 +73,8 @@ pub(super) async fn serve(proxy: &Arc<Proxy>, door: &Arc<Door>, mut raw: Raw, pe
     if let Some(tls) = &listener.tls {
         let secured = Box::pin(secure(proxy, &client, limits, tls, raw, first)).await;
         let Some(secured) = secured else { return };
-        (raw, first, client.secure) = (secured, BytesMut::with_capacity(FIRST_READ), true);
+        (raw, client.let_in) = secured;
+        (first, client.secure) = (BytesMut::with_capacity(FIRST_READ), true);
     } else if greet::is_tls(&first) {
         return Box::pin(greet::refuse_tls(proxy, &client, limits, raw)).await;
     }

@@ -1,9 +1,10 @@
 //! Answers that Evener gives itself: refusals in the dialect of the request, and a few pages of its own.
 use super::exchange::{End, Exchange};
+use super::head::METHODS;
 use super::limits::whole_seconds;
 use crate::dialect::{
-    Dialect, LIVE_BODY, Local, READY_BODY, RefusalCode, SERVER_BODY, UNREADY_BODY, error_body,
-    models_body,
+    Dialect, ErrorBody, ErrorText, LIVE_BODY, Local, READY_BODY, RefusalCode, SERVER_BODY,
+    UNREADY_BODY, error_body,
 };
 use crate::health::Class;
 use crate::table::{Table, Unrouted};
@@ -59,16 +60,17 @@ impl Exchange<'_> {
         if self.is_call() {
             return self.refuse_call(&refusal);
         }
-        let (kind, body) = error_body(
-            self.dialect,
-            self.wants_json,
-            refusal.code.name(),
-            refusal.code.status(),
-            &refusal.message,
-            refusal.param,
-            &self.record.request_id,
-        );
+        let error = ErrorText {
+            code: refusal.code.name(),
+            status: refusal.code.status(),
+            message: &refusal.message,
+            param: refusal.param,
+            request_id: &self.record.request_id,
+        };
+        let ErrorBody { content_type, body, header } =
+            error_body(self.error_dialect(), self.wants_json, &error);
         let mut extra = vec![("x-evener-error", refusal.code.name().to_owned())];
+        extra.extend(header.map(|(name, value)| (name, value.to_owned())));
         let after = refusal.code.retry_after().map(u64::from);
         if let Some(seconds) = refusal.wait.map(whole_seconds).or(after) {
             extra.push(("retry-after", seconds.to_string()));
@@ -77,13 +79,13 @@ impl Exchange<'_> {
             extra.push(("www-authenticate", "Bearer".to_owned()));
         }
         if refusal.code == RefusalCode::MethodNotAllowed {
-            extra.push(("allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS".to_owned()));
+            extra.push(("allow", METHODS.join(", ")));
         }
         let confused = is_confused(refusal.code);
         if confused {
             self.session.set_keepalive(None);
         }
-        let end = self.send(refusal.code.status(), kind, body, &extra).await;
+        let end = self.send(refusal.code.status(), content_type, body, &extra).await;
         if confused && end == End::Keep { End::Linger } else { end }
     }
 
@@ -91,10 +93,8 @@ impl Exchange<'_> {
     pub(super) async fn answer_local(&mut self, local: Local, table: &Table) -> End {
         let serving = self.proxy.ready();
         let (status, body) = match local {
-            Local::OpenAiModels => {
-                let created = u64::try_from(self.proxy.started.as_second()).unwrap_or(0);
-                (200, models_body(table.names_for(self.key()), created))
-            }
+            Local::OpenAiModels | Local::OpenAiModel => (200, self.list_models(table)),
+            Local::Metrics => return self.refuse(Self::no_metrics()).await,
             Local::V2Server => (200, Bytes::from_static(SERVER_BODY.as_bytes())),
             Local::V2Live => (200, Bytes::from_static(LIVE_BODY.as_bytes())),
             Local::V2Ready if serving => (200, Bytes::from_static(READY_BODY.as_bytes())),
@@ -108,7 +108,7 @@ impl Exchange<'_> {
         self.send(status, kind, body, &[]).await
     }
 
-    async fn send(
+    pub(super) async fn send(
         &mut self,
         status: u16,
         kind: &'static str,
@@ -199,9 +199,10 @@ pub(super) async fn refuse_raw(
 ) -> Option<Box<Conn>> {
     let (status, name) = (code.status(), code.name());
     let reason = http::StatusCode::from_u16(status).ok()?.canonical_reason().unwrap_or("Error");
-    let (kind, body) = error_body(Dialect::Plain, false, name, status, message, None, "");
+    let error = ErrorText { code: name, status, message, param: None, request_id: "" };
+    let ErrorBody { content_type, body, .. } = error_body(Dialect::Plain, false, &error);
     let head = format!(
-        "HTTP/1.1 {status} {reason}\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\
+        "HTTP/1.1 {status} {reason}\r\ncontent-type: {content_type}\r\ncontent-length: {}\r\n\
          x-evener-error: {name}\r\nconnection: close\r\n\r\n",
         body.len()
     );

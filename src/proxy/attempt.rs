@@ -10,9 +10,10 @@ use crate::canary::Ended;
 use crate::dialect::RefusalCode;
 use crate::fleet::{InFlight, Replica};
 use crate::health::{Class, Outcome, Repeatable};
+use crate::observe::During;
 use crate::stats::Moment;
 use crate::table::Timeouts;
-use crate::wire::Checkout;
+use crate::wire::{Checkout, Exhausted};
 use http::StatusCode;
 use pingora_core::protocols::http::client::HttpSession;
 use pingora_error::{Error, ErrorType, RetryType};
@@ -33,10 +34,27 @@ impl Exchange<'_> {
         wish: Wish<'_>,
     ) -> Result<Relayed, Trouble> {
         placed.prepare(choice);
+        let before = self.record.worked;
+        let asked = self.attempt_prepared(placed, choice, wish).await;
+        if let Err(trouble) = &asked
+            && trouble.is_of_no_work()
+        {
+            self.record.worked = before;
+        }
+        asked
+    }
+
+    async fn attempt_prepared<'m>(
+        &mut self,
+        placed: &Placed<'m>,
+        choice: Choice<'m>,
+        wish: Wish<'_>,
+    ) -> Result<Relayed, Trouble> {
         if let Some(after) = self.hedges_after(placed, choice) {
             return self.race(placed, choice, wish, after).await;
         }
         self.in_flight = Some(self.begin(choice));
+        self.checkpoint("attempt");
         let asked = self.ask(placed, choice).await;
         self.settle_attempt(choice, &asked);
         asked
@@ -48,7 +66,7 @@ impl Exchange<'_> {
         self.note_candidates(choice, now);
         let replica = &choice.member.replica;
         self.asked_at.get_or_insert(now);
-        (self.answer_seen, self.at_event_end) = (false, false);
+        (self.answer_seen, self.stream) = (false, None);
         self.record.asked_at = Some(now);
         self.record.attempts += 1;
         self.record.replica = Some(Arc::clone(replica));
@@ -73,7 +91,7 @@ impl Exchange<'_> {
                 Body::Whole(..) => self.watched(timeouts, checkout).await?,
                 Body::Stream(..) => self.in_time(timeouts, checkout).await?,
             }
-            .map_err(|error| Trouble::Connect(error.to_string()))?;
+            .map_err(|error| Trouble::of_dial(&error))?;
             if let Some(in_flight) = &mut self.in_flight {
                 in_flight.on_connection(connection);
             }
@@ -140,6 +158,7 @@ impl Exchange<'_> {
     /// Returns when the client leaves, or the time for the whole is over.
     pub(super) async fn interrupted(&mut self, timeouts: &Timeouts) -> Trouble {
         let left = self.time_left(timeouts);
+        self.watch_client();
         tokio::select! { biased;
             _ = self.session.read_body_or_idle(true) => Trouble::ClientGone,
             () = sleep(left) => Trouble::Total,
@@ -171,6 +190,10 @@ impl Exchange<'_> {
         }
         let left = matches!(asked, Err(Trouble::ClientGone));
         let ended = if left { Ended::Cancelled } else { Ended::Seen };
+        if matches!(asked, Err(Trouble::Exhausted(_))) {
+            self.witness = None;
+            return in_flight.forget();
+        }
         if self.record.is_test {
             return in_flight.forget();
         }
@@ -212,13 +235,17 @@ impl Exchange<'_> {
                 (Stop::Gone, true) => Ok(End::Cut),
             };
         }
+        if let Trouble::Exhausted(Exhausted(resource)) = &trouble {
+            let now = self.proxy.now();
+            self.proxy.meters.exhaustion.note(*resource, During::Connect, now);
+        }
         let Some(code) = trouble.code() else { return Ok(End::Cut) };
         let timeouts = &placed.model.plan.timeouts;
         let what = trouble.describe(timeouts, &self.time_given(timeouts));
         tracing::debug!(replica = %replica.id, %trouble, "attempt failed");
         if begun {
             self.record.refusal = Some(code);
-            return Ok(self.end_broken_stream(code, &what).await);
+            return Ok(self.end_broken_stream(code, &what, placed).await);
         }
         let times = match self.record.attempts {
             0 | 1 => String::new(),
@@ -243,7 +270,9 @@ pub(super) fn harmless(trouble: &Trouble, repeatable: Repeatable) -> bool {
         Trouble::Unseen(_) => true,
         Trouble::Died(_) => repeatable == Repeatable::Always,
         Trouble::Connect(_)
+        | Trouble::Exhausted(_)
         | Trouble::Reset(_)
+        | Trouble::Malformed(_)
         | Trouble::Answered { .. }
         | Trouble::FirstByte
         | Trouble::Stalled
@@ -283,15 +312,26 @@ impl Trouble {
         }
     }
 
+    /// An error while a connection was opened.
+    pub(super) fn of_dial(error: &Error) -> Self {
+        match Exhausted::of(error) {
+            Some(exhausted) => Self::Exhausted(exhausted),
+            None => Self::Connect(error.to_string()),
+        }
+    }
+
     /// What the client is told; nothing when it left.
     pub(super) fn code(&self) -> Option<RefusalCode> {
         Some(match self {
             Self::ClientGone | Self::ClientStalled | Self::Client(_) => return None,
-            Self::Connect(_) | Self::Died(_) | Self::Unseen(_) | Self::Reset(_) => {
-                RefusalCode::UpstreamFailed
-            }
-            // Only ever followed by another attempt.
-            Self::Answered { .. } => RefusalCode::UpstreamFailed,
+            Self::Connect(_)
+            | Self::Died(_)
+            | Self::Unseen(_)
+            | Self::Reset(_)
+            | Self::Malformed(_)
+            // Followed by another attempt, or by an answer of Evener's own.
+            | Self::Answered { .. } => RefusalCode::UpstreamFailed,
+            Self::Exhausted(_) => RefusalCode::OutOfResources,
             Self::BadRequest(_) => RefusalCode::BadRequest,
             Self::FirstByte => RefusalCode::FirstByteTimeout,
             Self::Stalled => RefusalCode::StreamStalled,
@@ -299,9 +339,29 @@ impl Trouble {
         })
     }
 
+    /// Did the replica do nothing for it, or nothing that its client should pay for?
+    fn is_of_no_work(&self) -> bool {
+        match self {
+            Self::Connect(_)
+            | Self::Died(_)
+            | Self::Unseen(_)
+            | Self::Reset(_)
+            | Self::Malformed(_)
+            | Self::Answered { .. }
+            | Self::Exhausted(_)
+            | Self::BadRequest(_) => true,
+            Self::FirstByte
+            | Self::Stalled
+            | Self::Total
+            | Self::ClientGone
+            | Self::ClientStalled
+            | Self::Client(_) => false,
+        }
+    }
+
     /// A switch of protocols that nobody asked for: what follows is not HTTP (RFC 9110 §15.2.2).
     pub(super) fn uninvited_upgrade() -> Self {
-        Self::Reset("101 to a request without an upgrade".to_owned())
+        Self::Malformed("it switches to a protocol that the client did not ask for")
     }
 
     /// The class of the attempt, and the status that is logged for it.
@@ -315,9 +375,11 @@ impl Trouble {
     pub(super) fn class(&self) -> Class {
         match self {
             Self::ClientGone | Self::ClientStalled | Self::Client(Stop::Gone) => Class::Cancelled,
-            Self::Client(Stop::Refused(_)) | Self::BadRequest(_) => Class::Refused,
+            Self::Client(Stop::Refused(_)) | Self::BadRequest(_) | Self::Exhausted(_) => {
+                Class::Refused
+            }
             Self::Connect(_) => Class::ConnectFailure,
-            Self::Died(_) | Self::Unseen(_) | Self::Reset(_) => Class::Reset,
+            Self::Died(_) | Self::Unseen(_) | Self::Reset(_) | Self::Malformed(_) => Class::Reset,
             Self::Answered { class, .. } => *class,
             Self::FirstByte | Self::Stalled | Self::Total => Class::Timeout,
         }
@@ -326,10 +388,12 @@ impl Trouble {
     fn describe(&self, timeouts: &Timeouts, given: &str) -> String {
         match self {
             Self::Connect(_) => "could not be reached".to_owned(),
+            Self::Exhausted(exhausted) => format!("could not be asked: {exhausted}"),
             Self::Answered { status, .. } => format!("answered {status}"),
             Self::Died(_) | Self::Unseen(_) | Self::Reset(_) => {
                 "closed the connection or did not answer in HTTP".to_owned()
             }
+            Self::Malformed(what) => format!("sent a malformed answer: {what}"),
             Self::FirstByte => format!("sent nothing within {:?}", timeouts.first_byte),
             Self::Stalled => format!("fell silent for {:?}", timeouts.between_chunks),
             Self::Total => format!("was not done within {given}"),
@@ -343,11 +407,16 @@ impl From<Box<Error>> for Trouble {
     /// An error on the replica's side of the exchange.
     fn from(error: Box<Error>) -> Self {
         use ErrorType::{
-            ConnectionClosed, H2Error, ReadError, ReadTimedout, WriteError, WriteTimedout,
+            ConnectionClosed, H2Error, InvalidHTTPHeader, ReadError, ReadTimedout, WriteError,
+            WriteTimedout,
         };
         let etype = error.etype();
         if [ReadTimedout, WriteTimedout].contains(etype) {
             return Self::Stalled;
+        }
+        if *etype == InvalidHTTPHeader {
+            tracing::debug!(%error, "a replica's head cannot be read");
+            return Self::Malformed("its head is not well-formed HTTP");
         }
         if *etype == H2Error && error.retry != RetryType::Decided(false) {
             // A stream that was reset may have been worked on; pingora marks those that were not.

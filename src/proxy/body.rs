@@ -1,26 +1,26 @@
 //! Request bodies: kept whole when they choose the model and fit, streamed when not.
 use super::answer::Refusal;
-use super::buffers::Reservation;
+use super::buffers::{Reservation, Shortage};
 use super::exchange::{Exchange, Stop};
 use super::head::Framing;
 use crate::dialect::RefusalCode;
 use crate::dialect::grpc::{Frame, next_frame};
+use crate::fleet::Holder;
 use crate::wire::BadChunks;
 use bytes::{Bytes, BytesMut};
 use http::header;
 use pingora_error::ErrorType;
+use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::timeout;
 
-/// How much of a body that will not be kept is read to find its model.
+/// How much is read of a body that is too long to keep.
 const PEEK: usize = 64 * 1024;
-/// The least by which a reservation for a body of unknown length grows.
-const STEP: u64 = 64 * 1024;
 
 /// A request's body.
 #[derive(Debug)]
 pub(super) enum Body {
     /// All of it, with the space it takes of `buffers`.
-    #[expect(dead_code, reason = "the reservation is held for its drop")]
     Whole(Bytes, Option<Reservation>),
     /// What was read so far; the rest is still to come.
     #[expect(dead_code, reason = "the reservation is held for its drop")]
@@ -29,6 +29,13 @@ pub(super) enum Body {
 
 impl Body {
     pub(super) const EMPTY: Self = Self::Whole(Bytes::new(), None);
+
+    /// The client has its answer: what is kept from now on takes no space of its own.
+    pub(super) fn disown(&mut self) {
+        if let Self::Whole(_, Some(space)) = self {
+            space.disown();
+        }
+    }
 
     pub(super) fn read_so_far(&self) -> &Bytes {
         match self {
@@ -42,8 +49,8 @@ impl Body {
 pub(super) enum Need {
     /// Nothing: the head says all.
     Nothing,
-    /// Enough to find the model.
-    Peek,
+    /// All of it, up to so many bytes; of a longer one as much as names the model.
+    Name(u64),
     /// The first message of a call, up to so many bytes.
     Message(u64),
     /// All of it, up to so many bytes.
@@ -63,62 +70,136 @@ impl Need {
 }
 
 impl Exchange<'_> {
-    /// Reads the body as far as routing needs it.
-    pub(super) async fn read_body(&mut self, framing: Framing, need: Need) -> Result<Body, Stop> {
+    /// Reads the body as far as routing needs it. It must end `within` this time from the request's first byte.
+    pub(super) async fn read_body(
+        &mut self,
+        framing: Framing,
+        need: Need,
+        within: Duration,
+    ) -> Result<Body, Stop> {
         let length = framing.content_length;
         let keep = match need {
             Need::Nothing => return Ok(Body::Stream(Bytes::new(), None)),
-            Need::Whole(most) if length.is_none_or(|length| length <= most) => most,
-            Need::Message(most) => most,
-            Need::Peek | Need::Whole(_) => PEEK as u64,
+            Need::Whole(most) | Need::Name(most) if length.is_none_or(|length| length <= most) => {
+                most
+            }
+            Need::Message(most) | Need::Name(most) => most,
+            Need::Whole(_) => PEEK as u64,
+        };
+        // What fits is kept, wherever the name stands.
+        let mut look_at = match need {
+            Need::Name(_) if length.is_some_and(|length| length > keep) => PEEK,
+            Need::Nothing | Need::Name(_) | Need::Message(_) | Need::Whole(_) => usize::MAX,
         };
         self.expect_continue().await?;
-        let mut reservation = self.proxy.buffers.reservation();
-        let whole =
-            !matches!(need, Need::Message(_)) && length.is_some_and(|length| length <= keep);
-        let first = length.filter(|_| whole).unwrap_or(STEP);
-        if !self.proxy.buffers.grow(&mut reservation, first) {
-            return Err(out_of_buffers());
-        }
-        let Some(first) = self.next_chunk().await? else {
+        let Some(first) = self.next_chunk(within).await? else {
             return Ok(Body::EMPTY);
         };
+        let buffers = &self.proxy.buffers;
+        let mut space = buffers.reservation(Some(self.holder()));
+        buffers.grow(&mut space, first.len() as u64, self.proxy.now()).map_err(no_space)?;
         if self.session.is_body_done() {
             // One read held head and body: nothing to gather.
-            return Ok(Body::Whole(first, Some(reservation)));
+            return Ok(Body::Whole(first, Some(space)));
         }
         if need.is_met(&first) {
-            return Ok(Body::Stream(first, Some(reservation)));
+            return Ok(Body::Stream(first, Some(space)));
         }
-        let mut gathered = BytesMut::with_capacity(
-            length.filter(|_| whole).map_or(first.len() * 2, |l| l as usize),
-        );
+        buffers.await_rest(&mut space);
+        // What a client announces takes no memory before it is here.
+        let expected = length.unwrap_or(0).min(PEEK as u64) as usize;
+        let mut gathered = BytesMut::with_capacity(expected.max(first.len() * 2));
         gathered.extend_from_slice(&first);
-        while let Some(chunk) = self.next_chunk().await? {
+        drop(first);
+        loop {
+            let chunk = tokio::select! { biased;
+                () = space.given_up() => return Err(no_space(Shortage::GivenUp)),
+                chunk = self.next_chunk(within) => chunk?,
+            };
+            let Some(chunk) = chunk else { break };
             let wanted = (gathered.len() + chunk.len()) as u64;
-            let step = wanted.next_multiple_of(STEP.max(wanted / 4).max(1));
-            if !whole && !self.proxy.buffers.grow(&mut reservation, step) {
-                return Err(out_of_buffers());
-            }
+            self.proxy.buffers.grow(&mut space, wanted, self.proxy.now()).map_err(no_space)?;
             gathered.extend_from_slice(&chunk);
-            if wanted > keep || need.is_met(&gathered) {
-                return Ok(Body::Stream(gathered.freeze(), Some(reservation)));
+            let found = gathered.len() >= look_at && self.names_model(&gathered);
+            if found || wanted > keep || need.is_met(&gathered) {
+                space.complete().map_err(no_space)?;
+                return Ok(Body::Stream(gathered.freeze(), Some(space)));
+            }
+            if gathered.len() >= look_at {
+                // Twice as much each time: what is read twice is no more than what is read once.
+                look_at = gathered.len() * 2;
             }
         }
-        Ok(Body::Whole(gathered.freeze(), Some(reservation)))
+        space.complete().map_err(no_space)?;
+        Ok(Body::Whole(gathered.freeze(), Some(space)))
+    }
+
+    /// Whose space a body takes: its key's, else its address's, else its connection's.
+    pub(super) fn holder(&self) -> Arc<Holder> {
+        if let Some(pass) = &self.record.pass {
+            return Arc::clone(&pass.key.allowance.holder);
+        }
+        if self.client_ip == self.peer {
+            let client = &self.client;
+            let account = || self.proxy.buffers.holder_of(self.peer);
+            return Arc::clone(client.holder.get_or_init(account));
+        }
+        self.proxy.buffers.holder_of(self.client_ip)
     }
 
     /// The next bytes of the body, within the client's time and size.
-    async fn next_chunk(&mut self) -> Result<Option<Bytes>, Stop> {
-        let limits = &self.listener.client;
-        let read = timeout(limits.body_timeout, self.session.read_request_body()).await;
+    async fn next_chunk(&mut self, within: Duration) -> Result<Option<Bytes>, Stop> {
+        let began = self.proxy.now();
+        let end = self.record.began + within;
+        let limit = self.client_may_take().min(end.since(began));
+        if limit.is_zero() {
+            return Err(self.too_slow(within));
+        }
+        let read = timeout(limit, self.session.read_request_body()).await;
+        self.waited += self.proxy.now().since(began);
         let chunk = match read {
-            Err(_) => return Err(slow_body()),
-            Ok(Err(error)) if *error.etype() == ErrorType::ReadTimedout => return Err(slow_body()),
+            Err(_) => return Err(self.too_slow(within)),
+            Ok(Err(error)) if *error.etype() == ErrorType::ReadTimedout => {
+                return Err(self.too_slow(within));
+            }
             Ok(Err(error)) => return Err(broken_body(&error)),
             Ok(Ok(chunk)) => chunk,
         };
         self.count_body(chunk)
+    }
+
+    /// How long the client may take for the next bytes of its body.
+    pub(super) fn client_may_take(&self) -> Duration {
+        let limits = &self.listener.client;
+        let Some(rate) = limits.min_rate else { return limits.body_timeout };
+        let left = rate.allows(self.record.bytes_in).saturating_sub(self.waited);
+        left.min(limits.body_timeout)
+    }
+
+    /// The client sent its body too slowly: by which of the limits?
+    pub(super) fn too_slow(&self, within: Duration) -> Stop {
+        let limits = &self.listener.client;
+        let rate = limits.min_rate.filter(|rate| self.waited >= rate.allows(self.record.bytes_in));
+        let over = self.proxy.now().since(self.record.began) >= within;
+        if let Some(own) = self.deadline.filter(|own| over && *own <= within) {
+            let message = format!(
+                "the request body was not here within {own:?}, the deadline that came with the request"
+            );
+            return Refusal::new(RefusalCode::TotalTimeout, message).into();
+        }
+        let why = if over {
+            format!("it was not here within {within:?}, the time for the whole request")
+        } else if let Some(rate) = rate {
+            let rate = rate.get();
+            format!("it came at less than {rate} bytes a second, the `min_rate` of this listener")
+        } else {
+            format!(
+                "nothing of it came for {:?}, the `body_timeout` of this listener",
+                limits.body_timeout
+            )
+        };
+        let message = format!("the request body is too slow: {why}");
+        Refusal::new(RefusalCode::RequestTimeout, message).into()
     }
 
     /// Counts bytes of the request's body, and refuses beyond the listener's limit.
@@ -150,16 +231,22 @@ impl Exchange<'_> {
     }
 }
 
-pub(super) fn slow_body() -> Stop {
-    Refusal::new(RefusalCode::RequestTimeout, "the request body did not arrive in time").into()
-}
-
-pub(super) fn out_of_buffers() -> Stop {
-    Refusal::new(
-        RefusalCode::OutOfBuffers,
-        "no buffer space is left for request bodies; try again in a moment",
-    )
-    .into()
+/// Why a body finds no space.
+pub(super) fn no_space(why: Shortage) -> Stop {
+    let message = match why {
+        Shortage::Full => {
+            "no space is left in `buffers` for request bodies; try again in a moment".to_owned()
+        }
+        Shortage::Greedy { held } => format!(
+            "the requests of this client hold {held} bytes of `buffers`, and other clients need space: \
+             wait until some of them are answered"
+        ),
+        Shortage::GivenUp => {
+            "`buffers` is full, and the requests of this client hold the most: send fewer at once"
+                .to_owned()
+        }
+    };
+    Refusal::new(RefusalCode::OutOfBuffers, message).into()
 }
 
 /// A body that cannot be read: its client left, or its framing is wrong.

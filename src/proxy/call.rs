@@ -1,13 +1,16 @@
 //! gRPC on its way in: which call it is, how much of it is read, and the messages of a stream as they pass.
 use super::answer::{Refusal, refuse_unrouted};
-use super::body::{Body, Need, out_of_buffers};
+use super::body::{Body, Need, no_space};
 use super::buffers::Reservation;
-use super::exchange::Exchange;
+use super::exchange::{Exchange, Stop};
+use super::identify::no_model;
 use super::placed::Placed;
 use super::progress::Progress;
 use super::relay::Trouble;
+use crate::access::MinRate;
 use crate::dialect::grpc::{Call, MessageProblem, Messages, first_name, is_grpc, read_call};
-use crate::dialect::{BodyProblem, BodyRead, Dialect, RefusalCode};
+use crate::dialect::{BodyProblem, BodyRead, Duty, RefusalCode};
+use crate::stats::Moment;
 use crate::table::{Table, Timeouts, Unrouted};
 use bytes::Bytes;
 use http::{Method, Version, header};
@@ -17,6 +20,15 @@ use pingora_http::RequestHeader;
 pub(super) struct Passing {
     messages: Messages,
     space: Reservation,
+    /// When the message began that is not whole yet.
+    since: Option<Moment>,
+}
+
+impl Passing {
+    /// Is the rest of a message awaited? It is held meanwhile, so that it may not take as long as the call.
+    pub(super) fn awaits(&self) -> bool {
+        self.since.is_some()
+    }
 }
 
 /// The call that this head begins. gRPC needs HTTP/2: over HTTP/1 nobody would see how it ends.
@@ -64,6 +76,15 @@ pub(super) fn fell_silent(timeouts: &Timeouts) -> Refusal {
     Refusal::new(RefusalCode::StreamStalled, message)
 }
 
+/// A message of a call that comes too slowly.
+fn slow_message(rate: MinRate) -> Stop {
+    let rate = rate.get();
+    let message = format!(
+        "a message came at less than {rate} bytes a second, the `min_rate` of this listener"
+    );
+    Refusal::new(RefusalCode::RequestTimeout, message).into()
+}
+
 impl Exchange<'_> {
     /// Is it gRPC?
     pub(super) fn is_call(&self) -> bool {
@@ -72,24 +93,30 @@ impl Exchange<'_> {
 
     /// Why no model answers. `sealed`: what might have named one is compressed.
     pub(super) fn refuse_unplaced(&self, why: Unrouted, sealed: bool) -> Refusal {
-        let required = why == Unrouted::ModelRequired && self.dialect == Dialect::Grpc;
-        if required && sealed {
+        if why != Unrouted::ModelRequired {
+            return refuse_unrouted(why);
+        }
+        if !self.is_call() {
+            let reads = [Method::GET, Method::HEAD].contains(&self.session.req_header().method);
+            let page = matches!(self.row.duty, Duty::Page | Duty::Management);
+            let message = no_model(reads || page, self.row.model);
+            return Refusal::new(RefusalCode::ModelRequired, message).about(Some("model"));
+        }
+        if sealed {
             let message = "the first message is compressed and is not opened: name the model in a \
                            header that `model_from` lists, set `default_model`, or send it uncompressed";
             return Refusal::new(RefusalCode::ModelUnreadable, message);
         }
-        if required {
-            let message = "the call names no model: set it in the first message (`model_name`), in a \
-                           header that `model_from` lists, or set `default_model`";
-            return Refusal::new(RefusalCode::ModelRequired, message);
-        }
-        refuse_unrouted(why)
+        let message = "the call names no model: set it in the first message (`model_name`), in a \
+                       header that `model_from` lists, or set `default_model`";
+        Refusal::new(RefusalCode::ModelRequired, message)
     }
 
     /// What reads the rest of a stream whose messages each name the model.
     pub(super) fn passing(&self, placed: &Placed<'_>) -> Option<Passing> {
         let messages = placed.messages.clone()?;
-        Some(Passing { messages, space: self.proxy.buffers.reservation() })
+        let space = self.proxy.buffers.reservation(Some(self.holder()));
+        Some(Passing { messages, space, since: None })
     }
 
     /// Notes that client and replica talk for as long as they like.
@@ -106,7 +133,7 @@ impl Exchange<'_> {
         read: Option<Bytes>,
         at: &mut Progress<'_>,
     ) -> Result<Option<Bytes>, Trouble> {
-        let Some(Passing { messages, space }) = &mut at.passing else { return Ok(read) };
+        let Some(Passing { messages, space, since }) = &mut at.passing else { return Ok(read) };
         let refused = |problem: MessageProblem| {
             let code = RefusalCode::ALL.iter().find(|code| code.name() == problem.code());
             let code = code.copied().unwrap_or(RefusalCode::BadRequest);
@@ -117,8 +144,15 @@ impl Exchange<'_> {
             return if cut { Err(refused(MessageProblem::Malformed)) } else { Ok(None) };
         };
         let passed = messages.take(&bytes).map_err(refused)?;
-        if !self.proxy.buffers.grow(space, messages.held() as u64) {
-            return Err(Trouble::Client(out_of_buffers()));
+        let (held, now) = (messages.held() as u64, self.proxy.now());
+        let grown = self.proxy.buffers.grow(space, held, now);
+        grown.map_err(|why| Trouble::Client(no_space(why)))?;
+        *since = if held > 0 { Some(since.unwrap_or(now)) } else { None };
+        let rate = self.listener.client.min_rate;
+        if let Some((rate, began)) = rate.zip(*since)
+            && now.since(began) > rate.allows(held)
+        {
+            return Err(Trouble::Client(slow_message(rate)));
         }
         Ok(Some(passed))
     }

@@ -1,9 +1,9 @@
 //! One request and its response, passing the proxy step by step.
 use super::accept::Client;
-use super::answer::{Refusal, refuse_unrouted};
+use super::answer::Refusal;
 use super::assign::Witness;
-use super::body::{Body, Need};
-use super::call::{call_of, needed_of, read_messages};
+use super::body::Body;
+use super::call::call_of;
 use super::gate::is_open;
 use super::head;
 use super::mirror::Original;
@@ -11,16 +11,20 @@ use super::pick::{Wish, choose, why_none};
 use super::placed::Placed;
 use super::record::Record;
 use super::request::{Ask, client_ip, is_trusted, is_upgrade, origin_form, text};
-use super::retry::{Attempts, client_deadline, repeatable};
+use super::retry::{Attempts, client_deadline};
 use super::shared::Proxy;
 use crate::dialect::grpc::Call;
-use crate::dialect::{BodyRead, Dialect, Facts, PathFacts, RefusalCode, nearest, read_path};
+use crate::dialect::{
+    Dialect, Facts, Local, PathFacts, RefusalCode, Row, StreamWatch, is_json, nearest,
+    query_value, read_path,
+};
 use crate::fleet::InFlight;
 use crate::health::Repeatable;
+use crate::observe::{Panicked, Task};
 use crate::stats::Moment;
-use crate::table::{KeySource, ListenerPlan, Model, RoutePlan, Routed, Table};
+use crate::table::{Asked as _, KeySource, ListenerPlan, Model, Table};
 use crate::wire::Reins;
-use http::header;
+use bytes::Bytes;
 use pingora_core::protocols::http::ServerSession;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -58,17 +62,21 @@ impl From<Refusal> for Stop {
 pub(super) struct Exchange<'a> {
     pub(super) proxy: &'a Arc<Proxy>,
     pub(super) session: &'a mut ServerSession,
+    pub(super) client: &'a Client,
     /// HTTP/1 only.
     pub(super) reins: Option<&'a Arc<Reins>>,
     pub(super) listener: Arc<ListenerPlan>,
     pub(super) record: Record,
-    pub(super) dialect: Dialect,
+    /// What is known of the shape of its path.
+    pub(super) row: &'static Row,
     /// The call that it is in gRPC.
     pub(super) call: Option<Call>,
     /// An error on a path of no known dialect is JSON too.
     pub(super) wants_json: bool,
     /// `100 Continue` was sent.
     pub(super) continued: bool,
+    /// How long the client was waited for to send its body, all waits together.
+    pub(super) waited: Duration,
     pub(super) trusted: bool,
     /// The address that connected.
     pub(super) peer: IpAddr,
@@ -89,8 +97,10 @@ pub(super) struct Exchange<'a> {
     pub(super) in_flight: Option<InFlight>,
     /// A head of an answer came, be it 1xx.
     pub(super) answer_seen: bool,
-    /// What was relayed last ended an event of an event stream.
-    pub(super) at_event_end: bool,
+    /// The answer, where it comes in pieces.
+    pub(super) stream: Option<Box<StreamWatch>>,
+    /// The answer where the replica says 404: its server has no such path.
+    pub(super) own_answer: Option<Bytes>,
 }
 
 /// Serves one request, whose head was read; `began` with its first byte.
@@ -107,13 +117,15 @@ pub(super) async fn exchange(
     let mut exchange = Exchange {
         proxy,
         session,
+        client,
         reins,
         listener,
         record,
-        dialect: Dialect::Plain,
+        row: &Row::UNKNOWN,
         call: None,
         wants_json: false,
         continued: false,
+        waited: Duration::ZERO,
         trusted: false,
         peer: client.peer,
         client_ip: client.peer,
@@ -125,38 +137,42 @@ pub(super) async fn exchange(
         original: None,
         in_flight: None,
         answer_seen: false,
-        at_event_end: false,
+        stream: None,
+        own_answer: None,
     };
     // One table from the first byte to the last.
     let table = proxy.current.load_full();
-    match Box::pin(exchange.run(client, &table)).await {
-        Ok(end) => end,
-        Err(Stop::Refused(refusal)) => exchange.refuse(refusal).await,
-        Err(Stop::Gone) => End::Cut,
+    match Task::Exchange.caught(Box::pin(exchange.run(&table))).await {
+        Ok(Ok(end)) => end,
+        Ok(Err(Stop::Refused(refusal))) => exchange.refuse(refusal).await,
+        Ok(Err(Stop::Gone)) => End::Cut,
+        Err(Panicked) => exchange.end_after_panic().await,
     }
 }
 
 impl Exchange<'_> {
-    async fn run(&mut self, client: &Client, table: &Table) -> Result<End, Stop> {
-        self.note_head(client);
-        let framing = head::check(self.session, &self.listener.client)
+    async fn run(&mut self, table: &Table) -> Result<End, Stop> {
+        self.note_head();
+        self.checkpoint("head");
+        let opened = |method: &str| table.opens_method(method);
+        let framing = head::check(self.session, &self.listener.client, opened)
             .map_err(|(code, message)| Refusal::new(code, message))?;
         let path = read_path(self.session.req_header().uri.path())
             .map_err(|problem| Refusal::new(RefusalCode::BadRequest, problem.to_string()))?;
         let path = self.call.map_or(path, PathFacts::of_call);
-        self.dialect = path.dialect;
+        self.row = path.row;
+        self.check_authority()?;
         if let Some(local) = self.call.and_then(|call| call.local) {
             return self.answer_call(local, framing, table).await;
         }
-        let local = path.local.filter(|_| {
-            let method = &self.session.req_header().method;
-            [http::Method::GET, http::Method::HEAD].contains(method)
-        });
+        let local = path.local(&self.session.req_header().method);
         if !is_open(local) {
             self.admit(table)?;
         }
-        if let Some(local) = local {
-            return Ok(self.answer_local(local, table).await);
+        match local {
+            None | Some(Local::OpenAiModel) => {}
+            Some(Local::Metrics) if self.is_routed(table) => {}
+            Some(local) => return Ok(self.answer_local(local, table).await),
         }
         let route = self.find_route(table)?;
         let upgrade = is_upgrade(self.session);
@@ -164,27 +180,32 @@ impl Exchange<'_> {
             Body::EMPTY
         } else {
             let need = self.need(table, route, &path);
-            self.read_body(framing, need).await?
+            let within = table.time_for_body(route, &path);
+            let within = self.deadline.map_or(within, |own| own.min(within));
+            self.read_body(framing, need, within).await?
         };
         let placed = self.place(table, route, &path, body, upgrade)?;
+        if let Some(end) = self.tell_model(local, table, &placed).await {
+            return Ok(end);
+        }
         self.forward(table, placed).await
     }
 
-    fn note_head(&mut self, client: &Client) {
+    fn note_head(&mut self) {
         let head = self.session.req_header();
-        self.trusted = is_trusted(client, &self.listener);
-        self.client_ip = client_ip(head, client, &self.listener);
+        self.trusted = is_trusted(self.client, &self.listener);
+        self.client_ip = client_ip(head, self.client, &self.listener);
         self.call = call_of(head);
         if self.call.is_some() {
-            self.dialect = Dialect::Grpc;
+            self.row = &Row::CALL;
         }
-        self.wants_json = is_json(text(&head.headers, "content-type"))
+        self.wants_json = text(&head.headers, "content-type").is_some_and(is_json)
             || text(&head.headers, "accept").is_some_and(|accept| accept.contains("json"));
         let record = &mut self.record;
         record.client = self.client_ip;
         record.request_id = request_id(text(&head.headers, "x-request-id"), self.trusted);
         head.method.as_str().clone_into(&mut record.method);
-        origin_form(head).clone_into(&mut record.path);
+        record.note_target(origin_form(head));
         record.protocol = match head.version {
             http::Version::HTTP_2 => "HTTP/2",
             http::Version::HTTP_10 => "HTTP/1.0",
@@ -192,71 +213,6 @@ impl Exchange<'_> {
         };
         #[cfg(feature = "otlp")]
         self.begin_trace();
-    }
-
-    fn find_route<'a>(&self, table: &'a Table) -> Result<Option<&'a RoutePlan>, Stop> {
-        if table.plan.routes.is_empty() {
-            return Ok(None);
-        }
-        table
-            .find_route(&Ask::new(self.session.req_header()))
-            .map_err(|why| refuse_unrouted(why).into())
-    }
-
-    /// How much of the body routing needs. JSON is kept whole, so that it can name the model wherever it does.
-    fn need(&self, table: &Table, route: Option<&RoutePlan>, path: &PathFacts) -> Need {
-        if let Some(call) = self.call {
-            return needed_of(call, table);
-        }
-        if self.is_searched(table) {
-            return Need::Whole(table.max_buffered_body);
-        }
-        let kind = text(&self.session.req_header().headers, "content-type");
-        let readable = is_json(kind) || self.dialect == Dialect::OpenAi;
-        let named = path.model.as_ref().and_then(|model| table.model(&model.name));
-        if readable {
-            return Need::Whole(
-                named.map_or(table.max_buffered_body, |m| m.plan.max_buffered_body),
-            );
-        }
-        let form = kind.is_some_and(|kind| kind.starts_with("multipart/"));
-        if form && named.is_none() && table.reads_body(route) { Need::Peek } else { Need::Nothing }
-    }
-
-    /// Finds the model.
-    fn place<'a>(
-        &mut self,
-        table: &'a Table,
-        route: Option<&'a RoutePlan>,
-        path: &PathFacts,
-        body: Body,
-        upgrade: bool,
-    ) -> Result<Placed<'a>, Stop> {
-        let head = self.session.req_header();
-        let kind = text(&head.headers, "content-type");
-        let encoding = text(&head.headers, header::CONTENT_ENCODING.as_str());
-        let read = match &body {
-            // Megabytes of tensors need not be parsed for what the path has said.
-            _ if table.path_says_all(route, path) => BodyRead::Absent,
-            _ if let Some(call) = self.call => read_messages(call, &body, table),
-            Body::Whole(bytes, _) => BodyRead::whole(kind, encoding, bytes, &table.wanted_fields),
-            Body::Stream(first, _) => BodyRead::prefix(kind, encoding, first, &table.wanted_fields),
-        };
-        let sealed = read == BodyRead::Sealed;
-        let routed = table.route(route, &Ask::new(head), path, read);
-        let routed = routed.map_err(|why| self.refuse_unplaced(self.hidden(table, why), sealed))?;
-        self.record.streaming = routed.facts.streaming;
-        self.record.model = Some(Arc::clone(routed.model));
-        let Routed { model, facts, .. } = routed;
-        self.record.converses =
-            self.call.is_some_and(|call| call.converses()) && matches!(body, Body::Stream(..));
-        self.attempts.repeatable = repeatable(head, model.plan.kind, facts.kind);
-        #[cfg(feature = "otlp")]
-        self.trace_route(route.and_then(|route| route.path.as_ref()));
-        let mut placed = Placed::new(model, route, facts, body, upgrade);
-        self.check_model(table, &mut placed, path)?;
-        self.reserve_tokens(&placed)?;
-        Ok(placed)
     }
 
     /// Splits, picks and asks a replica.
@@ -292,6 +248,11 @@ impl Exchange<'_> {
         Ok(end)
     }
 
+    /// How the client speaks.
+    pub(super) fn dialect(&self) -> Dialect {
+        self.row.dialect
+    }
+
     /// The version that the client asked for, where it may.
     fn pinned(&self, model: &Model) -> Result<Option<usize>, Stop> {
         let head = self.session.req_header();
@@ -316,27 +277,22 @@ impl Exchange<'_> {
     /// The first sticky key that is present, and its point.
     fn sticky_key<'m>(&self, model: &'m Model, facts: &Facts) -> Option<(&'m KeySource, u64)> {
         let head = self.session.req_header();
+        let ask = Ask::new(head);
         model.plan.hash_on.iter().find_map(|source| {
-            let point = match source {
-                KeySource::Header(name) => {
-                    let value = head.headers.get(name.as_str())?.as_bytes();
-                    (!value.is_empty()).then(|| model.plan.point_of(value))?
-                }
-                KeySource::Json(field) => model.plan.point_of(facts.field(field)?.as_bytes()),
-                KeySource::ApiKey => model.plan.point_of(self.key()?.name.as_bytes()),
-                KeySource::ClientIp => model.plan.point_of(self.client_ip.to_string().as_bytes()),
+            // An empty key is none: else all that send one would be one client.
+            let point = |key: &[u8]| {
+                (!key.trim_ascii().is_empty()).then(|| (source, model.plan.point_of(key)))
             };
-            Some((source, point))
+            match source {
+                KeySource::Header(name) => point(head.headers.get(name.as_str())?.as_bytes()),
+                KeySource::Cookie(name) => point(ask.cookie(name)?.as_bytes()),
+                KeySource::Query(name) => point(query_value(ask.target(), name)?.as_bytes()),
+                KeySource::Json(field) => point(facts.field(field)?.as_bytes()),
+                KeySource::ApiKey => point(self.key()?.name.as_bytes()),
+                KeySource::ClientIp => point(self.client_ip.to_string().as_bytes()),
+            }
         })
     }
-}
-
-fn is_json(content_type: Option<&str>) -> bool {
-    let essence = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
-    essence.eq_ignore_ascii_case("application/json")
-        || essence
-            .get(essence.len().saturating_sub(5)..)
-            .is_some_and(|end| end.eq_ignore_ascii_case("+json"))
 }
 
 /// The client's id when a trusted peer sent a sane one, else a new UUID of version 7 (RFC 9562).
@@ -365,17 +321,6 @@ mod tests {
         for (sent, trusted) in [(Some("abc-1"), false), (Some("a\tb"), true), (Some(""), true)] {
             let id = request_id(sent, trusted);
             assert_eq!(uuid::Uuid::parse_str(&id).unwrap().get_version_num(), 7);
-        }
-    }
-
-    #[test]
-    fn json_is_told_by_its_media_type() {
-        for yes in ["application/json", "Application/JSON; charset=utf-8", "application/vnd.x+json"]
-        {
-            assert!(is_json(Some(yes)), "{yes}");
-        }
-        for no in [Some("text/plain"), Some("application/octet-stream"), None] {
-            assert!(!is_json(no), "{no:?}");
         }
     }
 }

@@ -1,25 +1,17 @@
 //! Heads on their way through: what is taken out, put in and rewritten.
 use super::body::Body;
 use super::exchange::Exchange;
+use super::hops::{join_cookies, remove_claims, remove_connection_headers, stripped};
+use super::meaning::Framed;
 use super::placed::Placed;
 use super::request::{host_of, origin_form, text};
 use crate::dialect::grpc::is_grpc;
-use crate::dialect::{DeadlineHeader, FoundIn, rename_in_path};
-use crate::table::{HeaderEdits, PathPattern};
-use http::header::{self, HeaderName};
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use crate::dialect::{DeadlineHeader, FoundIn, rename_in_path, rename_in_query};
+use crate::table::HeaderEdits;
+use crate::wire::read_length;
+use http::{HeaderValue, Method, StatusCode, header};
 use pingora_error::Result;
 use pingora_http::{RequestHeader, ResponseHeader};
-
-/// Headers that concern one connection only (RFC 9110 §7.6.1).
-const HOP_BY_HOP: [&str; 6] = [
-    "connection",
-    "keep-alive",
-    "proxy-connection",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "upgrade",
-];
 
 /// What a replica is asked.
 pub(super) struct Upstream<'a> {
@@ -49,7 +41,7 @@ impl Exchange<'_> {
             head.insert_header(header::TE, HeaderValue::from_static("trailers"))?;
         }
         head.remove_header(&header::EXPECT);
-        remove_own(&mut head);
+        remove_claims(&mut head, self.trusted);
         self.remove_key(&mut head);
         self.set_forwarded(&mut head, sent)?;
         self.set_deadline(&mut head, placed)?;
@@ -60,6 +52,9 @@ impl Exchange<'_> {
         }
         for (name, value) in &to.edits.set {
             head.insert_header(name.clone(), value.clone())?;
+        }
+        if !to.http2 {
+            join_cookies(&mut head);
         }
         frame(&mut head, placed, to.http2)?;
         Ok(head)
@@ -105,9 +100,11 @@ impl Exchange<'_> {
     pub(super) fn response_head(
         &mut self,
         from: ResponseHeader,
+        framed: Framed,
         upgraded: bool,
     ) -> Result<Box<ResponseHeader>> {
         let mut head = stripped(from, upgraded);
+        set_length(&mut head, framed.length)?;
         head.insert_header("x-request-id", &self.record.request_id)?;
         self.add_limits(&mut head)?;
         if self.listener.debug_headers {
@@ -118,13 +115,8 @@ impl Exchange<'_> {
             return Ok(head);
         }
         head.set_version(http::Version::HTTP_11);
-        let asked = self.session.req_header();
-        let bodyless = asked.method == Method::HEAD
-            || upgraded
-            || head.status == StatusCode::NO_CONTENT
-            || head.status == StatusCode::NOT_MODIFIED;
-        if !bodyless && !head.headers.contains_key(header::CONTENT_LENGTH) {
-            if asked.version == http::Version::HTTP_11 {
+        if !framed.bare && framed.length.is_none() {
+            if self.session.req_header().version == http::Version::HTTP_11 {
                 head.insert_header(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"))?;
             } else {
                 // HTTP/1.0 knows no chunks: the end of the body is the end of the connection.
@@ -163,24 +155,19 @@ impl Exchange<'_> {
     }
 }
 
-/// A replica's head without what concerns its connection, or Evener alone.
-pub(super) fn stripped(from: ResponseHeader, upgraded: bool) -> Box<ResponseHeader> {
-    let mut head = Box::new(from);
-    let nominated = nominated(&head.headers);
-    for name in nominated.iter().filter(|_| !upgraded) {
-        head.remove_header(name);
+/// Tells the one length of the body, or of the one that the same GET would have; 1xx and 204 tell none (RFC 9110 §8.6).
+fn set_length(head: &mut ResponseHeader, length: Option<u64>) -> Result<()> {
+    let none = head.status.is_informational() || head.status == StatusCode::NO_CONTENT;
+    let Some(length) = length.filter(|_| !none) else {
+        head.remove_header(&header::CONTENT_LENGTH);
+        return Ok(());
+    };
+    let told = head.headers.get_all(header::CONTENT_LENGTH);
+    let mut values = told.iter().map(|value| read_length(value.as_bytes()));
+    if (values.next(), values.next()) != (Some(Some(length)), None) {
+        head.insert_header(header::CONTENT_LENGTH, length)?;
     }
-    for name in HOP_BY_HOP {
-        if !(upgraded && (name == "connection" || name == "upgrade")) {
-            head.remove_header(name);
-        }
-    }
-    head.remove_header(&header::TRANSFER_ENCODING);
-    head.remove_header("endpoint-load-metrics");
-    for name in own_headers(&head.headers) {
-        head.remove_header(&name);
-    }
-    head
+    Ok(())
 }
 
 fn set_target(
@@ -190,13 +177,14 @@ fn set_target(
     to: &Upstream<'_>,
 ) -> Result<()> {
     let target = origin_form(sent);
-    let rewritten = placed.route.and_then(|route| route.rewrite_path.as_deref());
+    let rewritten = placed.route.and_then(|route| route.rewritten(target, to.model_name));
     let target = match (rewritten, &placed.facts.found_in, to.model_name) {
-        (Some(path), _, _) => {
-            rewritten_target(path, target, placed.route.and_then(|route| route.path.as_ref()))
-        }
+        (Some(rewritten), _, _) => rewritten,
         (None, Some(FoundIn::Path(range)), Some(name)) => {
             rename_in_path(target, range.clone(), name)
+        }
+        (None, Some(FoundIn::Query { range, .. }), Some(name)) => {
+            rename_in_query(target, range.clone(), name)
         }
         (None, _, _) => target.to_owned(),
     };
@@ -217,26 +205,6 @@ fn set_target(
     head.insert_header(header::HOST, host)?;
     head.set_version(if to.http2 { http::Version::HTTP_2 } else { http::Version::HTTP_11 });
     Ok(())
-}
-
-/// A route's `rewrite.path`; one that ends in `/*` keeps what the route's own `/*` matched. The query stays.
-pub(super) fn rewritten_target(path: &str, target: &str, pattern: Option<&PathPattern>) -> String {
-    let (asked, query) = target.split_once('?').map_or((target, None), |(p, q)| (p, Some(q)));
-    let mut new = match path.strip_suffix('*') {
-        Some(base) => {
-            let matched = match pattern {
-                Some(PathPattern::Prefix(prefix)) => prefix.as_str(),
-                Some(PathPattern::Exact(_)) | None => "/",
-            };
-            format!("{base}{}", asked.strip_prefix(matched).unwrap_or_default())
-        }
-        None => path.to_owned(),
-    };
-    if let Some(query) = query {
-        new.push('?');
-        new.push_str(query);
-    }
-    new
 }
 
 /// How the body is framed on the way to a replica.
@@ -274,44 +242,6 @@ fn frame(head: &mut RequestHeader, placed: &Placed<'_>, http2: bool) -> Result<(
         }
     }
     Ok(())
-}
-
-fn remove_connection_headers(head: &mut RequestHeader, upgrade: bool) {
-    for name in nominated(&head.headers) {
-        if !(upgrade && name == header::UPGRADE) && name != header::TE {
-            head.remove_header(&name);
-        }
-    }
-    for name in HOP_BY_HOP {
-        if !(upgrade && (name == "connection" || name == "upgrade")) {
-            head.remove_header(name);
-        }
-    }
-    if upgrade {
-        // What else `Connection` named is gone.
-        head.insert_header(header::CONNECTION, HeaderValue::from_static("upgrade")).ok();
-    }
-}
-
-/// The headers that `Connection` names. Those that frame or address the message may not be named away.
-fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
-    const KEPT: [&str; 5] = ["host", "content-length", "transfer-encoding", "content-type", "via"];
-    let values = headers.get_all(header::CONNECTION).iter().filter_map(|v| v.to_str().ok());
-    let names = values.flat_map(|v| v.split(',')).map(str::trim);
-    names
-        .filter(|name| !KEPT.iter().any(|kept| name.eq_ignore_ascii_case(kept)))
-        .filter_map(|name| HeaderName::try_from(name).ok())
-        .collect()
-}
-
-fn own_headers(headers: &HeaderMap) -> Vec<HeaderName> {
-    headers.keys().filter(|name| name.as_str().starts_with("x-evener-")).cloned().collect()
-}
-
-fn remove_own(head: &mut RequestHeader) {
-    for name in own_headers(&head.headers) {
-        head.remove_header(&name);
-    }
 }
 
 /// Evener's part of what a version says about its requests.

@@ -5,8 +5,8 @@ use super::call::read_messages;
 use super::exchange::{Exchange, Stop};
 use super::limits::{Pass, too_many};
 use super::placed::Placed;
-use super::request::text;
-use crate::access::{CARRIERS, secret_in};
+use super::request::{bare_host, host_of, text};
+use crate::access::{CARRIERS, Tries, secret_in};
 use crate::dialect::grpc::Call;
 use crate::dialect::{
     BodyProblem, BodyRead, Dialect, FoundIn, Local, PathFacts, RefusalCode, Unidentified,
@@ -21,11 +21,26 @@ use std::sync::Arc;
 pub(super) fn is_open(local: Option<Local>) -> bool {
     match local {
         Some(Local::Healthz | Local::V2Live | Local::V2Ready) => true,
-        Some(Local::OpenAiModels | Local::V2Server) | None => false,
+        Some(Local::OpenAiModels | Local::OpenAiModel | Local::V2Server | Local::Metrics)
+        | None => false,
     }
 }
 
 impl Exchange<'_> {
+    /// Sees that the host of this request is guarded by the authority that let its connection in.
+    pub(super) fn check_authority(&self) -> Result<(), Refusal> {
+        let Some(tls) = self.listener.tls.as_ref().filter(|tls| tls.asks_for_certificates()) else {
+            return Ok(());
+        };
+        let host = bare_host(host_of(self.session.req_header()));
+        if tls.may_ask_for(&host, self.client.let_in.as_ref()) {
+            return Ok(());
+        }
+        let message = "this host takes client certificates of another authority than the one that let this \
+                       connection in: connect to it by its own name (SNI)";
+        Err(Refusal::new(RefusalCode::MisdirectedRequest, message))
+    }
+
     /// Lets the request in, if it brings a key that is known and has a request left. Nothing of its body was read.
     pub(super) fn admit(&mut self, table: &Table) -> Result<(), Stop> {
         let Some(access) = &table.access else { return Ok(()) };
@@ -65,10 +80,10 @@ impl Exchange<'_> {
 
     /// Must the whole body be here before this request may be sent anywhere? Where replicas serve several models, what
     /// stands in a body can ask for another one than it was routed by.
-    pub(super) fn is_searched(&self, table: &Table) -> bool {
+    pub(super) fn is_searched(&self, table: &Table, path: &PathFacts) -> bool {
         self.key().is_some_and(Key::is_restricted)
             && table.access.as_ref().is_some_and(|access| access.shares_replicas())
-            && reads_names(self.dialect)
+            && reads_names(path)
     }
 
     /// Sees that the key may use the model that serves, however the request named it, and speaks of no other one.
@@ -99,8 +114,8 @@ impl Exchange<'_> {
             names.extend(self.name_in_messages(call, table, placed, shared)?);
         } else if routed_by {
             names.extend(placed.facts.model.clone());
-        } else if reads_names(self.dialect) {
-            names.extend(self.names_in(&placed.body, shared)?);
+        } else if reads_names(path) {
+            names.extend(self.names_in(path, &placed.body, shared)?);
         }
         match names.iter().find(|name| access.speaks_of_another(key, name)) {
             Some(name) => Err(not_allowed(key, name)),
@@ -109,7 +124,12 @@ impl Exchange<'_> {
     }
 
     /// The models that a body names. `strict`: where that cannot be told, it is refused.
-    fn names_in(&self, body: &Body, strict: bool) -> Result<Vec<String>, Refusal> {
+    fn names_in(
+        &self,
+        path: &PathFacts,
+        body: &Body,
+        strict: bool,
+    ) -> Result<Vec<String>, Refusal> {
         if strict && matches!(body, Body::Stream(..)) {
             let message = "with a key that may use only some models, a body must be shorter: \
                            it is longer than `max_buffered_body`, so that it cannot be told which model it names";
@@ -118,7 +138,7 @@ impl Exchange<'_> {
         let headers = &self.session.req_header().headers;
         let kind = text(headers, "content-type");
         let encoding = text(headers, header::CONTENT_ENCODING.as_str());
-        match models_named(self.dialect, kind, encoding, body.read_so_far()) {
+        match models_named(path, kind, encoding, body.read_so_far()) {
             Ok(names) => Ok(names),
             Err(problem) if strict || problem == Unidentified::Body(BodyProblem::TwoModels) => {
                 Err(refuse_unrouted(Unrouted::Unidentified(problem)))
@@ -151,6 +171,7 @@ impl Exchange<'_> {
             | BodyRead::Json(_)
             | BodyRead::Form(_)
             | BodyRead::Messages(..)
+            | BodyRead::Nameless
             | BodyRead::Sealed
             | BodyRead::Broken(_) => None,
         };
@@ -178,12 +199,20 @@ impl Exchange<'_> {
     }
 }
 
-/// Does whoever speaks so name a model in the body? V1 and V2 do in the path alone.
-fn reads_names(dialect: Dialect) -> bool {
-    match dialect {
-        Dialect::OpenAi | Dialect::Plain => true,
-        // gRPC does in its messages, which are looked at apart.
+/// May a body name a model? Those of V1 and V2 do not: their model stands in the path. gRPC's messages are looked at
+/// apart.
+fn reads_names(path: &PathFacts) -> bool {
+    match path.dialect() {
         Dialect::KServeV1 | Dialect::KServeV2 | Dialect::Grpc => false,
+        Dialect::OpenAi
+        | Dialect::Anthropic
+        | Dialect::Google
+        | Dialect::Cohere
+        | Dialect::Aws
+        | Dialect::Ollama
+        | Dialect::Tgi
+        | Dialect::TorchServe
+        | Dialect::Plain => true,
     }
 }
 
@@ -198,19 +227,22 @@ fn not_allowed(key: &Key, model: &str) -> Refusal {
 
 type Known<'a> = Option<Result<&'a Arc<Key>, Stranger>>;
 
-/// The first key that a head brings, else what is wrong with the first that is none; and which headers carry a key: all
-/// of them are taken out, for a second one is a secret too.
+/// The first key that a head brings, else what is wrong with the first secret that is none; and which headers carry a key:
+/// they are taken out, for a second key is a secret too. Of each header the first secret counts, and of all tokens together
+/// few signatures are verified.
 fn known_by<'a>(headers: &HeaderMap, access: &'a Access) -> (Known<'a>, [bool; 2]) {
     let now = crate::observe::stamp().as_second();
+    let mut tries = Tries::default();
     let (mut known, mut carried): (Known<'a>, _) = (None, [false; 2]);
     for (place, name) in CARRIERS.into_iter().enumerate() {
         let values = headers.get_all(name).iter();
-        for secret in values.filter_map(|value| secret_in(name, value.as_bytes())) {
-            let whose = access.whose(secret, now);
-            carried[place] |= whose.is_ok();
-            if known.is_none() || (whose.is_ok() && matches!(known, Some(Err(_)))) {
-                known = Some(whose);
-            }
+        let mut secrets = values.filter_map(|value| secret_in(name, value.as_bytes()));
+        let Some(secret) = secrets.next() else { continue };
+        let whose = access.whose(secret, now, &mut tries);
+        // Another secret beside it may be a key, too.
+        carried[place] = whose.is_ok() || secrets.next().is_some();
+        if known.is_none() || (whose.is_ok() && matches!(known, Some(Err(_)))) {
+            known = Some(whose);
         }
     }
     (known, carried)

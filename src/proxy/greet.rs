@@ -7,7 +7,7 @@ use super::record::Record;
 use super::shared::Proxy;
 use crate::dialect::RefusalCode;
 use crate::table::ClientLimits;
-use crate::tls::{ServerTls, in_words};
+use crate::tls::{ClientCa, ServerTls, in_words};
 use crate::wire::{Begun, Conn, Raw};
 use bytes::BytesMut;
 use rustls::server::Acceptor;
@@ -24,7 +24,8 @@ pub(super) fn is_tls(first: &[u8]) -> bool {
     first.starts_with(&HANDSHAKE) || first == &HANDSHAKE[..1]
 }
 
-/// Makes a connection secure of which this was read already. `None`: it ended.
+/// Makes a connection secure of which this was read already, and tells by whose certificate its client was let in. `None`:
+/// it ended.
 pub(super) async fn secure(
     proxy: &Arc<Proxy>,
     client: &Client,
@@ -32,7 +33,7 @@ pub(super) async fn secure(
     tls: &ServerTls,
     raw: Raw,
     first: BytesMut,
-) -> Option<Raw> {
+) -> Option<(Raw, Option<ClientCa>)> {
     if first.first().is_some_and(u8::is_ascii_uppercase) {
         let message = "this port speaks HTTPS, and the request came in plain HTTP";
         refuse(proxy, client, limits, raw, RefusalCode::TlsExpected, message).await;
@@ -48,12 +49,16 @@ pub(super) async fn secure(
     None
 }
 
-async fn handshake(tls: &ServerTls, raw: Raw, first: BytesMut) -> io::Result<Raw> {
+async fn handshake(
+    tls: &ServerTls,
+    raw: Raw,
+    first: BytesMut,
+) -> io::Result<(Raw, Option<ClientCa>)> {
     let begun = Begun::new(raw, first);
     let hello = LazyConfigAcceptor::new(Acceptor::default(), begun).await?;
-    let config = tls.config_for(hello.client_hello().server_name());
+    let (config, client_ca) = tls.chosen_for(hello.client_hello().server_name());
     let secured = hello.into_stream(config).await?;
-    Ok(Raw::Tls(Box::new(TlsStream::Server(secured))))
+    Ok((Raw::Tls(Box::new(TlsStream::Server(secured))), client_ca))
 }
 
 /// A client that speaks TLS to a listener without.

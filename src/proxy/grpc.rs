@@ -132,7 +132,7 @@ impl Exchange<'_> {
 
     /// The name in a health check. Who asks about a model needs a key, as for the model.
     async fn asked_for(&mut self, framing: Framing, table: &Table) -> Result<String, Stop> {
-        let body = self.read_body(framing, Need::Whole(QUESTION)).await?;
+        let body = self.read_body(framing, Need::Whole(QUESTION), table.longest_total).await?;
         let name = match next_frame(body.read_so_far()) {
             Ok((Frame::Message { compressed: false, message }, _)) => name_in(message, &[1]).ok(),
             Ok(_) | Err(_) => None,

@@ -4,33 +4,38 @@ use super::attempt::{alone, harmless};
 use super::body::Body;
 use super::exchange::Exchange;
 use super::forward::upstream;
+use super::hops::join_cookies;
+use super::meaning::{Framed, Meaning};
 use super::pick::{Choice, Wish, choose};
 use super::placed::Placed;
 use super::record::Note;
 use super::relay::{Relayed, Trouble};
-use super::response::{class_of, code_of};
 use super::send::{FEED, send_whole};
 use super::shared::Proxy;
 use crate::canary::Ended;
-use crate::dialect::grpc::severity_of_code;
 use crate::fleet::{Hedged, InFlight, Replica};
 use crate::health::{Class, Outcome, Repeatable, RetryOn, Standing};
 use crate::table::{Model, Timeouts};
 use crate::wire::{Checkout, Reins};
 use bytes::Bytes;
-use http::StatusCode;
+use http::{Method, StatusCode};
 use parking_lot::Mutex;
 use pingora_core::protocols::http::client::HttpSession;
-use pingora_http::RequestHeader;
+use pingora_http::{RequestHeader, ResponseHeader};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
+/// Informational answers of one attempt that are kept for the client; more are dropped.
+const MOST_HINTS: usize = 16;
+
 /// A replica that has begun to answer: its head is read.
 pub(super) struct Begun {
     pub(super) session: HttpSession,
     pub(super) reins: Option<Arc<Reins>>,
+    /// Informational answers that came before the head, in their order. They promise nothing until this attempt wins.
+    pub(super) hints: Vec<ResponseHeader>,
     pub(super) first: First,
 }
 
@@ -92,9 +97,11 @@ impl Exchange<'_> {
         let model = placed.model;
         let timeouts = &model.plan.timeouts;
         let mut first = self.leg(placed, choice)?;
+        self.record.worked = true;
+        // That the client left is seen before an answer that came meanwhile.
         let opened = tokio::select! { biased;
-            opened = &mut first.opening => Some(opened),
             trouble = self.interrupted(timeouts) => Some(Err(trouble)),
+            opened = &mut first.opening => Some(opened),
             () = sleep(after) => None,
         };
         if let Some(opened) = opened {
@@ -102,7 +109,10 @@ impl Exchange<'_> {
         }
         let Some(second) = self.second(placed, &first, wish) else {
             model.state.hedged(Hedged::Skipped);
-            let opened = self.watched(timeouts, &mut first.opening).await.flatten();
+            let opened = tokio::select! { biased;
+                trouble = self.interrupted(timeouts) => Err(trouble),
+                opened = &mut first.opening => opened,
+            };
             return self.finish(placed, first, opened).await;
         };
         let Race { winner, loser, opened, lost } = self.first_of(model, first, second).await;
@@ -158,19 +168,20 @@ impl Exchange<'_> {
         mut two: Leg<'a>,
     ) -> Race<'a> {
         let timeouts = &model.plan.timeouts;
+        let call = self.is_call();
         let good = |opened: &Result<Begun, Trouble>| {
-            let status = opened.as_ref().ok().and_then(|begun| begun.session.response_header());
-            status.is_some_and(|head| {
-                let status = severity_of_code(code_of(head));
-                !model.plan.retries.when.contains(&RetryOn::Status(status))
+            let head = opened.as_ref().ok().and_then(|begun| begun.session.response_header());
+            head.is_some_and(|head| {
+                let status = RetryOn::Status(Meaning::of(head, call).severity);
+                !model.plan.retries.when.contains(&status)
             })
         };
         let (opened, by_two) = tokio::select! { biased;
-            opened = &mut one.opening => (opened, false),
-            opened = &mut two.opening => (opened, true),
             trouble = self.interrupted(timeouts) => {
                 return Race { winner: one, opened: Err(trouble), loser: two, lost: None };
             }
+            opened = &mut one.opening => (opened, false),
+            opened = &mut two.opening => (opened, true),
         };
         if by_two {
             std::mem::swap(&mut one, &mut two);
@@ -179,8 +190,8 @@ impl Exchange<'_> {
             return Race { winner: one, opened, loser: two, lost: None };
         }
         let (other, interrupted) = tokio::select! { biased;
-            other = &mut two.opening => (other, false),
             trouble = self.interrupted(timeouts) => (Err(trouble), true),
+            other = &mut two.opening => (other, false),
         };
         if interrupted || opened.is_err() || good(&other) {
             return Race { winner: two, opened: other, loser: one, lost: Some(opened) };
@@ -224,7 +235,7 @@ impl Exchange<'_> {
         let replica = &choice.member.replica;
         in_flight.on_connection(*connection.lock());
         let (class, status) = match &ended {
-            Some(Ok(begun)) => begun.meaning(),
+            Some(Ok(begun)) => begun.meaning(self.is_call()),
             Some(Err(trouble)) => trouble.meaning(),
             None => (Class::Cancelled, 499),
         };
@@ -250,15 +261,19 @@ impl Exchange<'_> {
             let outrun = class == Class::Cancelled;
             self.testify(&outcome, None, if outrun { Ended::Outrun } else { Ended::Seen });
         }
+        if class == Class::Refused {
+            return in_flight.forget();
+        }
         in_flight.finish(status, &outcome, now);
     }
 }
 
 impl Begun {
     /// What its head says of the replica.
-    fn meaning(&self) -> (Class, u16) {
+    fn meaning(&self, call: bool) -> (Class, u16) {
         let Some(head) = self.session.response_header() else { return (Class::Reset, 502) };
-        (class_of(head), code_of(head))
+        let Meaning { class, code, .. } = Meaning::of(head, call);
+        (class, code)
     }
 }
 
@@ -275,24 +290,25 @@ pub(super) async fn open(
     loop {
         let checkout = replica.upstream.checkout(timeouts.connect, fresh, false, proxy.now()).await;
         let Checkout { mut session, reins, reused, connection } =
-            checkout.map_err(|error| Trouble::Connect(error.to_string()))?;
+            checkout.map_err(|error| Trouble::of_dial(&error))?;
         *carried.lock() = connection;
         if matches!(session, HttpSession::H1(_)) {
             head.set_version(http::Version::HTTP_11);
+            join_cookies(&mut head);
         }
         session.set_write_timeout(Some(timeouts.between_chunks));
         let sent =
             send_whole(&mut session, reins.as_ref(), head.clone(), body.clone(), false).await;
-        let mut answered = false;
+        let (mut answered, mut hints) = (false, Vec::new());
         let begun = match sent {
             Ok(()) => {
-                let answer = first_byte(&mut session, &mut answered);
+                let answer = first_byte(&mut session, &head.method, &mut answered, &mut hints);
                 timeout(timeouts.first_byte, answer).await.unwrap_or(Err(Trouble::FirstByte))
             }
             Err(trouble) => Err(trouble),
         };
         match begun {
-            Ok(first) => return Ok(Begun { session, reins, first }),
+            Ok(first) => return Ok(Begun { session, reins, hints, first }),
             Err(trouble)
                 if reused && !fresh && !answered && harmless(&trouble, Repeatable::Always) =>
             {
@@ -304,19 +320,28 @@ pub(super) async fn open(
 }
 
 /// The head, and the first read of the body where there is one. `answered`: a head came, be it 1xx.
-async fn first_byte(session: &mut HttpSession, answered: &mut bool) -> Result<First, Trouble> {
-    loop {
+async fn first_byte(
+    session: &mut HttpSession,
+    asked: &Method,
+    answered: &mut bool,
+    hints: &mut Vec<ResponseHeader>,
+) -> Result<First, Trouble> {
+    let framed = loop {
         session.read_response_header().await?;
         *answered = true;
+        let framed = Framed::of(session, asked)?;
         let Some(head) = session.response_header() else { continue };
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             return Err(Trouble::uninvited_upgrade());
         }
         if !head.status.is_informational() {
-            break;
+            break framed;
         }
-    }
-    if session.response_done() {
+        if head.status != StatusCode::CONTINUE && hints.len() < MOST_HINTS {
+            hints.push(head.clone());
+        }
+    };
+    if framed.bare || session.response_done() {
         return Ok(First::Nothing);
     }
     Ok(session.read_response_body().await?.map_or(First::End, First::Chunk))

@@ -7,7 +7,7 @@ use super::shared::{Phase, Proxy, parting};
 use crate::dialect::RefusalCode;
 use crate::stats::Moment;
 use crate::table::ClientLimits;
-use crate::wire::{BadChunks, Chunks, Conn, HeadScan, Reins, Unfit};
+use crate::wire::{BadChunks, Chunks, Conn, HeadScan, Unfit};
 use bytes::BytesMut;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::http::v1::server::HttpSession;
@@ -65,7 +65,7 @@ pub(super) async fn serve_http1(proxy: &Arc<Proxy>, client: &Client, conn: Conn,
             session.set_keepalive(None);
         }
         let end = exchange(proxy, &mut session, client, Some(&reins), began).await;
-        reset(&reins);
+        reins.reset();
         match end {
             // What is still queued goes out here: a client that reads nothing must not hold it up for ever.
             End::Keep => match timeout(limits.client.write_timeout, session.finish()).await {
@@ -161,11 +161,6 @@ async fn refuse_head(
     Record::malformed(proxy, client, code, began, head);
     let limit = client.door.settings.load().client.write_timeout;
     linger(timeout(limit, refuse_raw(conn, code, &message)).await.ok().flatten()).await;
-}
-
-fn reset(reins: &Reins) {
-    reins.cork(false);
-    reins.duplex(false);
 }
 
 /// The idle time between two requests, which the end of the process ends too.

@@ -4,6 +4,7 @@ use super::exchange::{End, exchange};
 use super::record::Record;
 use super::shared::{Proxy, draining};
 use crate::dialect::RefusalCode;
+use crate::observe::Task;
 use crate::wire::Conn;
 use pingora_core::protocols::Digest;
 use pingora_core::protocols::http::ServerSession;
@@ -78,7 +79,7 @@ pub(super) async fn serve_http2(proxy: &Arc<Proxy>, client: &Client, conn: Conn)
             Ok(Some(H2Accept::Session(stream))) => {
                 let guard = open.enter();
                 let (proxy, client) = (Arc::clone(proxy), client.clone());
-                tokio::spawn(async move {
+                Task::Exchange.spawn(async move {
                     serve_stream(&proxy, &client, stream).await;
                     drop(guard);
                 });

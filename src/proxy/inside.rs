@@ -8,7 +8,7 @@ use super::pick::Choice;
 use super::request::text;
 use super::shared::Proxy;
 use crate::dialect::RefusalCode;
-use crate::observe::ListenerMeter;
+use crate::observe::{ListenerMeter, Task};
 use crate::table::{ClientLimits, ListenAddress, ListenerPlan, Model};
 use crate::wire::Raw;
 use arc_swap::ArcSwap;
@@ -42,7 +42,7 @@ pub fn connect(proxy: &Arc<Proxy>) -> io::Result<UnixStream> {
         inside: true,
     };
     let (proxy, connected) = (Arc::clone(proxy), proxy.connection());
-    tokio::spawn(async move {
+    Task::Exchange.spawn(async move {
         serve(&proxy, &Arc::new(door), Raw::Unix(theirs), HERE).await;
         drop(connected);
     });

@@ -22,7 +22,9 @@ pub(super) async fn introduce(
     let why = match header {
         Ok(Ok((length, address))) => {
             first.advance(length);
-            client.peer = address.map_or(client.peer, |address| address.ip().to_canonical());
+            if let Some(address) = address {
+                client.speaks_for(address.ip().to_canonical());
+            }
             return true;
         }
         Ok(Err(why)) => why,

@@ -2,9 +2,9 @@
 use super::accept::serve;
 use super::shared::{Proxy, draining};
 use crate::dialect::RefusalCode;
-use crate::observe::ListenerMeter;
+use crate::observe::{During, ListenerMeter, Repeats, Task};
 use crate::table::{ListenAddress, ListenerPlan};
-use crate::wire::{Raw, keepalive};
+use crate::wire::{Raw, Resource, keepalive};
 use arc_swap::ArcSwap;
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::io;
@@ -21,6 +21,8 @@ use tokio::sync::watch;
 const BACKLOG: i32 = 4096;
 /// How long to wait after the process ran out of file descriptors.
 const OUT_OF_FILES: Duration = Duration::from_millis(50);
+/// Between two log lines about connections that cannot be accepted.
+const BETWEEN_LINES: Duration = Duration::from_secs(10);
 
 /// A bound listener; dropping it stops accepting, and what was accepted goes on.
 #[derive(Debug)]
@@ -133,7 +135,12 @@ pub fn inherit(
     let meter = proxy.meters.listener(&plan.name);
     let door = Arc::new(Door { settings: Arc::clone(&settings), meter, inside: false });
     let bound = Arc::new(bound);
-    tokio::spawn(accept_loop(Arc::clone(proxy), Arc::clone(&bound), door, stopped));
+    let accepting = (Arc::clone(proxy), Arc::clone(&bound));
+    let accept_loop = Task::Accept.keep_running(move || {
+        let (proxy, bound) = accepting.clone();
+        accept_loop(proxy, bound, Arc::clone(&door), stopped.clone())
+    });
+    tokio::spawn(accept_loop);
     Ok(Listener { address, settings, bound, file, _stop: stop })
 }
 
@@ -171,6 +178,7 @@ async fn accept_loop(
     mut stopped: watch::Receiver<()>,
 ) {
     let mut phase = proxy.watch_phase();
+    let mut unaccepted = Repeats::new(BETWEEN_LINES);
     loop {
         let accepted = tokio::select! {
             accepted = bound.accept() => accepted,
@@ -178,10 +186,24 @@ async fn accept_loop(
             () = draining(&mut phase) => return,
         };
         match accepted {
+            Ok((raw, _)) if !raw.leaves_descriptors() => {
+                let (resource, now) = (Resource::Descriptors, proxy.now());
+                proxy.meters.exhaustion.note(resource, During::Accept, now);
+            }
             Ok((raw, peer)) => admit(&proxy, &door, raw, peer),
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
-                tracing::warn!(%error, "cannot accept connections; trying again");
+                let now = proxy.now();
+                match Resource::lacking(&error) {
+                    Some(resource) => {
+                        proxy.meters.exhaustion.note(resource, During::Accept, now);
+                    }
+                    None => {
+                        if let Some(unlogged) = unaccepted.note(error.kind(), now) {
+                            tracing::warn!(%error, unlogged, "cannot accept connections; trying again");
+                        }
+                    }
+                }
                 tokio::time::sleep(OUT_OF_FILES).await;
             }
         }
@@ -224,7 +246,7 @@ fn admit(proxy: &Arc<Proxy>, door: &Arc<Door>, raw: Raw, peer: IpAddr) {
     }
     let connected = proxy.connection();
     let proxy = Arc::clone(proxy);
-    tokio::spawn(async move {
+    Task::Exchange.spawn(async move {
         serve(&proxy, &guard.0, raw, peer).await;
         drop(connected);
     });

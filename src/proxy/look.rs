@@ -1,12 +1,10 @@
 //! Looks at an answer as it passes, for a canary: after each chunk left for the client, and within a part of the thread's
 //! time. Nothing is held up for it, and what there is no time for is not looked at.
 use super::exchange::Exchange;
-use super::forward::rewritten_target;
+use super::meaning::form_of;
 use super::placed::Placed;
-use super::request::origin_form;
-use super::response::form_of;
 use super::shared::Proxy;
-use crate::dialect::{Dialect, Output, OutputBudget, OutputForm, OutputScan, Reserved, read_path};
+use crate::dialect::{Dialect, Output, OutputBudget, OutputForm, OutputScan, Reserved};
 use crate::stats::Moment;
 use http::{Method, StatusCode};
 use pingora_http::ResponseHeader;
@@ -33,14 +31,9 @@ pub(super) struct Look {
 }
 
 impl Exchange<'_> {
-    /// The dialect in which a replica is asked.
+    /// The dialect in which a replica is asked, where a canary learns from its answer.
     pub(super) fn asked_in(&self, placed: &Placed<'_>) -> Dialect {
-        let rewritten = placed.route.and_then(|route| route.rewrite_path.as_deref());
-        let (Some(path), true) = (rewritten, self.witness.is_some()) else { return self.dialect };
-        let pattern = placed.route.and_then(|route| route.path.as_ref());
-        let target = rewritten_target(path, origin_form(self.session.req_header()), pattern);
-        let path = target.split('?').next().unwrap_or_default();
-        read_path(path).map_or(self.dialect, |facts| facts.dialect)
+        if self.witness.is_some() { self.asked_as(placed).dialect } else { self.dialect() }
     }
 
     /// Begins to look at an answer of a good status, where a canary learns from this attempt and its checks ask for it.

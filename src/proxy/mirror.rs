@@ -7,17 +7,18 @@ use super::buffers::{Buffers, Reservation};
 use super::exchange::Exchange;
 use super::forward::upstream;
 use super::hedge::{Begun, First, open};
+use super::meaning::{Meaning, form_of, grpc_status};
 use super::pick::{Choice, chance, spare};
 use super::placed::Placed;
 use super::relay::Trouble;
-use super::response::{class_of, form_of, grpc_status};
 use super::retry::asks_a_model;
 use super::shared::{Phase, Proxy, draining};
-use crate::dialect::grpc::{GrpcStatus, http_status_of_grpc};
+use crate::dialect::grpc::{GrpcStatus, http_status_of_grpc, severity_of_code};
 use crate::dialect::{DeadlineHeader, Dialect, OutputForm};
 use crate::fleet::{Burden, Mirrored, Mirroring, Replica};
 use crate::health::Class;
 use crate::mirror::{Answer, CompareSpec, Pair, compare};
+use crate::observe::Task;
 use crate::table::{Model, Timeouts, Version};
 use bytes::{Bytes, BytesMut};
 use http::HeaderValue;
@@ -58,6 +59,8 @@ struct Copy {
     burden: Burden,
     head: Box<RequestHeader>,
     body: Bytes,
+    /// It is gRPC.
+    call: bool,
     #[cfg(feature = "otlp")]
     trace: Option<super::trace::CopyTrace>,
 }
@@ -85,13 +88,13 @@ impl Exchange<'_> {
         let whole = matches!(&placed.body, Body::Whole(bytes, _) if !bytes.is_empty());
         if !whole
             || *serves.name == *plan.to
-            || !asks_a_model(head, model.plan.kind, placed.facts.kind)
+            || !asks_a_model(head, model.plan.kind, placed.facts.repeats)
             || chance() * 100.0 >= plan.percent
             || self.proxy.phase() >= Phase::Draining
         {
             return;
         }
-        let mut space = self.proxy.buffers.reservation();
+        let mut space = self.proxy.buffers.reservation(None);
         if !self.proxy.buffers.grow_spare(&mut space, STEP) {
             model.state.mirror.note(Mirrored::Skipped);
             return;
@@ -135,19 +138,21 @@ impl Exchange<'_> {
             replica,
             head,
             body,
+            call: self.is_call(),
             #[cfg(feature = "otlp")]
             trace,
         };
+        placed.body.disown();
         let case = Case {
             mirroring,
-            dialect: self.dialect,
+            dialect: self.dialect(),
             request_id: self.record.request_id.clone(),
             request: placed.body,
             from,
             original: answer,
             model,
         };
-        tokio::spawn(run(Arc::clone(self.proxy), copy, case));
+        Task::Mirror.spawn(run(Arc::clone(self.proxy), copy, case));
     }
 
     fn copied_head(
@@ -175,11 +180,8 @@ impl Kept {
     }
 
     /// An answer begins; what an attempt before had begun is forgotten.
-    pub(super) fn begin(&mut self, head: &ResponseHeader) {
-        self.status = head.status.as_u16();
-        if let Some(status) = grpc_status(&head.headers) {
-            self.ends_as(status);
-        }
+    pub(super) fn begin(&mut self, head: &ResponseHeader, meaning: Meaning) {
+        self.status = severity_of_code(meaning.code);
         self.form = form_of(head);
         self.body.clear();
         self.lost = None;
@@ -215,8 +217,8 @@ impl Kept {
 async fn run(proxy: Arc<Proxy>, copy: Copy, case: Case) {
     let Some(plan) = &case.model.plan.mirror else { return };
     let mut phase = proxy.watch_phase();
-    let Copy { replica, burden, head, body, .. } = copy;
-    let asking = Box::pin(ask(&proxy, &case.model.plan.timeouts, replica, head, body));
+    let Copy { replica, burden, head, body, call, .. } = copy;
+    let asking = Box::pin(ask(&proxy, &case.model.plan.timeouts, replica, head, body, call));
     let asked = tokio::select! { biased;
         // The process is on its way out, and does not wait for this.
         () = draining(&mut phase) => return,
@@ -234,7 +236,7 @@ async fn run(proxy: Arc<Proxy>, copy: Copy, case: Case) {
     let Ok(turn) = COMPARING.acquire().await else { return };
     // A megabyte of JSON would hold up the clients of this thread.
     drop(tokio::task::spawn_blocking(move || {
-        case.close(&copied);
+        Task::Mirror.run(|| case.close(&copied));
         drop(turn);
     }));
 }
@@ -246,19 +248,21 @@ async fn ask(
     replica: Arc<Replica>,
     head: Box<RequestHeader>,
     body: Bytes,
+    call: bool,
 ) -> Result<Kept, Mirrored> {
     let asked = Arc::clone(&replica);
     let opened = open(Arc::clone(proxy), asked, head, body, timeouts, Arc::default()).await;
-    let Begun { mut session, reins, first } = opened.map_err(|trouble| {
+    let Begun { mut session, reins, first, .. } = opened.map_err(|trouble| {
         tracing::debug!(replica = %replica.id, %trouble, "a copy failed");
         result_of(&trouble)
     })?;
-    let mut answer = Kept::empty(proxy.buffers.reservation());
+    let mut answer = Kept::empty(proxy.buffers.reservation(None));
     let head = session.response_header().ok_or(Mirrored::Failed)?;
-    if class_of(head) == Class::Overloaded {
+    let meaning = Meaning::of(head, call);
+    if meaning.class == Class::Overloaded {
         return Err(Mirrored::Failed);
     }
-    answer.begin(head);
+    answer.begin(head, meaning);
     let mut next = match first {
         First::Chunk(bytes) => Some(bytes),
         First::Nothing | First::End => None,
@@ -270,7 +274,8 @@ async fn ask(
         }
         next = session.read_response_body().await.map_err(|error| result_of(&error.into()))?;
     }
-    if let HttpSession::H2(http2) = &mut session
+    if call
+        && let HttpSession::H2(http2) = &mut session
         && let Ok(Some(trailers)) = http2.read_trailers().await
         && let Some(status) = grpc_status(&trailers)
     {
@@ -284,6 +289,9 @@ async fn ask(
 
 /// What a copy is counted as that got no whole answer. The model's own limits hold for it too.
 fn result_of(trouble: &Trouble) -> Mirrored {
+    if matches!(trouble, Trouble::Exhausted(_)) {
+        return Mirrored::Skipped;
+    }
     let late = trouble.class() == Class::Timeout;
     if late { Mirrored::Timeout } else { Mirrored::Failed }
 }

@@ -2,7 +2,7 @@
 use super::body::Body;
 use super::pick::Choice;
 use crate::dialect::grpc::{Messages, NameAt, rename_in_messages};
-use crate::dialect::{Facts, FoundIn, rename_in_body, rename_in_form};
+use crate::dialect::{Edit, Facts, FoundIn, edited};
 use crate::table::{Model, RoutePlan};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -14,8 +14,11 @@ pub(super) struct Placed<'a> {
     pub(super) facts: Facts,
     /// As the client sent it.
     pub(super) body: Body,
-    /// What was read of the body, with the version's own name for the model in it.
+    /// What was read of the body as the replica gets it, where that is another: with the version's own name for the model,
+    /// and the edits below.
     renamed: Option<Bytes>,
+    /// Changes of the body, whatever replica is asked.
+    pub(super) edits: Vec<Edit>,
     /// What reads the rest of a stream of messages, each of which names the model.
     pub(super) messages: Option<Messages>,
     /// The name that the messages of a stream must not leave, where they did not choose the model.
@@ -40,6 +43,7 @@ impl<'a> Placed<'a> {
             facts,
             body,
             renamed: None,
+            edits: Vec::new(),
             messages: None,
             watched: None,
             upgrade,
@@ -56,7 +60,7 @@ impl<'a> Placed<'a> {
     pub(super) fn prepare(&mut self, choice: Choice<'_>) {
         // HTTP/2 has no `Upgrade`: the replica is asked without it, and says what it thinks of that.
         self.upgrading = self.upgrade && !choice.member.replica.upstream.only_http2();
-        // The path is renamed with the head.
+        // Path and query are renamed with the head.
         let name = self.model.plan_of(choice.version).upstream_model.as_ref();
         let held_to = match (&self.facts.found_in, &self.facts.model, &self.watched) {
             (Some(FoundIn::Messages(at)), Some(named), _) => Some((*at, named, name)),
@@ -71,18 +75,25 @@ impl<'a> Placed<'a> {
             self.messages = Some(messages);
             return;
         }
-        self.renamed = name.and_then(|name| match &self.facts.found_in {
-            Some(FoundIn::Body(range)) => {
-                Some(rename_in_body(self.body.read_so_far(), range.clone(), name))
-            }
-            Some(FoundIn::Form(range)) => {
-                Some(rename_in_form(self.body.read_so_far(), range.clone(), name))
-            }
-            Some(FoundIn::Messages(at)) => {
+        let mut edits = self.edits.clone();
+        edits.extend(name.and_then(|name| match &self.facts.found_in {
+            Some(FoundIn::Body(range)) => Some(Edit::json(range.clone(), name)),
+            Some(FoundIn::Form(range)) => Some(Edit::bare(range.clone(), name)),
+            Some(
+                FoundIn::Messages(_)
+                | FoundIn::Path(_)
+                | FoundIn::Header(_)
+                | FoundIn::Query { .. },
+            )
+            | None => None,
+        }));
+        self.renamed = match (&self.facts.found_in, name) {
+            (Some(FoundIn::Messages(at)), Some(name)) => {
                 Some(rename_in_messages(self.body.read_so_far(), at, name))
             }
-            Some(FoundIn::Path(_) | FoundIn::Header(_)) | None => None,
-        });
+            _ if edits.is_empty() => None,
+            _ => Some(edited(self.body.read_so_far(), edits)),
+        };
     }
 
     /// What was read of the body, as the replica gets it.

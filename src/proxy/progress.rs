@@ -2,8 +2,9 @@
 use super::call::Passing;
 use super::exchange::{End, Exchange};
 use super::look::Look;
+use super::meaning::class_of_failure;
 use super::relay::Relayed;
-use crate::dialect::ErrorEvents;
+use crate::dialect::{Failure, UsageChunks};
 use crate::health::Class;
 use crate::stats::Moment;
 use crate::table::{ModelPlan, Timeouts, Version};
@@ -57,6 +58,8 @@ pub(super) struct Progress<'a> {
     pub(super) passing: Option<Passing>,
     /// The first of the response's body is read already.
     pub(super) primed: bool,
+    /// Informational answers that are passed on when the head is.
+    pub(super) hints: Vec<ResponseHeader>,
     /// The head of the response was taken.
     pub(super) headed: bool,
     pub(super) upgraded: bool,
@@ -65,15 +68,17 @@ pub(super) struct Progress<'a> {
     pub(super) event_stream: bool,
     /// Its length is told: nothing can be put in between.
     pub(super) sized: bool,
+    /// The replica's connection is in step with its next answer once this one is read.
+    pub(super) keep: bool,
     pub(super) last_chunk: Option<Moment>,
     pub(super) client_waits: Duration,
     pub(super) class: Class,
     /// After so long a silence an event stream gets a comment.
     pub(super) heartbeat: Option<Duration>,
-    /// Looks for errors inside an event stream.
-    pub(super) errors: ErrorEvents,
     /// Looks at the answer for a canary.
     pub(super) look: Option<Box<Look>>,
+    /// Takes usage out of a stream that its client did not ask for.
+    pub(super) usage_chunks: Option<UsageChunks>,
 }
 
 impl<'a> Progress<'a> {
@@ -93,27 +98,42 @@ impl<'a> Progress<'a> {
             rest,
             passing: None,
             primed: false,
+            hints: Vec::new(),
             headed: false,
             upgraded: false,
             held: None,
             event_stream: false,
             sized: false,
+            keep: true,
             last_chunk: None,
             client_waits: Duration::ZERO,
             class: Class::Success,
             heartbeat: plan.heartbeat,
-            errors: ErrorEvents::default(),
             look: None,
+            usage_chunks: None,
+        }
+    }
+
+    /// A stream that began well says that it failed. What it says first counts.
+    pub(super) fn note_failure(&mut self, failure: Option<Failure>) {
+        if let (Some(failure), Class::Success) = (failure, self.class) {
+            self.class = class_of_failure(failure);
         }
     }
 
     /// May a heartbeat go out now? Never inside an event.
-    pub(super) fn may_beat(&self, at_event_end: bool) -> bool {
+    pub(super) fn may_beat(&self, between: bool) -> bool {
         self.event_stream
             && !self.sized
             && self.heartbeat.is_some()
-            && (self.held.is_some() || at_event_end)
+            && (self.held.is_some() || between)
     }
+
+    /// Is a part of a message here, and the rest awaited?
+    pub(super) fn awaits_message(&self) -> bool {
+        self.passing.as_ref().is_some_and(Passing::awaits)
+    }
+
     pub(super) fn phase(&self, exchange: &Exchange<'_>) -> Phase {
         if self.upgraded {
             return Phase::Tunnel;
@@ -132,6 +152,17 @@ impl<'a> Progress<'a> {
         }
     }
 
+    /// What the client gets of these bytes of the answer. `done`: they are the last.
+    pub(super) fn without_usage(&mut self, bytes: Bytes, done: bool) -> Bytes {
+        let Some(chunks) = &mut self.usage_chunks else { return bytes };
+        let passed = chunks.take(bytes);
+        if !done {
+            return passed;
+        }
+        let rest = chunks.finish();
+        if rest.is_empty() { passed } else { [passed, rest].concat().into() }
+    }
+
     /// Nothing more is expected of the client.
     pub(super) fn client_done(&self) -> bool {
         self.sent || !self.rest.is_empty()
@@ -139,7 +170,8 @@ impl<'a> Progress<'a> {
 
     /// The response is complete. Where the request is not, the client may still be sending.
     pub(super) fn whole(&mut self) -> Relayed {
-        self.ended(if self.client_done() { End::Keep } else { End::Linger }, self.sent)
+        let end = if self.client_done() { End::Keep } else { End::Linger };
+        self.ended(end, self.sent && self.keep)
     }
 
     pub(super) fn ended(&mut self, end: End, reusable: bool) -> Relayed {

@@ -4,7 +4,7 @@ use super::decision::Reasons;
 use super::limits::Pass;
 use super::shared::Proxy;
 use crate::dialect::grpc::{GrpcStatus, http_status_of_code};
-use crate::dialect::{RefusalCode, UsageScan};
+use crate::dialect::{RefusalCode, UsageScan, masked_query};
 use crate::fleet::{Replica, VersionState};
 use crate::health::Class;
 use crate::stats::Moment;
@@ -27,7 +27,10 @@ pub(super) struct Record {
     /// An operator's, which is logged and counts for nobody.
     pub(super) is_test: bool,
     pub(super) method: String,
+    /// Without the query.
     pub(super) path: String,
+    /// Its secrets are masked.
+    pub(super) query: Option<String>,
     pub(super) protocol: &'static str,
     /// Over TLS.
     pub(super) secure: bool,
@@ -52,6 +55,8 @@ pub(super) struct Record {
     /// Client and replica talk to each other, as long as they like: it says nothing of speed.
     pub(super) converses: bool,
     pub(super) fail_open: bool,
+    /// A replica has the request, or had it when it ended: it may have worked on it.
+    pub(super) worked: bool,
     /// Of an answer that tells its tokens.
     pub(super) usage: Option<UsageScan>,
     /// Whose key it came with, and what was taken of its limits.
@@ -103,6 +108,8 @@ pub(super) struct Line<'a> {
     listener: &'a str,
     method: &'a str,
     path: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    query: Option<&'a str>,
     protocol: &'a str,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     tls: bool,
@@ -144,6 +151,7 @@ impl Record {
             is_test: client.door.inside,
             method: String::new(),
             path: String::new(),
+            query: None,
             protocol: "",
             secure: client.secure,
             model: None,
@@ -162,6 +170,7 @@ impl Record {
             tunnel: false,
             converses: false,
             fail_open: false,
+            worked: false,
             usage: None,
             pass: None,
             reasons: None,
@@ -179,10 +188,17 @@ impl Record {
         head: &[u8],
     ) {
         let mut record = Self::new(proxy, client, began);
-        let (method, path) = glimpse(head);
+        let (method, target) = glimpse(head);
         method.clone_into(&mut record.method);
-        path.clone_into(&mut record.path);
+        record.note_target(target);
         record.refuse(code);
+    }
+
+    /// Notes what was asked for, in origin form.
+    pub(super) fn note_target(&mut self, target: &str) {
+        let (path, query) = target.split_once('?').unzip();
+        path.unwrap_or(target).clone_into(&mut self.path);
+        self.query = query.map(|query| masked_query(query).into_owned());
     }
 
     pub(super) fn refuse(&mut self, code: RefusalCode) {
@@ -281,6 +297,7 @@ impl Record {
             listener: &self.listener,
             method: &self.method,
             path: &self.path,
+            query: self.query.as_deref(),
             protocol: self.protocol,
             tls: self.secure,
             key: self.pass.as_ref().map(|pass| &*pass.key.name),

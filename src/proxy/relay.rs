@@ -4,22 +4,23 @@
 //! client that leaves ends the replica's work within milliseconds.
 use super::body::{Body, broken_body};
 use super::call::fell_silent;
+use super::event::Event;
 use super::exchange::{End, Exchange, Stop};
 use super::hedge::{Begun, First};
 use super::placed::Placed;
 use super::progress::{Phase, Progress, fullness};
 use super::send::{finish_body, write_body};
 use super::timer::{Timer, after};
+use super::tunnel::Tunnel;
 use crate::dialect::Output;
 use crate::health::{Class, RetryOn};
-use crate::table::{Timeouts, Version};
-use crate::wire::Reins;
+use crate::table::Version;
+use crate::wire::{Exhausted, Reins};
 use bytes::Bytes;
 use pingora_core::protocols::http::client::HttpSession as Upstream;
 use pingora_error::{ErrorType, Result};
 use pingora_http::RequestHeader;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 use tokio::time::sleep;
 
@@ -41,6 +42,9 @@ pub(super) struct Relayed {
 pub(super) enum Trouble {
     #[error("no connection: {0}")]
     Connect(String),
+    /// This process lacks something that a connection takes. The replica was not asked.
+    #[error("no connection: {0}")]
+    Exhausted(Exhausted),
     /// The connection ended without a byte of an answer.
     #[error("connection ended: {0}")]
     Died(String),
@@ -49,10 +53,14 @@ pub(super) enum Trouble {
     Unseen(String),
     #[error("connection broke: {0}")]
     Reset(String),
-    /// An answer that is not passed on, because another attempt follows.
+    /// An answer that could be read in two ways.
+    #[error("malformed answer: {0}")]
+    Malformed(&'static str),
+    /// An answer that is not passed on, because another attempt follows, or Evener answers instead.
     #[error("answered {status}")]
     Answered {
-        failed: RetryOn,
+        /// As what another attempt is counted.
+        failed: Option<RetryOn>,
         status: u16,
         class: Class,
         /// The request was sent to its end: the connection can be kept once the answer is read.
@@ -74,18 +82,6 @@ pub(super) enum Trouble {
     Client(Stop),
 }
 
-/// What happened next.
-enum Event {
-    FromClient(Result<Option<Bytes>>),
-    Head(Result<()>),
-    Chunk(Result<Option<Bytes>>),
-    /// A full queue has room again, or filled up.
-    Room,
-    Late,
-    /// An event stream was silent for long.
-    Beat,
-}
-
 impl Exchange<'_> {
     /// Sends a request and relays its response.
     pub(super) async fn relay(
@@ -98,6 +94,7 @@ impl Exchange<'_> {
     ) -> Result<Relayed, Trouble> {
         let timeouts = &placed.model.plan.timeouts;
         upstream.set_write_timeout(Some(timeouts.between_chunks));
+        self.record.worked = true;
         let sent = self.send_request(placed, head, upstream, reins).await;
         let rest = sent.map_err(|trouble| self.before_any_answer(trouble))?;
         let progress = Progress {
@@ -124,10 +121,11 @@ impl Exchange<'_> {
         begun: &mut Begun,
         version: &Version,
     ) -> Result<Relayed, Trouble> {
-        let Begun { session, reins, first } = begun;
+        let Begun { session, reins, hints, first } = begun;
         let mut at = Progress {
             sent: true,
             primed: !matches!(first, First::Nothing),
+            hints: std::mem::take(hints),
             ..Progress::new(&placed.model.plan, version, reins.as_ref(), Bytes::new())
         };
         if let Some(relayed) = self.head(session, &mut at).await? {
@@ -155,9 +153,27 @@ impl Exchange<'_> {
         upstream: &mut Upstream,
         mut at: Progress<'_>,
     ) -> Result<Relayed, Trouble> {
+        let pumped = self.rounds(upstream, &mut at).await;
+        let tunnel = Tunnel::of(self.reins, at.upstream_reins).filter(|_| at.upgraded);
+        match pumped {
+            // It had said all, and waited for nothing more.
+            Err(Trouble::ClientGone | Trouble::ClientStalled)
+                if tunnel.is_some_and(Tunnel::client_ended) =>
+            {
+                Ok(at.ended(End::Cut, false))
+            }
+            pumped => pumped,
+        }
+    }
+
+    async fn rounds(
+        &mut self,
+        upstream: &mut Upstream,
+        at: &mut Progress<'_>,
+    ) -> Result<Relayed, Trouble> {
         let total = self.time_left(at.timeouts);
         let mut phase = at.phase(self);
-        let timer = Timer::new(self.limit_of(phase, at.timeouts), total);
+        let timer = Timer::new(self.limit_of(phase, at), total);
         let beat = sleep(at.heartbeat.unwrap_or_default());
         tokio::pin!(timer, beat);
         if phase == Phase::Conversation && self.deadline.is_none() {
@@ -165,7 +181,7 @@ impl Exchange<'_> {
         }
         let mut client_took = 0;
         loop {
-            self.feed(upstream, &mut at).await?;
+            self.feed(upstream, at).await?;
             if at.sent
                 && let Some(in_flight) = self.in_flight.as_mut().filter(|f| f.is_being_sent())
             {
@@ -176,40 +192,18 @@ impl Exchange<'_> {
                 at.sent = true;
                 finish_body(upstream).await?;
                 phase = at.phase(self);
-                timer.as_mut().restart(self.limit_of(phase, at.timeouts));
+                timer.as_mut().restart(self.limit_of(phase, at));
             }
-            let event = {
-                let full = self.set_holds(&at);
-                let (down, up) = (self.reins, at.upstream_reins);
-                let room = std::future::poll_fn(|_| {
-                    // Polled last: the reads before it push the queues.
-                    if fullness(down, up) == full { Poll::Pending } else { Poll::Ready(()) }
-                });
-                let headed = at.headed;
-                // HTTP/2 has no reins to hold: its side is not read while the other's queue is full.
-                let hold_upstream = full.0 && at.upstream_reins.is_none();
-                let hold_client = full.1 && self.reins.is_none();
-                let only_watch = at.client_done() && !at.upgraded;
-                let reading = async {
-                    if headed {
-                        Event::Chunk(upstream.read_response_body().await)
-                    } else {
-                        Event::Head(upstream.read_response_header().await)
-                    }
-                };
-                tokio::select! { biased;
-                    event = reading, if !hold_upstream => event,
-                    read = self.session.read_body_or_idle(only_watch), if !hold_client => Event::FromClient(read),
-                    () = room => Event::Room,
-                    () = timer.as_mut() => Event::Late,
-                    () = beat.as_mut(), if at.may_beat(self.at_event_end) => Event::Beat,
-                }
-            };
-            let quiet = matches!(event, Event::Beat | Event::Room);
+            let awaited = self.awaits_body(at).then(|| self.proxy.now());
+            let event = self.next(upstream, at, timer.as_mut(), beat.as_mut()).await;
+            if let Some(since) = awaited {
+                self.waited += self.proxy.now().since(since);
+            }
+            let quiet = matches!(event, Event::Beat | Event::Moved);
             let ended = match event {
-                Event::Room => None,
+                Event::Moved => self.moved(at),
                 Event::Beat => {
-                    self.beat(&mut at).await?;
+                    self.beat(at).await?;
                     beat.as_mut().reset(after(at.heartbeat));
                     None
                 }
@@ -219,27 +213,33 @@ impl Exchange<'_> {
                     let total = timer.total_is_over();
                     let taken = self.reins.map_or(0, |reins| reins.written());
                     if total || phase != Phase::ClientFull || taken == client_took {
-                        return Err(self.late(&at, phase, total));
+                        return Err(self.late(at, phase, total));
                     }
                     // Slowly, but it reads.
                     client_took = taken;
-                    timer.as_mut().restart(self.limit_of(phase, at.timeouts));
+                    timer.as_mut().restart(self.limit_of(phase, at));
                     None
                 }
-                Event::FromClient(read) => self.client_sent(read, upstream, &mut at).await?,
+                Event::FromClient(read) => self.client_sent(read, upstream, at).await?,
                 Event::Head(read) => {
                     read?;
-                    self.head(upstream, &mut at).await?
+                    self.head(upstream, at).await?
                 }
                 Event::Chunk(read) => {
                     if at.heartbeat.is_some() {
                         beat.as_mut().reset(after(at.heartbeat));
                     }
-                    self.chunk(read?, upstream, &mut at).await?
+                    self.chunk(read?, upstream, at).await?
                 }
             };
             if let Some(relayed) = ended {
                 return Ok(relayed);
+            }
+            if awaited.is_some() && self.awaits_body(at) && self.client_may_take().is_zero() {
+                return Err(Trouble::Client(self.too_slow(at.timeouts.total)));
+            }
+            if at.upgraded || self.record.converses {
+                self.take_flow();
             }
             let next = at.phase(self);
             let began = next != phase && self.deadline.is_none();
@@ -248,29 +248,34 @@ impl Exchange<'_> {
             }
             // A sign of life of our own is none of the replica's.
             if next != phase || (next.renews() && !quiet) {
-                timer.as_mut().restart(self.limit_of(next, at.timeouts));
+                timer.as_mut().restart(self.limit_of(next, at));
             }
             phase = next;
         }
     }
 
-    /// Lets neither side read on while the other's queue is full.
-    fn set_holds(&self, at: &Progress<'_>) -> (bool, bool) {
-        let full = fullness(self.reins, at.upstream_reins);
-        for (reins, hold) in [(at.upstream_reins, full.0), (self.reins, full.1)] {
-            if let Some(reins) = reins {
-                reins.hold(hold);
-            }
-        }
-        full
+    /// Passes on the ends of a tunnel's sides. Returns how it ended once both have.
+    fn moved(&self, at: &mut Progress<'_>) -> Option<Relayed> {
+        let tunnel = Tunnel::of(self.reins, at.upstream_reins).filter(|_| at.upgraded)?;
+        tunnel.pass_ends();
+        tunnel.is_over().then(|| at.ended(End::Close, false))
     }
 
-    fn limit_of(&self, phase: Phase, timeouts: &Timeouts) -> Duration {
+    /// Is it the client that the rest of the request is awaited from? Where both talk for as long as they like, nobody is
+    /// slow.
+    fn awaits_body(&self, at: &Progress<'_>) -> bool {
+        let talks = at.upgraded || self.record.converses;
+        !at.client_done() && !talks && !fullness(self.reins, at.upstream_reins).1
+    }
+
+    fn limit_of(&self, phase: Phase, at: &Progress<'_>) -> Duration {
+        let (timeouts, client) = (at.timeouts, &self.listener.client);
         match phase {
-            Phase::Upload => self.listener.client.body_timeout,
+            Phase::Upload => self.client_may_take(),
+            Phase::Conversation if at.awaits_message() => client.body_timeout,
             Phase::Wait => timeouts.first_byte,
             Phase::Feed | Phase::Answer => timeouts.between_chunks,
-            Phase::ClientFull => self.listener.client.write_timeout,
+            Phase::ClientFull => client.write_timeout,
             Phase::Conversation | Phase::Tunnel => timeouts.tunnel,
         }
     }
@@ -286,10 +291,12 @@ impl Exchange<'_> {
             _ if total && slow_client => Trouble::ClientStalled,
             _ if total && clients => Trouble::Client(self.total_over(at.timeouts).into()),
             _ if total => Trouble::Total,
-            Phase::Conversation => Trouble::Client(fell_silent(at.timeouts).into()),
-            _ if clients => Trouble::Client(super::body::slow_body()),
+            Phase::Conversation if !at.awaits_message() => {
+                Trouble::Client(fell_silent(at.timeouts).into())
+            }
+            _ if clients => Trouble::Client(self.too_slow(at.timeouts.total)),
             Phase::Answer | Phase::Tunnel => Trouble::Stalled,
-            Phase::Upload | Phase::Feed | Phase::Wait => Trouble::FirstByte,
+            Phase::Upload | Phase::Feed | Phase::Wait | Phase::Conversation => Trouble::FirstByte,
         }
     }
 
@@ -307,12 +314,16 @@ impl Exchange<'_> {
                 return Err(Trouble::ClientGone);
             }
             Err(error) if *error.etype() == ErrorType::ReadTimedout => {
-                return Err(Trouble::Client(super::body::slow_body()));
+                return Err(Trouble::Client(self.too_slow(at.timeouts.total)));
             }
             Err(error) => return Err(Trouble::Client(broken_body(&error))),
         };
-        let read =
-            if at.upgraded { read } else { self.count_body(read).map_err(Trouble::Client)? };
+        let read = if at.upgraded {
+            self.record.bytes_in += read.as_ref().map_or(0, |bytes| bytes.len() as u64);
+            read
+        } else {
+            self.count_body(read).map_err(Trouble::Client)?
+        };
         let read = self.pass(read, at)?;
         match read {
             // pingora reads trailers as empty bytes, and would write them as a last chunk.

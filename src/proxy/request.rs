@@ -1,6 +1,6 @@
 //! A request's head, as routing and forwarding ask about it.
 use super::accept::Client;
-use crate::dialect::decoded_path;
+use crate::dialect::{cookie_value, decoded_path};
 use crate::table::{Asked, ListenerPlan};
 use http::{HeaderMap, header};
 use pingora_core::protocols::http::ServerSession;
@@ -39,6 +39,19 @@ impl Asked for Ask<'_> {
     fn header(&self, name: &str) -> Option<&str> {
         text(&self.head.headers, name)
     }
+
+    fn cookie(&self, name: &str) -> Option<&str> {
+        let headers = self.head.headers.get_all(header::COOKIE).iter();
+        cookie_value(headers.filter_map(|value| value.to_str().ok()), name)
+    }
+
+    fn target(&self) -> &str {
+        origin_form(self.head)
+    }
+
+    fn upgrades(&self) -> bool {
+        self.head.headers.contains_key(header::UPGRADE)
+    }
 }
 
 /// A header's first value, when it is readable text.
@@ -54,14 +67,14 @@ pub(super) fn host_of(head: &RequestHeader) -> &str {
     }
 }
 
-/// A host as routes compare it: lower case, without a port.
+/// A host as routes compare it: lower case, without a port and without the dot that ends a full name.
 pub fn bare_host(authority: &str) -> String {
     let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
     let bare = match host.rsplit_once(':') {
         Some((bare, port)) if port.bytes().all(|b| b.is_ascii_digit()) => bare,
         _ => host,
     };
-    bare.to_ascii_lowercase()
+    bare.strip_suffix('.').unwrap_or(bare).to_ascii_lowercase()
 }
 
 /// The path and query as sent, in origin form.
@@ -115,5 +128,13 @@ mod tests {
         {
             assert_eq!(bare_host(sent), bare);
         }
+    }
+
+    #[test]
+    fn a_full_name_is_the_name() {
+        for sent in ["api.example.com.", "API.example.com.:443"] {
+            assert_eq!(bare_host(sent), "api.example.com");
+        }
+        assert_eq!(bare_host("api.example.com.."), "api.example.com.");
     }
 }

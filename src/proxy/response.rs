@@ -1,11 +1,15 @@
-//! The response on its way to the client: head, chunks, end, and a stream that breaks after it began.
+//! The response on its way to the client: head, chunks, end.
 use super::exchange::{End, Exchange};
-use super::forward::stripped;
+use super::hops::{is_invited, stripped};
+use super::meaning::{
+    Framed, Meaning, ends_call, grpc_status, is_grpc_answer, is_stream, stream_of, usage_form_of,
+};
 use super::progress::Progress;
 use super::relay::{Relayed, Trouble};
 use super::shared::Phase;
-use crate::dialect::grpc::{GrpcStatus, is_grpc, severity_of_code};
-use crate::dialect::{Dialect, OutputForm, RefusalCode, UsageScan, sse_error_event};
+use super::tunnel::Tunnel;
+use crate::dialect::grpc::GrpcStatus;
+use crate::dialect::{StreamForm, StreamWatch, UsageAt, UsageChunks, UsageScan};
 use crate::health::{Class, RetryOn};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
@@ -15,9 +19,6 @@ use pingora_error::{Error, ErrorType};
 use pingora_http::ResponseHeader;
 use tokio::time::timeout;
 
-/// Where gRPC says how a call ended.
-const STATUS: &str = "grpc-status";
-
 impl Exchange<'_> {
     pub(super) async fn head(
         &mut self,
@@ -25,50 +26,64 @@ impl Exchange<'_> {
         at: &mut Progress<'_>,
     ) -> Result<Option<Relayed>, Trouble> {
         self.answer_seen = true;
+        let asked = self.session.req_header();
+        let mut framed = Framed::of(upstream, &asked.method)?;
         let from = upstream.response_header().expect("a head was read").clone();
         let status = from.status;
         if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
-            // A client of HTTP/1.0 knows no 1xx, and pingora has none for HTTP/2.
-            let known = self.session.req_header().version == http::Version::HTTP_11;
-            if status != StatusCode::CONTINUE && known {
-                let head = stripped(from, false);
-                self.attempts.informed = true;
-                self.while_client_reads(async |session| session.write_response_header(head).await)
-                    .await?;
+            if status != StatusCode::CONTINUE {
+                self.inform(from).await?;
             }
             return Ok(None);
         }
-        if status == StatusCode::SWITCHING_PROTOCOLS && !at.upgrade {
+        at.upgraded = status == StatusCode::SWITCHING_PROTOCOLS;
+        if at.upgraded && !(at.upgrade && is_invited(&asked.headers, &from.headers)) {
             return Err(Trouble::uninvited_upgrade());
         }
         at.headed = true;
-        at.upgraded = at.upgrade && status == StatusCode::SWITCHING_PROTOCOLS;
-        let code = code_of(&from);
-        at.class = class_of(&from);
-        self.unless_repeated(code, at)?;
-        if let Some(original) = &mut self.original {
-            original.answer.begin(&from);
+        at.keep = framed.keep;
+        let meaning = Meaning::of(&from, self.is_call());
+        at.class = meaning.class;
+        self.unless_repeated(meaning, at)?;
+        for hint in std::mem::take(&mut at.hints) {
+            self.inform(hint).await?;
         }
-        self.record.status = code;
+        if let Some(original) = &mut self.original {
+            original.answer.begin(&from, meaning);
+        }
+        self.record.status = meaning.code;
         if !at.client_done() && self.call.is_some_and(|call| call.streams) {
             self.converse();
         }
-        at.event_stream = !at.upgraded && is_event_stream(&from);
+        self.stream =
+            stream_of(&from).filter(|_| !at.upgraded).map(|form| StreamWatch::new(form).into());
+        at.event_stream = self.stream.as_ref().is_some_and(|s| s.form() == StreamForm::Events);
+        self.record.streaming =
+            !at.upgraded && (is_stream(&from) || self.call.is_some_and(|call| call.streams));
         if at.class == Class::Success && !at.upgraded {
             at.look = self.look(&from);
-            let limited = self.record.pass.as_ref().is_some_and(|pass| pass.counts_tokens());
-            let tells = self.dialect == Dialect::OpenAi || limited;
-            self.record.usage = tells.then(|| UsageScan::new(form_of(&from))).flatten();
+            let pass = self.record.pass.as_ref();
+            let limited = pass.is_some_and(|pass| pass.counts_tokens());
+            if limited || self.row.usage != UsageAt::Nowhere {
+                self.record.usage = Some(UsageScan::new(usage_form_of(&from)));
+            }
+            if at.event_stream && pass.is_some_and(|pass| pass.asks_usage()) {
+                at.usage_chunks = Some(UsageChunks::default());
+                framed.length = None;
+            }
         }
-        at.sized = from.headers.contains_key(header::CONTENT_LENGTH);
-        let head = self.response_head(from, at.upgraded)?;
+        at.sized = framed.length.is_some();
+        if let Some(reins) = self.reins.filter(|_| at.sized) {
+            reins.direct(true);
+        }
+        let head = self.response_head(from, framed, at.upgraded)?;
         if self.proxy.phase() >= Phase::Draining {
             self.session.set_keepalive(None);
         }
-        let done = upstream.response_done() && !at.upgraded && !at.primed;
+        let done = (upstream.response_done() || framed.bare) && !at.upgraded && !at.primed;
         // While its head is held, a replica that fails can still be told from one that answers, and another be asked.
         // gRPC's metadata may be waited for, but not by who asked for one answer.
-        let waited_for = is_call(&head) && !self.call.is_some_and(|call| call.is_unary());
+        let waited_for = is_grpc_answer(&head) && !self.call.is_some_and(|call| call.is_unary());
         if !done && at.sent && !at.upgraded && !waited_for {
             at.held = Some(head);
             return Ok(None);
@@ -85,7 +100,9 @@ impl Exchange<'_> {
         if at.upgraded {
             self.record.tunnel = true;
             at.sent = false;
-            self.duplex(at.upstream_reins, true);
+            if let Some(tunnel) = Tunnel::of(self.reins, at.upstream_reins) {
+                tunnel.begin();
+            }
             if let Upstream::H1(http1) = upstream {
                 http1.maybe_upgrade_body_writer();
             }
@@ -100,6 +117,18 @@ impl Exchange<'_> {
         Ok(Some(at.whole()))
     }
 
+    /// Passes an informational answer on. From then on the request is not sent again.
+    async fn inform(&mut self, from: ResponseHeader) -> Result<(), Trouble> {
+        // Clients of HTTP/1.0 know no 1xx, and pingora writes none to HTTP/2.
+        if self.session.req_header().version != http::Version::HTTP_11 {
+            return Ok(());
+        }
+        let mut head = stripped(from, false);
+        head.remove_header(&header::CONTENT_LENGTH);
+        self.attempts.informed = true;
+        self.while_client_reads(async |session| session.write_response_header(head).await).await
+    }
+
     async fn write_head(&mut self, head: Box<ResponseHeader>, done: bool) -> Result<(), Trouble> {
         self.while_client_reads(async |session| {
             if let ServerSession::H2(http2) = session {
@@ -110,7 +139,7 @@ impl Exchange<'_> {
         .await
     }
 
-    async fn write_body(&mut self, bytes: Bytes, end: bool) -> Result<(), Trouble> {
+    pub(super) async fn write_body(&mut self, bytes: Bytes, end: bool) -> Result<(), Trouble> {
         self.while_client_reads(async |session| session.write_response_body(bytes, end).await).await
     }
 
@@ -149,11 +178,9 @@ impl Exchange<'_> {
             return self.end(upstream, at).await.map(Some);
         };
         self.note_first_byte(at);
-        self.release_head(at).await?;
         let done = upstream.response_done() && matches!(upstream, Upstream::H1(_)) && !at.upgraded;
-        if at.event_stream && at.class == Class::Success && at.errors.passes(&bytes) {
-            at.class = Class::ServerError;
-        }
+        let failure = self.stream.as_mut().and_then(|stream| stream.take(&bytes));
+        at.note_failure(failure);
         if let Some(original) = &mut self.original {
             original.answer.take(&bytes, &self.proxy.buffers);
         }
@@ -161,15 +188,29 @@ impl Exchange<'_> {
         if let Some(scan) = &mut self.record.usage {
             scan.chunk(&bytes);
         }
-        self.at_event_end = bytes.ends_with(b"\n\n") || bytes.ends_with(b"\r\n\r\n");
         let looked_at = at.look.is_some().then(|| bytes.clone());
         let before = self.proxy.now();
-        self.write_body(bytes, done).await?;
+        let bytes = at.without_usage(bytes, done);
+        if !bytes.is_empty() || done {
+            self.release_head(at).await?;
+            self.write_body(bytes, done).await?;
+        }
         at.client_waits += self.proxy.now().since(before);
+        self.checkpoint("chunk");
         if let (Some(look), Some(bytes)) = (&mut at.look, looked_at) {
             look.chunk(&bytes);
         }
-        Ok(done.then(|| at.whole()))
+        if !done {
+            return Ok(None);
+        }
+        self.end_stream(at);
+        Ok(Some(at.whole()))
+    }
+
+    /// The stream ended as its framing said. Some servers forget the empty line after the last event.
+    fn end_stream(&mut self, at: &mut Progress<'_>) {
+        let failure = self.stream.as_mut().and_then(|stream| stream.finish());
+        at.note_failure(failure);
     }
 
     /// Writes the head that was held.
@@ -183,12 +224,14 @@ impl Exchange<'_> {
     }
 
     /// Stops here where what the replica said is to be asked again elsewhere. Nothing of it was passed on.
-    fn unless_repeated(&self, code: u16, at: &Progress<'_>) -> Result<(), Trouble> {
-        let failed = RetryOn::Status(severity_of_code(code));
-        if !self.grants_retry(failed, false) {
+    fn unless_repeated(&self, meaning: Meaning, at: &Progress<'_>) -> Result<(), Trouble> {
+        let Meaning { code, class, severity } = meaning;
+        let failed = RetryOn::Status(severity);
+        let failed = self.grants_retry(failed, false).then_some(failed);
+        if failed.is_none() && !(code == 404 && self.own_answer.is_some()) {
             return Ok(());
         }
-        Err(Trouble::Answered { failed, status: code, class: at.class, sent: at.sent })
+        Err(Trouble::Answered { failed, status: code, class, sent: at.sent && at.keep })
     }
 
     fn cork_client(&self, on: bool) {
@@ -208,17 +251,23 @@ impl Exchange<'_> {
             Upstream::H1(_) | Upstream::Custom(()) => None,
         };
         if let Some(status) = self.status_of(trailers.as_ref(), at) {
-            at.class = Class::of_grpc(status.number());
+            let meaning = Meaning::of_call(status);
+            at.class = meaning.class;
             if at.held.is_some() {
-                self.unless_repeated(status.code(), at)?;
+                self.unless_repeated(meaning, at)?;
             }
-            self.record.status = status.code();
+            self.record.status = meaning.code;
             if let Some(original) = &mut self.original {
                 original.answer.ends_as(status);
             }
         }
+        self.end_stream(at);
         self.note_first_byte(at);
         self.release_head(at).await?;
+        let rest = at.without_usage(Bytes::new(), true);
+        if !rest.is_empty() {
+            self.write_body(rest, false).await?;
+        }
         if let (Some(trailers), ServerSession::H2(down)) = (trailers, &mut *self.session) {
             down.write_trailers(trailers).map_err(|error| client(&error))?;
             return Ok(at.whole());
@@ -229,11 +278,11 @@ impl Exchange<'_> {
 
     /// How a call ended. One that does not say so is UNKNOWN to its client.
     fn status_of(&self, trailers: Option<&HeaderMap>, at: &Progress<'_>) -> Option<GrpcStatus> {
-        let said = trailers.and_then(grpc_status);
         let answer = at.held.as_deref().or_else(|| self.session.response_written());
-        let is_answer = self.is_call()
-            && answer.is_some_and(|head| is_call(head) && !head.headers.contains_key(STATUS));
-        said.or_else(|| is_answer.then_some(GrpcStatus::UNKNOWN))
+        // In an answer that is not gRPC, or to a request that is not, trailers of that name mean nothing.
+        let answer = answer.filter(|head| self.is_call() && is_grpc_answer(head))?;
+        let said = trailers.and_then(grpc_status);
+        said.or_else(|| (!ends_call(answer)).then_some(GrpcStatus::UNKNOWN))
     }
 
     /// A sign of life for clients and proxies that take silence for death.
@@ -243,66 +292,8 @@ impl Exchange<'_> {
         }
         let comment = Bytes::from_static(b": heartbeat\n\n");
         self.record.bytes_out += comment.len() as u64;
-        self.at_event_end = true;
         self.write_body(comment, false).await
     }
-
-    /// A stream that breaks after it began. An event stream says so in its own words.
-    pub(super) async fn end_broken_stream(&mut self, code: RefusalCode, what: &str) -> End {
-        if self.is_call() {
-            return self.end_call(code, &format!("the model server {what}"));
-        }
-        let open = |head: &ResponseHeader| !head.headers.contains_key(header::CONTENT_LENGTH);
-        let written = self.session.response_written();
-        let stream = written.is_some_and(|head| is_event_stream(head) && open(head));
-        if self.record.tunnel || !(stream && self.at_event_end) {
-            return End::Cut;
-        }
-        let message = format!("the model server {what}");
-        let event = sse_error_event(code.name(), code.status(), &message, &self.record.request_id);
-        self.session.set_keepalive(None);
-        match self.write_body(event, true).await {
-            Ok(()) => End::Close,
-            Err(_) => End::Cut,
-        }
-    }
-}
-
-/// What a head says of the replica that sent it.
-pub(super) fn class_of(head: &ResponseHeader) -> Class {
-    match grpc_status(&head.headers) {
-        Some(status) => Class::of_grpc(status.number()),
-        None => {
-            Class::of_status(head.status.as_u16(), head.headers.contains_key(header::RETRY_AFTER))
-        }
-    }
-}
-
-/// What the answer of this head is counted as.
-pub(super) fn code_of(head: &ResponseHeader) -> u16 {
-    grpc_status(&head.headers).map_or(head.status.as_u16(), GrpcStatus::code)
-}
-
-/// How the body after this head can be read.
-pub(super) fn form_of(head: &ResponseHeader) -> OutputForm {
-    let text = |name| head.headers.get(name).map(|value| value.to_str().unwrap_or("unknown"));
-    OutputForm::of(text(header::CONTENT_TYPE), text(header::CONTENT_ENCODING))
-}
-
-/// The status of a gRPC answer: in its trailers, or in the head of one without a body.
-pub(super) fn grpc_status(headers: &HeaderMap) -> Option<GrpcStatus> {
-    Some(GrpcStatus::read(headers.get(STATUS)?.as_bytes()))
-}
-
-fn is_call(head: &ResponseHeader) -> bool {
-    head.headers.get(header::CONTENT_TYPE).is_some_and(|kind| is_grpc(kind.as_bytes()))
-}
-
-/// Events that can be read, and written to: not compressed.
-fn is_event_stream(head: &ResponseHeader) -> bool {
-    let kind = head.headers.get(header::CONTENT_TYPE).map(header::HeaderValue::as_bytes);
-    kind.is_some_and(|kind| kind.starts_with(b"text/event-stream"))
-        && !head.headers.contains_key(header::CONTENT_ENCODING)
 }
 
 /// An error on the client's side.

@@ -5,7 +5,7 @@ use super::exchange::{End, Exchange, Stop};
 use super::pick::{Choice, Wish, chance, choose};
 use super::placed::Placed;
 use super::relay::Trouble;
-use crate::dialect::{DeadlineHeader, PathKind, RefusalCode};
+use crate::dialect::{DeadlineHeader, RefusalCode};
 use crate::fleet::Replica;
 use crate::health::{Repeatable, RetryOn, RetryPlan};
 use crate::table::{Kind, Timeouts};
@@ -66,6 +66,11 @@ impl Exchange<'_> {
                 Ok(relayed) => return Ok(relayed.end),
                 Err(trouble) => trouble,
             };
+            if let (Trouble::Answered { failed: None, .. }, Some(body)) =
+                (&trouble, self.own_answer.take())
+            {
+                return Ok(self.answer_model(body).await);
+            }
             // Of two that raced, the one that did not give way.
             let asked = self.record.replica.as_ref().unwrap_or(&choice.member.replica);
             let replica = Arc::clone(asked);
@@ -91,12 +96,15 @@ impl Exchange<'_> {
     fn repeats(&self, trouble: &Trouble) -> Option<RetryOn> {
         let failed = match trouble {
             // Granted when its head was read.
-            Trouble::Answered { failed, .. } => return Some(*failed),
+            Trouble::Answered { failed, .. } => return *failed,
             Trouble::Connect(_) => RetryOn::Connect,
-            Trouble::Died(_) | Trouble::Unseen(_) | Trouble::Reset(_) => RetryOn::Reset,
+            Trouble::Died(_) | Trouble::Unseen(_) | Trouble::Reset(_) | Trouble::Malformed(_) => {
+                RetryOn::Reset
+            }
             Trouble::FirstByte => RetryOn::FirstByte,
             Trouble::Stalled
             | Trouble::Total
+            | Trouble::Exhausted(_)
             | Trouble::BadRequest(_)
             | Trouble::ClientGone
             | Trouble::ClientStalled
@@ -178,12 +186,13 @@ pub(super) fn client_deadline(head: &RequestHeader) -> Option<Duration> {
     DeadlineHeader::ALL.into_iter().filter_map(read).min()
 }
 
-/// May this request be worked on twice (RFC 9110 §9.2.2)? Asking a model for an answer has no other effect.
-pub(super) fn repeatable(head: &RequestHeader, kind: Kind, path: PathKind) -> Repeatable {
+/// May this request be worked on twice (RFC 9110 §9.2.2)? Asking a model for an answer has no other effect. `repeats`: what
+/// the path says of a POST.
+pub(super) fn repeatable(head: &RequestHeader, kind: Kind, repeats: bool) -> Repeatable {
     let by_method = [Method::GET, Method::HEAD, Method::OPTIONS, Method::PUT, Method::DELETE]
         .contains(&head.method);
     let declared = head.headers.contains_key("idempotency-key");
-    if by_method || declared || asks_a_model(head, kind, path) {
+    if by_method || declared || asks_a_model(head, kind, repeats) {
         Repeatable::Always
     } else {
         Repeatable::Unseen
@@ -191,11 +200,11 @@ pub(super) fn repeatable(head: &RequestHeader, kind: Kind, path: PathKind) -> Re
 }
 
 /// Does it only ask a model for an answer?
-pub(super) fn asks_a_model(head: &RequestHeader, kind: Kind, path: PathKind) -> bool {
+pub(super) fn asks_a_model(head: &RequestHeader, kind: Kind, repeats: bool) -> bool {
     let asks = match kind {
         Kind::Llm | Kind::Predict => true,
         Kind::Raw => false,
-        Kind::Auto => path != PathKind::Raw,
+        Kind::Auto => repeats,
     };
     asks && head.method == Method::POST
 }
@@ -203,6 +212,7 @@ pub(super) fn asks_a_model(head: &RequestHeader, kind: Kind, path: PathKind) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dialect::read_path;
 
     fn head(method: &str, headers: &[(&'static str, &str)]) -> RequestHeader {
         let mut head = RequestHeader::build(method, b"/", None).unwrap();
@@ -216,18 +226,25 @@ mod tests {
     fn posts_are_repeatable_when_they_ask_a_model_or_say_so() {
         use Repeatable::{Always, Unseen};
         let key = [("idempotency-key", "7")];
+        let (chat, infer) = ("/v1/chat/completions", "/v2/models/m/infer");
         for (method, headers, kind, path, expected) in [
-            ("GET", &[][..], Kind::Raw, PathKind::Raw, Always),
-            ("DELETE", &[], Kind::Raw, PathKind::Raw, Always),
-            ("POST", &[], Kind::Auto, PathKind::Llm, Always),
-            ("POST", &[], Kind::Auto, PathKind::Predict, Always),
-            ("POST", &[], Kind::Auto, PathKind::Raw, Unseen),
-            ("POST", &[], Kind::Raw, PathKind::Llm, Unseen),
-            ("POST", &[], Kind::Predict, PathKind::Raw, Always),
-            ("POST", &key, Kind::Raw, PathKind::Raw, Always),
-            ("PATCH", &[], Kind::Llm, PathKind::Llm, Unseen),
+            ("GET", &[][..], Kind::Raw, "/orders", Always),
+            ("DELETE", &[], Kind::Raw, "/orders", Always),
+            ("POST", &[], Kind::Auto, chat, Always),
+            ("POST", &[], Kind::Auto, infer, Always),
+            ("POST", &[], Kind::Auto, "/invocations", Always),
+            ("POST", &[], Kind::Auto, "/predictions/m", Always),
+            ("POST", &[], Kind::Auto, "/orders", Unseen),
+            ("POST", &[], Kind::Auto, "/v1/batches", Unseen),
+            ("POST", &[], Kind::Auto, "/v2/repository/models/m/load", Unseen),
+            ("POST", &[], Kind::Raw, chat, Unseen),
+            ("POST", &[], Kind::Predict, "/orders", Always),
+            ("POST", &key, Kind::Raw, "/orders", Always),
+            ("PATCH", &[], Kind::Llm, chat, Unseen),
         ] {
-            assert_eq!(repeatable(&head(method, headers), kind, path), expected, "{method}");
+            let facts = read_path(path).unwrap();
+            let found = repeatable(&head(method, headers), kind, facts.repeats());
+            assert_eq!(found, expected, "{method} {path}");
         }
     }
 

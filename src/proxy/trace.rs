@@ -151,6 +151,7 @@ pub(super) fn hand_over(record: &Record, proxy: &Proxy, now: Moment) {
         trace_state: &told.state,
         method: &record.method,
         path: &record.path,
+        query: record.query.as_deref(),
         protocol: record.protocol,
         secure: record.secure,
         host: &told.host,

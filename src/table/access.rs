@@ -1,10 +1,11 @@
 //! Whose request is it, which models may it ask for, and how much: `keys` and `jwt` of a plan, and the table's part of them.
 use super::generation::Table;
+use super::jwt::Jwt;
 use super::plan::{ModelPlan, Plan};
-use crate::access::{Digest, Jwks, PerMinute, TokenProblem, TokenTerms, named_by};
+use crate::access::{
+    Digest, Jwks, LONGEST_SECRET, PerMinute, TokenProblem, TokenTerms, Tries, named_by,
+};
 use crate::fleet::{Allowance, Fleet};
-use arc_swap::ArcSwap;
-use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -72,59 +73,12 @@ pub struct Access {
     pub jwt: Option<Jwt>,
 }
 
-/// How tokens are verified. The keys change with their file, without a new table.
-#[derive(Debug)]
-pub struct Jwt {
-    pub file: PathBuf,
-    pub keys: ArcSwap<Jwks>,
-    pub terms: TokenTerms,
-    trouble: Mutex<Trouble>,
-}
-
-/// What was last wrong with the file of keys.
-#[derive(Debug, Default)]
-struct Trouble {
-    why: Option<String>,
-    told: bool,
-}
-
-/// What a look at the file of keys brought to light.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Sight {
-    AsBefore,
-    /// It cannot be used, twice in a row: whoever writes it is not just at it.
-    Broken(String),
-    /// What was told to be broken can be used again.
-    Mended,
-}
-
-impl Jwt {
-    /// Takes note of a look at the file: what is wrong with it.
-    pub fn seen(&self, wrong: Option<&str>) -> Sight {
-        let mut trouble = self.trouble.lock();
-        let told = trouble.told;
-        match wrong {
-            None => {
-                *trouble = Trouble::default();
-                if told { Sight::Mended } else { Sight::AsBefore }
-            }
-            Some(why) if trouble.why.is_none() => {
-                trouble.why = Some(why.to_owned());
-                Sight::AsBefore
-            }
-            Some(why) if !told => {
-                trouble.told = true;
-                Sight::Broken(why.to_owned())
-            }
-            Some(_) => Sight::AsBefore,
-        }
-    }
-}
-
 /// Why nobody is known by a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stranger {
     NoSuchKey,
+    /// No key and no token that is taken is as long.
+    TooLong,
     Token(TokenProblem),
     /// The token is good, and no key has its name.
     NoKeyOf(String),
@@ -135,6 +89,10 @@ impl std::fmt::Display for Stranger {
         match self {
             Self::NoSuchKey => f.write_str(
                 "the key is not known here: see that it is whole, and was not taken back",
+            ),
+            Self::TooLong => write!(
+                f,
+                "the key or token is longer than {LONGEST_SECRET} bytes, and none that is known here is"
             ),
             Self::Token(problem) => write!(f, "the token is not accepted: {problem}"),
             Self::NoKeyOf(name) => {
@@ -158,12 +116,7 @@ impl Access {
         let keys: Box<[Arc<Key>]> = plan.keys.iter().map(living).collect();
         let digests = plan.keys.iter().enumerate().filter_map(|(i, key)| Some((key.hash?, i)));
         let names = keys.iter().enumerate().map(|(i, key)| (Arc::clone(&key.name), i));
-        let jwt = plan.jwt.as_ref().map(|jwt| Jwt {
-            file: jwt.file.clone(),
-            keys: ArcSwap::new(Arc::clone(&jwt.keys)),
-            terms: jwt.terms.clone(),
-            trouble: Mutex::default(),
-        });
+        let jwt = plan.jwt.as_ref().map(Jwt::of);
         Some(Arc::new(Self {
             by_digest: digests.collect(),
             by_name: names.collect(),
@@ -174,15 +127,25 @@ impl Access {
         }))
     }
 
-    /// Whose secret is this? `now` is in Unix seconds.
-    pub fn whose(&self, secret: &[u8], now: i64) -> Result<&Arc<Key>, Stranger> {
-        if let Some(index) = self.by_digest.get(&Digest::of(secret)) {
-            return Ok(&self.keys[*index]);
+    /// Whose secret is this? `now` is in Unix seconds; `tries` is shared by all secrets of one request.
+    pub fn whose(&self, secret: &[u8], now: i64, tries: &mut Tries) -> Result<&Arc<Key>, Stranger> {
+        if secret.len() > LONGEST_SECRET {
+            return Err(Stranger::TooLong);
+        }
+        let digest = Digest::of(secret);
+        let verified = || self.jwt.as_ref().and_then(|jwt| jwt.verified(&digest, now));
+        if let Some(index) = self.by_digest.get(&digest).copied().or_else(verified) {
+            return Ok(&self.keys[index]);
         }
         let token = std::str::from_utf8(secret).ok().filter(|text| text.contains('.'));
         let (Some(jwt), Some(token)) = (&self.jwt, token) else { return Err(Stranger::NoSuchKey) };
-        let name = named_by(token, &jwt.keys.load(), &jwt.terms, now).map_err(Stranger::Token)?;
-        self.named(&name).ok_or(Stranger::NoKeyOf(name))
+        let keys = jwt.keys.load();
+        let named = named_by(token, &keys.jwks, &jwt.terms, now, tries).map_err(Stranger::Token)?;
+        let Some(index) = self.by_name.get(&*named.name).copied() else {
+            return Err(Stranger::NoKeyOf(named.name));
+        };
+        keys.keep(digest, index, named.until);
+        Ok(&self.keys[index])
     }
 
     pub fn names(&self) -> impl Iterator<Item = &str> {

@@ -140,6 +140,7 @@ impl Table {
             plan.default_model.as_ref().and_then(|name| names.get(&**name).copied());
         let max_buffered_body =
             plan.models.iter().map(|model| model.max_buffered_body).max().unwrap_or(0);
+        let longest_total = plan.models.iter().map(|model| model.timeouts.total).max();
         let table = Self {
             generation,
             plan: Arc::clone(plan),
@@ -150,6 +151,7 @@ impl Table {
             access: Access::build(plan, fleet),
             wanted_fields: wanted_fields(plan),
             max_buffered_body,
+            longest_total: longest_total.unwrap_or_default(),
         };
         Built { table, joined, left }
     }
@@ -326,7 +328,11 @@ fn wanted_fields(plan: &Plan) -> Box<[String]> {
         .flat_map(|model| &model.hash_on)
         .filter_map(|source| match source {
             KeySource::Json(field) => Some(field.clone()),
-            KeySource::Header(_) | KeySource::ApiKey | KeySource::ClientIp => None,
+            KeySource::Header(_)
+            | KeySource::Cookie(_)
+            | KeySource::Query(_)
+            | KeySource::ApiKey
+            | KeySource::ClientIp => None,
         })
         .collect();
     fields.sort();

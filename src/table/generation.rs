@@ -5,6 +5,7 @@ use super::plan::Plan;
 use arc_swap::ArcSwap;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// One generation. A request holds the same one from its first byte to its last.
 #[derive(Clone, Debug)]
@@ -24,6 +25,8 @@ pub struct Table {
     pub wanted_fields: Box<[String]>,
     /// The longest body that some model wants whole.
     pub max_buffered_body: u64,
+    /// The longest that an exchange with some model may take.
+    pub longest_total: Duration,
 }
 
 /// The present table, swapped as a whole.

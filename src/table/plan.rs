@@ -1,6 +1,8 @@
 //! The checked configuration as plain data: what `config` makes and everything else trusts.
 use super::access::{JwtPlan, KeyPlan};
+use super::route_plan::RoutePlan;
 use super::split_secret::SplitSecret;
+use crate::access::MinRate;
 use crate::balance::Policy;
 use crate::canary::CanaryPlan;
 use crate::health::{EjectionPlan, HedgePlan, ProbePlan, RetryPlan};
@@ -66,8 +68,12 @@ pub struct ClientLimits {
     pub header_timeout: Duration,
     /// Between two reads of a request body.
     pub body_timeout: Duration,
+    /// Of a request body, after its first ten seconds; `None`: any.
+    pub min_rate: Option<MinRate>,
     /// A client that reads nothing for so long is dropped.
     pub write_timeout: Duration,
+    /// One that ends its sending is answered all the same; else it has left.
+    pub half_close: bool,
     /// Between two requests on one connection.
     pub idle_timeout: Duration,
     pub max_header_bytes: u64,
@@ -81,7 +87,9 @@ impl Default for ClientLimits {
         Self {
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_mins(1),
+            min_rate: MinRate::new(1 << 10),
             write_timeout: Duration::from_mins(1),
+            half_close: false,
             idle_timeout: Duration::from_secs(75),
             max_header_bytes: 64 << 10,
             max_headers: 100,
@@ -108,47 +116,6 @@ impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Secret(…)")
     }
-}
-
-/// One entry of `routes`: the first that matches wins.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RoutePlan {
-    /// Line in the file, 1-based.
-    pub line: usize,
-    /// Lower case, without a port; a leading `*.` matches any label.
-    pub host: Option<String>,
-    pub path: Option<PathPattern>,
-    /// Upper case.
-    pub method: Option<String>,
-    /// Lower-case name, exact value.
-    pub headers: Vec<(String, String)>,
-    pub target: RouteTarget,
-    pub rewrite_path: Option<String>,
-    pub rewrite_host: Option<String>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PathPattern {
-    /// The whole decoded path.
-    Exact(String),
-    /// `/v1/*`: this prefix, which ends in `/`.
-    Prefix(String),
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RouteTarget {
-    /// The name of a model that exists.
-    Model(String),
-    /// Look for the name here, in this order.
-    Find(Vec<NameSource>),
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NameSource {
-    Body,
-    Path,
-    /// Lower case.
-    Header(String),
 }
 
 /// A model: what a client names.
@@ -211,6 +178,9 @@ pub enum Kind {
 pub enum KeySource {
     /// Lower case.
     Header(String),
+    Cookie(String),
+    /// A parameter of the query.
+    Query(String),
     /// A top-level field of the JSON body.
     Json(String),
     /// The name of the key that the request came with.
@@ -358,21 +328,13 @@ pub struct TestPlan {
     pub expect_version: Option<String>,
 }
 
-impl std::fmt::Display for PathPattern {
-    /// As the file writes it.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Exact(path) => f.write_str(path),
-            Self::Prefix(prefix) => write!(f, "{prefix}*"),
-        }
-    }
-}
-
 impl std::fmt::Display for KeySource {
     /// As the file writes it.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Header(name) => write!(f, "header:{name}"),
+            Self::Cookie(name) => write!(f, "cookie:{name}"),
+            Self::Query(name) => write!(f, "query:{name}"),
             Self::Json(field) => write!(f, "json:{field}"),
             Self::ApiKey => f.write_str("api_key"),
             Self::ClientIp => f.write_str("client_ip"),

@@ -1,9 +1,13 @@
 //! From what a request is to the model that answers it.
 use super::generation::Table;
 use super::model::{Model, Version};
-use super::plan::{NameSource, PathPattern, RoutePlan, RouteTarget};
-use crate::dialect::{BodyRead, Facts, PathFacts, Source, Unidentified, identify, nearest};
+use super::route_plan::{NameSource, RoutePlan, RouteTarget};
+use crate::dialect::{
+    BodyRead, Dialect, Facts, ModelAt, PathFacts, Source, Unidentified, identify, model_in_query,
+    nearest, query_value,
+};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A request's head, as far as routes look at it.
 pub trait Asked {
@@ -15,6 +19,12 @@ pub trait Asked {
     fn path(&self) -> &str;
     /// The first value of a header; `name` is lower case.
     fn header(&self, name: &str) -> Option<&str>;
+    /// The first value of a cookie.
+    fn cookie(&self, name: &str) -> Option<&str>;
+    /// Path and query, as sent.
+    fn target(&self) -> &str;
+    /// It asks to leave HTTP (WebSocket).
+    fn upgrades(&self) -> bool;
 }
 
 /// A request that found its model.
@@ -46,6 +56,10 @@ impl RoutePlan {
             && self.host.as_ref().is_none_or(|host| host_matches(host, asked.host()))
             && self.path.as_ref().is_none_or(|path| path.matches(asked.path()))
             && self.headers.iter().all(|(name, value)| asked.header(name) == Some(value))
+            && self.cookies.iter().all(|(name, value)| asked.cookie(name) == Some(value))
+            && self.query.iter().all(|(name, value)| {
+                query_value(asked.target(), name).is_some_and(|asked| asked == *value)
+            })
     }
 }
 
@@ -56,18 +70,12 @@ fn host_matches(pattern: &str, host: &str) -> bool {
     }
 }
 
-impl PathPattern {
-    pub fn matches(&self, path: &str) -> bool {
-        match self {
-            Self::Exact(exact) => path == exact,
-            Self::Prefix(prefix) => {
-                path.starts_with(prefix) || prefix.strip_suffix('/') == Some(path)
-            }
-        }
-    }
-}
-
 impl Table {
+    /// Does a route name this method?
+    pub fn opens_method(&self, method: &str) -> bool {
+        self.plan.routes.iter().any(|route| route.method.as_deref() == Some(method))
+    }
+
     /// The first route that matches; `Err` when there are routes and none does.
     pub fn find_route(&self, asked: &impl Asked) -> Result<Option<&RoutePlan>, Unrouted> {
         if self.plan.routes.is_empty() {
@@ -81,9 +89,44 @@ impl Table {
     pub fn reads_body(&self, route: Option<&RoutePlan>) -> bool {
         match route.map(|route| &route.target) {
             None => true,
-            Some(RouteTarget::Model(_)) => false,
+            Some(RouteTarget::Model(_) | RouteTarget::Captured(_)) => false,
             Some(RouteTarget::Find(sources)) => sources.contains(&NameSource::Body),
         }
+    }
+
+    /// The body was not read to its end, and what was read names no model. Could a name that follows change what becomes of
+    /// the request?
+    pub fn waits_for_name(
+        &self,
+        route: Option<&RoutePlan>,
+        path: &PathFacts,
+        routed: Result<&Routed<'_>, &Unrouted>,
+    ) -> bool {
+        let unnamed = match routed {
+            Ok(Routed { facts, .. }) => facts.found_in.is_none(),
+            Err(Unrouted::ModelRequired) => true,
+            Err(_) => false,
+        };
+        // With one model there is no other to mean, but its name may have to be changed for the replica.
+        let only = match &self.models[..] {
+            [model] => !model.versions.iter().any(|version| {
+                path.row.model == ModelAt::Body && model.plan_of(version).upstream_model.is_some()
+            }),
+            _ => false,
+        };
+        unnamed && !only && self.reads_body(route)
+    }
+
+    /// How long a request may take whose body is still to be read: as its model allows where that is known by now, else
+    /// as any does.
+    pub fn time_for_body(&self, route: Option<&RoutePlan>, path: &PathFacts) -> Duration {
+        let name = match route.map(|route| &route.target) {
+            Some(RouteTarget::Model(name)) => Some(name),
+            Some(RouteTarget::Captured(_)) => None,
+            None | Some(RouteTarget::Find(_)) => path.model.as_ref().map(|named| &named.name),
+        };
+        let model = name.and_then(|name| self.model(name));
+        model.map_or(self.longest_total, |model| model.plan.timeouts.total)
     }
 
     /// Is a body of no use, because the path has named the model and no sticky key is read from the body?
@@ -101,24 +144,36 @@ impl Table {
         body: BodyRead,
     ) -> Result<Routed<'a>, Unrouted> {
         let known = |name: &str| self.names.contains_key(name);
-        let sources: Vec<Source<'_>>;
-        let sources = match route.map(|route| &route.target) {
-            None | Some(RouteTarget::Model(_)) => &Source::DEFAULT[..],
-            Some(RouteTarget::Find(list)) => {
-                sources = list.iter().map(|source| as_source(source, asked)).collect();
-                &sources
+        let found: Vec<Source<'_>>;
+        let sources = match route.map(|route| (route, &route.target)) {
+            None | Some((_, RouteTarget::Model(_))) => match usual_sources(path, asked) {
+                Some(sources) => {
+                    found = sources;
+                    &found
+                }
+                None => &Source::DEFAULT[..],
+            },
+            Some((route, RouteTarget::Captured(_))) => {
+                let named = route.captured(asked.target());
+                let named = named.map_err(|problem| Unrouted::Unidentified(problem.into()))?;
+                found = vec![Source::Captured(named)];
+                &found
+            }
+            Some((_, RouteTarget::Find(list))) => {
+                found = list.iter().map(|source| as_source(source, asked)).collect();
+                &found
             }
         };
         let identified = identify(path, body, sources, known);
         if let Some(RoutePlan { target: RouteTarget::Model(name), .. }) = route {
-            let facts = identified.unwrap_or_else(|_| unread(path));
+            let facts = identified.unwrap_or_else(|_| Facts::of_path(path));
             let model =
                 self.model(name).expect("config checked that routes name models that exist");
             return Ok(Routed { model, facts, route });
         }
         let facts = identified.map_err(Unrouted::Unidentified)?;
         let model = match &facts.model {
-            Some(name) => self.named(name)?,
+            Some(name) => self.named(name, facts.dialect)?,
             None => self.unnamed(path).ok_or(Unrouted::ModelRequired)?,
         };
         Ok(Routed { model: &self.models[model], facts, route })
@@ -136,11 +191,31 @@ impl Table {
         self.models.iter().position(|model| tells(model)).or(default)
     }
 
-    fn named(&self, name: &str) -> Result<usize, Unrouted> {
-        self.names.get(name).copied().or(self.catch_all).ok_or_else(|| Unrouted::ModelNotFound {
+    fn named(&self, name: &str, dialect: Dialect) -> Result<usize, Unrouted> {
+        // Ollama's clients write out the tag that it takes where there is none.
+        let untagged = || name.strip_suffix(":latest").filter(|_| dialect == Dialect::Ollama);
+        let found = self.names.get(name).or_else(|| self.names.get(untagged()?));
+        found.copied().or(self.catch_all).ok_or_else(|| Unrouted::ModelNotFound {
             name: name.to_owned(),
             nearest: nearest(name, self.names()).into_iter().map(str::to_owned).collect(),
         })
+    }
+}
+
+/// Where a request without `model_from` may name its model, where that is more than its path and body.
+fn usual_sources<'a>(path: &PathFacts, asked: &'a impl Asked) -> Option<Vec<Source<'a>>> {
+    let in_query = |parameter, if_known| {
+        let found = model_in_query(asked.target(), parameter);
+        Source::Query { parameter, found, if_known }
+    };
+    match path.row.model {
+        ModelAt::Query(parameter) => {
+            Some(vec![in_query(parameter, false), Source::Path, Source::Body])
+        }
+        ModelAt::KnownBody if asked.upgrades() => {
+            Some(vec![Source::Path, Source::Body, in_query("model", true)])
+        }
+        ModelAt::Path | ModelAt::Body | ModelAt::KnownBody => None,
     }
 }
 
@@ -149,12 +224,11 @@ fn as_source<'a>(source: &'a NameSource, asked: &'a impl Asked) -> Source<'a> {
         NameSource::Body => Source::Body,
         NameSource::Path => Source::Path,
         NameSource::Header(name) => Source::Header { name, value: asked.header(name) },
+        NameSource::Query(parameter) => {
+            let found = model_in_query(asked.target(), parameter);
+            Source::Query { parameter, found, if_known: false }
+        }
     }
-}
-
-/// What is known of a request whose body says nothing readable and need not.
-fn unread(path: &PathFacts) -> Facts {
-    Facts { dialect: path.dialect, kind: path.kind, streaming: path.streams, ..Facts::default() }
 }
 
 #[cfg(test)]

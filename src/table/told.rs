@@ -1,6 +1,7 @@
 //! What people are told of a choice: the route that took a request, and the replicas that could serve it.
 use super::model::{Model, Reach, Tier, Version};
-use super::plan::{ModelPlan, RoutePlan};
+use super::plan::ModelPlan;
+use super::route_plan::RoutePlan;
 use super::set_split::in_percent;
 use crate::balance::Pool as _;
 use crate::fleet::Replica;
@@ -22,7 +23,10 @@ impl RouteUsed {
         let host = route.host.iter().map(|host| format!("host {host}"));
         let path = route.path.iter().map(|path| format!("path {path}"));
         let headers = route.headers.iter().map(|(name, value)| format!("header {name}: {value}"));
-        let takes: Vec<String> = method.chain(host).chain(path).chain(headers).collect();
+        let query = route.query.iter().map(|(name, value)| format!("query {name}={value}"));
+        let cookies = route.cookies.iter().map(|(name, value)| format!("cookie {name}={value}"));
+        let takes: Vec<String> =
+            method.chain(host).chain(path).chain(headers).chain(query).chain(cookies).collect();
         let takes = if takes.is_empty() { "everything".to_owned() } else { takes.join(", ") };
         Self { line: route.line, takes }
     }

@@ -9,7 +9,7 @@ mod x509;
 pub use client::{ClientSettings, ClientTls, Means, Offer};
 pub use identity::{Fault, day};
 pub use look::Look;
-pub use server::{CertificateState, ServerFiles, ServerTls};
+pub use server::{CertificateState, ClientCa, ServerFiles, ServerTls};
 pub use words::in_words;
 
 use rustls::crypto::CryptoProvider;

@@ -9,7 +9,8 @@ use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::SingleCertAndKey;
 use rustls::{ServerConfig, version};
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// One certificate of a listener, as the file names it.
@@ -20,6 +21,10 @@ pub struct ServerFiles {
     /// Who signs the certificates that clients must show; `None`: they need none.
     pub client_ca: Option<PathBuf>,
 }
+
+/// Who signs the certificates that clients must show: a file, as it is named. Two certificates with the same file guard
+/// the same.
+pub type ClientCa = Arc<Path>;
 
 /// What is known of one certificate, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +39,8 @@ pub struct CertificateState {
 /// The certificates of one listener. Two are equal when they are of the same files.
 pub struct ServerTls {
     files: Vec<ServerFiles>,
+    /// Of each of `files`.
+    client_cas: Box<[Option<ClientCa>]>,
     served: ArcSwap<Served>,
     /// One for each of `files`.
     memories: Mutex<Vec<Memory>>,
@@ -80,7 +87,9 @@ impl ServerTls {
             return Err(faults);
         }
         let served = ArcSwap::from_pointee(Served::of(entries));
-        Ok(Self { files, served, memories: Mutex::new(memories) })
+        let client_cas =
+            files.iter().map(|files| files.client_ca.as_deref().map(ClientCa::from)).collect();
+        Ok(Self { files, client_cas, served, memories: Mutex::new(memories) })
     }
 
     pub fn files(&self) -> &[ServerFiles] {
@@ -93,11 +102,37 @@ impl ServerTls {
     }
 
     /// What serves a client that asks for this name: the certificate of that name, one whose `*.` stands for its first
-    /// label, or the first.
-    pub fn config_for(&self, asked: Option<&str>) -> Arc<ServerConfig> {
+    /// label, or the first; and who signs the certificates that it must show.
+    pub fn chosen_for(&self, asked: Option<&str>) -> (Arc<ServerConfig>, Option<ClientCa>) {
         let served = self.served.load();
         let entry = asked.and_then(|name| served.find(name)).unwrap_or(0);
-        Arc::clone(&served.entries[entry].config)
+        (Arc::clone(&served.entries[entry].config), self.client_cas[entry].clone())
+    }
+
+    /// May a connection that `let_in` let in ask for this host (lower case, without a port)? What the name of a request
+    /// guards is the business of the certificate that the same name would choose (RFC 9110 §7.4, RFC 9113 §9.1.1).
+    pub fn may_ask_for(&self, host: &str, let_in: Option<&ClientCa>) -> bool {
+        let wanted = match &*self.client_cas {
+            all if all.iter().all(|ca| *ca == all[0]) => &all[0],
+            all => &all[self.served.load().find_host(host).unwrap_or(0)],
+        };
+        wanted.is_none() || wanted.as_ref() == let_in
+    }
+
+    /// The certificates whose names a host of this pattern can have, by their number: one name, or `*.` and what follows.
+    /// The first has all names that no other has.
+    pub fn chosen_by_pattern(&self, pattern: &str) -> Vec<usize> {
+        let served = self.served.load();
+        let Some(suffix) = pattern.strip_prefix('*') else {
+            return vec![served.find_host(pattern).unwrap_or(0)];
+        };
+        let below = |name: &String| {
+            let bare = name.strip_prefix('*').unwrap_or(name);
+            bare.ends_with(suffix)
+        };
+        let named = |(_, entry): &(usize, &Arc<Entry>)| entry.identity.names.iter().any(below);
+        let entries = served.entries.iter().enumerate().filter(named).map(|(i, _)| i);
+        std::iter::once(0).chain(entries.filter(|i| *i != 0)).collect()
     }
 
     pub fn states(&self) -> Vec<CertificateState> {
@@ -161,6 +196,14 @@ impl Served {
             }
         }
         Self { entries, by_name }
+    }
+
+    /// As [`Self::find`], for the host of a request: nobody asks for an address in a handshake (RFC 6066 §3), nor with a
+    /// dot at the end.
+    fn find_host(&self, host: &str) -> Option<usize> {
+        let bare = host.trim_end_matches('.');
+        let is_address = bare.starts_with('[') || bare.parse::<IpAddr>().is_ok();
+        if is_address { None } else { self.find(bare) }
     }
 
     fn find(&self, asked: &str) -> Option<usize> {

@@ -1,88 +1,33 @@
 //! A connection as pingora's sessions want it, with the write buffering that they lack.
 //!
 //! pingora's own stream type has no buffers when it is made outside its listener, so that a head and a short body
-//! cost two system calls. This one gathers writes until `flush`, and has three reins for the exchange that owns it:
-//!
-//! - `cork` makes `flush` wait, so that a request's head and body leave in one write;
-//! - `duplex` makes writes queue instead of block, and every read push the queue, so that a session which needs
-//!   `&mut self` for reading and for writing still moves bytes both ways;
-//! - `hold` stops reads while the queue of the other side is full.
+//! cost two system calls. This one gathers writes until `flush`. The exchange that owns it changes by [`Reins`] how it
+//! reads and writes: a session needs `&mut self` for either, and bytes must move both ways at once.
 use super::chunks::Chunks;
 use super::frames::{Frames, HEAD, SettingsFlood};
 use super::raw::Raw;
-use async_trait::async_trait;
+use super::reins::{Reading, Reins};
+use super::reset_watch::ResetWatch;
 use bytes::{Buf, BytesMut};
-use pingora_core::protocols::raw_connect::ProxyDigest;
-use pingora_core::protocols::tls::SslDigest;
-use pingora_core::protocols::{
-    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
-    TimingDigest, UniqueID, UniqueIDType,
-};
 use std::io::{self, IoSlice};
-use std::os::fd::AsRawFd;
+use std::os::fd::BorrowedFd;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Writes up to this many bytes are gathered; longer ones go out together with what was gathered.
 const GATHER: usize = 16 * 1024;
 
-/// Queued bytes above which the other side is no longer read.
-const QUEUE_HIGH: usize = 256 * 1024;
-
-/// How long a closing connection may take to take its last bytes.
-const CLOSE: Duration = Duration::from_secs(1);
-
-/// What an exchange may ask of a connection that a session owns.
-#[derive(Debug, Default)]
-pub struct Reins {
-    cork: AtomicBool,
-    duplex: AtomicBool,
-    hold: AtomicBool,
-    queued: AtomicUsize,
-    /// Bytes that the socket took: a write deadline looks whether this moved.
-    written: AtomicUsize,
-}
-
-impl Reins {
-    pub fn cork(&self, on: bool) {
-        self.cork.store(on, Relaxed);
-    }
-
-    /// Begins or ends moving bytes both ways at once.
-    pub fn duplex(&self, on: bool) {
-        self.duplex.store(on, Relaxed);
-        if !on {
-            self.hold.store(false, Relaxed);
-        }
-    }
-
-    pub fn hold(&self, on: bool) {
-        self.hold.store(on, Relaxed);
-    }
-
-    /// Is so much queued for writing that its source must wait?
-    pub fn full(&self) -> bool {
-        self.queued.load(Relaxed) > QUEUE_HIGH
-    }
-
-    pub fn queued(&self) -> usize {
-        self.queued.load(Relaxed)
-    }
-
-    pub fn written(&self) -> usize {
-        self.written.load(Relaxed)
-    }
-}
+/// What is read ahead of a client that waits for its answer, to see whether it left behind what it sent.
+const READ_AHEAD: usize = 8 * 1024;
 
 /// One connection, to a client or to a replica.
 #[derive(Debug)]
 pub struct Conn {
     raw: Raw,
-    /// Read while the protocol was being told; given back first.
+    /// Read before somebody asked for it; given first.
     prefix: BytesMut,
     out: BytesMut,
     /// Zero for HTTP/2, which has its own frame buffer.
@@ -92,6 +37,10 @@ pub struct Conn {
     /// Of a request's body that comes in chunks.
     chunks: Option<Chunks>,
     reins: Arc<Reins>,
+    /// The sending side is closed, as `Reins::finish` asked.
+    finished: bool,
+    /// Of a peer that ended its sending.
+    reset: Option<Box<ResetWatch>>,
     /// What it was made with, where that may change.
     serial: u64,
 }
@@ -116,8 +65,18 @@ impl Conn {
     }
 
     fn new(raw: Raw, prefix: BytesMut, gather: usize, frames: Option<Frames>) -> Self {
-        let (out, reins) = (BytesMut::new(), Arc::default());
-        Self { raw, prefix, out, gather, frames, chunks: None, reins, serial: 0 }
+        Self {
+            raw,
+            prefix,
+            out: BytesMut::new(),
+            gather,
+            frames,
+            chunks: None,
+            reins: Arc::default(),
+            finished: false,
+            reset: None,
+            serial: 0,
+        }
     }
 
     /// Notes the TLS settings that it was made with.
@@ -127,6 +86,10 @@ impl Conn {
 
     pub(super) fn serial(&self) -> u64 {
         self.serial
+    }
+
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.raw.fd()
     }
 
     pub fn is_http2(&self) -> bool {
@@ -142,20 +105,35 @@ impl Conn {
         self.chunks = chunks;
     }
 
-    /// Reads bytes of HTTP/1. An error of the framing is one of the connection, with `BadChunks` in it.
-    fn poll_checked(
-        &mut self,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut self.raw).poll_read(cx, buf))?;
-        Poll::Ready(match &mut self.chunks {
-            Some(chunks) => chunks
-                .read(&buf.filled()[before..])
-                .map_err(|bad| io::Error::new(io::ErrorKind::InvalidData, bad)),
-            None => Ok(()),
-        })
+    /// Sees whether bytes of HTTP/1 are framed as a body must be. An error is one of the connection, with `BadChunks`
+    /// in it.
+    fn check(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let Some(chunks) = &mut self.chunks else { return Ok(()) };
+        chunks.read(bytes).map_err(|bad| io::Error::new(io::ErrorKind::InvalidData, bad))
+    }
+
+    /// Reads nothing for the reader, but sees whether the client leaves while it waits for its answer.
+    fn poll_watch(&mut self, cx: &mut Context<'_>, half_close: bool) -> Poll<io::Result<()>> {
+        while !self.reins.has_ended() {
+            if self.prefix.len() >= READ_AHEAD {
+                return Poll::Pending;
+            }
+            let mut ahead = [0; 512];
+            let mut ahead = ReadBuf::new(&mut ahead);
+            ready!(Pin::new(&mut self.raw).poll_read(cx, &mut ahead))?;
+            self.prefix.extend_from_slice(ahead.filled());
+            if ahead.filled().is_empty() {
+                self.reins.note_end();
+            }
+        }
+        if half_close { self.poll_reset(cx) } else { Poll::Ready(Ok(())) }
+    }
+
+    /// Waits for a reset by a peer that ended its sending.
+    fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self { raw, reset, .. } = self;
+        let watch = reset.get_or_insert_with(|| Box::new(ResetWatch::new(raw)));
+        watch.poll(cx).map(Err)
     }
 
     /// May a parked connection be used again? Answers from the readiness already known: no system call unless the
@@ -179,6 +157,9 @@ impl Conn {
     fn give_prefix(&mut self, buf: &mut ReadBuf<'_>) -> bool {
         let n = self.prefix.len().min(buf.remaining());
         buf.put_slice(&self.prefix.split_to(n));
+        if self.prefix.is_empty() {
+            self.prefix = BytesMut::new();
+        }
         n > 0
     }
 
@@ -209,21 +190,29 @@ impl Conn {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.out.advance(n);
-            self.reins.written.fetch_add(n, Relaxed);
+            self.reins.note_written(n);
             self.note_queued();
         }
-        if !self.raw.is_behind() {
-            return Poll::Ready(Ok(()));
+        if self.raw.is_behind() {
+            let flushed = Pin::new(&mut self.raw).poll_flush(cx);
+            self.note_queued();
+            ready!(flushed)?;
         }
-        let flushed = Pin::new(&mut self.raw).poll_flush(cx);
-        self.note_queued();
-        flushed
+        if self.must_finish() {
+            ready!(Pin::new(&mut self.raw).poll_shutdown(cx))?;
+            self.finished = true;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn must_finish(&self) -> bool {
+        self.reins.is_finishing() && !self.finished
     }
 
     /// What TLS has taken and the socket has not, is queued too.
     fn note_queued(&self) {
         let queued = self.out.len() + usize::from(self.raw.is_behind());
-        self.reins.queued.store(queued, Relaxed);
+        self.reins.note_queued(queued);
     }
 
     /// Pushes while reading goes on. A peer that takes no more may have said why before: what it said is read first,
@@ -232,7 +221,8 @@ impl Conn {
         if let Poll::Ready(Err(error)) = self.push(cx) {
             tracing::trace!(%error, "the peer takes no more");
             self.out.clear();
-            self.reins.queued.store(0, Relaxed);
+            self.finished |= self.reins.is_finishing();
+            self.reins.note_queued(0);
         }
     }
 }
@@ -272,17 +262,33 @@ impl AsyncRead for Conn {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let me = &mut *self;
-        if me.give_prefix(buf) {
-            return Poll::Ready(Ok(()));
-        }
-        if me.reins.queued() > 0 && me.reins.duplex.load(Relaxed) {
+        let reading = me.reins.reading();
+        if me.reins.is_duplex() && (me.reins.queued() > 0 || me.must_finish()) {
             me.push_queue(cx);
         }
-        if me.reins.hold.load(Relaxed) {
-            // Woken by our own socket's writability, or by the other connection: both belong to one task.
-            return Poll::Pending;
+        if matches!(reading, Reading::Watch | Reading::WatchHalf) {
+            return me.poll_watch(cx, reading == Reading::WatchHalf);
         }
-        if me.frames.is_some() { me.poll_sifted(cx, buf) } else { me.poll_checked(cx, buf) }
+        let before = buf.filled().len();
+        if !me.give_prefix(buf) {
+            if me.reins.is_held() {
+                // Woken by our own socket's writability, or by the other connection: both belong to one task.
+                return Poll::Pending;
+            }
+            if me.frames.is_some() {
+                return me.poll_sifted(cx, buf);
+            }
+            let ends = reading == Reading::Tunnel;
+            if ends && me.reins.has_ended() {
+                return me.poll_reset(cx);
+            }
+            ready!(Pin::new(&mut me.raw).poll_read(cx, buf))?;
+            if ends && buf.filled().len() == before {
+                me.reins.note_end();
+                return me.poll_reset(cx);
+            }
+        }
+        Poll::Ready(me.check(&buf.filled()[before..]))
     }
 }
 
@@ -293,7 +299,8 @@ impl AsyncWrite for Conn {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let me = &mut *self;
-        if me.reins.duplex.load(Relaxed) || me.out.len() + buf.len() <= me.gather {
+        let fits = me.reins.gathers() && me.out.len() + buf.len() <= me.gather;
+        if me.reins.is_duplex() || fits {
             me.out.extend_from_slice(buf);
             me.note_queued();
             return Poll::Ready(Ok(buf.len()));
@@ -305,7 +312,7 @@ impl AsyncWrite for Conn {
             if n == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            me.reins.written.fetch_add(n, Relaxed);
+            me.reins.note_written(n);
             me.out.advance(n.min(queued));
             me.note_queued();
             if n > queued {
@@ -331,10 +338,10 @@ impl AsyncWrite for Conn {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.reins.cork.load(Relaxed) {
+        if self.reins.is_corked() {
             return Poll::Ready(Ok(()));
         }
-        if self.reins.duplex.load(Relaxed) {
+        if self.reins.is_duplex() {
             self.push_queue(cx);
             return Poll::Ready(Ok(())); // reading goes on with it
         }
@@ -348,47 +355,3 @@ impl AsyncWrite for Conn {
         }
     }
 }
-
-#[async_trait]
-impl Shutdown for Conn {
-    async fn shutdown(&mut self) {
-        self.reins.cork(false);
-        self.reins.duplex(false);
-        let closed = tokio::time::timeout(CLOSE, AsyncWriteExt::shutdown(self)).await;
-        if let Ok(Err(error)) = closed {
-            tracing::trace!(%error, "peer closed first");
-        }
-    }
-}
-
-impl UniqueID for Conn {
-    fn id(&self) -> UniqueIDType {
-        self.raw.fd().as_raw_fd()
-    }
-}
-
-impl Ssl for Conn {
-    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
-        None
-    }
-}
-
-impl GetTimingDigest for Conn {
-    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        Vec::new()
-    }
-}
-
-impl GetProxyDigest for Conn {
-    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        None
-    }
-}
-
-impl GetSocketDigest for Conn {
-    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        None
-    }
-}
-
-impl Peek for Conn {}

@@ -1,15 +1,19 @@
 //! How a replica is reached, and opening a connection to it.
 use super::conn::Conn;
+use super::exhausted::{Exhausted, Resource, is_for_admin, out_of_descriptors};
 use super::raw::{Begun, Raw, keepalive};
 use super::upstream::Upstream;
 use crate::tls::{ClientTls, Offer, in_words};
 use bytes::BytesMut;
 use pingora_error::ErrorType::{ConnectError, ConnectTimedout, SocketError, TLSHandshakeFailure};
 use pingora_error::{Error, OrErr as _, Result};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::{TcpSocket, TcpStream, UnixStream, lookup_host};
 use tokio_rustls::{TlsConnector, TlsStream};
 
 /// How a replica is reached.
@@ -98,7 +102,7 @@ impl Upstream {
                 Dialed::Http(address) => Ok(Conn::http1(connect(address).await?)),
                 Dialed::H2c(address) => Ok(Conn::http2_replica(connect(address).await?)),
                 Dialed::Unix(path) => {
-                    let unix = UnixStream::connect(path).await;
+                    let unix = connect_unix(path).await;
                     Ok(Conn::http1(Raw::Unix(unix.or_err_with(ConnectError, || path.clone())?)))
                 }
                 Dialed::Https(address) => {
@@ -156,10 +160,52 @@ impl Upstream {
 }
 
 async fn connect(address: &str) -> Result<Raw> {
-    let tcp = TcpStream::connect(address).await;
-    let tcp = tcp.or_err_with(ConnectError, || address.to_owned())?;
+    let tcp = open(address).await.or_err_with(ConnectError, || address.to_owned())?;
     tcp.set_nodelay(true).or_err(SocketError, "TCP_NODELAY")?;
     let alive = socket2::SockRef::from(&tcp).set_tcp_keepalive(&keepalive());
     alive.or_err(SocketError, "SO_KEEPALIVE")?;
     Ok(Raw::Tcp(tcp))
+}
+
+/// Connects to the first address of a name that can be connected to. What this process lacks is an [`Exhausted`].
+async fn open(address: &str) -> io::Result<TcpStream> {
+    let found = lookup_host(address).await.map_err(|error| {
+        if out_of_descriptors() { Exhausted(Resource::Descriptors).into() } else { error }
+    })?;
+    let mut failed = None;
+    for address in found {
+        match open_tcp(address).await {
+            Ok(tcp) => return Ok(tcp),
+            Err(error) => match Resource::lacking_for(&error, address) {
+                Some(resource) => return Err(Exhausted(resource).into()),
+                None => failed = Some(error),
+            },
+        }
+    }
+    Err(failed.unwrap_or_else(|| io::Error::other("the name has no address")))
+}
+
+async fn open_tcp(address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    };
+    // Before it waits for the other side: many that wait would take all of the reserve meanwhile.
+    spare(socket?)?.connect(address).await
+}
+
+/// A connection that leaves some descriptors to the admin API and to files.
+fn spare<C: AsFd>(connection: C) -> io::Result<C> {
+    if is_for_admin(connection.as_fd()) {
+        return Err(Exhausted(Resource::Descriptors).into());
+    }
+    Ok(connection)
+}
+
+async fn connect_unix(path: &str) -> io::Result<UnixStream> {
+    let lacking = |error: io::Error| match Resource::lacking(&error) {
+        Some(resource) => Exhausted(resource).into(),
+        None => error,
+    };
+    spare(UnixStream::connect(path).await.map_err(lacking)?)
 }

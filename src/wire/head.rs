@@ -199,7 +199,7 @@ fn is_control(byte: u8) -> bool {
 }
 
 /// A host, maybe with a port; no user, path or list. Empty where the request is for nobody in particular.
-fn is_host(value: &[u8]) -> bool {
+pub fn is_host(value: &[u8]) -> bool {
     let fits = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=:[]".contains(byte);
     value.iter().all(fits)
 }

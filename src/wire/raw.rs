@@ -1,4 +1,5 @@
 //! What carries the bytes of a connection: a socket, or TLS over one.
+use super::exhausted::is_for_replicas;
 use bytes::{Buf, BytesMut};
 use socket2::TcpKeepalive;
 use std::io::{self, IoSlice};
@@ -44,6 +45,19 @@ impl Raw {
             Self::Tcp(tcp) => tcp.as_fd(),
             Self::Unix(unix) => unix.as_fd(),
             Self::Tls(tls) => tls.get_ref().0.raw.fd(),
+        }
+    }
+
+    /// Does this connection of a client leave descriptors to those of replicas?
+    pub fn leaves_descriptors(&self) -> bool {
+        !is_for_replicas(self.fd())
+    }
+
+    pub(super) fn is_over_tcp(&self) -> bool {
+        match self {
+            Self::Tcp(_) => true,
+            Self::Unix(_) => false,
+            Self::Tls(tls) => tls.get_ref().0.raw.is_over_tcp(),
         }
     }
 

@@ -82,20 +82,6 @@ async fn json_beyond_the_buffer_streams_through_when_it_names_its_model_early() 
 }
 
 #[tokio::test]
-async fn a_model_that_a_long_body_names_too_late_is_said_to_be_missing() {
-    let mocks = [Mock::version("a").await, Mock::version("b").await];
-    let site = Site::start(format!(
-        "defaults: {{max_buffered_body: 64KiB}}\nmodels:\n  a: {{versions: {{v: [\"{}\"]}}}}\n  \
-         b: {{versions: {{v: [\"{}\"]}}}}\n",
-        mocks[0].url(),
-        mocks[1].url()
-    ))
-    .await;
-    let reply = site.send(Request::post("/v1/chat/completions", json_of(300_000, "b"))).await;
-    assert_eq!((reply.status, reply.header("x-evener-error")), (400, "model_required"));
-}
-
-#[tokio::test]
 async fn an_upload_of_60_megabytes_takes_no_memory_to_speak_of() {
     let upstream = Upstream::start(|mut talk| async move {
         while talk.request().await.is_some() {

@@ -37,6 +37,7 @@ pub(crate) struct Request {
     headers: HeaderMap,
     body: Bytes,
     wire: Wire,
+    host: String,
 }
 
 impl Request {
@@ -51,13 +52,19 @@ impl Request {
 
     pub(crate) fn new(method: Method, path: &str, body: Bytes) -> Self {
         let headers = HeaderMap::new();
-        Self { method, path: path.to_owned(), headers, body, wire: Wire::Sized }
+        let (path, host) = (path.to_owned(), "evener.test".to_owned());
+        Self { method, path, headers, body, wire: Wire::Sized, host }
     }
 
     pub(crate) fn header(mut self, name: &'static str, value: &str) -> Self {
         let name = HeaderName::from_static(name);
         self.headers.insert(name, HeaderValue::from_str(value).unwrap());
         self
+    }
+
+    /// Of this host.
+    pub(crate) fn at(self, host: &str) -> Self {
+        Self { host: host.to_owned(), ..self }
     }
 
     pub(crate) fn wire(self, wire: Wire) -> Self {
@@ -75,15 +82,15 @@ impl Request {
             Wire::Chunked => BodyExt::boxed(Parts(self.body)),
         };
         let uri = match self.wire {
-            Wire::H2c => format!("http://evener.test{}", self.path),
-            Wire::H2 => format!("https://evener.test{}", self.path),
+            Wire::H2c => format!("http://{}{}", self.host, self.path),
+            Wire::H2 => format!("https://{}{}", self.host, self.path),
             Wire::Sized | Wire::Chunked => self.path,
         };
         let mut request =
             hyper::Request::builder().method(self.method).uri(uri).body(body).unwrap();
         *request.headers_mut() = self.headers;
         if ![Wire::H2c, Wire::H2].contains(&self.wire) {
-            let host = HeaderValue::from_static("evener.test");
+            let host = HeaderValue::from_str(&self.host).unwrap();
             request.headers_mut().entry("host").or_insert(host);
         }
         request

@@ -6,9 +6,9 @@ use crate::upstream::{Mock, Upstream};
 use evener::mock::Knobs;
 use std::time::Duration;
 
-const SECRET: &str = "sk-evener-limited";
+pub(crate) const SECRET: &str = "sk-evener-limited";
 
-fn limited(url: &str, limits: &str) -> Setup {
+pub(crate) fn limited(url: &str, limits: &str) -> Setup {
     let keys =
         entry("few", SECRET, &format!(", limits: {{{limits}}}")) + &entry("free", "sk-free", "");
     Setup::new(format!(
@@ -16,18 +16,18 @@ fn limited(url: &str, limits: &str) -> Setup {
     ))
 }
 
-fn number(reply: &Reply, header: &str) -> u64 {
+pub(crate) fn number(reply: &Reply, header: &str) -> u64 {
     reply.header(header).parse().unwrap_or_else(|_| panic!("{header}: {reply:?}"))
 }
 
 /// What is left of the tokens, asked for without taking any.
-async fn tokens_left(site: &Site) -> u64 {
+pub(crate) async fn tokens_left(site: &Site) -> u64 {
     let reply = site.send(Request::get("/v1/models").key(SECRET)).await;
     number(&reply, "x-ratelimit-remaining-tokens")
 }
 
 /// Sees that these requests take so many tokens together, give or take three for each, once they are settled.
-async fn take(site: &Site, tokens: u64, requests: &[Request]) {
+pub(crate) async fn take(site: &Site, tokens: u64, requests: &[Request]) {
     let before = tokens_left(site).await;
     for request in requests {
         assert_eq!(site.send(request.clone()).await.status, 200);
@@ -42,12 +42,12 @@ async fn take(site: &Site, tokens: u64, requests: &[Request]) {
     assert!(left <= before - tokens + slack, "{before} - {tokens} is {left}");
 }
 
-fn ask(tokens: u64, more: &str) -> Request {
+pub(crate) fn ask(tokens: u64, more: &str) -> Request {
     let body = format!(r#"{{"model":"m","messages":[],"max_tokens":{tokens}{more}}}"#);
     Request::post("/v1/chat/completions", body).key(SECRET)
 }
 
-const STREAM: &str = r#","stream":true"#;
+pub(crate) const STREAM: &str = r#","stream":true"#;
 
 #[tokio::test]
 async fn requests_are_counted_down_and_refused_with_the_time_to_wait() {

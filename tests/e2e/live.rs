@@ -7,13 +7,13 @@ use hyper::body::Incoming;
 use serde_json::{Value, json};
 
 /// A reader of the live view.
-struct Page {
+pub(crate) struct Page {
     body: Incoming,
     text: String,
 }
 
 impl Page {
-    async fn open(site: &Site, query: &str) -> Self {
+    pub(crate) async fn open(site: &Site, query: &str) -> Self {
         let mut client = Client::connect(site.admin, false).await.unwrap();
         let request = Request::get(&format!("/api/v1/live{query}")).header("host", "localhost");
         let response = client.begin(request).await.unwrap();
@@ -23,7 +23,7 @@ impl Page {
     }
 
     /// The next event of this name, whatever comes before.
-    async fn next(&mut self, name: &str) -> Value {
+    pub(crate) async fn next(&mut self, name: &str) -> Value {
         loop {
             while let Some((event, _)) = self.text.split_once("\n\n") {
                 let (head, data) = event.split_once('\n').unwrap();

@@ -4,7 +4,6 @@ use crate::h2c::{H2c, read};
 use crate::site::{Setup, Site, eventually};
 use crate::upstream::{Seen, Talk, Upstream};
 use bytes::Bytes;
-use http::Method;
 use serde_json::{Value, json};
 
 pub(crate) const PREDICT: &str = "/v1/models/m:predict";
@@ -243,9 +242,8 @@ async fn only_whole_questions_with_good_answers_are_mirrored() {
     let v2 = Upstream::answering("HTTP/1.1 429 Full\r\ncontent-length: 0\r\n\r\n").await;
     let site = site(&v1, &v2, "{to: v2, percent: 100}").await;
     // Not asked of a model, no body that is kept, or more than a question: none of these is copied.
-    let binary = Request::new(Method::POST, "/v2/models/m/infer", Bytes::from_static(b"tensor"))
-        .header("content-type", "application/octet-stream");
-    for request in [Request::get("/v2/models/m"), Request::post("/other", "{}"), binary] {
+    let beyond = Request::post(PREDICT, vec![b' '; (8 << 20) + 1]);
+    for request in [Request::get("/v2/models/m"), Request::post("/other", "{}"), beyond] {
         assert_eq!(site.send(request).await.status, 200);
     }
     let json = |text: &str| Request::post(PREDICT, json!({"say": text}).to_string());

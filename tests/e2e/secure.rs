@@ -9,6 +9,11 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use parking_lot::Mutex;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rustls::NamedGroup;
+use rustls::client::{
+    ClientSessionMemoryCache, ClientSessionStore, Resumption, Tls12ClientSessionValue,
+    Tls13ClientSessionValue,
+};
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -76,6 +81,7 @@ impl Authority {
             versions: vec![&version::TLS13, &version::TLS12],
             protocols: Vec::new(),
             identity: None,
+            kept: None,
         }
     }
 }
@@ -111,6 +117,48 @@ pub(crate) struct Visitor {
     versions: Vec<&'static SupportedProtocolVersion>,
     protocols: Vec<Vec<u8>>,
     identity: Option<Pair>,
+    /// One for all connections, which resume each other's sessions.
+    kept: Option<Arc<ClientConfig>>,
+}
+
+/// Offers any server the sessions of any other.
+#[derive(Debug)]
+pub(crate) struct OneSession(ClientSessionMemoryCache);
+
+impl OneSession {
+    fn name() -> ServerName<'static> {
+        ServerName::try_from("any.test").unwrap()
+    }
+}
+
+impl ClientSessionStore for OneSession {
+    fn set_kx_hint(&self, _: ServerName<'static>, group: NamedGroup) {
+        self.0.set_kx_hint(Self::name(), group);
+    }
+
+    fn kx_hint(&self, _: &ServerName<'_>) -> Option<NamedGroup> {
+        self.0.kx_hint(&Self::name())
+    }
+
+    fn set_tls12_session(&self, _: ServerName<'static>, value: Tls12ClientSessionValue) {
+        self.0.set_tls12_session(Self::name(), value);
+    }
+
+    fn tls12_session(&self, _: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
+        self.0.tls12_session(&Self::name())
+    }
+
+    fn remove_tls12_session(&self, _: &ServerName<'static>) {
+        self.0.remove_tls12_session(&Self::name());
+    }
+
+    fn insert_tls13_ticket(&self, _: ServerName<'static>, value: Tls13ClientSessionValue) {
+        self.0.insert_tls13_ticket(Self::name(), value);
+    }
+
+    fn take_tls13_ticket(&self, _: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
+        self.0.take_tls13_ticket(&Self::name())
+    }
 }
 
 impl Visitor {
@@ -129,6 +177,28 @@ impl Visitor {
         self
     }
 
+    fn config(&self) -> ClientConfig {
+        let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_protocol_versions(&self.versions)
+            .unwrap()
+            .with_root_certificates(Arc::clone(&self.roots));
+        let mut config = match &self.identity {
+            None => config.with_no_client_auth(),
+            Some(pair) => config.with_client_auth_cert(vec![pair.leaf()], pair.secret()).unwrap(),
+        };
+        config.alpn_protocols.clone_from(&self.protocols);
+        config
+    }
+
+    /// Resumes the sessions of any name by any other.
+    pub(crate) fn resumes_anywhere(mut self) -> Self {
+        let mut config = self.config();
+        let sessions = OneSession(ClientSessionMemoryCache::new(32));
+        config.resumption = Resumption::store(Arc::new(sessions));
+        self.kept = Some(Arc::new(config));
+        self
+    }
+
     /// Asks for this name.
     pub(crate) async fn connect(
         &self,
@@ -142,17 +212,9 @@ impl Visitor {
     where
         I: AsyncRead + AsyncWrite + Unpin,
     {
-        let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
-            .with_protocol_versions(&self.versions)
-            .unwrap()
-            .with_root_certificates(Arc::clone(&self.roots));
-        let mut config = match &self.identity {
-            None => config.with_no_client_auth(),
-            Some(pair) => config.with_client_auth_cert(vec![pair.leaf()], pair.secret()).unwrap(),
-        };
-        config.alpn_protocols.clone_from(&self.protocols);
+        let config = self.kept.clone().unwrap_or_else(|| Arc::new(self.config()));
         let name = ServerName::try_from(name.to_owned()).unwrap();
-        TlsConnector::from(Arc::new(config)).connect(name, io).await
+        TlsConnector::from(config).connect(name, io).await
     }
 
     /// Sends on a connection of its own, by HTTP/2 if that was agreed on.

@@ -1,15 +1,14 @@
 //! A running Evener with its own directory: configured, signalled, reloaded and ended by a test.
 use crate::client::{Reply, Request, send};
+use crate::process::Launch;
+pub(crate) use crate::process::Process;
 use evener::stats::{Clock as _, Moment, MonotonicClock};
-use parking_lot::Mutex;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::Value;
 use std::fmt::Write as _;
-use std::io::{BufRead as _, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::Arc;
+use std::process::{Command, ExitStatus};
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -84,80 +83,6 @@ impl Setup {
     }
 }
 
-/// A process, and what it said.
-#[derive(Debug)]
-pub(crate) struct Process {
-    child: Child,
-    stdout: Arc<Mutex<Vec<String>>>,
-    stderr: Arc<Mutex<Vec<String>>>,
-}
-
-impl Drop for Process {
-    #[expect(clippy::print_stderr, reason = "a failed test shows what the process said last")]
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let said = self.stderr.lock();
-            let status = self.child.try_wait();
-            eprintln!("{status:?}\n{}", said[said.len().saturating_sub(15)..].join("\n"));
-        }
-        self.child.kill().ok();
-        self.child.wait().ok();
-    }
-}
-
-impl Process {
-    fn spawn(file: &Path, cwd: &Path, flags: &[&str]) -> Self {
-        // Another binary may be put to the test: one of a release, an installed one.
-        let binary = std::env::var_os("EVENER_BINARY")
-            .map_or_else(|| env!("CARGO_BIN_EXE_evener").into(), PathBuf::from);
-        let mut command = Command::new(binary.canonicalize().unwrap());
-        command.arg("run").args(flags).arg("-c").arg(file).stdin(Stdio::null());
-        Self::begin(command, cwd)
-    }
-
-    /// Starts a command whose input a test may have set.
-    pub(crate) fn begin(mut command: Command, cwd: &Path) -> Self {
-        let mut child = command
-            .current_dir(cwd)
-            .env_remove("STATE_DIRECTORY")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let stdout = collect(child.stdout.take().unwrap());
-        let stderr = collect(child.stderr.take().unwrap());
-        Self { child, stdout, stderr }
-    }
-
-    pub(crate) fn said(&self, word: &str) -> Option<String> {
-        self.stdout.lock().iter().find(|line| line.starts_with(word)).cloned()
-    }
-
-    pub(crate) fn warned(&self, word: &str) -> bool {
-        self.stderr.lock().iter().any(|line| line.contains(word))
-    }
-
-    pub(crate) fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
-    }
-
-    pub(crate) async fn ended(&mut self) -> ExitStatus {
-        let child = &mut self.child;
-        eventually("the process ends", async || child.try_wait().unwrap()).await
-    }
-}
-
-fn collect(from: impl Read + Send + 'static) -> Arc<Mutex<Vec<String>>> {
-    let lines = Arc::<Mutex<Vec<String>>>::default();
-    let into = Arc::clone(&lines);
-    std::thread::spawn(move || {
-        for line in BufReader::new(from).split(b'\n').map_while(Result::ok) {
-            into.lock().push(String::from_utf8_lossy(&line).into_owned());
-        }
-    });
-    lines
-}
-
 /// A running Evener.
 #[derive(Debug)]
 pub(crate) struct Site {
@@ -176,27 +101,26 @@ impl Site {
     }
 
     pub(crate) async fn with(setup: Setup) -> Self {
-        Self::flagged(setup, &[]).await
+        Self::launched(setup, Launch::default()).await
     }
 
-    pub(crate) async fn flagged(setup: Setup, flags: &[&str]) -> Self {
+    pub(crate) async fn launched(setup: Setup, launch: Launch) -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("conf")).unwrap();
         std::fs::write(file_of(&dir), setup.yaml()).unwrap();
-        let (process, address, admin) = begin(&dir, flags).await;
+        let (process, address, admin) = begin(&dir, launch).await;
         Self { dir, process, address, admin }
     }
 
     /// Ends the process at once and starts it again in the same directory.
     pub(crate) async fn restart(&mut self) {
-        self.process.child.kill().unwrap();
-        self.process.child.wait().unwrap();
-        (self.process, self.address, self.admin) = begin(&self.dir, &[]).await;
+        self.process.kill();
+        (self.process, self.address, self.admin) = begin(&self.dir, Launch::default()).await;
     }
 
     /// Starts another that takes over. Returns the old one.
     pub(crate) async fn take_over(&mut self) -> Process {
-        let (process, address, admin) = begin(&self.dir, &["--takeover"]).await;
+        let (process, address, admin) = begin(&self.dir, Launch::TAKEOVER).await;
         (self.address, self.admin) = (address, admin);
         std::mem::replace(&mut self.process, process)
     }
@@ -205,14 +129,13 @@ impl Site {
     pub(crate) fn heir(&self, text: &str) -> Process {
         let conf = self.dir.path().join("conf");
         std::fs::write(conf.join("heir.yaml"), text).unwrap();
-        Process::spawn(&conf.join("heir.yaml"), &conf, &["--takeover"])
+        Process::spawn(&conf.join("heir.yaml"), &conf, &Launch::TAKEOVER)
     }
 
     /// Starts another that is to take over and fails. Returns exit code and stderr.
     pub(crate) async fn fail_to_take_over(&self) -> (Option<i32>, String) {
-        let process =
-            Process::spawn(&file_of(&self.dir), &self.dir.path().join("conf"), &["--takeover"]);
-        refused(process).await
+        let (file, cwd) = (file_of(&self.dir), self.dir.path().join("conf"));
+        refused(Process::spawn(&file, &cwd, &Launch::TAKEOVER)).await
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -232,17 +155,24 @@ impl Site {
 
     /// Replaces the file and waits until it serves.
     pub(crate) async fn reload(&self, setup: &Setup) {
-        let before = self.count_said("serves: ");
+        let before = self.generation().await;
         self.write(setup);
-        until("the new file serves", || self.count_said("serves: ") > before).await;
+        eventually("the new file serves", async || {
+            (self.generation().await > before).then_some(())
+        })
+        .await;
+    }
+
+    async fn generation(&self) -> f64 {
+        self.metric("evener_config_generation", "").await
     }
 
     /// Replaces the file and waits until it is rejected. Returns what was said of it.
     pub(crate) async fn reload_rejected(&self, text: &str) -> String {
-        let before = self.process.stderr.lock().len();
+        let before = self.process.count_warnings("");
         self.write_text(text);
         eventually("the new file is rejected", async || {
-            let said = self.process.stderr.lock()[before..].join("\n");
+            let said = self.process.warnings(before);
             said.contains("configuration rejected").then_some(said)
         })
         .await
@@ -256,7 +186,7 @@ impl Site {
     }
 
     pub(crate) fn count_said(&self, word: &str) -> usize {
-        self.process.stderr.lock().iter().filter(|line| line.contains(word)).count()
+        self.process.count_warnings(word)
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
@@ -269,12 +199,12 @@ impl Site {
     }
 
     pub(crate) fn runs(&mut self) -> bool {
-        self.process.child.try_wait().unwrap().is_none()
+        self.process.runs()
     }
 
     /// What the kernel tells of the process.
     pub(crate) fn proc(&self) -> PathBuf {
-        format!("/proc/{}", self.process.child.id()).into()
+        format!("/proc/{}", self.process.id()).into()
     }
 
     /// The highest resident memory so far, in bytes.
@@ -286,7 +216,7 @@ impl Site {
 
     /// Lines of the access log.
     pub(crate) fn log(&self) -> Vec<Value> {
-        let lines = self.process.stdout.lock();
+        let lines = self.process.printed();
         lines.iter().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
@@ -354,11 +284,10 @@ fn file_of(dir: &TempDir) -> PathBuf {
     dir.path().join("conf/evener.yaml")
 }
 
-async fn begin(dir: &TempDir, flags: &[&str]) -> (Process, SocketAddr, SocketAddr) {
-    let mut process = Process::spawn(&file_of(dir), &dir.path().join("conf"), flags);
+async fn begin(dir: &TempDir, launch: Launch) -> (Process, SocketAddr, SocketAddr) {
+    let mut process = Process::spawn(&file_of(dir), &dir.path().join("conf"), &launch);
     eventually("ready", async || {
-        let runs = process.child.try_wait().unwrap().is_none();
-        assert!(runs, "it ended at the start: {}", process.stderr.lock().join("\n"));
+        assert!(process.runs(), "it ended at the start: {}", process.warnings(0));
         process.said("ready")
     })
     .await;
@@ -372,13 +301,13 @@ async fn begin(dir: &TempDir, flags: &[&str]) -> (Process, SocketAddr, SocketAdd
 
 /// Runs `evener run` on a file that must not start. Returns exit code and stderr.
 pub(crate) async fn refused_start(file: &Path, cwd: &Path) -> (Option<i32>, String) {
-    refused(Process::spawn(file, cwd, &[])).await
+    refused(Process::spawn(file, cwd, &Launch::default())).await
 }
 
 async fn refused(mut process: Process) -> (Option<i32>, String) {
-    let status = eventually("it ends at once", async || process.child.try_wait().unwrap()).await;
+    let status = process.ended().await;
     let said = eventually("stderr was read", async || {
-        let said = process.stderr.lock().join("\n");
+        let said = process.warnings(0);
         (!said.is_empty()).then_some(said)
     })
     .await;

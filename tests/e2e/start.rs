@@ -204,3 +204,37 @@ async fn a_unix_socket_serves_and_is_removed_at_the_end() {
     site.ended().await;
     assert!(!socket.exists());
 }
+
+#[tokio::test]
+async fn a_state_directory_that_others_may_write_to_is_refused() {
+    let (_mock, setup) = mock_and_setup().await;
+    let dir = tempfile::tempdir().unwrap();
+    let (file, state) = (dir.path().join("evener.yaml"), dir.path().join("state"));
+    std::fs::write(&file, text_of(&setup).replace("../state", "state")).unwrap();
+    std::fs::create_dir(&state).unwrap();
+    for (mode, said) in [(0o777, "everybody"), (0o770, "its group")] {
+        std::fs::set_permissions(&state, PermissionsExt::from_mode(mode)).unwrap();
+        let (code, stderr) = refused_start(&file, dir.path()).await;
+        assert_eq!(code, Some(1), "{stderr}");
+        assert!(stderr.contains(said) && stderr.contains("`chmod go-w"), "{stderr}");
+    }
+    std::fs::set_permissions(&state, PermissionsExt::from_mode(0o700)).unwrap();
+    let precious = dir.path().join("precious");
+    std::fs::write(&precious, "precious").unwrap();
+    std::os::unix::fs::symlink(&precious, state.join("lock")).unwrap();
+    let (code, stderr) = refused_start(&file, dir.path()).await;
+    assert_eq!(code, Some(1), "{stderr}");
+    assert!(stderr.contains("`lock` in it is a link"), "{stderr}");
+    assert_eq!(std::fs::read_to_string(&precious).unwrap(), "precious");
+}
+
+#[tokio::test]
+async fn a_takeover_from_a_directory_that_others_may_write_to_is_refused() {
+    let (_mock, setup) = mock_and_setup().await;
+    let site = Site::with(setup).await;
+    std::fs::set_permissions(site.path().join("state"), PermissionsExt::from_mode(0o770)).unwrap();
+    let (code, stderr) = site.fail_to_take_over().await;
+    assert_eq!(code, Some(1), "{stderr}");
+    assert!(stderr.contains("may be written to by its group"), "{stderr}");
+    assert_eq!(site.send(Request::get("/headers")).await.status, 200);
+}

@@ -135,23 +135,26 @@ async fn while_the_writer_waits_for_a_disk_requests_are_served_and_signals_heard
         "threads: 1\nmodels: {{m: {{versions: {{v: [\"{url}\"], w: [\"{url}\"]}}, split: {{v: 100, w: 0}}, health: false}}}}\n"
     ))
     .await;
-    // A file that cannot be opened for writing, for nobody reads it.
-    let pipe = site.path().join("state/state.json.new");
+    let (file, pipe) = (site.path().join("conf/evener.yaml"), site.path().join("pipe"));
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-    let _waits = order(&site, &["drain", "m/w"]);
-    eventually("it is drained, but for the disk", async || {
-        let request = Request::get("/api/v1/models/m").header("host", "localhost");
-        let model = send(site.admin, request).await.ok()?.json();
-        (model["versions"][1]["replicas"][0]["state"] == "draining").then_some(())
+    std::fs::rename(&pipe, &file).unwrap();
+    site.signal(Signal::HUP);
+    let writer = eventually("it waits for the file", async || {
+        OpenOptions::new().write(true).custom_flags(0o4000).open(&file).ok()
     })
     .await;
+    let mut waits = order(&site, &["drain", "m/w"]);
     for _ in 0..20 {
         assert_eq!(site.send(Request::get("/fine")).await.status, 200);
+        assert_eq!(site.ask(Request::get("/api/v1/status")).await.status, 200);
     }
+    assert!(waits.runs(), "orders come one after the other");
     eventually("the second signal is obeyed", async || {
         site.signal(Signal::TERM);
         (!site.runs()).then_some(())
     })
     .await;
     assert_eq!(site.ended().await.code(), Some(1));
+    waits.ended().await;
+    drop(writer);
 }

@@ -1,5 +1,6 @@
 //! A new process takes over from one that runs: nothing is refused, nothing is cut, and a failure changes nothing.
 use crate::client::{Client, Raw, Request, Wire, send};
+use crate::process::Launch;
 use crate::site::{Setup, Site, eventually, text_of, until};
 use crate::upstream::Mock;
 use evener::mock::Knobs;
@@ -217,7 +218,7 @@ async fn an_old_one_that_drains_is_in_nobodys_way() {
 #[tokio::test]
 async fn without_one_to_take_over_from_it_starts_as_usual() {
     let mock = slow_streams().await;
-    let site = Site::flagged(setup(&[&mock]), &["--takeover"]).await;
+    let site = Site::launched(setup(&[&mock]), Launch::TAKEOVER).await;
     until("it says so", || site.count_said("no Evener to take over from") == 1).await;
     assert_eq!(site.send(Request::get("/headers")).await.status, 200);
     let socket = std::fs::metadata(site.path().join("state/takeover.sock")).unwrap();

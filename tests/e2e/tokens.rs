@@ -1,5 +1,5 @@
 //! Signed tokens in the place of keys, and the file of the keys that sign them.
-use crate::client::Request;
+use crate::client::{Raw, Request, status_of};
 use crate::keys::{WithKey as _, chat, entry, refused};
 use crate::site::{Setup, Site, eventually};
 use crate::upstream::Upstream;
@@ -112,4 +112,52 @@ async fn the_file_of_keys_is_followed_and_a_broken_one_changes_nothing() {
     })
     .await;
     assert_eq!(site.send(chat("m").key(&new)).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_token_that_was_taken_before_is_refused_once_its_time_is_over() {
+    let (site, _upstream, _, _dir) = trusting(1).await;
+    // What is left of its leeway.
+    let soon = jiff::Timestamp::now().as_second() - 57;
+    let token = token(1, "bob", &json!({"exp": soon}));
+    assert_eq!(site.send(chat("m").key(&token)).await.status, 200);
+    let reply = eventually("it is over", async || {
+        let reply = site.send(chat("m").key(&token)).await;
+        (reply.status != 200).then_some(reply)
+    })
+    .await;
+    assert_eq!(refused(&reply), (401, "invalid_api_key"));
+    assert!(reply.text().contains("expired"), "{reply:?}");
+}
+
+#[tokio::test]
+async fn of_each_header_the_first_secret_counts_and_no_long_one_is_looked_at() {
+    let (site, upstream, _, _dir) = trusting(1).await;
+    let (good, bad) = (token(1, "bob", &json!({})), token(2, "bob", &json!({})));
+    let ask = async |lines: &[String]| {
+        let mut raw = Raw::connect(site.address).await;
+        let body = r#"{"model":"m"}"#;
+        raw.write(format!(
+            "POST /v1/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n{}content-length: {}\r\n\r\n{body}",
+            lines.concat(),
+            body.len()
+        ))
+        .await;
+        raw.read_to_end().await.0
+    };
+    let key = |secret: &str| format!("x-api-key: {secret}\r\n");
+    let many = |first: &str, then: &str| {
+        let rest = std::iter::repeat_n(key(then), 80);
+        std::iter::once(key(first)).chain(rest).collect::<Vec<_>>()
+    };
+    assert_eq!(status_of(&ask(&many(&bad, &good)).await), 401);
+    let answer = ask(&many(&good, &bad)).await;
+    assert_eq!(status_of(&answer), 200, "{answer}");
+    let seen = upstream.seen().pop().unwrap();
+    assert!(!seen.has("x-api-key"), "all of them stay behind: {}", seen.head);
+    // Either header will do, and both are looked at.
+    let both = [format!("authorization: Bearer {bad}\r\n"), key(&good)];
+    assert_eq!(status_of(&ask(&both).await), 200);
+    let long = ask(&[key(&"x.".repeat(5000))]).await;
+    assert!(status_of(&long) == 401 && long.contains("longer than 8192 bytes"), "{long}");
 }

@@ -148,6 +148,17 @@ impl Talk {
         self.closed.fetch_add(1, SeqCst);
     }
 
+    /// Ends its own sending, and goes on reading.
+    pub(crate) async fn finish(&mut self) {
+        self.tcp.shutdown().await.ok();
+    }
+
+    /// What comes until the other side ends its sending.
+    pub(crate) async fn rest(&mut self) -> Vec<u8> {
+        while self.more().await.is_some() {}
+        std::mem::take(&mut self.left)
+    }
+
     /// Ends the connection with RST.
     pub(crate) fn reset(self) {
         socket2::SockRef::from(&self.tcp).set_linger(Some(Duration::ZERO)).unwrap();

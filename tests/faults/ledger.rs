@@ -289,8 +289,8 @@ impl Ledger {
         for line in BufReader::new(std::fs::File::open(log).unwrap()).split(b'\n') {
             let line: Value = serde_json::from_slice(&line.unwrap()).unwrap();
             count += 1;
-            let token =
-                line["path"].as_str().and_then(|path| path.rsplit(['/', '=']).next()?.parse().ok());
+            let target = line["query"].as_str().or(line["path"].as_str());
+            let token = target.and_then(|target| target.rsplit(['/', '=']).next()?.parse().ok());
             let Some(token): Option<usize> = token else {
                 self.wrong(format!("a line of no request: {line}"));
                 continue;

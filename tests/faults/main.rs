@@ -14,6 +14,9 @@ mod http1;
 mod http2;
 mod ledger;
 mod plan;
+#[expect(dead_code, reason = "shared with the end-to-end tests, which use the rest")]
+#[path = "../e2e/process.rs"]
+mod process;
 mod replica;
 #[expect(dead_code, reason = "shared with the end-to-end tests, which use the rest")]
 #[path = "../e2e/site.rs"]
@@ -22,12 +25,14 @@ mod storm;
 mod streams;
 
 use ledger::Ledger;
+use process::{Launch, Reader};
 use rustix::process::Signal;
 use site::{Site, until};
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::time::Duration;
 use storm::{Clients, Replicas, calm, memory, metric, open_files, unrest};
+use tokio::sync::Mutex;
 
 /// How often the process is ended in the storm.
 const TIMES: u64 = 4;
@@ -58,10 +63,28 @@ fn report(ledger: &Ledger, more: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn in_a_storm_of_faults_every_client_sees_one_outcome_and_nothing_is_left() {
-    let (requests, seed) = (requests(), seed());
+    storm(requests(), seed(), Launch::default()).await;
+}
+
+/// With a log line for each fault, of which few or none get through.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_stderr_closed_full_or_slow_the_storm_is_the_same() {
+    let readers = [Reader::Leaves, Reader::ReadsNothing, Reader::IsSlow];
+    let each = (requests() / 3).max(1000);
+    for (i, reader) in readers.into_iter().enumerate() {
+        let launch = Launch { debug: true, ..Launch::read_by(reader) };
+        storm(each, seed() + 10 + i as u64, launch).await;
+    }
+}
+
+/// Storms take the whole machine: one after the other.
+static TURN: Mutex<()> = Mutex::const_new(());
+
+async fn storm(requests: u64, seed: u64, launch: Launch) {
+    let _turn = TURN.lock().await;
     let ledger = Ledger::new(seed, requests, false);
     let replicas = Replicas::start(&ledger).await;
-    let site = Site::with(replicas.setup(0)).await;
+    let site = Site::launched(replicas.setup(0), launch).await;
     let clients = Clients::new(&ledger);
     let (mut sizes, mut most_files) = (Vec::new(), 0);
     // After a fifth it is warm; the two halves of the rest must take the same.
@@ -90,7 +113,10 @@ async fn in_a_storm_of_faults_every_client_sees_one_outcome_and_nothing_is_left(
     })
     .await;
     assert_eq!(ledger.read_log(&log), counted, "lines of the log, requests of the metric");
-    report(&ledger, &format!("{counted} counted, memory {sizes:?}\n{}", ledger.lates()));
+    report(
+        &ledger,
+        &format!("{launch:?}, {counted} counted, memory {sizes:?}\n{}", ledger.lates()),
+    );
     ledger.assert_right();
     let [late, stale, noticed, unnoticed] = ledger.tally.rare();
     // Is the machine this busy?
@@ -108,7 +134,9 @@ async fn in_a_storm_of_faults_every_client_sees_one_outcome_and_nothing_is_left(
     tokio::time::timeout(CLOSED, closed)
         .await
         .unwrap_or_else(|_| panic!("{most_files} files before, {:#?}", open_files(&site)));
-    assert_eq!(site.count_said("panicked"), 0);
+    assert_eq!(metric(&site, "evener_panics_total{").await, 0);
+    let lost = metric(&site, "evener_log_dropped_total").await;
+    assert_eq!(lost > 0, launch.reader != Reader::Collects, "{lost} lines of the log were lost");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

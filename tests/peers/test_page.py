@@ -318,7 +318,7 @@ def test_live_requests_say_why_they_went_where_they_went(page, site):
     assert f"→ {logged['replica']} picked" in shown
     assert page.run("return document.querySelector('#act').scrollWidth <= innerWidth")
     command = page.text("#act code")
-    assert command == ("curl -X POST -H 'content-type: application/json' -d 'BODY' "
+    assert command == ("curl -X POST -H 'content-type: application/json' -d BODY "
                        f"{site.evener.url}/v1/chat/completions")
     page.press("#act .command button")
     wait_for("the copy", lambda: page.text("#act .command button") in ("Copied", "Selected"))

@@ -1,16 +1,19 @@
 //! The last quarter of an hour, kept for pages that open later.
 use super::figures::{Counts, Figures};
+use super::latencies::{Recent, SLOTS, Window};
+use crate::fleet::VersionState;
 use crate::stats::Moment;
 use crate::table::{Model, Table};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
-/// Seconds that figures are of: fewer would jump about, more would come late.
-pub(super) const WINDOW: usize = 5;
-/// Points of a line, one each [`WINDOW`].
-const POINTS: usize = 15 * 60 / WINDOW;
+/// Seconds that rates, and the points of lines, are of: fewer would jump about, more would come late.
+const STEP: usize = 5;
+/// Points of a line, one each [`STEP`].
+const POINTS: usize = 15 * 60 / STEP;
 /// Models whose lines a page is sent that looks at all of them: those with the most traffic.
 const LINES: usize = 60;
 
@@ -23,10 +26,25 @@ struct Track {
     now: Figures,
 }
 
+#[derive(Debug)]
+struct VersionTrack {
+    track: Track,
+    whole: Recent,
+    first_byte: Recent,
+}
+
 #[derive(Debug, Default)]
 struct ModelTracks {
-    whole: Track,
-    versions: BTreeMap<Arc<str>, Track>,
+    track: Track,
+    versions: BTreeMap<Arc<str>, VersionTrack>,
+}
+
+/// How a model or version does.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Present {
+    pub(super) now: Figures,
+    /// What its line just got; `None`: nothing in this second.
+    pub(super) point: Option<Figures>,
 }
 
 /// What was seen of all models.
@@ -35,20 +53,64 @@ pub(super) struct History {
     models: BTreeMap<Arc<str>, ModelTracks>,
     /// When the points of the lines were made, in Unix milliseconds.
     times: VecDeque<i64>,
+    /// When the slots of percentiles were closed, oldest first.
+    closed: VecDeque<Moment>,
     looks: usize,
+    /// The last look made points.
+    pointed: bool,
+}
+
+/// When a look is, and when the slots before it were closed.
+#[derive(Clone, Copy, Debug)]
+struct At<'a> {
+    now: Moment,
+    point: bool,
+    closed: &'a VecDeque<Moment>,
+}
+
+impl At<'_> {
+    /// How long ago the window began: at the end of the slot before its first.
+    fn span(&self, window: &Window) -> Duration {
+        let begin = self.closed.iter().nth_back(window.slots).or(self.closed.front());
+        begin.map_or(Duration::ZERO, |begin| self.now.since(*begin))
+    }
+}
+
+impl VersionTrack {
+    /// Begins with what comes from now on: the version may have been listed before.
+    fn begin(version: &VersionState) -> Self {
+        let [whole, first_byte] =
+            [&version.duration, &version.first_byte].map(|of| Recent::begin(of.sketch()));
+        Self { track: Track::default(), whole, first_byte }
+    }
+
+    fn look(&mut self, version: &VersionState, counts: &Counts, at: &At<'_>) {
+        self.whole.look(version.duration.sketch(), at.point);
+        self.first_byte.look(version.first_byte.sketch(), at.point);
+        self.track.look(counts, (&[&self.whole], &[&self.first_byte]), at);
+    }
 }
 
 impl Track {
-    fn look(&mut self, counts: &Counts, now: Moment, point: bool) {
-        self.looks.push_back((now, *counts));
-        if self.looks.len() > WINDOW + 1 {
+    fn look(&mut self, counts: &Counts, recent: (&[&Recent], &[&Recent]), at: &At<'_>) {
+        self.looks.push_back((at.now, *counts));
+        if self.looks.len() > STEP + 1 {
             self.looks.pop_front();
         }
         let (then, before) = self.looks.front().expect("one was just put in");
-        self.now = counts.figures(before, now.since(*then));
-        if point {
-            push(&mut self.line, self.now);
+        let passed = at.now.since(*then);
+        let rates = counts.figures(before, passed);
+        let window = Window::of(recent.0);
+        let first_byte = Window::of(recent.1).percentiles();
+        self.now = rates.with(window.percentiles(), first_byte, at.span(&window));
+        if at.point {
+            let last = |of: &[&Recent]| Window::of_last_slots(of).percentiles();
+            push(&mut self.line, rates.with(last(recent.0), last(recent.1), passed), POINTS);
         }
+    }
+
+    fn present(&self, pointed: bool) -> Present {
+        Present { now: self.now, point: self.line.back().copied().filter(|_| pointed) }
     }
 
     /// One list for each figure.
@@ -81,8 +143,8 @@ impl Track {
 
 const CARD: [&str; 3] = ["requests_per_second", "errors_percent", "p95_ms"];
 
-fn push<T>(line: &mut VecDeque<T>, point: T) {
-    if line.len() == POINTS {
+fn push<T>(line: &mut VecDeque<T>, point: T, most: usize) {
+    if line.len() == most {
         line.pop_front();
     }
     line.push_back(point);
@@ -91,26 +153,42 @@ fn push<T>(line: &mut VecDeque<T>, point: T) {
 impl History {
     /// A second has passed. What the table does not list any more is forgotten.
     pub(super) fn look(&mut self, table: &Table, now: Moment, unix_ms: i64) {
-        let point = self.looks.is_multiple_of(WINDOW);
+        let point = self.looks.is_multiple_of(STEP);
         self.looks += 1;
+        self.pointed = point;
         if point {
-            push(&mut self.times, unix_ms);
+            push(&mut self.times, unix_ms, POINTS);
+            // One more than slots: each has a beginning and an end.
+            push(&mut self.closed, now, SLOTS + 1);
         }
-        self.models.retain(|name, _| table.model(name).is_some_and(|model| model.name == *name));
+        let Self { models, closed, .. } = self;
+        let at = At { now, point, closed };
+        models.retain(|name, _| table.model(name).is_some_and(|model| model.name == *name));
         for model in &table.models {
-            let tracks = self.models.entry(Arc::clone(&model.name)).or_default();
-            tracks.look(model, now, point);
+            let tracks = models.entry(Arc::clone(&model.name)).or_default();
+            tracks.look(model, &at);
         }
     }
 
     /// How a model and each of its versions do now.
-    pub(super) fn now(&self, model: &str) -> (Figures, impl Fn(&str) -> Figures) {
+    pub(super) fn now(&self, model: &str) -> (Present, impl Fn(&str) -> Present) {
         let tracks = self.models.get(model);
-        let whole = tracks.map(|tracks| tracks.whole.now).unwrap_or_default();
+        let whole = tracks.map(|tracks| tracks.track.present(self.pointed)).unwrap_or_default();
         (whole, move |version: &str| {
-            let track = tracks.and_then(|tracks| tracks.versions.get(version));
-            track.map(|track| track.now).unwrap_or_default()
+            let version = tracks.and_then(|tracks| tracks.versions.get(version));
+            version.map(|version| version.track.present(self.pointed)).unwrap_or_default()
         })
+    }
+
+    /// When the points were made that this second brought, in Unix milliseconds.
+    pub(super) fn pointed_at(&self) -> Option<i64> {
+        self.times.back().copied().filter(|_| self.pointed)
+    }
+
+    /// What a version's requests took lately, and to their first byte.
+    pub(super) fn windows(&self, model: &str, version: &str) -> Option<[Window; 2]> {
+        let version = self.models.get(model)?.versions.get(version)?;
+        Some([&version.whole, &version.first_byte].map(|recent| Window::of(&[recent])))
     }
 
     /// The lines of all models, or of one with its versions.
@@ -119,41 +197,45 @@ impl History {
             Some(name) => self.models.get_key_value(name).into_iter().map(Self::whole).collect(),
             None => self.busiest().map(|(name, tracks)| tracks.short(name)).collect(),
         };
-        Lines { step_seconds: WINDOW, times: self.times.iter().copied().collect(), models }
+        Lines { step_seconds: STEP, times: self.times.iter().copied().collect(), models }
     }
 
     fn whole((name, tracks): (&Arc<str>, &ModelTracks)) -> Value {
         let versions = tracks.versions.iter();
         let versions: Vec<Value> = versions
-            .map(|(name, track)| json!({"name": &**name, "line": track.columns()}))
+            .map(|(name, version)| json!({"name": &**name, "line": version.track.columns()}))
             .collect();
-        json!({"name": &**name, "line": tracks.whole.columns(), "versions": versions})
+        json!({"name": &**name, "line": tracks.track.columns(), "versions": versions})
     }
 
     fn busiest(&self) -> impl Iterator<Item = (&Arc<str>, &ModelTracks)> {
         let mut models: Vec<_> = self.models.iter().collect();
         models.sort_by(|(_, a), (_, b)| {
-            b.whole.now.requests_per_second.total_cmp(&a.whole.now.requests_per_second)
+            b.track.now.requests_per_second.total_cmp(&a.track.now.requests_per_second)
         });
         models.into_iter().take(LINES)
     }
 }
 
 impl ModelTracks {
-    fn look(&mut self, model: &Model, now: Moment, point: bool) {
+    fn look(&mut self, model: &Model, at: &At<'_>) {
         self.versions.retain(|name, _| model.versions.iter().any(|version| version.name == *name));
-        let mut whole = Counts::of_model(&model.state);
+        let mut counts = Counts::of_model(&model.state);
         for version in &model.versions {
-            let counts = Counts::of_version(&version.state);
-            whole.add(&counts);
-            let track = self.versions.entry(Arc::clone(&version.name)).or_default();
-            track.look(&counts, now, point);
+            let own = Counts::of_version(&version.state);
+            counts.add(&own);
+            let track = self.versions.entry(Arc::clone(&version.name));
+            let track = track.or_insert_with(|| VersionTrack::begin(&version.state));
+            track.look(&version.state, &own, at);
         }
-        self.whole.look(&whole, now, point);
+        let recents = |of: fn(&VersionTrack) -> &Recent| self.versions.values().map(of).collect();
+        let (whole, first_byte): (Vec<_>, Vec<_>) =
+            (recents(|version| &version.whole), recents(|version| &version.first_byte));
+        self.track.look(&counts, (&whole, &first_byte), at);
     }
 
     fn short(&self, name: &Arc<str>) -> Value {
-        json!({"name": &**name, "line": self.whole.short_columns()})
+        json!({"name": &**name, "line": self.track.short_columns()})
     }
 }
 
@@ -203,7 +285,7 @@ mod tests {
         let mut history = History::default();
         after(&mut history, &table, 0..2000);
         let (whole, version) = history.now("m");
-        assert!((whole.requests_per_second - 10.0).abs() < 1e-6, "{whole:?}");
+        assert!((whole.now.requests_per_second - 10.0).abs() < 1e-6, "{whole:?}");
         assert_eq!(version("v1"), whole);
         let lines = history.lines(Some("m"));
         assert_eq!((lines.times.len(), lines.times.last()), (180, Some(&1_995_000)));

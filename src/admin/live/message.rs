@@ -1,7 +1,8 @@
 //! What is told each second: of all models briefly, of one that is looked at with each replica.
 use super::complaints::Complaint;
+use super::distribution::Distribution;
 use super::figures::Figures;
-use super::history::History;
+use super::history::{History, Present};
 use crate::admin::mirror::{self, MirrorStatus};
 use crate::admin::office::{Office, Readiness};
 use crate::admin::status::{self, CanaryStatus, ConfigStatus, EjectionStatus, SplitStatus};
@@ -20,6 +21,9 @@ const REPLICAS: usize = 1000;
 pub(super) struct Overview<'a> {
     version: &'static str,
     at: jiff::Timestamp,
+    /// When the points of this message were made, in Unix milliseconds; left out: it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    point_at: Option<i64>,
     uptime_seconds: u64,
     generation: u64,
     ready: bool,
@@ -45,6 +49,9 @@ struct ModelLine<'a> {
     name: &'a str,
     aliases: &'a [String],
     now: Figures,
+    /// What the lines of a page get, every few seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    point: Option<Figures>,
     in_flight: u32,
     versions: Vec<VersionLine<'a>>,
     /// `None`: the split is the file's, or the canary's.
@@ -62,6 +69,8 @@ struct VersionLine<'a> {
     requests_total: u64,
     in_flight: u32,
     now: Figures,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    point: Option<Figures>,
     /// Replicas by their state; none are left out.
     replicas: BTreeMap<&'static str, u32>,
     /// Replicas that fail enough to be ejected and stay.
@@ -81,6 +90,9 @@ pub(super) struct Closeup<'a> {
 struct Pool<'a> {
     name: &'a str,
     replicas: Vec<ReplicaLine<'a>>,
+    /// Of whole requests, and to their first byte: those that the percentiles are of.
+    latency: Distribution,
+    first_byte: Distribution,
 }
 
 #[derive(Debug, Serialize)]
@@ -132,6 +144,7 @@ pub(super) fn overview<'a>(
     Overview {
         version: env!("CARGO_PKG_VERSION"),
         at: office.wall(now),
+        point_at: history.pointed_at(),
         uptime_seconds: now.as_secs_f64() as u64,
         generation: table.generation,
         ready: readiness == Readiness::Serving,
@@ -147,23 +160,29 @@ pub(super) fn overview<'a>(
 
 fn model_line<'a>(office: &Office, model: &'a Model, history: &History) -> ModelLine<'a> {
     let observed = observed_shares(model);
-    let (whole, of_version) = history.now(&model.name);
-    let line = |(i, version): (usize, &'a Version)| VersionLine {
-        name: &version.name,
-        share: status::percent(version.share),
-        configured_share: status::percent(model.plan.split[version.index]),
-        observed_share: observed.as_ref().map(|shares| status::rounded(shares[i] * 100.0, 1e3)),
-        requests_total: version.state.requests.total(),
-        in_flight: version.in_flight(),
-        now: of_version(&version.name),
-        replicas: states(version),
-        ejections_refused: count(version, |member| member.replica.refused()),
-        fails_open: fails_open(model, version),
+    let (Present { now, point }, of_version) = history.now(&model.name);
+    let line = |(i, version): (usize, &'a Version)| {
+        let Present { now, point } = of_version(&version.name);
+        let observed = observed.as_ref().map(|shares| status::rounded(shares[i] * 100.0, 1e3));
+        VersionLine {
+            name: &version.name,
+            share: status::percent(version.share),
+            configured_share: status::percent(model.plan.split[version.index]),
+            observed_share: observed,
+            requests_total: version.state.requests.total(),
+            in_flight: version.in_flight(),
+            now,
+            point,
+            replicas: states(version),
+            ejections_refused: count(version, |member| member.replica.refused()),
+            fails_open: fails_open(model, version),
+        }
     };
     ModelLine {
         name: &model.name,
         aliases: &model.plan.aliases,
-        now: whole,
+        now,
+        point,
         in_flight: model.versions.iter().map(Version::in_flight).sum(),
         versions: model.versions.iter().enumerate().map(line).collect(),
         split_override: status::split_override(office, model),
@@ -184,7 +203,7 @@ fn states(version: &Version) -> BTreeMap<&'static str, u32> {
     states
 }
 
-pub(super) fn closeup<'a>(office: &Office, model: &'a Model) -> Closeup<'a> {
+pub(super) fn closeup<'a>(office: &Office, model: &'a Model, history: &History) -> Closeup<'a> {
     let now = office.clock.now();
     let healthy = |member: &Member| member.replica.standing() == Standing::Healthy;
     let members = || model.versions.iter().flat_map(|version| &version.members);
@@ -203,7 +222,10 @@ pub(super) fn closeup<'a>(office: &Office, model: &'a Model) -> Closeup<'a> {
     for version in &model.versions {
         let members = version.members.iter().filter(&mut wanted);
         let replicas = members.map(|member| replica_line(office, model, member, now)).collect();
-        versions.push(Pool { name: &version.name, replicas });
+        let windows = history.windows(&model.name, &version.name);
+        let spread = windows.map(|windows| windows.map(|window| Distribution::of(&window)));
+        let [latency, first_byte] = spread.unwrap_or_default();
+        versions.push(Pool { name: &version.name, replicas, latency, first_byte });
     }
     let shown: usize = versions.iter().map(|pool| pool.replicas.len()).sum();
     Closeup { name: &model.name, versions, left_out: all - shown }

@@ -1,15 +1,18 @@
 //! What pages follow: one look a second at everything, shared by all who read, and a short history for those who come.
 mod complaints;
+mod distribution;
 mod figures;
 mod history;
+mod latencies;
 mod message;
 mod stream;
 
+pub use figures::Figures;
 pub(super) use stream::follow;
 
 use super::office::Office;
 use crate::stats::Clock as _;
-use crate::table::Table;
+use crate::table::{Model, Table};
 use axum::body::Bytes;
 use complaints::Complaints;
 use history::History;
@@ -74,7 +77,7 @@ impl Live {
 
     fn frame(&self, office: &Office, table: &Table) -> Frame {
         let looked_at: Vec<String> = self.looked_at.lock().keys().cloned().collect();
-        let with_name = |name: String| Some((closeup(office, table, &name)?, name));
+        let with_name = |name: String| Some((self.closeup(office, table, &name)?, name));
         let closeups = looked_at.into_iter().filter_map(with_name);
         Frame {
             overview: self.overview(office, table),
@@ -88,15 +91,24 @@ impl Live {
         block("tick", &message::overview(office, table, &past.history, told))
     }
 
+    /// `None`: there is no such model.
+    fn closeup(&self, office: &Office, table: &Table, name: &str) -> Option<Bytes> {
+        let model = table.models.iter().find(|model| *model.name == *name)?;
+        let past = self.past.lock();
+        Some(block("model", &message::closeup(office, model, &past.history)))
+    }
+
+    /// How a model and each of its versions do now.
+    pub(super) fn present(&self, model: &Model) -> (Figures, Vec<Figures>) {
+        let past = self.past.lock();
+        let (whole, of_version) = past.history.now(&model.name);
+        let versions = model.versions.iter().map(|version| of_version(&version.name).now);
+        (whole.now, versions.collect())
+    }
+
     fn lines(&self, model: Option<&str>) -> Bytes {
         block("history", &self.past.lock().history.lines(model))
     }
-}
-
-/// `None`: there is no such model.
-fn closeup(office: &Office, table: &Table, name: &str) -> Option<Bytes> {
-    let model = table.models.iter().find(|model| *model.name == *name)?;
-    Some(block("model", &message::closeup(office, model)))
 }
 
 /// One event of a stream.

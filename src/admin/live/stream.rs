@@ -1,5 +1,5 @@
 //! One reader of the live view.
-use super::{Frame, Live, block, closeup};
+use super::{Frame, Live, block};
 use crate::admin::feed::stream;
 use crate::admin::office::Office;
 use axum::body::Bytes;
@@ -53,7 +53,7 @@ fn beginning(office: &Office, model: Option<&str>) -> Vec<Bytes> {
     let table = office.current.load();
     let lines = office.live.lines(model);
     let overview = office.live.overview(office, &table);
-    let model = model.and_then(|model| closeup(office, &table, model));
+    let model = model.and_then(|model| office.live.closeup(office, &table, model));
     [Some(lines), Some(overview), model].into_iter().flatten().collect()
 }
 

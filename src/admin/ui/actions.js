@@ -1,8 +1,7 @@
 // What can be ordered from the page. Each asks why, and shows the same order as a command.
 import { at, h } from "./dom.js";
+import { curl, shell } from "./shell.js";
 import { Refused, order } from "./stream.js";
-
-export const quoted = (word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : "'" + word.replaceAll("'", "'\\''") + "'");
 
 const canary = (verb, title, what, more) => ({
   title: (d) => title + " of " + d.model + "?", what, say: title,
@@ -82,17 +81,12 @@ export function button(act, label, data, kind) {
 }
 
 function commandLine(action, data, body, fields) {
-  const words = action.command
-    ? ["evener", ...action.command(data, fields).map(quoted)]
-    : ["curl", "-X", "POST", "-H", "'content-type: application/json'"];
-  if (action.command) {
-    if (body.for) words.push("--for", body.for);
-    if (body.reason) words.push("--reason", quoted(body.reason));
-    if (location.host !== "127.0.0.1:9900") words.push("--admin", location.origin);
-  } else {
-    words.push("-d", quoted(JSON.stringify(body)), location.origin + "/" + action.path(data));
-  }
-  return words.join(" ");
+  if (!action.command) return curl("POST", location.origin + "/" + action.path(data), JSON.stringify(body));
+  const words = ["evener", ...action.command(data, fields)];
+  if (body.for) words.push("--for", body.for);
+  if (body.reason) words.push("--reason", body.reason);
+  if (location.host !== "127.0.0.1:9900") words.push("--admin", location.origin);
+  return shell(words);
 }
 
 export async function copy(button, code) {

@@ -1,7 +1,8 @@
 // Live requests: the last that were decided, newest first, and why each went where it went.
-import { copy, quoted } from "./actions.js";
+import { copy } from "./actions.js";
 import { at, h } from "./dom.js";
 import { chip } from "./overview.js";
+import { curl } from "./shell.js";
 import { ask, follow } from "./stream.js";
 import { clock, count, outcomeMood, percent, plural, spaced, time } from "./words.js";
 
@@ -142,7 +143,7 @@ function row(each) {
   if (made.has(each)) return made.get(each);
   const tr = h("tr", null,
     h("th", { scope: "row" }, h("button", { type: "button", class: "small", "data-request": "", tabindex: -1, "aria-haspopup": "dialog" }, clock(each.time))),
-    h("td", { "data-label": "request", class: "why" }, each.method + " " + each.path),
+    h("td", { "data-label": "request", class: "why" }, each.method + " " + target(each)),
     h("td", { "data-label": "model" }, each.model || "–"), h("td", { "data-label": "version" }, each.version || "–"),
     h("td", { "data-label": "replica" }, each.replica || "–"), h("td", { "data-label": "outcome" }, outcome(each)),
     h("td", { "data-label": "took" }, time(each.duration_ms)), h("td", { "data-label": "first byte" }, time(each.first_byte_ms)),
@@ -246,14 +247,15 @@ function decided(each) {
   ];
 }
 
-const SECRET = /([?&][^=&]*(?:key|token|secret|passw|auth|credential)[^=&]*=)[^&]*/gi;
+// Secrets of the query are masked where it is logged.
+const target = (each) => each.path + (each.query == null ? "" : "?" + each.query);
 
 // As a client would ask it again; its body and headers are not kept.
 function command(each, listeners) {
   const listener = listeners.find((known) => known.name === each.listener) || { address: "HOST:PORT", scheme: "http" };
-  const body = ["POST", "PUT", "PATCH"].includes(each.method) ? ["-H", "'content-type: application/json'", "-d", "'BODY'"] : [];
-  const url = listener.scheme + ":" + "//" + listener.address.replace(/^(0\.0\.0\.0|\[::\])(?=:)/, "127.0.0.1") + each.path.replace(SECRET, "$1SECRET");
-  return ["curl", ...(each.method === "GET" ? [] : ["-X", each.method]), ...body, quoted(url)].join(" ");
+  const body = ["POST", "PUT", "PATCH"].includes(each.method) ? "BODY" : null;
+  const url = listener.scheme + ":" + "//" + listener.address.replace(/^(0\.0\.0\.0|\[::\])(?=:)/, "127.0.0.1") + target(each).replace(/=\*\*\*(?=[&;]|$)/g, "=SECRET");
+  return curl(each.method, url, body);
 }
 
 let listeners = [];
@@ -268,7 +270,7 @@ function openRequest(each) {
   copier.addEventListener("click", () => copy(copier, code));
   close.addEventListener("click", () => dialog.close());
   dialog.replaceChildren(h("div", { class: "explained" },
-    h("h2", { id: "act-title" }, each.method + " " + each.path),
+    h("h2", { id: "act-title" }, each.method + " " + target(each)),
     h("dl", { class: "facts" }, fact("time", clock(each.time) + (each.time.match(/\.\d{3}/)?.[0] || "")), fact("client", each.client), fact("listener", each.listener),
       fact("protocol", each.protocol), fact("bytes", count(each.bytes_in) + " in, " + count(each.bytes_out) + " out"), fact("request id", each.request_id)),
     h("ol", { class: "tree", "aria-label": "how it was decided" },

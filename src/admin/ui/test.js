@@ -1,7 +1,8 @@
 // A request that an operator sends to try a model, and what came back.
-import { copy, quoted } from "./actions.js";
+import { copy } from "./actions.js";
 import { at, become, h } from "./dom.js";
 import { chip } from "./overview.js";
+import { JSON_BODY, shell, withToken } from "./shell.js";
 import { Refused, ask, hasToken, order } from "./stream.js";
 import { count, plural, time } from "./words.js";
 
@@ -66,9 +67,8 @@ export function openTest({ model, version, replica }) {
     ...(version ? { version } : {}), ...(replica ? { replica } : {}),
   });
   const show = () => {
-    const token = hasToken() ? ["-H", '"authorization: Bearer $EVENER_TOKEN"'] : [];
-    code.textContent = ["curl", ...token, "-H", "'content-type: application/json'", "-d", quoted(JSON.stringify(sent())),
-      location.origin + "/api/v1/test"].join(" ");
+    const token = hasToken() ? withToken : [];
+    code.textContent = shell(["curl", ...token, ...JSON_BODY, JSON.stringify(sent()), location.origin + "/api/v1/test"]);
   };
   const form = h("form", { class: "test" },
     h("h2", { id: "act-title" }, "Send a test to " + [model, version].filter(Boolean).join("/")),

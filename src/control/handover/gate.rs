@@ -1,5 +1,7 @@
 //! Where a running Evener waits for its successor: a socket in its state directory.
 use super::give::Heir;
+use crate::control::own_dir::is_trusted;
+use crate::observe::Task;
 use rustix::process::geteuid;
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::fs::{self, File, Permissions};
@@ -43,7 +45,10 @@ impl Gate {
     /// Connects to the gate of the Evener that runs on this directory.
     pub(super) async fn knock(dir: &Path) -> io::Result<UnixStream> {
         let (_open, path) = reachable(dir)?;
-        UnixStream::connect(path).await
+        let stream = UnixStream::connect(path).await?;
+        // Sockets and state are taken from nobody else.
+        recognized(&stream).map_err(|why| io::Error::new(io::ErrorKind::PermissionDenied, why))?;
+        Ok(stream)
     }
 
     /// Opens it in a state directory that this process has locked: a file that is there is nobody's.
@@ -70,7 +75,9 @@ impl Gate {
         socket.set_nonblocking(true)?;
         let socket = Arc::new(UnixListener::from_std(socket)?);
         let (into, heirs) = mpsc::channel(1);
-        let task = tokio::spawn(welcome(Arc::clone(&socket), into)).abort_handle();
+        let heard = Arc::clone(&socket);
+        let welcome = move || welcome(Arc::clone(&heard), into.clone());
+        let task = tokio::spawn(Task::Takeover.keep_running(welcome)).abort_handle();
         Ok(Self { path: Self::path(dir), socket, heirs, task, owns_file: false })
     }
 
@@ -130,12 +137,12 @@ async fn welcome(socket: Arc<UnixListener>, into: mpsc::Sender<Heir>) {
     }
 }
 
-/// Only a process of the same user may take sockets and state.
+/// Only a process of the same user, or of root, may give or take sockets and state. Returns its id.
 fn recognized(stream: &UnixStream) -> Result<Option<u32>, String> {
     let peer = stream.peer_cred().map_err(|error| error.to_string())?;
     let ours = geteuid().as_raw();
-    if peer.uid() != ours {
-        return Err(format!("the process is of user {}, this one of {ours}", peer.uid()));
+    if !is_trusted(peer.uid(), ours) {
+        return Err(format!("the other process is of user {}, this one of {ours}", peer.uid()));
     }
     Ok(peer.pid().and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid != 0))
 }

@@ -5,6 +5,7 @@ use crate::control::handover::{Broken, Estate, Gate, Heir, Parted};
 use crate::control::heritage::{ClaimError, Heritage};
 use crate::control::order::{Answer, Letter, Order};
 use crate::control::systemd;
+use crate::observe::Task;
 use crate::proxy::{Phase, Proxy};
 use crate::stats::Clock as _;
 use std::io;
@@ -54,7 +55,7 @@ impl Runner {
         if let Some(parting) = parting {
             let proxy = Arc::clone(&self.started.proxy);
             proxy.follows(true);
-            tokio::spawn(async move {
+            Task::Takeover.spawn(async move {
                 parting.ended().await;
                 proxy.follows(false);
             });

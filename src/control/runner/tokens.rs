@@ -2,7 +2,6 @@
 use super::Runner;
 use crate::config::read_jwks;
 use crate::table::Sight;
-use std::sync::Arc;
 
 impl Runner {
     /// Looks at the file. Called by the second: a small file costs less than a watch of its folder.
@@ -21,10 +20,10 @@ impl Runner {
             Sight::AsBefore => {}
         }
         if let Ok(keys) = read
-            && keys != **jwt.keys.load()
+            && keys != *jwt.jwks()
         {
             let n = keys.0.len();
-            jwt.keys.store(Arc::new(keys));
+            jwt.trust(keys);
             let s = if n == 1 { "" } else { "s" };
             announce(format!("`{file}` was read again: tokens are verified by {n} key{s}"));
         }

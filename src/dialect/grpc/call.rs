@@ -1,11 +1,13 @@
-//! Which call a path asks for.
+//! Which call a path asks for: the table of the services whose messages are known.
 use super::message::NameAt;
-use crate::dialect::facts::PathKind;
+use crate::dialect::dialects::PathKind;
+use crate::dialect::rows::Purpose;
 
 /// A call, as far as its path tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Call {
     pub kind: PathKind,
+    pub purpose: Purpose,
     /// Where each of its messages names a model; `None`: they are not read.
     pub name_at: Option<NameAt>,
     /// The client may send further messages when it has read answers.
@@ -33,11 +35,39 @@ pub enum LocalCall {
 
 impl Call {
     /// Of a service that is not known here.
-    const OTHER: Self =
-        Self { kind: PathKind::Raw, name_at: None, streams: true, local: None, reflects: false };
+    const OTHER: Self = Self {
+        kind: PathKind::Raw,
+        purpose: Purpose::Unknown,
+        name_at: None,
+        streams: true,
+        local: None,
+        reflects: false,
+    };
+
+    /// One message names the model, one answer follows.
+    const fn asks(at: NameAt) -> Self {
+        let (kind, purpose) = (PathKind::Predict, Purpose::Inference);
+        Self { kind, purpose, name_at: Some(at), streams: false, ..Self::OTHER }
+    }
+
+    /// Facts about the model that the message names.
+    const fn looks_up(at: NameAt) -> Self {
+        Self { purpose: Purpose::Information, ..Self::asks(at) }
+    }
+
+    /// Changes the server. Where no message names a model it is passed on unread.
+    const fn manages(name_at: Option<NameAt>) -> Self {
+        let streams = name_at.is_none();
+        Self { purpose: Purpose::Management, name_at, streams, ..Self::OTHER }
+    }
 
     const fn local(local: LocalCall) -> Self {
-        Self { streams: false, local: Some(local), ..Self::OTHER }
+        let purpose = Purpose::Information;
+        Self { purpose, streams: false, local: Some(local), ..Self::OTHER }
+    }
+
+    const fn streaming(self) -> Self {
+        Self { streams: true, ..self }
     }
 
     /// Is it known that both sides may talk for as long as they like?
@@ -49,11 +79,69 @@ impl Call {
     pub const fn is_unary(&self) -> bool {
         !self.streams && self.name_at.is_some()
     }
-
-    const fn one(kind: PathKind, at: NameAt) -> Self {
-        Self { kind, name_at: Some(at), streams: false, ..Self::OTHER }
-    }
 }
+
+/// Calls by service: each method with what it is; `*` stands for all others.
+const CALLS: &[(&str, &[(&str, Call)])] = &[
+    // <https://github.com/kserve/open-inference-protocol>, and Triton's extensions.
+    (
+        "inference.GRPCInferenceService",
+        &[
+            ("ModelInfer", Call::asks(&[1])),
+            ("ModelStreamInfer", Call::asks(&[1]).streaming()),
+            ("ModelReady", Call::looks_up(&[1])),
+            ("ModelMetadata", Call::looks_up(&[1])),
+            ("ModelConfig", Call::looks_up(&[1])),
+            ("ModelStatistics", Call::looks_up(&[1])),
+            ("ServerLive", Call::local(LocalCall::ServerLive)),
+            ("ServerReady", Call::local(LocalCall::ServerReady)),
+            ("ServerMetadata", Call::local(LocalCall::ServerMetadata)),
+            ("RepositoryModelLoad", Call::manages(Some(&[2]))),
+            ("RepositoryModelUnload", Call::manages(Some(&[2]))),
+            ("TraceSetting", Call::manages(Some(&[2]))),
+            ("*", Call::manages(None)),
+        ],
+    ),
+    // <https://github.com/tensorflow/serving/tree/master/tensorflow_serving/apis>.
+    (
+        "tensorflow.serving.PredictionService",
+        &[
+            ("Predict", Call::asks(&[1, 1])),
+            ("Classify", Call::asks(&[1, 1])),
+            ("Regress", Call::asks(&[1, 1])),
+            ("MultiInference", Call::asks(&[1, 1, 1])),
+            ("GetModelMetadata", Call::looks_up(&[1, 1])),
+        ],
+    ),
+    (
+        "tensorflow.serving.ModelService",
+        &[("GetModelStatus", Call::looks_up(&[1, 1])), ("*", Call::manages(None))],
+    ),
+    ("tensorflow.serving.SessionService", &[("SessionRun", Call::asks(&[1, 1]))]),
+    // <https://github.com/pytorch/serve/tree/master/frontend/server/src/main/resources/proto>.
+    (
+        "org.pytorch.serve.grpc.inference.InferenceAPIsService",
+        &[
+            ("Predictions", Call::asks(&[1])),
+            ("StreamPredictions", Call::asks(&[1])),
+            ("StreamPredictions2", Call::asks(&[1]).streaming()),
+        ],
+    ),
+    ("org.pytorch.serve.grpc.management.ManagementAPIsService", &[("*", Call::manages(None))]),
+    // <https://github.com/grpc/grpc/blob/master/doc/health-checking.md>.
+    (
+        "grpc.health.v1.Health",
+        &[
+            ("Check", Call::local(LocalCall::HealthCheck)),
+            ("Watch", Call::local(LocalCall::HealthWatch)),
+        ],
+    ),
+    // <https://github.com/grpc/grpc/blob/master/doc/server-reflection.md>.
+    ("grpc.reflection.v1.ServerReflection", &[("*", REFLECTION)]),
+    ("grpc.reflection.v1alpha.ServerReflection", &[("*", REFLECTION)]),
+];
+
+const REFLECTION: Call = Call { reflects: true, purpose: Purpose::Information, ..Call::OTHER };
 
 /// Does this content type say gRPC? `application/grpc-web` is another protocol.
 pub fn is_grpc(content_type: &[u8]) -> bool {
@@ -65,36 +153,11 @@ pub fn is_grpc(content_type: &[u8]) -> bool {
 
 /// Reads the path of a call. It is compared as it was sent: no server of gRPC decodes it.
 pub fn read_call(path: &str) -> Call {
-    use PathKind::{Predict, Raw};
     let (service, method) =
         path.strip_prefix('/').and_then(|path| path.split_once('/')).unwrap_or_default();
-    match (service, method) {
-        ("inference.GRPCInferenceService", method) => match method {
-            "ModelStreamInfer" => Call { streams: true, ..Call::one(Predict, &[1]) },
-            "ModelInfer" | "ModelReady" | "ModelMetadata" | "ModelConfig" | "ModelStatistics" => {
-                Call::one(Predict, &[1])
-            }
-            "RepositoryModelLoad" | "RepositoryModelUnload" | "TraceSetting" => {
-                Call::one(Raw, &[2])
-            }
-            "ServerLive" => Call::local(LocalCall::ServerLive),
-            "ServerReady" => Call::local(LocalCall::ServerReady),
-            "ServerMetadata" => Call::local(LocalCall::ServerMetadata),
-            _ => Call::OTHER,
-        },
-        ("tensorflow.serving.PredictionService", method) => match method {
-            "Predict" | "Classify" | "Regress" | "GetModelMetadata" => Call::one(Predict, &[1, 1]),
-            "MultiInference" => Call::one(Predict, &[1, 1, 1]),
-            _ => Call::OTHER,
-        },
-        ("tensorflow.serving.ModelService", "GetModelStatus") => Call::one(Predict, &[1, 1]),
-        ("grpc.health.v1.Health", "Check") => Call::local(LocalCall::HealthCheck),
-        ("grpc.health.v1.Health", "Watch") => Call::local(LocalCall::HealthWatch),
-        ("grpc.reflection.v1.ServerReflection" | "grpc.reflection.v1alpha.ServerReflection", _) => {
-            Call { reflects: true, ..Call::OTHER }
-        }
-        _ => Call::OTHER,
-    }
+    let methods = CALLS.iter().find(|(known, _)| *known == service).map(|(_, methods)| *methods);
+    let found = methods.into_iter().flatten().find(|(known, _)| [method, "*"].contains(known));
+    found.map_or(Call::OTHER, |(_, call)| *call)
 }
 
 #[cfg(test)]
@@ -118,6 +181,22 @@ mod tests {
         ] {
             let call = read_call(path);
             assert_eq!((call.name_at, call.streams, call.local), (at, streams, None), "{path}");
+        }
+        for (path, purpose) in [
+            ("/inference.GRPCInferenceService/ModelInfer", Purpose::Inference),
+            ("/inference.GRPCInferenceService/ModelReady", Purpose::Information),
+            ("/inference.GRPCInferenceService/RepositoryIndex", Purpose::Management),
+            ("/inference.GRPCInferenceService/CudaSharedMemoryRegister", Purpose::Management),
+            ("/tensorflow.serving.ModelService/HandleReloadConfigRequest", Purpose::Management),
+            ("/tensorflow.serving.SessionService/SessionRun", Purpose::Inference),
+            (
+                "/org.pytorch.serve.grpc.inference.InferenceAPIsService/Predictions",
+                Purpose::Inference,
+            ),
+            ("/org.pytorch.serve.grpc.management.ManagementAPIsService/X", Purpose::Management),
+            ("/pkg.Other/Do", Purpose::Unknown),
+        ] {
+            assert_eq!(read_call(path).purpose, purpose, "{path}");
         }
         let reflects = read_call("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo");
         assert!(reflects.reflects);

@@ -24,6 +24,18 @@ impl GrpcStatus {
         self.0
     }
 
+    /// What clients make of an answer that is not gRPC, by its status of HTTP (gRPC, `http-grpc-status-mapping.md`).
+    pub const fn of_foreign(status: u16) -> Self {
+        Self(match status {
+            400 => 13,
+            401 => 16,
+            403 => 7,
+            404 => 12,
+            429 | 502..=504 => 14,
+            _ => 2,
+        })
+    }
+
     /// The number under which it is counted beside statuses of HTTP, which end below.
     pub const fn code(self) -> u16 {
         Self::FIRST_CODE + self.0
@@ -42,7 +54,7 @@ impl GrpcStatus {
 pub const fn grpc_status_of_http(status: u16) -> GrpcStatus {
     GrpcStatus(match status {
         401 => 16,
-        403 => 7,
+        403 | 421 => 7,
         404 => 5,
         408 | 504 => 4,
         413 | 429 | 431 => 8,
@@ -136,6 +148,13 @@ mod tests {
     fn what_a_replica_wrote_is_a_status_or_unknown() {
         for (text, number) in [(&b"14"[..], 14), (b" 0 ", 0), (b"17", 2), (b"x", 2), (b"", 2)] {
             assert_eq!(GrpcStatus::read(text).number(), number);
+        }
+    }
+
+    #[test]
+    fn an_answer_that_is_not_grpc_is_never_ok() {
+        for (status, number) in [(200, 2), (302, 2), (400, 13), (404, 12), (429, 14), (503, 14)] {
+            assert_eq!(GrpcStatus::of_foreign(status).number(), number, "{status}");
         }
     }
 

@@ -1,5 +1,5 @@
 //! What an answer, or one event of a stream, holds: text, tool calls, numbers, and how it ended.
-use crate::dialect::Dialect;
+use crate::dialect::{AnswerFormat, Dialect};
 use serde_json::Value;
 
 /// Takes text and the choice it belongs to.
@@ -23,16 +23,16 @@ pub(super) struct Read {
 impl Read {
     /// A whole body.
     pub(super) fn of_answer(dialect: Dialect, value: &Value, take: Take<'_>) -> Self {
-        match dialect {
-            Dialect::OpenAi => {
+        match dialect.answer_format() {
+            AnswerFormat::OpenAi => {
                 let mut read = Self::default();
                 if !read.openai(value, take) {
                     read.content = !is_hollow(value);
                 }
                 read
             }
-            Dialect::KServeV1 | Dialect::KServeV2 => Self::kserve(value, take),
-            Dialect::Plain | Dialect::Grpc => {
+            AnswerFormat::KServe => Self::kserve(value, take),
+            AnswerFormat::Unknown => {
                 if let Some(text) = value.as_str() {
                     take(0, text);
                 } else {
@@ -45,8 +45,8 @@ impl Read {
 
     /// The data of an event.
     pub(super) fn of_event(dialect: Dialect, value: &Value, take: Take<'_>) -> Self {
-        match dialect {
-            Dialect::OpenAi => {
+        match dialect.answer_format() {
+            AnswerFormat::OpenAi => {
                 let mut read = Self::default();
                 match value["type"].as_str() {
                     Some(kind) => read.typed(kind, value, take),
@@ -54,7 +54,7 @@ impl Read {
                 }
                 read
             }
-            Dialect::KServeV1 | Dialect::KServeV2 | Dialect::Grpc | Dialect::Plain => {
+            AnswerFormat::KServe | AnswerFormat::Unknown => {
                 let read = Self::of_answer(dialect, value, take);
                 Self { chunk: read.content, ..read }
             }
@@ -262,7 +262,9 @@ pub fn answer_text(dialect: Dialect, form: super::OutputForm, body: &[u8]) -> Op
                 let data = event.data.unwrap_or_default();
                 match serde_json::from_slice::<Value>(data) {
                     Ok(value) => drop(Read::of_event(dialect, &value, &mut take)),
-                    Err(_) if dialect == Dialect::Plain => take(0, &String::from_utf8_lossy(data)),
+                    Err(_) if dialect.answer_format() == AnswerFormat::Unknown => {
+                        take(0, &String::from_utf8_lossy(data));
+                    }
                     Err(_) => {}
                 }
             };

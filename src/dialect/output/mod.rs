@@ -9,7 +9,7 @@ mod window;
 pub use budget::{OutputBudget, Reserved};
 pub use content::{answer_text, event_values};
 
-use super::facts::Dialect;
+use super::dialects::{AnswerFormat, Dialect};
 use content::Read;
 use events::Events;
 use serde_json::Value;
@@ -167,7 +167,7 @@ impl OutputScan {
                 sum.texts.iter_mut().any(|(_, window)| window.finish(pattern))
             });
         let sum = &self.sum;
-        let must_end = self.dialect == Dialect::OpenAi;
+        let must_end = self.dialect.answer_format() == AnswerFormat::OpenAi;
         let truncated = !complete || sum.limited || (must_end && !sum.ended);
         let problem = self.first_of(&[
             (OutputProblem::Truncated, truncated),
@@ -249,7 +249,7 @@ impl Sum {
         }
         let Ok(value) = serde_json::from_slice::<Value>(data) else {
             // Other streams may carry plain text.
-            if dialect == Dialect::Plain {
+            if dialect.answer_format() == AnswerFormat::Unknown {
                 self.content = true;
                 self.text(wish, 0, &String::from_utf8_lossy(data));
             } else {

@@ -2,10 +2,12 @@
 use super::sender::Sender;
 use super::span::Span;
 use crate::observe::meters::{Meters, SpanFate};
+use crate::observe::panics::Task;
 use crate::stats::{Clock as _, Moment, MonotonicClock};
 use crate::table::OtlpPlan;
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
@@ -54,9 +56,11 @@ impl Traces {
         let (requests, waiting) = sync_channel(QUEUE);
         let (line, ended) = sync_channel(0);
         let leaving = Arc::<AtomicBool>::default();
-        let sender = Sender::new(plan, waiting, Arc::clone(&leaving), Arc::clone(meters));
+        let mut sender = Sender::new(plan, waiting, Arc::clone(&leaving), Arc::clone(meters));
         let spawned = std::thread::Builder::new().name("traces".to_owned()).spawn(move || {
-            sender.run();
+            // After a panic, which is counted and logged, it goes on with what waits.
+            let mut send = || Task::Traces.run(|| sender.run());
+            while catch_unwind(AssertUnwindSafe(&mut send)).is_err() {}
             drop(line);
         });
         match spawned {

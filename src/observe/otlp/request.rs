@@ -29,8 +29,9 @@ pub struct Settled<'a> {
     pub random: bool,
     pub trace_state: &'a str,
     pub method: &'a str,
-    /// With its query.
     pub path: &'a str,
+    /// Without its secrets.
+    pub query: Option<&'a str>,
     /// `HTTP/1.1`
     pub protocol: &'a str,
     /// Over TLS.
@@ -176,10 +177,9 @@ fn client_name(method: &str, model: &str, version: &str) -> String {
 }
 
 fn server_attributes(seen: &Settled<'_>) -> Vec<Attribute> {
-    let path = seen.path.split('?').next().unwrap_or_default();
+    let path = seen.path;
     let mut all = vec![
         Attribute::text("http.request.method", known(seen.method).unwrap_or("_OTHER")),
-        // Without the query, which may hold a key.
         Attribute::text("url.path", cut(path)),
         Attribute::text("url.scheme", if seen.secure { "https" } else { "http" }),
         Attribute::text("client.address", seen.client.to_string()),
@@ -187,6 +187,7 @@ fn server_attributes(seen: &Settled<'_>) -> Vec<Attribute> {
         Attribute::text("evener.outcome", seen.class.name()),
         Attribute::text("evener.request_id", seen.request_id),
     ];
+    all.extend(seen.query.map(|query| Attribute::text("url.query", cut(query))));
     let host = Some(seen.host).filter(|host| !host.is_empty());
     all.extend(host.into_iter().flat_map(address));
     // 499 stands in logs for a client that left: it was answered nothing.

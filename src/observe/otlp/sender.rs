@@ -99,7 +99,7 @@ impl Sender {
     }
 
     /// Sends until nothing more can come.
-    pub(super) fn run(mut self) {
+    pub(super) fn run(&mut self) {
         loop {
             let (batch, ended) = self.gather();
             if !batch.is_empty() {

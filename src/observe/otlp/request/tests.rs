@@ -19,7 +19,8 @@ fn settled(attempts: Vec<Tried<'static>>) -> Settled<'static> {
         random: true,
         trace_state: "",
         method: "POST",
-        path: "/v1/chat/completions?key=hush",
+        path: "/v1/chat/completions",
+        query: Some("key=***"),
         protocol: "HTTP/1.1",
         secure: false,
         host: "api.example.com:8443",
@@ -79,6 +80,7 @@ fn attributes_have_the_names_of_the_conventions() {
     for (key, value) in [
         ("http.request.method", "POST"),
         ("url.path", "/v1/chat/completions"),
+        ("url.query", "key=***"),
         ("http.response.status_code", "200"),
         ("server.address", "api.example.com"),
         ("server.port", "8443"),

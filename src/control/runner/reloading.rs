@@ -1,0 +1,248 @@
+//! Reading the file again: what is good of it serves, what is not changes nothing.
+use super::Runner;
+use crate::config::{self, Checked, Diagnostic, Diagnostics};
+use crate::control::core::Applied;
+use crate::control::desk::{Loaded, Rejected};
+use crate::control::handover::Gate;
+use crate::control::heritage::told_if_shut;
+use crate::control::listeners::Prepared;
+use crate::control::order::Reload;
+use crate::control::state::StateDir;
+use crate::control::verify::verify;
+use crate::observe::{ReloadResult, Task, stamp};
+use crate::stats::Clock as _;
+use crate::table::{Changes, ListenAddress};
+use std::path::Path;
+use std::sync::Arc;
+
+impl Runner {
+    /// Reads the file again. `None`: nobody asked for this look, and the text is the one already seen.
+    pub(super) async fn reload(&mut self, always: bool, who: &str) -> Option<Reload> {
+        let (file, env) = (self.started.desk.file.clone(), self.env);
+        let began = self.clock.now();
+        let path = file.clone();
+        let load = move || {
+            config::load(&file, &env).map(|checked| {
+                let failed = verify(&checked);
+                (checked, failed)
+            })
+        };
+        let loading = tokio::task::spawn_blocking(move || Task::Control.run(load)).await;
+        let loaded = loading.unwrap_or_else(|_| {
+            Err(config::unreadable(&path, "Evener panicked while it read it; the log says where"))
+        });
+        tracing::debug!(took = ?self.clock.now().since(began), "read and checked the file");
+        let (mut checked, failed) = match loaded {
+            Ok(loaded) => loaded,
+            Err(diagnostics) => {
+                let hash = diagnostics_hash(&diagnostics);
+                let seen = std::mem::replace(&mut self.seen, hash.clone()) == hash;
+                return (always || !seen).then(|| self.reject(&diagnostics, who));
+            }
+        };
+        checked.plan.keep_certificates(&self.core.table().plan);
+        let same = self.seen == checked.text_hash;
+        self.seen.clone_from(&checked.text_hash);
+        if same && !always {
+            return None;
+        }
+        let mut diagnostics = checked.warnings.clone();
+        for diagnostic in failed {
+            diagnostics.push(diagnostic);
+        }
+        if checked.text_hash == self.started.desk.running().0 {
+            return Some(self.unchanged(checked, who));
+        }
+        for field in Changes::needs_restart(&self.core.table().plan, &checked.plan) {
+            diagnostics.push(needs_restart(&diagnostics, field));
+        }
+        if diagnostics.has_errors() {
+            return Some(self.reject(&diagnostics, who));
+        }
+        let prepared = match self.listeners.prepare(&checked.plan.listeners) {
+            Ok(prepared) => prepared,
+            Err(errors) => {
+                for (i, error) in errors {
+                    diagnostics.push(cannot_listen(
+                        &diagnostics,
+                        &checked.plan.listeners[i].address,
+                        &error,
+                    ));
+                }
+                return Some(self.reject(&diagnostics, who));
+            }
+        };
+        let moved = !same_folder(&checked.plan.state_dir, &self.core.table().plan.state_dir);
+        let state = match moved.then(|| StateDir::open(&checked.plan.state_dir)).transpose() {
+            Ok(state) => state,
+            Err(error) => {
+                let span = diagnostics.find("state:");
+                diagnostics.push(Diagnostic::error("unusable-file", span, error.to_string()));
+                return Some(self.reject(&diagnostics, who));
+            }
+        };
+        // The last that can fail: what was opened before is let go by its drop.
+        if let Err((key, error)) = self.started.proxy.logs.follow(&checked.plan) {
+            let span = diagnostics.find(key);
+            diagnostics.push(Diagnostic::error("unusable-file", span, error.to_string()));
+            return Some(self.reject(&diagnostics, who));
+        }
+        if let Some(state) = state {
+            self.gate = told_if_shut(Gate::open(&checked.plan.state_dir));
+            self.state = state;
+        }
+        Some(self.apply(checked, prepared, who))
+    }
+
+    fn apply(&mut self, checked: Checked, prepared: Prepared, who: &str) -> Reload {
+        let plan = Arc::new(checked.plan);
+        let began = self.clock.now();
+        let Applied { table, joined, left, changes, told } =
+            self.core.apply(&plan, self.clock.now());
+        for replica in joined {
+            replica.upstream.join();
+        }
+        let proxy = Arc::clone(&self.started.proxy);
+        proxy.current.store(Arc::clone(&table));
+        tracing::debug!(took = ?self.clock.now().since(began), "built and swapped the table");
+        proxy.follow(&plan);
+        if let Err(error) = self.listeners.commit(&proxy, prepared) {
+            tracing::error!(%error, "a bound socket cannot be served");
+        }
+        self.started.addresses.store(Arc::new(self.listeners.addresses()));
+        self.prober.follow(&table);
+        for replica in left {
+            replica.upstream.retire();
+        }
+        // Also the sides of sticky keys. What cannot be written is tried again.
+        self.tell(&told, "file", None).ok();
+        let generation = table.generation;
+        let Changes(changes) = changes;
+        let text = checked.warnings.masked_source();
+        self.note(ReloadResult::Applied, checked.text_hash, who, changes.clone(), None, text);
+        let what =
+            if changes.is_empty() { "nothing that routes".to_owned() } else { changes.join("; ") };
+        let message = format!("generation {generation} serves: {what}");
+        self.started.events.announce("reload", message, who, None);
+        Reload::Applied { generation, changes }
+    }
+
+    fn unchanged(&mut self, checked: Checked, who: &str) -> Reload {
+        let text = checked.warnings.masked_source();
+        self.note(ReloadResult::Unchanged, checked.text_hash, who, Vec::new(), None, text);
+        Reload::Unchanged
+    }
+
+    fn reject(&mut self, diagnostics: &Diagnostics, who: &str) -> Reload {
+        let text = diagnostics.render_text(false);
+        let json = diagnostics.to_json();
+        let count = json.as_array().map_or(0, Vec::len);
+        let rejected = Rejected { text: text.clone(), diagnostics: json.clone() };
+        let (hash, on_disk) = (self.seen.clone(), diagnostics.masked_source());
+        self.note(ReloadResult::Rejected, hash, who, Vec::new(), Some(rejected), on_disk);
+        tracing::error!("the new configuration is rejected, the old one serves on:\n{text}");
+        let s = if count == 1 { "" } else { "s" };
+        let message = format!(
+            "configuration rejected with {count} diagnostic{s}; generation {} serves on",
+            self.core.table().generation
+        );
+        self.started.events.announce("reload", message, who, None);
+        Reload::Rejected { text, diagnostics: json }
+    }
+
+    fn note(
+        &self,
+        result: ReloadResult,
+        hash: String,
+        who: &str,
+        changes: Vec<String>,
+        rejected: Option<Rejected>,
+        text: String,
+    ) {
+        let at = stamp();
+        let generation = self.core.table().generation;
+        self.started.proxy.meters.reloaded(result, at);
+        let who = who.to_owned();
+        let loaded = Loaded { at, result, generation, hash, who, changes, rejected };
+        self.started.desk.note(loaded, text);
+    }
+}
+
+fn same_folder(a: &Path, b: &Path) -> bool {
+    a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}
+
+/// Tells one file with errors from the next.
+fn diagnostics_hash(diagnostics: &Diagnostics) -> String {
+    let all = diagnostics.render_text(false) + &diagnostics.masked_source();
+    format!("{:016x}", xxhash_rust::xxh3::xxh3_64(all.as_bytes()))
+}
+
+fn needs_restart(diagnostics: &Diagnostics, field: &str) -> Diagnostic {
+    let key = field.split('.').next().unwrap_or(field);
+    let message =
+        format!("`{field}` cannot change while Evener runs; nothing of this file is applied");
+    Diagnostic::error("needs-restart", diagnostics.find(key), message)
+        .help("restart Evener, or put the old value back")
+}
+
+fn cannot_listen(
+    diagnostics: &Diagnostics,
+    address: &ListenAddress,
+    error: &std::io::Error,
+) -> Diagnostic {
+    let span = diagnostics.find(&address.to_string());
+    Diagnostic::error("cannot-listen", span, error.to_string())
+        .help("another program may use this address")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::{Answer, Heritage, Order};
+    use crate::observe::watch_panics_in_tests;
+    use std::os::fd::OwnedFd;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_file_that_makes_evener_panic_is_rejected_and_the_next_one_is_read() {
+        watch_panics_in_tests();
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("test.yaml");
+        let text = |replica: &str| {
+            format!(
+                "listeners: [{{address: '127.0.0.1:0'}}]\nstate: {{dir: {}/state}}\n\
+                 telemetry: {{access_log: null}}\n\
+                 models: {{m: {{versions: {{v: ['{replica}']}}, health: false}}}}\n",
+                dir.path().display()
+            )
+        };
+        std::fs::write(&file, text("http://127.0.0.1:1")).unwrap();
+        let env = |name: &str| {
+            assert_ne!(name, "EVENER_TEST_PANIC", "as asked");
+            None
+        };
+        let checked = config::load(&file, &env).unwrap();
+        let state = checked.plan.state_dir.clone();
+        let mut heritage = Heritage::claim(&state, false, Vec::new()).await.unwrap();
+        let admin = OwnedFd::from(std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+        let runner = Runner::start(file.clone(), checked, env, &mut heritage, admin).await.unwrap();
+        let (started, before) = (runner.started(), Task::Control.panics());
+        let running = tokio::spawn(runner.run());
+        let reload = || started.orders.give(Order::Reload { always: true }, "test", None);
+        std::fs::write(&file, text("${EVENER_TEST_PANIC}")).unwrap();
+        let Answer::Reloaded(Reload::Rejected { text: said, .. }) = reload().await else {
+            panic!("it was not rejected");
+        };
+        assert!(said.contains("Evener panicked while it read it"), "{said}");
+        assert!(Task::Control.panics() > before);
+        std::fs::write(&file, text("http://127.0.0.1:2")).unwrap();
+        // The watch of the file may be first.
+        assert!(!matches!(reload().await, Answer::Reloaded(Reload::Rejected { .. })));
+        assert_eq!(
+            &*started.proxy.current.load().models[0].versions[0].members[0].replica.id.url,
+            "http://127.0.0.1:2"
+        );
+        started.orders.give(Order::Stop { drain: None }, "test", None).await;
+        running.await.unwrap();
+    }
+}

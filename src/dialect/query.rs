@@ -1,0 +1,107 @@
+//! Parameters of a query (WHATWG URL, `application/x-www-form-urlencoded`), and cookies (RFC 6265).
+use super::escape::{Slash, decode};
+use super::facts::Named;
+use std::borrow::Cow;
+use std::ops::Range;
+
+/// A query that names two models.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the query has two parameters `{0}` that differ: send one")]
+pub struct TwoInQuery(pub String);
+
+/// The first value of a parameter in a target (path and query, as sent), decoded.
+pub fn query_value<'a>(target: &'a str, name: &str) -> Option<Cow<'a, str>> {
+    values(target, name).next().map(|range| decoded(&target[range]))
+}
+
+/// The model that a parameter names; nothing where it is absent or empty.
+pub fn model_in_query(target: &str, name: &str) -> Result<Option<Named>, TwoInQuery> {
+    let mut found: Option<Named> = None;
+    for range in values(target, name) {
+        let named = Named { name: decoded(&target[range.clone()]).into_owned(), range };
+        match &found {
+            _ if named.name.is_empty() => {}
+            Some(first) if first.name != named.name => return Err(TwoInQuery(name.to_owned())),
+            Some(_) => {}
+            None => found = Some(named),
+        }
+    }
+    Ok(found)
+}
+
+/// The first value of a cookie among the values of all `cookie` headers; without the quotes around it.
+pub fn cookie_value<'a>(headers: impl Iterator<Item = &'a str>, name: &str) -> Option<&'a str> {
+    let mut pairs =
+        headers.flat_map(|header| header.split(';')).filter_map(|one| one.split_once('='));
+    let (_, value) = pairs.find(|(known, _)| known.trim() == name)?;
+    let value = value.trim();
+    let quoted = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
+    Some(quoted.unwrap_or(value))
+}
+
+/// Where the values of a parameter stand.
+fn values<'a>(target: &'a str, name: &'a str) -> impl Iterator<Item = Range<usize>> + 'a {
+    let target = target.split('#').next().unwrap_or_default();
+    let mut at = target.find('?').map_or(target.len(), |mark| mark + 1);
+    let query = &target[at..];
+    query.split('&').filter_map(move |pair| {
+        let start = at;
+        at += pair.len() + 1;
+        let (known, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let end = start + pair.len();
+        (decoded(known) == name).then_some(end - value.len()..end)
+    })
+}
+
+fn decoded(raw: &str) -> Cow<'_, str> {
+    if raw.contains('+') {
+        let spaced = raw.replace('+', " ");
+        return Cow::Owned(decode(&spaced, Slash::Decoded).0.into_owned());
+    }
+    decode(raw, Slash::Decoded).0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_parameter_is_found_and_decoded() {
+        let target = "/v1/realtime?intent=x&mod%65l=meta%2Fllama+3&flag#model=no";
+        assert_eq!(query_value(target, "model").as_deref(), Some("meta/llama 3"));
+        assert_eq!(query_value(target, "flag").as_deref(), Some(""));
+        assert_eq!(query_value(target, "Model"), None);
+        assert_eq!(query_value("/model=x", "model"), None);
+        let named = model_in_query(target, "model").unwrap().unwrap();
+        assert_eq!(&target[named.range], "meta%2Fllama+3");
+    }
+
+    #[test]
+    fn two_models_in_a_query_are_an_error_unless_they_are_one() {
+        assert_eq!(model_in_query("/?m=a&m=b", "m"), Err(TwoInQuery("m".to_owned())));
+        assert!(model_in_query("/?m=a&m=%61&m=", "m").unwrap().is_some());
+        assert_eq!(model_in_query("/?m=", "m"), Ok(None));
+    }
+
+    #[test]
+    fn a_cookie_is_found_in_any_of_its_headers() {
+        let headers = ["a=1; session=\"x y\"", "session=later;b", "c = 3"];
+        let value = |name| cookie_value(headers.into_iter(), name);
+        assert_eq!((value("session"), value("a"), value("c")), (Some("x y"), Some("1"), Some("3")));
+        assert_eq!((value("b"), value("ession")), (None, None));
+    }
+
+    proptest! {
+        #[test]
+        fn any_target_is_read_without_panic(target in ".*", name in "[a-z]{1,3}", query in "[a-c=&+%20#?]*") {
+            for target in [target, format!("/?{query}")] {
+                drop(query_value(&target, &name));
+                if let Ok(Some(named)) = model_in_query(&target, &name) {
+                    prop_assert_eq!(decoded(&target[named.range]), named.name);
+                }
+            }
+            cookie_value([query.as_str()].into_iter(), &name);
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Which model a request asks for: how much of its body is read for that, and what it says.
+use super::answer::{Refusal, refuse_unrouted};
+use super::body::{Body, Need};
+use super::call::{needed_of, read_messages};
+use super::exchange::{Exchange, Stop};
+use super::placed::Placed;
+use super::request::{Ask, text};
+use super::retry::{asks_a_model, repeatable};
+use crate::dialect::{BodyRead, Dialect, ModelAt, PathFacts, RefusalCode, is_json};
+use crate::table::{RoutePlan, Routed, Table};
+use http::header;
+use std::sync::Arc;
+
+impl Exchange<'_> {
+    pub(super) fn find_route<'a>(&self, table: &'a Table) -> Result<Option<&'a RoutePlan>, Stop> {
+        if table.plan.routes.is_empty() {
+            return Ok(None);
+        }
+        table
+            .find_route(&Ask::new(self.session.req_header()))
+            .map_err(|why| refuse_unrouted(why).into())
+    }
+
+    /// How much of the body is read before a replica is asked. What may name the model, and what may be sent twice, is
+    /// kept whole where it fits.
+    pub(super) fn need(&self, table: &Table, route: Option<&RoutePlan>, path: &PathFacts) -> Need {
+        if let Some(call) = self.call {
+            return needed_of(call, table);
+        }
+        if self.is_searched(table, path) || self.is_counted(path.kind()) {
+            return Need::Whole(table.max_buffered_body);
+        }
+        let head = self.session.req_header();
+        let kind = text(&head.headers, "content-type");
+        let named = path.model.as_ref().and_then(|model| table.model(&model.name));
+        let most = named.map_or(table.max_buffered_body, |model| model.plan.max_buffered_body);
+        let json = kind.is_some_and(is_json) || path.row.model == ModelAt::Body;
+        let form = kind.is_some_and(|kind| kind.starts_with("multipart/"));
+        if (json || form) && named.is_none() && table.reads_body(route) {
+            return Need::Name(most);
+        }
+        if json {
+            return Need::Whole(most);
+        }
+        // Tensors, images and the like name no model, and are kept for retries where the model's requests may be repeated.
+        let ask = Ask::new(head);
+        match table.route(route, &ask, path, BodyRead::Absent) {
+            Ok(Routed { model, .. }) if asks_a_model(head, model.plan.kind, path.repeats()) => {
+                Need::Whole(model.plan.max_buffered_body)
+            }
+            Ok(_) | Err(_) => Need::Nothing,
+        }
+    }
+
+    /// Finds the model.
+    pub(super) fn place<'a>(
+        &mut self,
+        table: &'a Table,
+        route: Option<&'a RoutePlan>,
+        path: &PathFacts,
+        body: Body,
+        upgrade: bool,
+    ) -> Result<Placed<'a>, Stop> {
+        let head = self.session.req_header();
+        let read = match &body {
+            // Megabytes of tensors need not be parsed for what the path has said.
+            _ if table.path_says_all(route, path) || self.has_tensors() => BodyRead::Absent,
+            _ if let Some(call) = self.call => read_messages(call, &body, table),
+            Body::Whole(bytes, _) => {
+                let (kind, encoding) = self.body_kind();
+                BodyRead::whole(kind, encoding, bytes, &table.wanted_fields)
+            }
+            Body::Stream(first, _) => self.read_beginning(first, &table.wanted_fields),
+        };
+        let sealed = read == BodyRead::Sealed;
+        let cut = matches!(body, Body::Stream(..)) && read.may_go_on();
+        let routed = table.route(route, &Ask::new(head), path, read);
+        if cut && table.waits_for_name(route, path, routed.as_ref()) {
+            return Err(name_too_late(table.max_buffered_body).into());
+        }
+        let routed = routed.map_err(|why| self.refuse_unplaced(self.hidden(table, why), sealed))?;
+        self.record.model = Some(Arc::clone(routed.model));
+        let Routed { model, facts, .. } = routed;
+        self.record.converses =
+            self.call.is_some_and(|call| call.converses()) && matches!(body, Body::Stream(..));
+        self.attempts.repeatable = repeatable(head, model.plan.kind, facts.repeats);
+        #[cfg(feature = "otlp")]
+        self.trace_route(route.and_then(|route| route.path.as_ref()));
+        let mut placed = Placed::new(model, route, facts, body, upgrade);
+        self.check_model(table, &mut placed, path)?;
+        self.reserve_tokens(&mut placed)?;
+        Ok(placed)
+    }
+
+    /// Is the model named in the first bytes of a body?
+    pub(super) fn names_model(&self, first: &[u8]) -> bool {
+        self.read_beginning(first, &[""; 0]).names_model()
+    }
+
+    fn read_beginning(&self, first: &[u8], wanted: &[impl AsRef<str>]) -> BodyRead {
+        let (kind, encoding) = self.body_kind();
+        BodyRead::prefix(kind, encoding, first, wanted)
+    }
+
+    /// Raw tensors follow a JSON head (Triton's binary data extension).
+    fn has_tensors(&self) -> bool {
+        let headers = &self.session.req_header().headers;
+        self.dialect() == Dialect::KServeV2
+            && headers.contains_key("inference-header-content-length")
+    }
+
+    /// Content type and content encoding of the request.
+    fn body_kind(&self) -> (Option<&str>, Option<&str>) {
+        let headers = &self.session.req_header().headers;
+        (text(headers, "content-type"), text(headers, header::CONTENT_ENCODING.as_str()))
+    }
+}
+
+/// Our own limit ended the search for the model's name.
+fn name_too_late(limit: u64) -> Refusal {
+    let message = format!(
+        "the request names no model in its first {limit} bytes, which is as much as `max_buffered_body` keeps: put \
+         `model` in front of long fields and files, name it in the path or in a header or parameter that `model_from` \
+         lists, or raise `max_buffered_body`"
+    );
+    Refusal::new(RefusalCode::BodyTooLarge, message).about(Some("model"))
+}
+
+/// Why no model answers a request that names none. `bodiless`: it has no body that could.
+pub(super) fn no_model(bodiless: bool, at: ModelAt) -> &'static str {
+    match at {
+        ModelAt::Query(_) => "the request names no model: name it in the query, as `?model=NAME`",
+        ModelAt::Body | ModelAt::KnownBody | ModelAt::Path if bodiless => {
+            "the request names no model, and this path has no place for one: set `default_model`, or a route for it"
+        }
+        ModelAt::Body | ModelAt::KnownBody | ModelAt::Path => {
+            "the request names no model: set `model` in the JSON body or the path"
+        }
+    }
+}

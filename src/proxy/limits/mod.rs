@@ -1,0 +1,327 @@
+//! What a request takes of its key's limits: reserved before it is sent, settled once when it is over, whatever ends it.
+mod words;
+
+pub(super) use words::{too_many, whole_seconds};
+
+use super::answer::Refusal;
+use super::body::Body;
+use super::exchange::{Exchange, Stop};
+use super::placed::Placed;
+use super::record::Record;
+use super::request::text;
+use crate::access::{Level, PerMinute, Shortage, Taken};
+use crate::dialect::{
+    Edit, PathKind, Prompt, RefusalCode, Usage, UsageScan, ask_for_usage, generates, prompt,
+};
+use crate::fleet::Good;
+use crate::health::Class;
+use crate::stats::Moment;
+use crate::table::{Key, Kind, Limits};
+use http::Method;
+use pingora_http::ResponseHeader;
+use std::sync::Arc;
+use words::{in_words, too_long};
+
+/// What both sides of a tunnel send is taken for tokens of so many bytes.
+const BYTES_PER_TOKEN: u64 = 4;
+/// As long as it flows, it is taken in steps of so many tokens.
+const FLOW_STEP: u64 = 1000;
+
+/// Leave to proceed: whose key it is, and what was taken of it.
+#[derive(Debug)]
+pub(super) struct Pass {
+    pub(super) key: Arc<Key>,
+    /// Which of the headers that may carry a key do.
+    pub(super) carried: [bool; 2],
+    request: Option<Taken>,
+    tokens: Option<Reserved>,
+}
+
+/// Tokens that were set aside.
+#[derive(Clone, Copy, Debug)]
+struct Reserved {
+    taken: Taken,
+    amount: u64,
+    /// The part of it that the prompt was taken for.
+    prompt: u64,
+    /// Does it ask for a text?
+    generates: bool,
+    /// Its one answer ends where the model ends it.
+    unbounded: bool,
+    /// Both sides send as long as they like: so many tokens of that were taken on the way.
+    flowed: u64,
+    /// Evener asked for the usage of a stream, and the client did not.
+    asks_usage: bool,
+}
+
+impl Pass {
+    pub(super) fn of(key: &Arc<Key>, carried: [bool; 2]) -> Self {
+        Self { key: Arc::clone(key), carried, request: None, tokens: None }
+    }
+
+    pub(super) fn take_request(&mut self, now: Moment) -> Result<(), (PerMinute, Shortage)> {
+        let Some(limit) = self.key.limits.requests else { return Ok(()) };
+        let taken = self.key.allowance.take(Good::Requests, 1, limit, now);
+        self.request = Some(taken.map_err(|shortage| (limit, shortage))?);
+        Ok(())
+    }
+
+    pub(super) fn counts_tokens(&self) -> bool {
+        self.tokens.is_some()
+    }
+
+    /// Is there usage in the answer that the client did not ask for?
+    pub(super) fn asks_usage(&self) -> bool {
+        self.tokens.is_some_and(|tokens| tokens.asks_usage)
+    }
+
+    /// Client and replica have sent each other so many bytes: what is not taken of that yet is taken now, in steps.
+    fn flow(&mut self, bytes: u64, now: Moment) {
+        let Some(tokens) = &mut self.tokens else { return };
+        let all = bytes / BYTES_PER_TOKEN;
+        if all >= tokens.flowed + FLOW_STEP {
+            self.key.allowance.spend(Good::Tokens, all - tokens.flowed, now);
+            tokens.flowed = all;
+        }
+    }
+
+    /// The limits as they stand, by the name that their headers have.
+    fn levels(&self, now: Moment) -> impl Iterator<Item = (&'static str, Level)> + '_ {
+        let limits = self.key.limits;
+        let kinds = [
+            ("requests", Good::Requests, limits.requests),
+            ("tokens", Good::Tokens, limits.tokens),
+        ];
+        kinds.into_iter().filter_map(move |(name, good, limit)| {
+            Some((name, self.key.allowance.level(good, limit?, now)))
+        })
+    }
+}
+
+impl Exchange<'_> {
+    /// Must the whole body be here before this request may be sent, so that its tokens can be counted?
+    pub(super) fn is_counted(&self, path: PathKind) -> bool {
+        let limited = self.key().is_some_and(|key| key.limits.tokens.is_some());
+        limited && speaks(Kind::Auto, path) && self.session.req_header().method == Method::POST
+    }
+
+    /// Sets aside what this request may take of its key's tokens.
+    pub(super) fn reserve_tokens(&mut self, placed: &mut Placed<'_>) -> Result<(), Stop> {
+        let Some(pass) = self.record.pass.as_ref().filter(|_| !self.record.is_test) else {
+            return Ok(());
+        };
+        let Some(limit) = pass.key.limits.tokens else { return Ok(()) };
+        let posts = self.session.req_header().method == Method::POST;
+        let speaks = speaks(placed.model.plan.kind, placed.facts.kind);
+        if !speaks || !(posts || placed.upgrading) {
+            return Ok(());
+        }
+        // What a tunnel will take nobody knows: it is taken as it flows, and begins only while there is something left.
+        let read = if placed.upgrading {
+            Prompt { tokens: 1, ..Prompt::default() }
+        } else {
+            self.prompt(&placed.body)?
+        };
+        let generates = generates(&self.record.path) && !placed.upgrading;
+        // Of a limit that is lower than what answers may take, all that is left.
+        let expected = placed.model.state.foresight.tokens().saturating_mul(read.unbounded);
+        let left = limit.get().saturating_sub(read.tokens.saturating_add(read.bounded));
+        let answer = read.bounded.saturating_add(expected.min(left));
+        let amount = read.tokens.saturating_add(if generates { answer } else { 0 });
+        let taken = pass.key.allowance.take(Good::Tokens, amount, limit, self.proxy.now());
+        let taken =
+            taken.map_err(|shortage| too_long(&pass.key.name, limit, shortage, &read, amount))?;
+        let edit = self.edit_that_asks(placed);
+        let tokens = Reserved {
+            taken,
+            amount,
+            prompt: read.tokens,
+            generates,
+            unbounded: generates && (read.bounded, read.unbounded) == (0, 1),
+            flowed: 0,
+            asks_usage: edit.is_some(),
+        };
+        placed.edits.extend(edit);
+        if let Some(pass) = &mut self.record.pass {
+            pass.tokens = Some(tokens);
+        }
+        Ok(())
+    }
+
+    /// What the body asks for.
+    fn prompt(&self, body: &Body) -> Result<Prompt, Refusal> {
+        let headers = &self.session.req_header().headers;
+        let length = text(headers, "content-length").and_then(|length| length.parse::<u64>().ok());
+        let most = length.unwrap_or(self.listener.client.max_body);
+        let rest = match body {
+            // What follows in a call that lasts is taken as it flows.
+            Body::Stream(..) if !self.record.converses => {
+                most.saturating_sub(body.read_so_far().len() as u64)
+            }
+            Body::Whole(..) | Body::Stream(..) => 0,
+        };
+        let kind = text(headers, "content-type");
+        let encoding = text(headers, "content-encoding");
+        prompt(kind, encoding, body.read_so_far(), rest).map_err(|problem| {
+            let code = RefusalCode::ALL.iter().find(|code| code.name() == problem.code());
+            let code = code.copied().unwrap_or(RefusalCode::BadRequest);
+            Refusal::new(code, problem.to_string()).about(problem.param())
+        })
+    }
+
+    /// What makes a stream of OpenAI's tell its usage, where its client did not ask for that.
+    fn edit_that_asks(&self, placed: &Placed<'_>) -> Option<Edit> {
+        let path = self.session.req_header().uri.path().trim_end_matches('/');
+        let whole = matches!(placed.body, Body::Whole(..));
+        let streams = placed.facts.streaming && path.ends_with("/completions") && whole;
+        streams.then(|| ask_for_usage(placed.body.read_so_far()))?
+    }
+
+    /// Takes what flows in a tunnel, or in a call that lasts, while it flows.
+    pub(super) fn take_flow(&mut self) {
+        let (bytes, now) = (self.record.bytes_in + self.record.bytes_out, self.proxy.now());
+        if let Some(pass) = &mut self.record.pass {
+            pass.flow(bytes, now);
+        }
+    }
+
+    /// Tells a client with limits where it stands, as OpenAI does. What a replica says of its own limits is no matter
+    /// of this client's.
+    pub(super) fn add_limits(&self, head: &mut ResponseHeader) -> pingora_error::Result<()> {
+        let Some(pass) = &self.record.pass else { return Ok(()) };
+        if pass.key.limits != Limits::default() {
+            let foreign =
+                head.headers.keys().filter(|name| name.as_str().starts_with("x-ratelimit-"));
+            for name in foreign.cloned().collect::<Vec<_>>() {
+                head.remove_header(&name);
+            }
+        }
+        for (kind, level) in pass.levels(self.proxy.now()) {
+            head.insert_header(format!("x-ratelimit-limit-{kind}"), level.limit.to_string())?;
+            head.insert_header(format!("x-ratelimit-remaining-{kind}"), level.left.to_string())?;
+            head.insert_header(format!("x-ratelimit-reset-{kind}"), in_words(level.full_in))?;
+        }
+        Ok(())
+    }
+}
+
+impl Record {
+    /// Settles what was taken of a key. What Evener refused or no replica worked on is given back; what a replica worked on
+    /// is not, whoever ended it.
+    pub(super) fn settle_limits(&mut self, now: Moment) {
+        let (flows, bytes) = (self.tunnel || self.converses, self.bytes_in + self.bytes_out);
+        let worked = self.worked || self.tunnel || self.first_byte.is_some();
+        let Some(pass) = &mut self.pass else { return };
+        let (request, tokens) = (pass.request.take(), pass.tokens.take());
+        let allowance = Arc::clone(&pass.key.allowance);
+        let failed = self.refusal.is_some() || self.class == Class::Cancelled;
+        if let Some(taken) = request.filter(|_| failed && !worked) {
+            allowance.settle(Good::Requests, taken, 0, now);
+        }
+        let Some(reserved) = tokens else { return };
+        let whole = self.class == Class::Success && self.refusal.is_none();
+        let actual = match &self.usage {
+            _ if flows && worked => (bytes / BYTES_PER_TOKEN).saturating_sub(reserved.flowed),
+            Some(scan) => reserved.actual(scan, whole),
+            // Nothing tells how far the replica got.
+            None if worked && !is_answered_by_an_error(self.class) => reserved.amount,
+            None => 0,
+        };
+        allowance.settle(Good::Tokens, reserved.taken, actual, now);
+        let length = self.usage.as_ref().and_then(|scan| scan.usage().completion);
+        if let (Some(length), true, Some(model)) =
+            (length, whole && reserved.unbounded, &self.model)
+        {
+            model.state.foresight.learn(length);
+        }
+    }
+}
+
+/// Is that the whole answer, and no work of the model's?
+fn is_answered_by_an_error(class: Class) -> bool {
+    match class {
+        Class::ClientError
+        | Class::ServerError
+        | Class::Overloaded
+        | Class::ConnectFailure
+        | Class::Reset => true,
+        Class::Success | Class::Timeout | Class::Cancelled | Class::Refused => false,
+    }
+}
+
+impl Reserved {
+    /// What the answer says it took, else what is seen of it. `whole`: it came to its end.
+    fn actual(&self, scan: &UsageScan, whole: bool) -> u64 {
+        let usage = scan.usage();
+        let answer = match usage {
+            Usage { completion: Some(completion), .. } => completion,
+            _ if !self.generates => 0,
+            // It tells that there is no answer.
+            Usage { prompt: Some(_), .. } => 0,
+            // An answer of one piece is made before its first byte leaves.
+            _ if !(whole || scan.form().is_stream()) => {
+                scan.estimate().max(self.amount - self.prompt)
+            }
+            _ => scan.estimate(),
+        };
+        usage.prompt.unwrap_or(self.prompt).saturating_add(answer)
+    }
+}
+
+/// Does a request to such a model take tokens? Where nothing is known it does: another path must be no way around.
+fn speaks(kind: Kind, path: PathKind) -> bool {
+    match kind {
+        Kind::Llm => true,
+        Kind::Predict | Kind::Raw => false,
+        Kind::Auto => path != PathKind::Predict,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::Window;
+    use crate::dialect::UsageForm;
+
+    #[test]
+    fn an_answer_takes_what_it_says_else_what_is_seen_of_it() {
+        let limit = PerMinute::new(100).unwrap();
+        let taken = Window::default().take(50, limit, Moment::ZERO).unwrap();
+        let reserved = Reserved {
+            taken,
+            amount: 50,
+            prompt: 10,
+            generates: true,
+            unbounded: true,
+            flowed: 0,
+            asks_usage: false,
+        };
+        let takes = |reserved: Reserved, form, text: &str, whole| {
+            let mut scan = UsageScan::new(form);
+            scan.chunk(text.as_bytes());
+            reserved.actual(&scan, whole)
+        };
+        let json = |text, whole| takes(reserved, UsageForm::Json, text, whole);
+        assert_eq!(json(r#"{"usage":{"prompt_tokens":12,"completion_tokens":7}}"#, true), 19);
+        assert_eq!(json(r#"{"usage":{"completion_tokens":7}}"#, false), 17);
+        assert_eq!(json(r#"{"usage":{"prompt_tokens":12}}"#, true), 12);
+        let untold = format!("{{\"text\":\"{}\"}}", "x".repeat(389));
+        assert_eq!(json(&untold, true), 10 + 100);
+        assert_eq!(json("{", false), 50, "all of it was made before it was cut");
+        let stream = |text, whole| takes(reserved, UsageForm::Events, text, whole);
+        assert_eq!(stream("data: a\n\ndata: b\n\n", false), 12);
+        let reads = Reserved { generates: false, ..reserved };
+        assert_eq!(takes(reads, UsageForm::Json, &untold, true), 10);
+        let sealed = |form, whole| takes(reserved, form, &"x".repeat(40), whole);
+        assert_eq!(sealed(UsageForm::Compressed, true), 10 + 20);
+        assert_eq!(sealed(UsageForm::Compressed, false), 50);
+        assert_eq!(sealed(UsageForm::CompressedStream, false), 10 + 20);
+    }
+
+    #[test]
+    fn a_prediction_takes_no_tokens_and_an_unknown_path_may() {
+        assert!(speaks(Kind::Auto, PathKind::Llm) && speaks(Kind::Auto, PathKind::Raw));
+        assert!(!speaks(Kind::Auto, PathKind::Predict) && !speaks(Kind::Raw, PathKind::Llm));
+        assert!(speaks(Kind::Llm, PathKind::Predict));
+    }
+}

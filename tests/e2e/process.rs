@@ -1,0 +1,181 @@
+//! A process under test, who reads what it says, and what it may use.
+use crate::site::eventually;
+use parking_lot::Mutex;
+use rustix::process::{Pid, Signal, kill_process};
+use std::fs::OpenOptions;
+use std::io::{BufRead as _, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Who reads stderr.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Reader {
+    #[default]
+    Collects,
+    /// Nobody, from the start.
+    Leaves,
+    /// It is there, and its pipe of 4 KiB fills up.
+    ReadsNothing,
+    IsSlow,
+    FullDisk,
+}
+
+/// How an Evener is started.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Launch {
+    pub(crate) flags: &'static [&'static str],
+    pub(crate) reader: Reader,
+    /// Logs each request.
+    pub(crate) debug: bool,
+    /// The limit of open files.
+    pub(crate) files: Option<u32>,
+}
+
+impl Launch {
+    pub(crate) fn read_by(reader: Reader) -> Self {
+        Self { reader, ..Self::default() }
+    }
+
+    pub(crate) const TAKEOVER: Self =
+        Self { flags: &["--takeover"], reader: Reader::Collects, debug: false, files: None };
+}
+
+/// A process, and what it said.
+#[derive(Debug)]
+pub(crate) struct Process {
+    child: Child,
+    stdout: Arc<Mutex<Vec<String>>>,
+    stderr: Arc<Mutex<Vec<String>>>,
+    _unread: Option<ChildStderr>,
+}
+
+impl Drop for Process {
+    #[expect(clippy::print_stderr, reason = "a failed test shows what the process said last")]
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let said = self.stderr.lock();
+            let status = self.child.try_wait();
+            eprintln!("{status:?}\n{}", said[said.len().saturating_sub(15)..].join("\n"));
+        }
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+impl Process {
+    pub(crate) fn spawn(file: &Path, cwd: &Path, launch: &Launch) -> Self {
+        // Another binary may be put to the test: one of a release, an installed one.
+        let binary = std::env::var_os("EVENER_BINARY")
+            .map_or_else(|| env!("CARGO_BIN_EXE_evener").into(), PathBuf::from);
+        let binary = binary.canonicalize().unwrap();
+        let mut command = match launch.files {
+            None => Command::new(binary),
+            Some(files) => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", &format!("ulimit -n {files}; exec \"$0\" \"$@\"")]).arg(binary);
+                shell
+            }
+        };
+        command.arg("run").args(launch.flags).arg("-c").arg(file).stdin(Stdio::null());
+        if launch.debug {
+            command.env("EVENER_LOG", "debug");
+        }
+        Self::read_by(launch.reader, command, cwd)
+    }
+
+    /// Starts a command whose input a test may have set.
+    pub(crate) fn begin(command: Command, cwd: &Path) -> Self {
+        Self::read_by(Reader::Collects, command, cwd)
+    }
+
+    fn read_by(reader: Reader, mut command: Command, cwd: &Path) -> Self {
+        let stderr = match reader {
+            Reader::FullDisk => OpenOptions::new().write(true).open("/dev/full").unwrap().into(),
+            Reader::Collects | Reader::Leaves | Reader::ReadsNothing | Reader::IsSlow => {
+                Stdio::piped()
+            }
+        };
+        command.current_dir(cwd).env_remove("STATE_DIRECTORY");
+        let mut child = command.stdout(Stdio::piped()).stderr(stderr).spawn().unwrap();
+        let stdout = collect(child.stdout.take().unwrap());
+        let (mut unread, mut stderr) = (None, Arc::default());
+        match (child.stderr.take(), reader) {
+            (None, _) => {}
+            (Some(pipe), Reader::Collects) => stderr = collect(pipe),
+            (Some(pipe), Reader::IsSlow) => read_slowly(pipe),
+            (Some(pipe), Reader::ReadsNothing) => {
+                rustix::pipe::fcntl_setpipe_size(&pipe, 4096).unwrap();
+                unread = Some(pipe);
+            }
+            (Some(pipe), Reader::Leaves | Reader::FullDisk) => drop(pipe),
+        }
+        Self { child, stdout, stderr, _unread: unread }
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Ends it at once.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// The lines of stdout so far.
+    pub(crate) fn printed(&self) -> Vec<String> {
+        self.stdout.lock().clone()
+    }
+
+    /// What was said on stderr since so many lines.
+    pub(crate) fn warnings(&self, since: usize) -> String {
+        self.stderr.lock()[since..].join("\n")
+    }
+
+    pub(crate) fn count_warnings(&self, word: &str) -> usize {
+        self.stderr.lock().iter().filter(|line| line.contains(word)).count()
+    }
+
+    pub(crate) fn said(&self, word: &str) -> Option<String> {
+        self.stdout.lock().iter().find(|line| line.starts_with(word)).cloned()
+    }
+
+    pub(crate) fn warned(&self, word: &str) -> bool {
+        self.count_warnings(word) > 0
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    pub(crate) fn runs(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        let child = &mut self.child;
+        eventually("the process ends", async || child.try_wait().unwrap()).await
+    }
+}
+
+fn collect(from: impl Read + Send + 'static) -> Arc<Mutex<Vec<String>>> {
+    let lines = Arc::<Mutex<Vec<String>>>::default();
+    let into = Arc::clone(&lines);
+    std::thread::spawn(move || {
+        for line in BufReader::new(from).split(b'\n').map_while(Result::ok) {
+            into.lock().push(String::from_utf8_lossy(&line).into_owned());
+        }
+    });
+    lines
+}
+
+/// Reads a hundred bytes now and then.
+fn read_slowly(mut from: impl Read + Send + 'static) {
+    std::thread::spawn(move || {
+        while from.read(&mut [0; 100]).is_ok_and(|n| n > 0) {
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
+    });
+}
