@@ -1,6 +1,8 @@
 //! How long it takes to identify a request, from its raw path and whole body to its facts.
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use evener::dialect::{BodyRead, Source, identify, peek_prefix, read_path};
+use evener::dialect::{
+    BodyRead, Source, StreamForm, StreamWatch, identify, peek_prefix, read_path,
+};
 use std::hint::black_box;
 
 /// A chat request of about `size` bytes whose model comes last, behind the messages.
@@ -23,6 +25,12 @@ fn benches(c: &mut Criterion) {
         group.bench_function(name, |b| b.iter(|| read_path(black_box(path))));
     }
     group.finish();
+    let token = r#"data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"content":" word"},"finish_reason":null}]}"#;
+    let event = format!("{token}\n\n");
+    c.bench_function("watch an event of a stream", |b| {
+        let mut watch = StreamWatch::new(StreamForm::Events);
+        b.iter(|| watch.take(black_box(event.as_bytes())));
+    });
     let mut group = c.benchmark_group("identify");
     for (name, size) in [("1KB", 1_000), ("100KB", 100_000)] {
         let body = chat(size);

@@ -5,13 +5,14 @@ use evener::access::{Jwks, TokenTerms, Tries, named_by};
 use evener::config::parse_text;
 use evener::dialect::grpc::{Messages, NameAt, first_name, rename_in_messages};
 use evener::dialect::{
-    DeadlineHeader, Dialect, Edit, OutputForm, OutputScan, OutputWish, StreamForm, StreamWatch,
-    UsageForm, UsageScan, decoded_path, edited, peek, peek_multipart, peek_prefix, read_path,
-    rename_in_path,
+    DeadlineHeader, Dialect, Edit, NameIn, NameWriter, OutputForm, OutputScan, OutputWish,
+    StreamForm, StreamWatch, UsageForm, UsageScan, decoded_path, edited, peek, peek_multipart,
+    peek_prefix, read_path, rename_in_path,
 };
 use evener::wire::proxy_protocol::{Parsed, parse};
-use evener::wire::{Chunks, HeadScan, glimpse};
+use evener::wire::{Chunks, HeadScan, glimpse, read_answer_head};
 use http::header;
+use pingora_core::protocols::http::v1::client::HttpSession as Answer;
 use pingora_core::protocols::http::v1::server::HttpSession;
 use std::io::Cursor;
 use std::sync::Arc;
@@ -26,6 +27,8 @@ pub(crate) struct Target {
 /// All of them.
 pub(crate) const TARGETS: &[Target] = &[
     Target { name: "head", run: head, seeds: HEADS },
+    Target { name: "answer_head", run: answer_head, seeds: ANSWERS },
+    Target { name: "answer_name", run: answer_name, seeds: NAMED },
     Target { name: "chunks", run: chunks, seeds: CHUNKED },
     Target { name: "json", run: json, seeds: BODIES },
     Target { name: "multipart", run: multipart, seeds: FORMS },
@@ -43,6 +46,17 @@ const HEADS: &[&[u8]] = &[
     b"POST /p?q HTTP/1.1\r\nHost: x:80\r\nContent-Length: 12\r\nContent-Type: a/b\r\n\r\n",
     b"POST http://x/p HTTP/1.1\r\nhost: x\r\nTransfer-Encoding: chunked\r\nConnection: close, te\r\n\r\n",
     b"\r\nOPTIONS * HTTP/1.0\r\nX-A: \xc3\xa9\t1\r\n\r\n",
+];
+const ANSWERS: &[&[u8]] = &[
+    b"HTTP/1.1 200 OK\r\ncontent-length: 5, 5\r\nx-a: b\r\n\r\nhello",
+    b"HTTP/1.0 200\r\nTransfer-Encoding: Chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    b"HTTP/1.1 529 Site is overloaded\r\nset-cookie: a=1\r\nset-cookie: b=2\r\nContent-Length:0\r\n\r\n",
+];
+const NAMED: &[&[u8]] = &[
+    br#"{"id":"1","model":"a\"b","x":{"model":"c"},"response":{"model":"d"}}"#,
+    b"event: x\r\ndata: {\"response\":{\"model\":\"a\"}}\r\n\r\ndata: {\"model\":\"b\",\ndata: \"c\":1}\n\n",
+    b"\0\0\0\0\x0a\x0a\x03abc\x12\x011\x3a\x00",
+    b"\0\0\0\0\x09\x12\x07\x0a\x03abc\x12\x00\x01\0\0\0\x02\x1f\x8b",
 ];
 const CHUNKED: &[&[u8]] =
     &[b"0\r\n\r\n", b"2\r\nhi\r\nA;a=b;c=\"d\"\r\n0123456789\r\n0\r\nx-a: 1\r\nx-b: 2\r\n\r\n"];
@@ -94,6 +108,51 @@ const CONFIGS: &[&[u8]] = &[
     include_bytes!("../conf/evener.yaml"),
     b"listeners: [{address: \"127.0.0.1:0\"}]\nmodels: {m: {versions: {v: [\"http://${HOST:-a}:1\"]}}}\n",
 ];
+
+/// What passes is read by pingora as the same answer: its head ends in the same place, and it frames the same body.
+pub(crate) fn answer_head(data: &[u8]) {
+    let Some(end) = data.windows(4).position(|four| four == b"\r\n\r\n") else { return };
+    let head = &data[..end + 4];
+    let Ok(framing) = read_answer_head(head, false) else { return };
+    let mut session = Answer::new(Box::new(Cursor::new(head.to_vec())));
+    // Pingora may refuse more: a status below 100, say.
+    let Ok(_) = block_on(session.read_response()) else { return };
+    assert_eq!(session.get_headers_raw_bytes(), head);
+    let read = session.resp_header().expect("it was read");
+    assert_eq!(framing.chunked, read.headers.contains_key(header::TRANSFER_ENCODING));
+    let lengths = read.headers.get_all(header::CONTENT_LENGTH).iter();
+    let lengths = lengths.flat_map(|value| value.to_str().expect("digits are text").split(','));
+    for length in lengths {
+        assert_eq!(length.trim().parse().ok(), framing.length);
+    }
+    let lines = head.split(|byte| *byte == b'\n').count();
+    assert_eq!(read.headers.len(), lines - 3, "as many fields as lines");
+}
+
+/// A name is written into the same places however an answer comes, and nowhere else.
+pub(crate) fn answer_name(data: &[u8]) {
+    let json = NameIn::Json { top: "model", within: Some("response") };
+    for (place, kind) in [
+        (json, "application/json"),
+        (json, "text/event-stream"),
+        (NameIn::Messages(&[1]), "application/grpc"),
+        (NameIn::Messages(&[2, 1]), "application/grpc"),
+    ] {
+        let written = |piece: usize| {
+            let mut writer =
+                NameWriter::new(place, Some(kind), "client", "m").expect("the type fits");
+            let pieces = data.chunks(piece).map(Bytes::copy_from_slice);
+            let mut out: Vec<u8> = pieces.flat_map(|piece| writer.write(piece)).collect();
+            out.extend_from_slice(&writer.finish());
+            out
+        };
+        let whole = written(data.len().max(1));
+        assert_eq!(whole, written(3));
+        if place == json && !data.windows(5).any(|five| five == b"model") {
+            assert_eq!(whole, data);
+        }
+    }
+}
 
 /// What passes is read by pingora as the same request: of the same length, framed the same.
 pub(crate) fn head(data: &[u8]) {

@@ -12,6 +12,7 @@ pub mod health;
 pub mod mirror;
 pub mod mock;
 pub mod observe;
+pub mod problems;
 pub mod proxy;
 pub mod stats;
 pub mod table;

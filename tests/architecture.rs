@@ -12,6 +12,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("dialect", &[]),
     ("canary", &["stats"]),
     ("mirror", &["dialect"]),
+    ("problems", &["stats", "canary", "health"]),
     ("tls", &[]),
     ("wire", &["stats", "tls"]),
     ("fleet", &["stats", "access", "canary", "balance", "health", "dialect", "mirror", "wire"]),
@@ -47,15 +48,16 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "admin",
         &[
-            "stats", "access", "canary", "balance", "health", "dialect", "mirror", "fleet",
-            "table", "config", "control", "observe",
+            "stats", "access", "canary", "balance", "health", "dialect", "mirror", "problems",
+            "tls", "fleet", "table", "config", "control", "observe",
         ],
     ),
     ("mock", &["stats", "dialect"]),
 ];
 
 /// The rooms that decide: no clock, socket, file, lock, log or task.
-const PURE: [&str; 7] = ["stats", "access", "canary", "balance", "health", "dialect", "mirror"];
+const PURE: [&str; 8] =
+    ["stats", "access", "canary", "balance", "health", "dialect", "mirror", "problems"];
 const IMPURE_WORDS: [&str; 9] = [
     "tokio::",
     "async fn",

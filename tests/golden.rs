@@ -2,6 +2,7 @@
 //!
 //! `UPDATE=1 cargo test --test golden` writes the answers anew.
 use evener::config::{self, CODES, Diagnostic, Diagnostics, Severity};
+use evener::dialect::paths_reference;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -211,15 +212,17 @@ fn the_shipped_file_shows_every_key() {
 }
 
 #[test]
-fn the_reference_of_keys_is_current() {
-    const BEGIN: &str = "<!-- keys: made by `UPDATE=1 cargo test --test golden` -->\n";
-    const END: &str = "<!-- end of keys -->";
+fn the_references_of_keys_and_paths_are_current() {
     let file = Path::new("conf/README.md");
-    let text = std::fs::read_to_string(file).unwrap();
-    let (before, rest) = text.split_once(BEGIN).expect("conf/README.md has the first marker");
-    let (_, after) = rest.split_once(END).expect("conf/README.md has the last marker");
-    let current = format!("{before}{BEGIN}\n{}\n{END}{after}", config::reference());
-    assert_eq!(settle(file, &current), None, "run it with UPDATE=1");
+    let mut text = std::fs::read_to_string(file).unwrap();
+    for (what, reference) in [("keys", config::reference()), ("paths", paths_reference())] {
+        let begin = format!("<!-- {what}: made by `UPDATE=1 cargo test --test golden` -->\n");
+        let end = format!("<!-- end of {what} -->");
+        let (before, rest) = text.split_once(&begin).expect("conf/README.md has the first marker");
+        let (_, after) = rest.split_once(&end).expect("conf/README.md has the last marker");
+        text = format!("{before}{begin}\n{reference}\n{end}{after}");
+    }
+    assert_eq!(settle(file, &text), None, "run it with UPDATE=1");
 }
 
 proptest! {

@@ -260,6 +260,9 @@ def overview():
     ]
     models = [
         table("Models, worst first", "Click a model for its versions.", "model", columns, sort="Failed", links=[link]),
+        graph("Problems", "What `evener status` lists, by model (none: Evener itself) and kind. conf/README.md, Problems, "
+              "says what each means.",
+              (f'evener_problems{{{AT}, severity!="notice"}}', "{{instance}} {{model}} {{code}}"), width=24),
         graph("Requests", "By model. A sudden end is upstream of Evener, or alert EvenerDown.",
               (requests("model", named), "{{model}}"), unit="reqps"),
         graph("Failed", "By no fault of the client: replicas failed or were full, or Evener refused with a 5xx. "

@@ -1,6 +1,7 @@
 //! What is told of certificates: until when they last, and which cannot be renewed.
 use super::status::ListenerStatus;
 use crate::table::{Model, Table, Version};
+use crate::tls::CertificateState;
 use serde::{Deserialize, Serialize};
 
 /// One certificate of a listener.
@@ -14,15 +15,21 @@ pub struct CertificateStatus {
 
 /// A listener as it is bound.
 pub(super) fn listener(table: &Table, name: String, address: String) -> ListenerStatus {
-    let mut secure = table.plan.server_tls().filter(|(listener, _)| *listener == name);
-    let states = secure.next().map(|(_, tls)| tls.states()).unwrap_or_default();
-    let status = |(name, seconds, fault)| {
-        let not_after = jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::MAX);
-        CertificateStatus { name, not_after, fault }
-    };
-    let states = states.into_iter().map(|state| (state.name, state.not_after, state.fault));
     let scheme = table.plan.scheme_of(&name).to_owned();
-    ListenerStatus { name, address, scheme, certificates: states.map(status).collect() }
+    let certificates = of(table, &name);
+    ListenerStatus { name, address, scheme, certificates }
+}
+
+/// Those of a listener.
+pub(super) fn of(table: &Table, listener: &str) -> Vec<CertificateStatus> {
+    let mut secure = table.plan.server_tls().filter(|(name, _)| *name == listener);
+    let states = secure.next().map(|(_, tls)| tls.states()).unwrap_or_default();
+    let status = |state: CertificateState| {
+        let not_after = jiff::Timestamp::from_second(state.not_after);
+        let not_after = not_after.unwrap_or(jiff::Timestamp::MAX);
+        CertificateStatus { name: state.name, not_after, fault: state.fault }
+    };
+    states.into_iter().map(status).collect()
 }
 
 /// Why a version goes on with older files.

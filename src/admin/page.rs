@@ -6,7 +6,7 @@ const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 const JS: &str = "text/javascript; charset=utf-8";
 
-const FILES: [(&str, &str, &str); 20] = [
+const FILES: [(&str, &str, &str); 21] = [
     ("/", HTML, include_str!("ui/page.html")),
     ("/ui/page.css", CSS, include_str!("ui/page.css")),
     ("/ui/actions.js", JS, include_str!("ui/actions.js")),
@@ -19,6 +19,7 @@ const FILES: [(&str, &str, &str); 20] = [
     ("/ui/icon.svg", "image/svg+xml", include_str!("ui/icon.svg")),
     ("/ui/model.js", JS, include_str!("ui/model.js")),
     ("/ui/overview.js", JS, include_str!("ui/overview.js")),
+    ("/ui/problems.js", JS, include_str!("ui/problems.js")),
     ("/ui/replicas.js", JS, include_str!("ui/replicas.js")),
     ("/ui/requests.js", JS, include_str!("ui/requests.js")),
     ("/ui/shell.js", JS, include_str!("ui/shell.js")),

@@ -46,7 +46,7 @@ pub(super) async fn model(
     name: Result<Path<String>, PathRejection>,
 ) -> Answered {
     let table = office.current.load();
-    Ok(good(&status::model(&office, named(&table, name)?)))
+    Ok(good(&status::model_alone(&office, named(&table, name)?)))
 }
 
 pub(super) async fn mirror(

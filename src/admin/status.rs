@@ -9,6 +9,7 @@ use crate::control::Descriptors;
 use crate::fleet::Ejection;
 use crate::health::{Class, Recent, Stage};
 use crate::observe::observed_shares;
+use crate::problems::Problem;
 use crate::stats::{Clock as _, Moment};
 use crate::table::{Member, Model, SetSplit, Shares, Table, Version};
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,9 @@ pub struct Status {
     pub predecessor_drains: bool,
     pub started_at: jiff::Timestamp,
     pub uptime_seconds: f64,
+    /// What is wrong, worst first.
+    #[serde(default)]
+    pub problems: Vec<Problem>,
     pub config: ConfigStatus,
     #[serde(default)]
     pub descriptors: Option<DescriptorStatus>,
@@ -73,6 +77,9 @@ pub struct ListenerStatus {
 pub struct ModelStatus {
     pub name: String,
     pub aliases: Vec<String>,
+    /// What is wrong with this one, worst first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problems: Option<Vec<Problem>>,
     /// Rates and percentiles of all versions together.
     #[serde(default)]
     pub now: Figures,
@@ -210,6 +217,7 @@ pub(super) fn status(office: &Office, table: &Table) -> Status {
         predecessor_drains: (office.has_predecessor)(),
         started_at: office.wall(Moment::ZERO),
         uptime_seconds: rounded(uptime, 1e3),
+        problems: office.live.problems(),
         config: config(office),
         descriptors: Some(descriptors(office, table)),
         listeners: listeners
@@ -252,12 +260,20 @@ pub(super) fn model(office: &Office, model: &Model) -> ModelStatus {
     ModelStatus {
         name: model.name.to_string(),
         aliases: model.plan.aliases.clone(),
+        problems: None,
         now: whole,
         versions: model.versions.iter().enumerate().map(version).collect(),
         split_override: split_override(office, model),
         canary: canary(office, &model.name),
         mirror: mirror::status(office, model),
     }
+}
+
+/// One model by itself: with what is wrong with it.
+pub(super) fn model_alone(office: &Office, of: &Model) -> ModelStatus {
+    let all = office.live.problems().into_iter();
+    let own = all.filter(|problem| problem.model.as_deref() == Some(&*of.name));
+    ModelStatus { problems: Some(own.collect()), ..model(office, of) }
 }
 
 /// What an operator set, if anything.

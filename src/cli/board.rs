@@ -2,6 +2,7 @@
 use super::figures;
 use super::heading::heading;
 use super::mirror::sentence;
+use super::problems;
 use super::rates::{self, Rate, Rates};
 use super::split::{in_words, until};
 use super::terminal::{Paint, Tone, clean};
@@ -38,10 +39,14 @@ pub(super) fn board(shown: &Board<'_>, look: &Look<'_>) -> String {
     let mut out = String::new();
     let models = match shown {
         Board::All(status) => {
+            out.push_str(&problems::lines(&status.problems, look.paint));
             heading(&mut out, status, look.paint);
             &status.models[..]
         }
-        Board::Model(model) => std::slice::from_ref(*model),
+        Board::Model(model) => {
+            out.push_str(&problems::lines(model.problems.iter().flatten(), look.paint));
+            std::slice::from_ref(*model)
+        }
     };
     let widths = widths(models, look);
     for (i, model) in models.iter().enumerate() {
@@ -318,8 +323,15 @@ chat  also gpt  12.5 req/s, 0.5 err/s
 
     #[test]
     fn the_table_is_aligned_and_clean() {
-        let text = board(&Board::All(&status()), &look(None));
+        let mut status = status();
+        status.problems = serde_json::from_value(json!([{"rank": 2, "severity": "warning",
+            "code": "file_rejected", "subject": "e.yaml", "model": null, "sentence": "The file has 1 error",
+            "since": "2026-01-01T00:00:00Z", "what_to_do": "look",
+            "text": "The file has 1 error\u{1b}[2J: look"}]))
+        .unwrap();
+        let text = board(&Board::All(&status), &look(None));
         let expected = "\
+The file has 1 error\\u{1b}[2J: look
 evener 0.1.0  ready  generation 3  up 1h 2m  evener.yaml
 listening public 127.0.0.1:8080
 the file was rejected at 2026-01-01T00:00:00Z:

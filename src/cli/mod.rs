@@ -16,6 +16,7 @@ mod log;
 mod mirror;
 pub mod mock;
 mod orders;
+mod problems;
 mod rates;
 mod remote;
 mod run;

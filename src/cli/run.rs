@@ -102,7 +102,7 @@ async fn serve(
         opened = opening => opened?,
         // An Evener that was to be replaced serves on.
         () = signals.end() => {
-            tracing::info!("told to end before it served");
+            tracing::info!("stopped before serving");
             return Ok(ExitCode::SUCCESS);
         }
     };
@@ -112,6 +112,7 @@ async fn serve(
         let url = url(address, plan.scheme_of(name));
         terminal::announce(&format!("listening {name} {url}\n"));
     }
+    say_what_serves(&started, admin);
     terminal::announce(&format!("listening admin http://{admin}\nready\n"));
     runner.succeed(heritage).await?;
     systemd::ready();
@@ -121,6 +122,29 @@ async fn serve(
         ran = running => ran.map(|()| ExitCode::SUCCESS).context("the runner ended"),
         () = signals.obey(&started.orders) => Ok(ExitCode::FAILURE),
     }
+}
+
+/// One line of the log: what runs here, from which file, with how much behind it, and where it listens.
+fn say_what_serves(started: &Started, admin: SocketAddr) {
+    let table = started.proxy.current.load();
+    let replicas = table.models.iter().flat_map(|model| &model.versions);
+    let replicas: usize = replicas.map(|version| version.members.len()).sum();
+    let mut listeners: Vec<String> = Vec::new();
+    for (name, address) in started.addresses.load().iter() {
+        let url = url(address, table.plan.scheme_of(name));
+        let unnamed = address.to_string() == *name;
+        listeners.push(if unnamed { url } else { format!("{name} {url}") });
+    }
+    listeners.push(format!("admin http://{admin}"));
+    let count = |n: usize, noun: &str| format!("{n} {noun}{}", if n == 1 { "" } else { "s" });
+    tracing::info!(
+        "evener {} serves {}: {}, {}, listening at {}",
+        env!("CARGO_PKG_VERSION"),
+        started.desk.file.display(),
+        count(table.models.len(), "model"),
+        count(replicas, "replica"),
+        listeners.join(", "),
+    );
 }
 
 /// An Evener whose sockets are bound. It serves; orders are taken once `runner` runs.

@@ -1,5 +1,6 @@
 //! `evener status`: models, shares and replicas of an Evener that runs.
 use super::board::{Board, Look, board};
+use super::problems;
 use super::remote::{AdminArgs, Failure, Remote, finish, segment};
 use super::terminal::{self, Paint};
 use super::watch::watch;
@@ -9,13 +10,14 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::process::ExitCode;
 
-/// Show models, shares and replicas of the Evener that runs
+/// Show what is wrong, models, shares and replicas of the Evener that runs
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:
   evener status                          everything, once
   evener status chat --watch             one model, in place, with requests and errors a second; q ends
   evener status --watch | tee watch.log  one table after the other
+  evener status --check                  exit 1 and a sentence for each thing that is wrong, else exit 0
   evener status --format json            as the admin API answers, for scripts")]
 pub struct StatusArgs {
     /// Only this model
@@ -23,6 +25,9 @@ pub struct StatusArgs {
     /// Show it anew each second, with rates, until q or Ctrl-C
     #[arg(long)]
     pub watch: bool,
+    /// Say only what is wrong, and exit with 1 when something is
+    #[arg(long, conflicts_with = "watch")]
+    pub check: bool,
     /// How it is written
     #[arg(long, value_enum, default_value_t = StatusFormat::Text)]
     pub format: StatusFormat,
@@ -40,7 +45,44 @@ pub enum StatusFormat {
 }
 
 pub async fn status(args: StatusArgs) -> ExitCode {
-    if args.watch { watch(&args).await } else { finish(once(&args).await) }
+    match (args.watch, args.check) {
+        (true, _) => watch(&args).await,
+        (false, true) => match check(&args).await {
+            Ok((text, well)) => {
+                terminal::out(&text);
+                ExitCode::from(u8::from(!well))
+            }
+            Err(failure) => finish(Err(failure)),
+        },
+        (false, false) => finish(once(&args).await),
+    }
+}
+
+/// What is wrong, and whether nothing is.
+async fn check(args: &StatusArgs) -> Result<(String, bool), Failure> {
+    let body = Remote::new(&args.remote)?.get(&path(args)).await?.good()?;
+    let (problems, models) = if args.model.is_some() {
+        let mut model = read::<ModelStatus>(body)?;
+        (model.problems.take().unwrap_or_default(), vec![model])
+    } else {
+        let status = read::<Status>(body)?;
+        (status.problems, status.models)
+    };
+    let (text, well) = problems::verdict(&problems, &models, Paint(terminal::wants_color()));
+    Ok(match args.format {
+        StatusFormat::Text => (text, well),
+        StatusFormat::Json => {
+            let found = serde_json::json!({"ok": well, "problems": problems});
+            (terminal::clean_json(&format!("{found:#}\n")), well)
+        }
+    })
+}
+
+fn path(args: &StatusArgs) -> String {
+    match &args.model {
+        Some(model) => format!("/api/v1/models/{}", segment(model)),
+        None => "/api/v1/status".to_owned(),
+    }
 }
 
 async fn once(args: &StatusArgs) -> Result<String, Failure> {
@@ -49,11 +91,7 @@ async fn once(args: &StatusArgs) -> Result<String, Failure> {
 
 /// One look at the server, rendered.
 pub(super) async fn frame(args: &StatusArgs, remote: &Remote) -> Result<String, Failure> {
-    let path = match &args.model {
-        Some(model) => format!("/api/v1/models/{}", segment(model)),
-        None => "/api/v1/status".to_owned(),
-    };
-    let body = remote.get(&path).await?.good()?;
+    let body = remote.get(&path(args)).await?.good()?;
     match args.format {
         StatusFormat::Json if args.watch => Ok(terminal::clean_json(&body.to_string()) + "\n"),
         StatusFormat::Json => Ok(terminal::clean_json(&format!("{body:#}\n"))),

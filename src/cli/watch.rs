@@ -1,5 +1,6 @@
 //! `evener status --watch`: the status again each second, with what happened in between.
 use super::board::{Board, Look, board};
+use super::problems;
 use super::rates::Rates;
 use super::remote::{Failure, Remote, finish};
 use super::screen::{Screen, draw, size};
@@ -216,6 +217,7 @@ fn only(mut status: Status, model: Option<&str>) -> Result<Status, Failure> {
         return Err(Failure::new(said));
     }
     status.models.retain(is);
+    problems::keep_model(&mut status);
     Ok(status)
 }
 

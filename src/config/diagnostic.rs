@@ -81,6 +81,7 @@ pub const CODES: &[&str] = &[
     "not-utf8",
     "open-admin",
     "out-of-range",
+    "own-address",
     "probe-timeout",
     "same-file",
     "split-sum",
@@ -227,8 +228,13 @@ impl Diagnostics {
         self.items.is_empty()
     }
 
+    /// How many of them are errors.
+    pub fn errors(&self) -> usize {
+        self.items.iter().filter(|item| item.severity == Severity::Error).count()
+    }
+
     pub fn has_errors(&self) -> bool {
-        self.items.iter().any(|item| item.severity == Severity::Error)
+        self.errors() > 0
     }
 
     /// As a compiler would print them, one after the other.

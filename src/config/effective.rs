@@ -4,8 +4,8 @@ use super::render::MASK;
 use super::scalar::{show_duration, show_rate, show_size};
 use crate::health::{ProbeKind, ProbePlan};
 use crate::table::{
-    Kind, ListenAddress, ListenerPlan, LogPlan, LogTarget, ModelPlan, Plan, RoutePlan, RouteTarget,
-    TestPlan, VersionPlan, in_percent,
+    Answers, Kind, ListenAddress, ListenerPlan, LogPlan, LogTarget, ModelPlan, Plan, RoutePlan,
+    RouteTarget, TestPlan, VersionPlan, in_percent,
 };
 use std::fmt::{Display, Write as _};
 
@@ -135,6 +135,11 @@ fn model(out: &mut Page, plan: &ModelPlan) {
             Kind::Raw => "raw",
         },
     );
+    let answers = match plan.answers {
+        Answers::Upstream => "upstream",
+        Answers::Client => "client",
+    };
+    out.line("answers", answers);
     out.line("hash_on", list(plan.hash_on.iter().map(|source| text(&source.to_string()))));
     let secret = plan.split_secret.as_ref();
     out.line("split_secret", secret.map_or_else(|| "null".to_owned(), |_| quoted(MASK)));

@@ -167,6 +167,7 @@ pub(super) static MODEL: &[Key] = &[
     key("canary", Shape::OneOf(&[Shape::Section(CANARY), Shape::Null]), "null",
         "Moves the split towards a candidate as the evidence of live traffic allows, or back."),
     key("kind", Shape::Word(&["auto", "llm", "predict", "raw"]), "auto", "How its requests read; `auto`: by the path of each."),
+    key("answers", Shape::Word(&["upstream", "client"]), "upstream", "Which name answers give as `model`: the replica's own, every byte as it came, or the one the client used."),
     key("hash_on", Shape::List(&Shape::Text), "[]",
         "`header:NAME`, `cookie:NAME`, `query:NAME`, `json:FIELD`, `api_key` (the name of the request's key), `client_ip`: the first that is present and not empty keeps its requests on one version."),
     key("split_secret", Shape::OneOf(&[Shape::Secret, Shape::Null]), "null",
@@ -174,8 +175,7 @@ pub(super) static MODEL: &[Key] = &[
     key("allow_pin", Shape::Flag, "false", "Honor `x-evener-version` from any client; from `trusted_proxies` it always is."),
     key("balance", Shape::Word(&["least_load", "least_request", "p2c", "round_robin", "random", "hash"]), "least_load",
         "How a replica is chosen."),
-    key("health", Shape::OneOf(&[Shape::Section(HEALTH), Shape::Off]), "{tcp: true}",
-        "How replicas are probed; `false`: not at all."),
+    key("health", Shape::OneOf(&[Shape::Section(HEALTH), Shape::Off]), "{tcp: true}", "How replicas are probed; `false`: not at all."),
     key("ejection", Shape::OneOf(&[Shape::Section(EJECTION), Shape::Off]), "",
         "Taking out replicas that fail more than their peers; `false`: never."),
     key("fail_open", Shape::Flag, "true",
@@ -184,8 +184,7 @@ pub(super) static MODEL: &[Key] = &[
     key("timeouts", Shape::Section(TIMEOUTS), "", "The phases of an exchange. A default that is longer than a written `total` ends with it."),
     key("retries", Shape::OneOf(&[Shape::Section(RETRIES), Shape::Off]), "",
         "What failed before a byte of it was passed on is asked again elsewhere; `false`: never."),
-    key("hedge", Shape::OneOf(&[Shape::Section(HEDGE), Shape::Off]), "false",
-        "A second attempt elsewhere when the first is slow to its first byte."),
+    key("hedge", Shape::OneOf(&[Shape::Section(HEDGE), Shape::Off]), "false", "A second attempt elsewhere when the first is slow to its first byte."),
     key("stream_heartbeat", Shape::OneOf(&[SPAN, Shape::Off]), "false",
         "An SSE comment each time an event stream was silent for so long; `15s` keeps most proxies from closing."),
     key("max_buffered_body", Shape::Size { least: 0 }, "8MiB",
@@ -202,7 +201,7 @@ static REPLICA_SHAPE: &Shape = &Shape::OneOf(&[Shape::Text, Shape::Section(REPLI
 #[rustfmt::skip]
 pub(super) static VERSION: &[Key] = &[
     key("replicas", Shape::List(REPLICA_SHAPE), "", "Its addresses. Required."),
-    key("upstream_model", Shape::Text, "", "The name sent upstream, in body or path. Default: as the client sent it."),
+    key("upstream_model", Shape::Text, "", "The name sent upstream, in body or path. Default: as the client sent it. Answers give the replica's name, unless `answers` says `client`."),
     key("tls", Shape::Section(CLIENT_TLS), "", "For replicas with `https` URLs."),
     key("headers", Shape::Section(HEADERS), "", "Changes to the head on the way to the replicas."),
 ];

@@ -99,7 +99,7 @@ pub fn load(path: &Path, env: Env<'_>) -> Result<Checked, Box<Diagnostics>> {
 /// Checks a text; `file` is only its name.
 pub fn parse_text(text: String, file: &str, env: Env<'_>) -> Result<Checked, Box<Diagnostics>> {
     let tree = tree::parse(&text, env);
-    let mut reader = Reader { source: &text, env, found: tree.found };
+    let mut reader = Reader { source: &text, env, found: tree.found, replicas: Vec::new() };
     let plan = tree.root.as_ref().map(|root| {
         let top = reader.section(root, root.span.clone(), keys::TOP, String::new());
         let models = reader.models(&top);
@@ -110,8 +110,10 @@ pub fn parse_text(text: String, file: &str, env: Env<'_>) -> Result<Checked, Box
         let (access_log, decision_log) = reader.logs(&telemetry);
         let keys = reader.keys(&top, &models);
         reader.check_sticky_keys(&top, &models);
+        let admin = reader.admin(&top, &listeners);
+        reader.check_rounds(&listeners, &admin);
         Plan {
-            admin: reader.admin(&top, &listeners),
+            admin,
             listeners,
             threads: reader.threads(&top),
             buffers: reader.size(&top, "buffers"),

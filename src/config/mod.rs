@@ -23,6 +23,7 @@ mod reader;
 mod reference;
 mod render;
 mod retry;
+mod rounds;
 mod route;
 mod route_path;
 mod scalar;

@@ -9,7 +9,7 @@ use super::server::name_of;
 use super::tree::{Entry, Node, Value};
 use crate::balance::Policy;
 use crate::health::{EjectionPlan, HedgePlan, ProbePlan, RetryPlan};
-use crate::table::{KeySource, Kind, ModelPlan, SplitSecret, Timeouts};
+use crate::table::{Answers, KeySource, Kind, ModelPlan, SplitSecret, Timeouts};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::time::Duration;
@@ -17,6 +17,7 @@ use std::time::Duration;
 /// What a model may inherit.
 struct Settings {
     kind: Kind,
+    answers: Answers,
     hash_on: Vec<KeySource>,
     split_secret: Option<SplitSecret>,
     allow_pin: bool,
@@ -101,6 +102,7 @@ impl Reader<'_> {
             name,
             aliases: own,
             kind: settings.kind,
+            answers: settings.answers,
             versions,
             split,
             hash_on: settings.hash_on,
@@ -131,6 +133,10 @@ impl Reader<'_> {
                 "predict" => Kind::Predict,
                 "raw" => Kind::Raw,
                 _ => Kind::Auto,
+            },
+            answers: match self.word(section, "answers") {
+                "client" => Answers::Client,
+                _ => Answers::Upstream,
             },
             hash_on: hash_on.into_iter().map(|(source, _)| source).collect(),
             split_secret: self

@@ -5,6 +5,7 @@ use super::keys::{Key, Shape};
 use super::scalar::{self, Complaint, Read};
 use super::tree::{Entry, Node, Value};
 use crate::access::MinRate;
+use crate::table::ReplicaUrl;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -15,6 +16,8 @@ pub(super) struct Reader<'a> {
     pub(super) source: &'a str,
     pub(super) env: Env<'a>,
     pub(super) found: Vec<Diagnostic>,
+    /// The replicas that were read, to be compared with the file's own addresses.
+    pub(super) replicas: Vec<(ReplicaUrl, Range<usize>)>,
 }
 
 /// A mapping with known keys.

@@ -104,6 +104,7 @@ impl Reader<'_> {
                         )),
                 );
             }
+            self.replicas.push((plan.url.clone(), place.clone()));
             plans.push((plan, place));
         }
         plans

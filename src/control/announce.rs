@@ -5,8 +5,8 @@ use super::ejections::Ruling;
 use super::order::{Act, Answer, Target};
 use super::replicas::Unable;
 use super::runner::{Runner, done};
-use crate::canary::By;
-use crate::observe::stamp;
+use crate::canary::{By, Occasion};
+use crate::observe::{Level, stamp};
 use crate::stats::Clock as _;
 use crate::table::{Ends, Hold, Shares};
 use std::io;
@@ -144,7 +144,7 @@ impl Runner {
         for one in told {
             let Told { model, occasion, sentence } = one;
             let message = format!("{model}: {sentence}");
-            self.started.events.announce(occasion.name(), message, who, reason);
+            self.started.events.tell(level_of(*occasion), occasion.name(), message, who, reason);
             let Some(model) = self.core.table().model(model) else { continue };
             let Some(plan) = &model.plan.canary else { continue };
             if let Some(notify) = &plan.notify {
@@ -172,9 +172,22 @@ impl Runner {
         }
         self.publish();
         for ruling in rulings {
-            self.started.events.announce(ruling.kind(), ruling.to_string(), "evener", None);
+            let (level, message) = (ruling.level(), ruling.to_string());
+            self.started.events.tell(level, ruling.kind(), message, "evener", None);
         }
         // What held for a while may be over. What cannot be written is tried again.
         self.save().ok();
+    }
+}
+
+const fn level_of(occasion: Occasion) -> Level {
+    match occasion {
+        Occasion::RolledBack => Level::Error,
+        Occasion::Failing | Occasion::Paused | Occasion::Undecided => Level::Warning,
+        Occasion::Began
+        | Occasion::Advanced
+        | Occasion::Recovered
+        | Occasion::Resumed
+        | Occasion::Promoted => Level::Info,
     }
 }

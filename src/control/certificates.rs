@@ -1,7 +1,7 @@
 //! Watching the files of certificates: what is good in them is used at once, without a reload of the configuration.
 use super::runner::Started;
 use super::watch::Watch;
-use crate::observe::{Events, Task};
+use crate::observe::{Events, Level, Task};
 use crate::table::Plan;
 use crate::tls::Look;
 use std::path::PathBuf;
@@ -106,15 +106,17 @@ async fn look(plan: Arc<Plan>, events: Arc<Events>) -> bool {
 }
 
 fn tell(events: &Events, owner: &str, look: Look) -> bool {
-    let message = match look {
+    let (level, message) = match look {
         Look::Same => return true,
         Look::Unsettled => return false,
-        Look::Renewed(name) => format!("{owner} uses the new files of `{name}`"),
+        Look::Renewed(name) => (Level::Info, format!("{owner} uses the new files of `{name}`")),
         Look::Kept(why) => {
-            tracing::error!(owner, why, "a certificate cannot be renewed; the old one serves on");
-            format!("{owner} keeps its certificate: {why}")
+            let message = format!(
+                "{owner} keeps its old certificate, because the new files are of no use: {why}"
+            );
+            (Level::Warning, message)
         }
     };
-    events.announce("certificate", message, "file", None);
+    events.tell(level, "certificate", message, "file", None);
     true
 }

@@ -6,7 +6,7 @@
 use super::canaries::Told;
 use crate::canary::Notify;
 use crate::fleet::ModelState;
-use crate::observe::{Events, Task, stamp};
+use crate::observe::{Events, Level, Meters, Task, stamp};
 use crate::table::{KeptWebhook, Table};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -29,6 +29,8 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 /// After so many attempts, some 50 minutes, a message is given up.
 const MOST_ATTEMPTS: u32 = 18;
+/// From this attempt on a receiver is a problem.
+const DOUBTED: u32 = 2;
 /// What waits when the process ends gets so much longer.
 const LAST_WORDS: Duration = Duration::from_secs(3);
 /// Messages that wait for one receiver at most: one that is away must not fill the memory, and takes no room of others.
@@ -39,6 +41,8 @@ const MOST_WAITING: usize = 64;
 pub(super) struct Courier {
     agent: ureq::Agent,
     events: Arc<Events>,
+    /// Where receivers are named that do not take their messages.
+    meters: Arc<Meters>,
     /// By receiver, what waits for it; the first is on its way. A line without messages is not there.
     lines: Mutex<BTreeMap<String, Line>>,
     line_ended: sync::Notify,
@@ -102,7 +106,7 @@ struct Failed {
 }
 
 impl Courier {
-    pub(super) fn new(events: Arc<Events>) -> Arc<Self> {
+    pub(super) fn new(events: Arc<Events>, meters: Arc<Meters>) -> Arc<Self> {
         // The system's certificates: a company's own authority counts here as elsewhere.
         let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
         let config = ureq::Agent::config_builder()
@@ -115,6 +119,7 @@ impl Courier {
         Arc::new(Self {
             agent: config.build().new_agent(),
             events,
+            meters,
             lines: Mutex::default(),
             line_ended: sync::Notify::new(),
             moved: AtomicBool::default(),
@@ -172,10 +177,14 @@ impl Courier {
     async fn serve(self: Arc<Self>, receiver: String) {
         while let Some(message) = self.first(&receiver) {
             let delivered = self.deliver(&message).await;
+            if delivered.is_ok() {
+                self.meters.troubles.delivered(&host_of(&message.to.webhook));
+            }
             self.note(&message, delivered);
             self.lines.lock().get_mut(&receiver).and_then(|line| line.waiting.pop_front());
             self.moved.store(true, Relaxed);
         }
+        self.meters.troubles.delivered(&host_of(&receiver));
         self.line_ended.notify_one();
     }
 
@@ -232,7 +241,13 @@ impl Courier {
             if attempt == MOST_ATTEMPTS {
                 return Err(format!("{} (attempt {attempt})", failed.why));
             }
-            tracing::warn!(attempt, why = failed.why, ?pause, "the webhook is told again");
+            tracing::warn!(attempt, why = failed.why, ?pause, "a webhook failed and is sent again");
+            if attempt >= DOUBTED {
+                let waiting =
+                    self.lines.lock().get(&message.to.webhook).map_or(1, |l| l.waiting.len());
+                let host = host_of(&message.to.webhook);
+                self.meters.troubles.undelivered(&host, waiting, &failed.why);
+            }
             sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
@@ -254,8 +269,15 @@ impl Courier {
             state.webhooks_failed.fetch_add(1, Relaxed);
         }
         let message = format!("the webhook was not told of `{kept}`: {why}");
-        self.events.announce("webhook", message, "evener", None);
+        self.events.tell(Level::Warning, "webhook", message, "evener", None);
     }
+}
+
+/// The part of a receiver's address that is no secret.
+fn host_of(receiver: &str) -> String {
+    let address: Option<http::Uri> = receiver.parse().ok();
+    let host = address.as_ref().and_then(http::Uri::host);
+    host.unwrap_or("of `notify`").to_owned()
 }
 
 /// One attempt.

@@ -2,6 +2,7 @@
 use super::core::Core;
 use crate::fleet::Replica;
 use crate::health::{Cause, EjectionPlan, Faded, Stage, Standing};
+use crate::observe::Level;
 use crate::stats::Moment;
 use crate::table::{Held, ModelPlan, Table, Version};
 use rand::RngExt as _;
@@ -67,6 +68,22 @@ impl Ruling {
             | Self::Kept { .. }
             | Self::Reinstated { .. }
             | Self::Pardoned { .. } => "ejection",
+        }
+    }
+}
+
+impl Ruling {
+    pub const fn level(&self) -> Level {
+        match self {
+            Self::Ejected { .. }
+            | Self::Refused { .. }
+            | Self::FailedProbation { .. }
+            | Self::Kept { .. } => Level::Warning,
+            Self::OnProbation { .. }
+            | Self::Reinstated { .. }
+            | Self::Pardoned { .. }
+            | Self::Undrained { .. }
+            | Self::SplitEnded { .. } => Level::Info,
         }
     }
 }

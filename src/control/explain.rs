@@ -6,6 +6,7 @@ use crate::balance::{Policy, fraction};
 use crate::dialect::{
     Facts, PathFacts, cookie_value, decoded_path, nearest, query_value, read_path,
 };
+use crate::health::Standing;
 use crate::proxy::bare_host;
 use crate::stats::Moment;
 use crate::table::{
@@ -56,6 +57,9 @@ pub fn explain(table: &Table, question: &Question, now: Moment) -> Result<Explan
     if is_call && !model.versions.iter().any(Version::speaks_http2) {
         reason +=
             "; gRPC needs a replica that speaks HTTP/2: write its address as `h2c://HOST:PORT`";
+    }
+    if let Some(instead) = without_usable(model, version, is_call) {
+        reason = format!("{reason}; {instead}");
     }
     let shown = |candidate: &&Version| match version {
         Some(version) => version.index == candidate.index,
@@ -151,6 +155,26 @@ fn serves<'a>(
     }
     let usable = |i: usize| any(&model.versions[i]);
     model.segments.without(point?, usable).map(|i| &model.versions[i])
+}
+
+/// Who is asked although no replica is usable; `None`: one is, or will be tried first.
+fn without_usable(model: &Model, version: Option<&Version>, is_call: bool) -> Option<String> {
+    let mut serving = model.versions.iter().filter(|version| version.share > 0.0);
+    if serving.any(|version| version.any_within(version.reach(is_call), &[])) {
+        return None;
+    }
+    let asked = |candidate: &&Version| version.is_none_or(|v| v.index == candidate.index);
+    let members = model.versions.iter().filter(asked).flat_map(|version| {
+        let reach = version.reach(is_call);
+        version.members.iter().filter(move |member| reach.takes(&member.replica))
+    });
+    let left = members.filter(|member| member.replica.standing() != Standing::Draining);
+    let urls: Vec<String> = left.map(|member| format!("`{}`", member.replica.id.url)).collect();
+    Some(if model.plan.fail_open && !urls.is_empty() {
+        format!("as `fail_open` is on, it asks those that fail: {}", urls.join(", "))
+    } else {
+        "it is refused with 503 `no_replicas`".to_owned()
+    })
 }
 
 /// The first sticky key that is there: where it stands, and its point.

@@ -1,6 +1,5 @@
 //! Health checks over gRPC: the standard service, and KServe V2's own where a server lacks it.
-use super::probe::{NotPassed, dial, http2_client};
-use super::prober::Probing;
+use super::ask::{EndsOnDrop, NotAnswered, dial, http2_client};
 use crate::dialect::grpc::{Fields, Frame, GrpcStatus, Value, frame, next_frame, put_bytes};
 use crate::fleet::Replica;
 use crate::observe::Task;
@@ -30,7 +29,7 @@ pub(super) async fn ask_grpc(
     replica: &Replica,
     limit: Duration,
     name: &str,
-) -> Result<(), NotPassed> {
+) -> Result<(), NotAnswered> {
     let upstream = &replica.upstream;
     let conn = dial(replica, limit).await?;
     if !conn.is_http2() {
@@ -38,7 +37,7 @@ pub(super) async fn ask_grpc(
     }
     let greeted = http2_client().handshake(TokioIo::new(conn)).await;
     let (mut sender, connection) = greeted.map_err(|error| error.to_string())?;
-    let _driver = Probing(Task::Probe.spawn(connection).abort_handle());
+    let _driver = EndsOnDrop(Task::Probe.spawn(connection).abort_handle());
     let server = format!("{}://{}", upstream.scheme(), upstream.authority());
     match call(&mut sender, &server, CHECK, name).await? {
         Said::Number(1) => return Ok(()),

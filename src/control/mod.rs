@@ -1,5 +1,6 @@
 //! Everything that changes the table: the file, operators, probes. One writer, whose inbox this room is.
 mod announce;
+mod ask;
 mod canaries;
 mod canary_shares;
 mod certificates;
@@ -23,8 +24,10 @@ mod probe;
 mod prober;
 mod replicas;
 mod runner;
+mod served;
 mod splits;
 mod state;
+mod state_check;
 pub mod systemd;
 mod verify;
 mod watch;
@@ -43,5 +46,6 @@ pub use inherited::{Inherited, activated};
 pub use order::{Act, Answer, Order, Orders, Reload, Target};
 pub use replicas::Unable;
 pub use runner::{Env, Runner, Started};
+pub use served::served_models;
 pub use state::{StateDir, StateError};
 pub use verify::verify;

@@ -51,6 +51,12 @@ impl OwnDir {
         }
     }
 
+    /// Is it what this path names now?
+    pub(super) fn is_at(&self, path: &Path) -> io::Result<bool> {
+        let (own, there) = (fstat(&self.0)?, rustix::fs::stat(path)?);
+        Ok((own.st_dev, own.st_ino) == (there.st_dev, there.st_ino))
+    }
+
     /// Was it removed?
     pub(super) fn is_gone(&self) -> io::Result<bool> {
         Ok(fstat(&self.0)?.st_nlink == 0)

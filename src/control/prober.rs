@@ -1,8 +1,9 @@
 //! Active health checks: a task for each replica, which ends with it.
-use super::probe::{NotPassed, probe};
+use super::ask::{EndsOnDrop, NotAnswered};
+use super::probe::probe;
 use crate::fleet::{Replica, ReplicaId, Suspects};
 use crate::health::{ProbeCount, ProbePlan, ProbeResult};
-use crate::observe::{During, Events, Meters, Task};
+use crate::observe::{During, Events, Level, Meters, Task};
 use crate::stats::{Clock as _, Moment, MonotonicClock};
 use crate::table::Table;
 use crate::wire::Exhausted;
@@ -12,7 +13,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
-use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
 /// Probes under way at once: ten thousand replicas must not starve the requests.
@@ -23,23 +23,13 @@ const STAGGER: Duration = Duration::from_micros(500);
 /// The probes of all replicas.
 #[derive(Debug)]
 pub(super) struct Prober {
-    tasks: HashMap<ReplicaId, (Arc<ProbePlan>, Probing)>,
+    tasks: HashMap<ReplicaId, (Arc<ProbePlan>, EndsOnDrop)>,
     events: Arc<Events>,
     /// Where replicas are named that only waited for a probe to pass.
     suspects: Arc<Suspects>,
     clock: MonotonicClock,
     meters: Arc<Meters>,
     at_once: Arc<Semaphore>,
-}
-
-/// A running task, ended when dropped.
-#[derive(Debug)]
-pub(super) struct Probing(pub(super) AbortHandle);
-
-impl Drop for Probing {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 impl Prober {
@@ -72,7 +62,7 @@ impl Prober {
         }
     }
 
-    fn begin(&self, replica: &Arc<Replica>, plan: &Arc<ProbePlan>, delay: Duration) -> Probing {
+    fn begin(&self, replica: &Arc<Replica>, plan: &Arc<ProbePlan>, delay: Duration) -> EndsOnDrop {
         let probe = Probe {
             replica: Arc::clone(replica),
             plan: Arc::clone(plan),
@@ -83,7 +73,7 @@ impl Prober {
             at_once: Arc::clone(&self.at_once),
         };
         let probing = Task::Probe.keep_running(move || probe.clone().run(delay));
-        Probing(tokio::spawn(probing).abort_handle())
+        EndsOnDrop(tokio::spawn(probing).abort_handle())
     }
 }
 
@@ -119,8 +109,8 @@ impl Probe {
         let limit = self.plan.timeout;
         Some(match timeout(limit, probe(&self.replica, &self.plan)).await {
             Ok(Ok(())) => ProbeResult::Passed,
-            Ok(Err(NotPassed::Failed(why))) => ProbeResult::Failed(why),
-            Ok(Err(NotPassed::Exhausted(Exhausted(resource)))) => {
+            Ok(Err(NotAnswered::Failed(why))) => ProbeResult::Failed(why),
+            Ok(Err(NotAnswered::Exhausted(Exhausted(resource)))) => {
                 self.meters.exhaustion.note(resource, During::Probe, self.clock.now());
                 return None;
             }
@@ -154,7 +144,8 @@ impl Probe {
                 (false, Some(why)) => format!("{id} fails its health check: {why}"),
                 (false, None) => format!("{id} fails its health check"),
             };
-            self.events.announce("standing", message, "probe", None);
+            let level = if healthy { Level::Info } else { Level::Warning };
+            self.events.tell(level, "standing", message, "probe", None);
         }
     }
 }

@@ -105,7 +105,7 @@ impl Runner {
         state.save(core.overrides()).context("cannot write the state")?;
         let mut listeners = Listeners::default();
         listeners.commit(&proxy, prepared).context("cannot serve a bound socket")?;
-        let courier = Courier::new(Arc::clone(&events));
+        let courier = Courier::new(Arc::clone(&events), Arc::clone(&proxy.meters));
         courier.resume(untold, &table);
         let suspects = Arc::clone(core.suspects());
         let mut prober = Prober::new(Arc::clone(&events), suspects, clock, Arc::clone(&meters));

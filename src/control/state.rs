@@ -13,9 +13,9 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-const FILE: &str = "state.json";
+pub(super) const FILE: &str = "state.json";
 /// The next [`FILE`], while it is written.
-const FRESH: &str = "state.json.new";
+pub(super) const FRESH: &str = "state.json.new";
 /// Bytes of [`FILE`]: far more than a state has.
 const LONGEST: u64 = 64 << 20;
 /// The layout of [`FILE`]; a newer one is not read. 1: drains had neither end nor reason, and ejections
@@ -98,6 +98,19 @@ impl StateDir {
     /// For whoever takes it over.
     pub(super) fn lock(&self) -> BorrowedFd<'_> {
         self.lock.as_fd()
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn dir(&self) -> &OwnDir {
+        &self.dir
+    }
+
+    /// Has anything been written by this process, or read?
+    pub(super) fn has_written(&self) -> bool {
+        !self.written.is_empty()
     }
 
     /// Somebody else may have written: the next save writes whatever is there.

@@ -162,7 +162,7 @@ fn as_text(raw: &str) -> Option<String> {
     }
 }
 
-fn kind(raw: &str) -> &'static str {
+pub(super) fn kind(raw: &str) -> &'static str {
     match raw.as_bytes().first() {
         Some(b'{') => "an object",
         Some(b'[') => "an array",
@@ -171,7 +171,7 @@ fn kind(raw: &str) -> &'static str {
     }
 }
 
-fn not_json(error: &serde_json::Error) -> BodyProblem {
+pub(super) fn not_json(error: &serde_json::Error) -> BodyProblem {
     let text = error.to_string();
     let message = text.split(" at line ").next().unwrap_or_default().to_owned();
     BodyProblem::NotJson { message, line: error.line(), column: error.column() }

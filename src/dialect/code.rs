@@ -54,6 +54,7 @@ codes! {
     FirstByteTimeout "first_byte_timeout" 504,
     StreamStalled "stream_stalled" 504,
     TotalTimeout "total_timeout" 504,
+    LoopDetected "loop_detected" 508,
     InternalError "internal_error" 500,
 }
 

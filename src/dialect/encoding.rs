@@ -32,7 +32,7 @@ pub fn json_text<'a>(content_type: Option<&str>, body: &'a [u8]) -> JsonText<'a>
 }
 
 /// What the first bytes say of an encoding other than plain UTF-8.
-fn mark_of(body: &[u8]) -> Option<&'static str> {
+pub(super) fn mark_of(body: &[u8]) -> Option<&'static str> {
     const WIDE: &str = "the body is UTF-16 or UTF-32: send it as UTF-8";
     let begins = |byte: &u8| b"{[ \t\r\n".contains(byte);
     match body {

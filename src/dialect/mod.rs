@@ -1,4 +1,5 @@
 //! What a request means: which model it names, how its client speaks, how to answer in kind.
+mod answer_name;
 mod body;
 mod code;
 mod deadline;
@@ -12,6 +13,7 @@ mod masked_query;
 mod multipart;
 mod named;
 mod nearest;
+mod one_name;
 mod output;
 mod path;
 mod prefix;
@@ -20,9 +22,11 @@ mod query;
 mod refusal;
 mod rewrite;
 mod rows;
+mod sole_form;
 mod stream;
 mod usage;
 
+pub use answer_name::{NameIn, NameWriter};
 pub use body::{BodyFacts, BodyProblem, peek};
 pub use code::RefusalCode;
 pub use deadline::DeadlineHeader;
@@ -36,6 +40,7 @@ pub use masked_query::masked_query;
 pub use multipart::peek_multipart;
 pub use named::models_named;
 pub use nearest::nearest;
+pub use one_name::{NAMING_HEADERS, NameProblem, NameSpot, OneName, one_name};
 pub use output::{
     Output, OutputBudget, OutputForm, OutputProblem, OutputScan, OutputWish, Reserved, answer_text,
     event_values,
@@ -43,9 +48,11 @@ pub use output::{
 pub use path::{PathFacts, PathProblem, decoded_path, read_path, segment_of};
 pub use prefix::peek_prefix;
 pub use prompt::{Prompt, PromptProblem, generates, prompt};
-pub use query::{TwoInQuery, cookie_value, model_in_query, query_value};
+pub use query::{TwoInQuery, cookie_value, model_in_query, models_in_query, query_value};
 pub use refusal::{ErrorBody, ErrorText, error_body};
 pub use rewrite::{Edit, edited, encoded_name, rename_in_path, rename_in_query};
-pub use rows::{Duty, GROUPS, Group, Local, ModelAt, Purpose, Row, StreamError, UsageAt};
+pub use rows::{
+    Duty, GROUPS, Group, Local, ModelAt, Purpose, Row, StreamError, UsageAt, paths_reference,
+};
 pub use stream::{Failure, StreamForm, StreamWatch, broken_stream};
 pub use usage::{Usage, UsageChunks, UsageForm, UsageScan, ask_for_usage};

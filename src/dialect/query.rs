@@ -1,6 +1,7 @@
 //! Parameters of a query (WHATWG URL, `application/x-www-form-urlencoded`), and cookies (RFC 6265).
 use super::escape::{Slash, decode};
 use super::facts::Named;
+use super::prompt::names::folded;
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -27,6 +28,18 @@ pub fn model_in_query(target: &str, name: &str) -> Result<Option<Named>, TwoInQu
         }
     }
     Ok(found)
+}
+
+/// Every value of a parameter `model`, however it is spelled: some servers do not tell parameters apart by case.
+pub fn models_in_query(target: &str) -> Vec<String> {
+    let target = target.split('#').next().unwrap_or_default();
+    let Some((_, query)) = target.split_once('?') else { return Vec::new() };
+    // Some servers take `;` for `&`, as HTML 4 asked for.
+    let pairs = query.split(['&', ';']).map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    pairs
+        .filter(|(name, _)| &*folded(decoded(name).trim()) == "model")
+        .map(|(_, value)| decoded(value).into_owned())
+        .collect()
 }
 
 /// The first value of a cookie among the values of all `cookie` headers; without the quotes around it.
@@ -82,6 +95,13 @@ mod tests {
         assert_eq!(model_in_query("/?m=a&m=b", "m"), Err(TwoInQuery("m".to_owned())));
         assert!(model_in_query("/?m=a&m=%61&m=", "m").unwrap().is_some());
         assert_eq!(model_in_query("/?m=", "m"), Ok(None));
+    }
+
+    #[test]
+    fn every_model_of_a_query_is_found() {
+        let found = models_in_query("/x?a=1&Model=b;mod%65l=%63&models=d&model#model=e");
+        assert_eq!(found, ["b", "c", ""]);
+        assert!(models_in_query("/model=x").is_empty());
     }
 
     #[test]

@@ -92,6 +92,8 @@ pub struct Replica {
     pub upstream: Upstream,
     /// How its exchanges ended, by status and class.
     pub outcomes: Tally,
+    /// Requests for a model that it answered with 404.
+    unknown_models: AtomicU64,
     pub(super) in_flight: AtomicU32,
     pub(super) learned: Mutex<Learned>,
     /// `f32`: the learned factor, computed at each completion and by the second.
@@ -130,6 +132,7 @@ impl Replica {
             identity,
             upstream,
             outcomes: Tally::default(),
+            unknown_models: AtomicU64::default(),
             in_flight: AtomicU32::default(),
             learned: Mutex::default(),
             slow: AtomicU32::new(1.0_f32.to_bits()),
@@ -155,6 +158,15 @@ impl Replica {
 
     pub(super) fn listed(&self) -> u64 {
         self.listed.load(Relaxed)
+    }
+
+    /// It answered a request for a model with 404: it may serve another one.
+    pub fn note_unknown_model(&self) {
+        self.unknown_models.fetch_add(1, Relaxed);
+    }
+
+    pub fn unknown_models(&self) -> u64 {
+        self.unknown_models.load(Relaxed)
     }
 
     /// Requests now at this replica.

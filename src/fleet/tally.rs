@@ -58,12 +58,23 @@ impl Tally {
 }
 
 /// Answers of Evener's own, by code.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Refusals([AtomicU64; RefusalCode::ALL.len()]);
+
+impl Default for Refusals {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| AtomicU64::default()))
+    }
+}
 
 impl Refusals {
     pub fn add(&self, code: RefusalCode) {
         self.0[code as usize].fetch_add(1, Relaxed);
+    }
+
+    /// How often one happened.
+    pub fn of(&self, code: RefusalCode) -> u64 {
+        self.0[code as usize].load(Relaxed)
     }
 
     /// Every code that happened, with its count.
@@ -89,6 +100,11 @@ impl Histogram {
     pub fn observe(&self, took: Duration) {
         self.sketch.observe(took);
         self.sum_nanos.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    /// Was nothing observed yet?
+    pub fn is_empty(&self) -> bool {
+        self.sketch.counts().all(|n| n == 0)
     }
 
     /// What was observed, on a finer scale.

@@ -67,7 +67,7 @@ pub(super) fn expose(page: &mut Page, table: &Table, meters: &Meters) {
         let checks = model.plan.canary.as_ref().map_or(&[][..], |plan| &plan.checks);
         let may = |name| checks.iter().any(|check| check.metric.name() == name);
         for (check, n) in model.state.rollbacks() {
-            if n > 0 || may(check) {
+            if n > 0 || may(check) || (check == "none" && !checks.is_empty()) {
                 family.count(&[&model.name, check], n);
             }
         }

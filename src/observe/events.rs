@@ -7,14 +7,26 @@ use tokio::sync::broadcast;
 /// Events kept for those who ask later.
 const KEPT: usize = 1000;
 
+/// How bad an event is. The log has the same level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    Info,
+    /// Somebody should look.
+    Warning,
+    /// Requests fail, or will.
+    Error,
+}
+
 /// Something that happened.
 #[derive(Clone, Debug, Serialize)]
 pub struct Event {
     /// Counts from 1 in this process.
     pub id: u64,
     pub at: jiff::Timestamp,
-    /// Kebab-case: `reload`, `standing`, `ejection`, `drain`, `test`, `listener`, `shutdown`, `handover`,
-    /// `state`, `webhook`, `certificate`, and what canaries say (`canary_…`).
+    pub level: Level,
+    /// `reload`, `standing`, `ejection`, `drain`, `test`, `listener`, `shutdown`, `handover`, `state`, `webhook`,
+    /// `certificate`, `problem` and `recovery` (of the list of problems), and what canaries say (`canary_…`).
     pub kind: &'static str,
     /// One English sentence.
     pub message: String,
@@ -38,12 +50,29 @@ impl Default for Events {
 }
 
 impl Events {
+    /// Tells of what is no trouble.
     pub fn announce(&self, kind: &'static str, message: String, who: &str, reason: Option<&str>) {
-        tracing::info!(kind, who, reason, "{message}");
+        self.tell(Level::Info, kind, message, who, reason);
+    }
+
+    /// Puts it on the timeline and into the log.
+    pub fn tell(
+        &self,
+        level: Level,
+        kind: &'static str,
+        message: String,
+        who: &str,
+        reason: Option<&str>,
+    ) {
+        match level {
+            Level::Info => tracing::info!(kind, who, reason, "{message}"),
+            Level::Warning => tracing::warn!(kind, who, reason, "{message}"),
+            Level::Error => tracing::error!(kind, who, reason, "{message}"),
+        }
         let mut recent = self.recent.lock();
         let id = recent.back().map_or(1, |last| last.id + 1);
         let (who, reason) = (who.to_owned(), reason.map(str::to_owned));
-        let event = Event { id, at: super::stamp(), kind, message, who, reason };
+        let event = Event { id, at: super::stamp(), level, kind, message, who, reason };
         if recent.len() == KEPT {
             recent.pop_front();
         }

@@ -1,6 +1,7 @@
 //! Counters of the process as a whole; those of models and replicas live in the fleet.
 use super::canaries::CanaryReport;
 use super::exhaustion::Exhaustion;
+use super::troubles::Troubles;
 use crate::fleet::ModelState;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -78,6 +79,7 @@ pub struct Meters {
     pub reloaded_at: AtomicI64,
     /// The canaries, as they stood a second ago.
     pub canaries: ArcSwap<Vec<CanaryReport>>,
+    pub troubles: Troubles,
     listeners: Mutex<BTreeMap<String, Arc<ListenerMeter>>>,
 }
 

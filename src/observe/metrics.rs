@@ -93,6 +93,8 @@ metrics! {
         "When a certificate that a listener shows ends, in Unix seconds.";
     TLS_RENEWED = Gauge "evener_tls_last_reload_successful" ["listener", "name"]
         "1 while the files of a certificate are what the listener shows, 0 while they are of no use and an older one serves.";
+    PROBLEMS = Gauge "evener_problems" ["model", "code", "severity"]
+        "Problems that are open, as `evener status` lists them; without a model: of Evener itself. Absent: there is none.";
     BUFFERED = Gauge "evener_buffered_bytes" []
         "Bytes of request bodies and of mirrored answers kept at present.";
     LOG_DROPPED = Counter "evener_access_log_dropped_total" []

@@ -14,13 +14,16 @@ mod mirrors;
 pub mod otlp;
 mod panics;
 mod repeats;
+mod replicas;
+mod requests;
 mod scrape;
 mod shares;
 mod stderr;
+mod troubles;
 
 pub use canaries::CanaryReport;
 pub use decisions::{Assignment, Decision, Decisions, Interest};
-pub use events::{Event, Events};
+pub use events::{Event, Events, Level};
 pub use exhaustion::{During, Exhaustion};
 pub use log::rotated;
 pub use logs::Logs;
@@ -33,6 +36,7 @@ pub use repeats::Repeats;
 pub use scrape::expose;
 pub use shares::{fails_open, observed_shares};
 pub use stderr::{LogThread, LogWriter, log_lines_dropped, write_log_to_stderr};
+pub use troubles::{Troubles, Undelivered};
 
 /// The wall clock: for timestamps that people read, never for decisions.
 pub fn stamp() -> jiff::Timestamp {

@@ -3,18 +3,13 @@ use super::exhaustion::During;
 use super::exposition::Page;
 use super::meters::{Meters, ReloadResult, SpanFate};
 use super::metrics::{
-    BUFFERED, BUILD, CONNECTIONS, DECISIONS_DROPPED, DURATION, EJECTIONS, EJECTIONS_REFUSED,
-    EXHAUSTED, FAIL_OPEN, FIRST_BYTE, GENERATION, HEDGES, IN_FLIGHT, INTER_CHUNK, LOG_DROPPED,
-    PANICS, REFUSALS, RELOAD_SUCCESSFUL, RELOADED_AT, RELOADS, REPLICA_REQUESTS, REPLICA_STATE,
-    REQUESTS, RETRIES, RETRIES_REFUSED, SPANS, SPLIT_OBSERVED, SPLIT_SHARE, STDERR_DROPPED,
-    TLS_NOT_AFTER, TLS_RENEWED, TOKENS,
+    BUFFERED, BUILD, CONNECTIONS, DECISIONS_DROPPED, EXHAUSTED, FAIL_OPEN, GENERATION, HEDGES,
+    LOG_DROPPED, PANICS, RELOAD_SUCCESSFUL, RELOADED_AT, RELOADS, RETRIES, RETRIES_REFUSED, SPANS,
+    SPLIT_OBSERVED, SPLIT_SHARE, STDERR_DROPPED, TLS_NOT_AFTER, TLS_RENEWED,
 };
 use super::panics::Task;
 use super::shares::{fails_open, observed_shares};
 use super::stderr::log_lines_dropped;
-use crate::dialect::grpc::code_word;
-use crate::fleet::{ModelState, Tally};
-use crate::health::{Cause, Class, Standing};
 use crate::table::{Member, Model, Table, Version};
 use crate::wire::Resource;
 use std::collections::BTreeMap;
@@ -23,74 +18,27 @@ use std::sync::atomic::Ordering::Relaxed;
 /// The whole page, in the text format 0.0.4.
 pub fn expose(table: &Table, meters: &Meters) -> String {
     let mut page = Page::default();
-    requests(&mut page, table, meters);
+    super::requests::expose(&mut page, table, meters);
     attempts(&mut page, table);
     super::mirrors::expose(&mut page, table);
     super::canaries::expose(&mut page, table, meters);
-    replicas(&mut page, table);
-    ejections(&mut page, table);
+    super::replicas::expose(&mut page, table);
     splits(&mut page, table);
     process(&mut page, table, meters);
+    meters.troubles.expose(&mut page);
     page.render()
 }
 
-fn versions(table: &Table) -> impl Iterator<Item = (&Model, &Version)> {
+pub(super) fn versions(table: &Table) -> impl Iterator<Item = (&Model, &Version)> {
     table
         .models
         .iter()
         .flat_map(|model| model.versions.iter().map(move |version| (&**model, version)))
 }
 
-fn members(table: &Table) -> impl Iterator<Item = (&Model, &Version, &Member)> {
+pub(super) fn members(table: &Table) -> impl Iterator<Item = (&Model, &Version, &Member)> {
     versions(table)
         .flat_map(|(model, version)| version.members.iter().map(move |m| (model, version, m)))
-}
-
-/// Every model's state with its name; that of requests without a model comes last, without one.
-fn states<'a>(
-    table: &'a Table,
-    meters: &'a Meters,
-) -> impl Iterator<Item = (&'a str, &'a ModelState)> {
-    let named = table.models.iter().map(|model| (&*model.name, &*model.state));
-    named.chain([("", &meters.nameless)])
-}
-
-fn requests(page: &mut Page, table: &Table, meters: &Meters) {
-    let family = page.family(&REQUESTS);
-    let mut add = |model: &str, version: &str, tally: &Tally| {
-        for (code, class, n) in tally.counts() {
-            family.count(&[model, version, &code_word(code), class.name()], n);
-        }
-    };
-    for (model, version) in versions(table) {
-        add(&model.name, &version.name, &version.state.requests);
-    }
-    for (model, state) in states(table, meters) {
-        add(model, "", &state.requests);
-    }
-    for (metric, of) in [
-        (&DURATION, (|v| &v.state.duration) as fn(&Version) -> &crate::fleet::Histogram),
-        (&FIRST_BYTE, |v| &v.state.first_byte),
-        (&INTER_CHUNK, |v| &v.state.inter_chunk),
-    ] {
-        let family = page.family(metric);
-        for (model, version) in versions(table) {
-            family.durations(&[&model.name, &version.name], of(version));
-        }
-    }
-    let family = page.family(&TOKENS);
-    for (model, version) in versions(table) {
-        let tokens = &version.state.tokens;
-        for (kind, n) in [("prompt", &tokens.prompt), ("completion", &tokens.completion)] {
-            family.count(&[&model.name, &version.name, kind], n.load(Relaxed));
-        }
-    }
-    let family = page.family(&REFUSALS);
-    for (model, state) in states(table, meters) {
-        for (code, n) in state.refusals.counts() {
-            family.count(&[model, code.name()], n);
-        }
-    }
 }
 
 fn attempts(page: &mut Page, table: &Table) {
@@ -111,49 +59,6 @@ fn attempts(page: &mut Page, table: &Table) {
         for (result, n) in model.state.hedges() {
             family.count(&[&model.name, result.name()], n);
         }
-    }
-}
-
-fn replicas(page: &mut Page, table: &Table) {
-    let family = page.family(&IN_FLIGHT);
-    for (model, version, Member { replica, .. }) in members(table) {
-        let labels = [&*model.name, &*version.name, &*replica.id.url];
-        family.gauge(&labels, f64::from(replica.in_flight()));
-    }
-    let family = page.family(&REPLICA_REQUESTS);
-    for (model, version, Member { replica, .. }) in members(table) {
-        for class in Class::ALL {
-            // Success stands there from the start, so that a rate has a zero to rise from.
-            let n = replica.outcomes.of_class(class);
-            if n > 0 || class == Class::Success {
-                family.count(&[&model.name, &version.name, &replica.id.url, class.name()], n);
-            }
-        }
-    }
-    let family = page.family(&REPLICA_STATE);
-    for (model, version, Member { replica, .. }) in members(table) {
-        let present = replica.standing();
-        for state in Standing::ALL {
-            let labels = [&*model.name, &*version.name, &*replica.id.url, state.name()];
-            family.gauge(&labels, f64::from(u8::from(state == present)));
-        }
-    }
-}
-
-fn ejections(page: &mut Page, table: &Table) {
-    let family = page.family(&EJECTIONS);
-    for (model, version, Member { replica, .. }) in members(table) {
-        for cause in Cause::ALL {
-            let n = replica.ejections(cause);
-            if n > 0 {
-                family.count(&[&model.name, &version.name, &replica.id.url, cause.name()], n);
-            }
-        }
-    }
-    let family = page.family(&EJECTIONS_REFUSED);
-    for (model, version) in versions(table) {
-        let n = version.state.ejections_refused.load(Relaxed);
-        family.count(&[&model.name, &version.name], n);
     }
 }
 
@@ -246,6 +151,7 @@ mod tests {
     use crate::config::parse_text;
     use crate::dialect::RefusalCode;
     use crate::fleet::{Fleet, Mirrored};
+    use crate::health::Class;
     use crate::observe::CanaryReport;
     use crate::stats::Moment;
     use crate::table::Overrides;
@@ -279,10 +185,13 @@ mod tests {
         let replica = &model.versions[0].members[0].replica;
         replica.hold(&model.versions[0].state, None, "by hand".into(), Moment::ZERO);
         meters.canaries.store(Arc::new(vec![canary()]));
+        let problem = ["ch\"a\\t", "requests_fail", "critical"].map(str::to_owned);
+        meters.troubles.list_is([problem.clone(), problem].into_iter());
         let page = expose(&table, &meters);
         for metric in METRICS {
             assert!(page.contains(&format!("# TYPE {} ", metric.name)), "{}", metric.name);
         }
+        assert!(page.contains(r#"code="requests_fail",severity="critical"} 2"#), "{page}");
         assert!(page.contains("process_resident_memory_bytes"));
     }
 

@@ -5,9 +5,9 @@ use super::exchange::{End, Exchange, Stop};
 use super::forward::upstream;
 use super::pick::{Choice, Wish};
 use super::placed::Placed;
-use super::relay::{Relayed, Trouble};
+use super::relay::Relayed;
+use super::trouble::Trouble;
 use crate::canary::Ended;
-use crate::dialect::RefusalCode;
 use crate::fleet::{InFlight, Replica};
 use crate::health::{Class, Outcome, Repeatable};
 use crate::observe::During;
@@ -16,7 +16,6 @@ use crate::table::Timeouts;
 use crate::wire::{Checkout, Exhausted};
 use http::StatusCode;
 use pingora_core::protocols::http::client::HttpSession;
-use pingora_error::{Error, ErrorType, RetryType};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
@@ -297,132 +296,4 @@ async fn drained(session: &mut HttpSession) -> bool {
         session.response_done()
     };
     timeout(DRAIN_TIME, reading).await.unwrap_or(false)
-}
-
-impl Trouble {
-    /// An error while the head was written. What cannot be written at all is the client's fault.
-    pub(super) fn of_head(error: Box<Error>) -> Self {
-        let ours = error.root_cause().downcast_ref::<h2::Error>().is_some_and(|error| {
-            !(error.is_io() || error.is_go_away() || error.is_reset() || error.is_library())
-        });
-        if ours || *error.etype() == ErrorType::InvalidHTTPHeader {
-            Self::BadRequest(error.to_string())
-        } else {
-            error.into()
-        }
-    }
-
-    /// An error while a connection was opened.
-    pub(super) fn of_dial(error: &Error) -> Self {
-        match Exhausted::of(error) {
-            Some(exhausted) => Self::Exhausted(exhausted),
-            None => Self::Connect(error.to_string()),
-        }
-    }
-
-    /// What the client is told; nothing when it left.
-    pub(super) fn code(&self) -> Option<RefusalCode> {
-        Some(match self {
-            Self::ClientGone | Self::ClientStalled | Self::Client(_) => return None,
-            Self::Connect(_)
-            | Self::Died(_)
-            | Self::Unseen(_)
-            | Self::Reset(_)
-            | Self::Malformed(_)
-            // Followed by another attempt, or by an answer of Evener's own.
-            | Self::Answered { .. } => RefusalCode::UpstreamFailed,
-            Self::Exhausted(_) => RefusalCode::OutOfResources,
-            Self::BadRequest(_) => RefusalCode::BadRequest,
-            Self::FirstByte => RefusalCode::FirstByteTimeout,
-            Self::Stalled => RefusalCode::StreamStalled,
-            Self::Total => RefusalCode::TotalTimeout,
-        })
-    }
-
-    /// Did the replica do nothing for it, or nothing that its client should pay for?
-    fn is_of_no_work(&self) -> bool {
-        match self {
-            Self::Connect(_)
-            | Self::Died(_)
-            | Self::Unseen(_)
-            | Self::Reset(_)
-            | Self::Malformed(_)
-            | Self::Answered { .. }
-            | Self::Exhausted(_)
-            | Self::BadRequest(_) => true,
-            Self::FirstByte
-            | Self::Stalled
-            | Self::Total
-            | Self::ClientGone
-            | Self::ClientStalled
-            | Self::Client(_) => false,
-        }
-    }
-
-    /// A switch of protocols that nobody asked for: what follows is not HTTP (RFC 9110 §15.2.2).
-    pub(super) fn uninvited_upgrade() -> Self {
-        Self::Malformed("it switches to a protocol that the client did not ask for")
-    }
-
-    /// The class of the attempt, and the status that is logged for it.
-    pub(super) fn meaning(&self) -> (Class, u16) {
-        if let Self::Answered { class, status, .. } = self {
-            return (*class, *status);
-        }
-        (self.class(), self.code().map_or(499, RefusalCode::status))
-    }
-
-    pub(super) fn class(&self) -> Class {
-        match self {
-            Self::ClientGone | Self::ClientStalled | Self::Client(Stop::Gone) => Class::Cancelled,
-            Self::Client(Stop::Refused(_)) | Self::BadRequest(_) | Self::Exhausted(_) => {
-                Class::Refused
-            }
-            Self::Connect(_) => Class::ConnectFailure,
-            Self::Died(_) | Self::Unseen(_) | Self::Reset(_) | Self::Malformed(_) => Class::Reset,
-            Self::Answered { class, .. } => *class,
-            Self::FirstByte | Self::Stalled | Self::Total => Class::Timeout,
-        }
-    }
-
-    fn describe(&self, timeouts: &Timeouts, given: &str) -> String {
-        match self {
-            Self::Connect(_) => "could not be reached".to_owned(),
-            Self::Exhausted(exhausted) => format!("could not be asked: {exhausted}"),
-            Self::Answered { status, .. } => format!("answered {status}"),
-            Self::Died(_) | Self::Unseen(_) | Self::Reset(_) => {
-                "closed the connection or did not answer in HTTP".to_owned()
-            }
-            Self::Malformed(what) => format!("sent a malformed answer: {what}"),
-            Self::FirstByte => format!("sent nothing within {:?}", timeouts.first_byte),
-            Self::Stalled => format!("fell silent for {:?}", timeouts.between_chunks),
-            Self::Total => format!("was not done within {given}"),
-            Self::BadRequest(_) => "cannot be sent this request".to_owned(),
-            Self::ClientGone | Self::ClientStalled | Self::Client(_) => "was abandoned".to_owned(),
-        }
-    }
-}
-
-impl From<Box<Error>> for Trouble {
-    /// An error on the replica's side of the exchange.
-    fn from(error: Box<Error>) -> Self {
-        use ErrorType::{
-            ConnectionClosed, H2Error, InvalidHTTPHeader, ReadError, ReadTimedout, WriteError,
-            WriteTimedout,
-        };
-        let etype = error.etype();
-        if [ReadTimedout, WriteTimedout].contains(etype) {
-            return Self::Stalled;
-        }
-        if *etype == InvalidHTTPHeader {
-            tracing::debug!(%error, "a replica's head cannot be read");
-            return Self::Malformed("its head is not well-formed HTTP");
-        }
-        if *etype == H2Error && error.retry != RetryType::Decided(false) {
-            // A stream that was reset may have been worked on; pingora marks those that were not.
-            return Self::Unseen(error.to_string());
-        }
-        let died = [ConnectionClosed, ReadError, WriteError].contains(etype);
-        if died { Self::Died(error.to_string()) } else { Self::Reset(error.to_string()) }
-    }
 }

@@ -120,7 +120,7 @@ impl Exchange<'_> {
             let wanted = (gathered.len() + chunk.len()) as u64;
             self.proxy.buffers.grow(&mut space, wanted, self.proxy.now()).map_err(no_space)?;
             gathered.extend_from_slice(&chunk);
-            let found = gathered.len() >= look_at && self.names_model(&gathered);
+            let found = gathered.len() >= look_at && self.has_said_model(&gathered);
             if found || wanted > keep || need.is_met(&gathered) {
                 space.complete().map_err(no_space)?;
                 return Ok(Body::Stream(gathered.freeze(), Some(space)));

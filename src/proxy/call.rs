@@ -6,7 +6,7 @@ use super::exchange::{Exchange, Stop};
 use super::identify::no_model;
 use super::placed::Placed;
 use super::progress::Progress;
-use super::relay::Trouble;
+use super::trouble::Trouble;
 use crate::access::MinRate;
 use crate::dialect::grpc::{Call, MessageProblem, Messages, first_name, is_grpc, read_call};
 use crate::dialect::{BodyProblem, BodyRead, Duty, RefusalCode};

@@ -7,16 +7,18 @@ use super::call::call_of;
 use super::gate::is_open;
 use super::head;
 use super::mirror::Original;
+use super::naming::AnswerName;
 use super::pick::{Wish, choose, why_none};
 use super::placed::Placed;
 use super::record::Record;
 use super::request::{Ask, client_ip, is_trusted, is_upgrade, origin_form, text};
+use super::request_id::request_id;
 use super::retry::{Attempts, client_deadline};
 use super::shared::Proxy;
 use crate::dialect::grpc::Call;
 use crate::dialect::{
-    Dialect, Facts, Local, PathFacts, RefusalCode, Row, StreamWatch, is_json, nearest,
-    query_value, read_path,
+    Dialect, Facts, Local, PathFacts, RefusalCode, Row, StreamWatch, is_json, nearest, query_value,
+    read_path,
 };
 use crate::fleet::InFlight;
 use crate::health::Repeatable;
@@ -91,6 +93,8 @@ pub(super) struct Exchange<'a> {
     pub(super) witness: Option<Witness>,
     /// How the replica answers: in its own dialect, where a route rewrites the path.
     pub(super) answers_in: Dialect,
+    /// What answers are to say their model is, where that is not left to the replica.
+    pub(super) names: Option<Box<AnswerName>>,
     /// The answer, where a copy of the request is to be answered the same.
     pub(super) original: Option<Box<Original>>,
     /// The attempt under way, counted until it is settled.
@@ -134,6 +138,7 @@ pub(super) async fn exchange(
         attempts: Attempts::NONE,
         witness: None,
         answers_in: Dialect::Plain,
+        names: None,
         original: None,
         in_flight: None,
         answer_seen: false,
@@ -157,6 +162,10 @@ impl Exchange<'_> {
         let opened = |method: &str| table.opens_method(method);
         let framing = head::check(self.session, &self.listener.client, opened)
             .map_err(|(code, message)| Refusal::new(code, message))?;
+        if self.proxy.instance.saw(&self.session.req_header().headers) {
+            let message = "the request has passed this Evener before: a replica leads back to it";
+            return Err(Refusal::new(RefusalCode::LoopDetected, message).into());
+        }
         let path = read_path(self.session.req_header().uri.path())
             .map_err(|problem| Refusal::new(RefusalCode::BadRequest, problem.to_string()))?;
         let path = self.call.map_or(path, PathFacts::of_call);
@@ -243,6 +252,7 @@ impl Exchange<'_> {
         }
         // Of one that is a canary's evidence.
         self.answers_in = self.asked_in(&placed);
+        self.names = self.answer_name(&placed).map(Box::new);
         let end = self.serve(&mut placed, wish, choice).await?;
         self.mirror(placed, key);
         Ok(end)
@@ -292,35 +302,5 @@ impl Exchange<'_> {
                 KeySource::ClientIp => point(self.client_ip.to_string().as_bytes()),
             }
         })
-    }
-}
-
-/// The client's id when a trusted peer sent a sane one, else a new UUID of version 7 (RFC 9562).
-fn request_id(sent: Option<&str>, trusted: bool) -> String {
-    let sane = |id: &&str| {
-        (1..=128).contains(&id.len())
-            && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:/+=".contains(&b))
-    };
-    if let Some(id) = sent.filter(|_| trusted).filter(sane) {
-        return id.to_owned();
-    }
-    let millis = u64::try_from(crate::observe::stamp().as_millisecond()).unwrap_or(0);
-    let mut random = [0; 10];
-    random[..8].copy_from_slice(&super::pick::draw().to_le_bytes());
-    random[8..].copy_from_slice(&super::pick::draw().to_le_bytes()[..2]);
-    uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid().to_string()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_trusted_and_sane_request_id_is_kept() {
-        assert_eq!(request_id(Some("abc-1"), true), "abc-1");
-        for (sent, trusted) in [(Some("abc-1"), false), (Some("a\tb"), true), (Some(""), true)] {
-            let id = request_id(sent, trusted);
-            assert_eq!(uuid::Uuid::parse_str(&id).unwrap().get_version_num(), 7);
-        }
     }
 }

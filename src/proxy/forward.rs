@@ -5,6 +5,7 @@ use super::hops::{join_cookies, remove_claims, remove_connection_headers, stripp
 use super::meaning::Framed;
 use super::placed::Placed;
 use super::request::{host_of, origin_form, text};
+use super::rounds::LOOP;
 use crate::dialect::grpc::is_grpc;
 use crate::dialect::{DeadlineHeader, FoundIn, rename_in_path, rename_in_query};
 use crate::table::HeaderEdits;
@@ -47,6 +48,9 @@ impl Exchange<'_> {
         self.set_deadline(&mut head, placed)?;
         #[cfg(feature = "otlp")]
         self.set_trace(&mut head)?;
+        if let Some(names) = &self.names {
+            names.ask_for_plain(&mut head)?;
+        }
         for name in &to.edits.remove {
             head.remove_header(name);
         }
@@ -63,6 +67,7 @@ impl Exchange<'_> {
     fn set_forwarded(&self, head: &mut RequestHeader, sent: &RequestHeader) -> Result<()> {
         head.insert_header("x-request-id", &self.record.request_id)?;
         head.append_header(header::VIA, HeaderValue::from_static("1.1 evener"))?;
+        head.append_header(LOOP, self.proxy.instance.header().clone())?;
         let peer = self.peer.to_string();
         let earlier =
             sent.headers.get_all("x-forwarded-for").iter().filter_map(|v| v.to_str().ok());

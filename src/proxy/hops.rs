@@ -142,7 +142,8 @@ fn protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
 
 /// The headers that `Connection` names. Those that frame or address the message may not be named away.
 fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
-    const KEPT: [&str; 5] = ["host", "content-length", "transfer-encoding", "content-type", "via"];
+    const KEPT: [&str; 6] =
+        ["host", "content-length", "transfer-encoding", "content-type", "via", "cdn-loop"];
     let values = headers.get_all(header::CONNECTION).iter().filter_map(|v| v.to_str().ok());
     let names = values.flat_map(|v| v.split(',')).map(str::trim);
     names

@@ -7,7 +7,7 @@ use super::placed::Placed;
 use super::request::{Ask, text};
 use super::retry::{asks_a_model, repeatable};
 use crate::dialect::{BodyRead, Dialect, ModelAt, PathFacts, RefusalCode, is_json};
-use crate::table::{RoutePlan, Routed, Table};
+use crate::table::{Model, RoutePlan, Routed, Table};
 use http::header;
 use std::sync::Arc;
 
@@ -27,24 +27,25 @@ impl Exchange<'_> {
         if let Some(call) = self.call {
             return needed_of(call, table);
         }
-        if self.is_searched(table, path) || self.is_counted(path.kind()) {
+        if self.is_searched(path) || self.is_counted(path.kind()) {
             return Need::Whole(table.max_buffered_body);
         }
         let head = self.session.req_header();
         let kind = text(&head.headers, "content-type");
-        let named = path.model.as_ref().and_then(|model| table.model(&model.name));
+        // What the key may not use is read as what does not exist.
+        let may_use = |model: &&Arc<Model>| self.key().is_none_or(|key| key.may_use(&model.name));
+        let named = table.named_by_head(route, path).filter(may_use);
         let most = named.map_or(table.max_buffered_body, |model| model.plan.max_buffered_body);
         let json = kind.is_some_and(is_json) || path.row.model == ModelAt::Body;
-        let form = kind.is_some_and(|kind| kind.starts_with("multipart/"));
-        if (json || form) && named.is_none() && table.reads_body(route) {
-            return Need::Name(most);
-        }
-        if json {
-            return Need::Whole(most);
+        let unread = || table.route(route, &Ask::new(head), path, BodyRead::Absent);
+        if json || is_multipart(kind) {
+            let may_name = named.is_none() && table.reads_body(route);
+            let elsewhere = || unread().is_ok_and(|routed| routed.facts.found_in.is_some());
+            let matters = may_name && !table.means_one_model(path) && !elsewhere();
+            return if matters { Need::Name(most) } else { Need::Whole(most) };
         }
         // Tensors, images and the like name no model, and are kept for retries where the model's requests may be repeated.
-        let ask = Ask::new(head);
-        match table.route(route, &ask, path, BodyRead::Absent) {
+        match unread() {
             Ok(Routed { model, .. }) if asks_a_model(head, model.plan.kind, path.repeats()) => {
                 Need::Whole(model.plan.max_buffered_body)
             }
@@ -78,7 +79,7 @@ impl Exchange<'_> {
         if cut && table.waits_for_name(route, path, routed.as_ref()) {
             return Err(name_too_late(table.max_buffered_body).into());
         }
-        let routed = routed.map_err(|why| self.refuse_unplaced(self.hidden(table, why), sealed))?;
+        let routed = routed.map_err(|why| self.refuse_unfound(table, why, sealed))?;
         self.record.model = Some(Arc::clone(routed.model));
         let Routed { model, facts, .. } = routed;
         self.record.converses =
@@ -92,9 +93,9 @@ impl Exchange<'_> {
         Ok(placed)
     }
 
-    /// Is the model named in the first bytes of a body?
-    pub(super) fn names_model(&self, first: &[u8]) -> bool {
-        self.read_beginning(first, &[""; 0]).names_model()
+    /// Does more of a body than these first bytes have nothing to say about its model?
+    pub(super) fn has_said_model(&self, first: &[u8]) -> bool {
+        !self.read_beginning(first, &[""; 0]).may_go_on()
     }
 
     fn read_beginning(&self, first: &[u8], wanted: &[impl AsRef<str>]) -> BodyRead {
@@ -137,4 +138,10 @@ pub(super) fn no_model(bodiless: bool, at: ModelAt) -> &'static str {
             "the request names no model: set `model` in the JSON body or the path"
         }
     }
+}
+
+fn is_multipart(content_type: Option<&str>) -> bool {
+    const KIND: &str = "multipart/";
+    let kind = content_type.unwrap_or_default().trim_start().get(..KIND.len());
+    kind.is_some_and(|kind| kind.eq_ignore_ascii_case(KIND))
 }

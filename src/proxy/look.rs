@@ -6,6 +6,7 @@ use super::placed::Placed;
 use super::shared::Proxy;
 use crate::dialect::{Dialect, Output, OutputBudget, OutputForm, OutputScan, Reserved};
 use crate::stats::Moment;
+use crate::table::Answers;
 use http::{Method, StatusCode};
 use pingora_http::ResponseHeader;
 use std::cell::RefCell;
@@ -31,9 +32,10 @@ pub(super) struct Look {
 }
 
 impl Exchange<'_> {
-    /// The dialect in which a replica is asked, where a canary learns from its answer.
+    /// The dialect in which a replica is asked, where something is read of its answers.
     pub(super) fn asked_in(&self, placed: &Placed<'_>) -> Dialect {
-        if self.witness.is_some() { self.asked_as(placed).dialect } else { self.dialect() }
+        let read = self.witness.is_some() || placed.model.plan.answers == Answers::Client;
+        if read { self.asked_as(placed).dialect } else { self.dialect() }
     }
 
     /// Begins to look at an answer of a good status, where a canary learns from this attempt and its checks ask for it.

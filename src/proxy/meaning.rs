@@ -1,5 +1,5 @@
 //! What the head of an answer says: how its replica fared, what is counted, and how its body is framed and read.
-use super::relay::Trouble;
+use super::trouble::Trouble;
 use crate::dialect::grpc::{GrpcStatus, is_grpc, severity_of_code};
 use crate::dialect::{Failure, OutputForm, StreamForm, UsageForm};
 use crate::health::Class;
@@ -144,19 +144,11 @@ pub(super) const fn class_of_failure(failure: Failure) -> Class {
 
 /// Does an answer come piece by piece, each of which means something by itself? By its media type.
 pub(super) fn is_stream(head: &ResponseHeader) -> bool {
-    const STREAMS: [&str; 8] = [
-        "text/event-stream",
-        "application/x-ndjson",
-        "application/ndjson",
-        "application/jsonl",
-        "application/x-jsonlines",
-        "application/json-seq",
-        "application/stream+json",
-        "application/vnd.amazon.eventstream",
-    ];
+    const OPAQUE: [&str; 2] = ["application/json-seq", "application/vnd.amazon.eventstream"];
     let kind = head.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     let essence = kind.unwrap_or_default().split(';').next().unwrap_or_default().trim();
-    STREAMS.iter().any(|stream| essence.eq_ignore_ascii_case(stream))
+    StreamForm::of(kind, None).is_some()
+        || OPAQUE.iter().any(|stream| essence.eq_ignore_ascii_case(stream))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! accept → admit → identify → route → split → pick → attempt → relay → settle
 //! ```
 mod accept;
+mod allowed;
 mod answer;
 mod assign;
 mod attempt;
@@ -32,6 +33,7 @@ mod look;
 mod meaning;
 mod mirror;
 mod models;
+mod naming;
 mod panicked;
 mod pick;
 mod placed;
@@ -39,13 +41,16 @@ mod progress;
 mod record;
 mod relay;
 mod request;
+mod request_id;
 mod response;
 mod retry;
+mod rounds;
 mod send;
 mod shared;
 mod timer;
 #[cfg(feature = "otlp")]
 mod trace;
+mod trouble;
 mod tunnel;
 
 pub use inside::connect;

@@ -2,7 +2,7 @@
 use super::body::Body;
 use super::pick::Choice;
 use crate::dialect::grpc::{Messages, NameAt, rename_in_messages};
-use crate::dialect::{Edit, Facts, FoundIn, edited};
+use crate::dialect::{Edit, Facts, FoundIn, NameSpot, edited};
 use crate::table::{Model, RoutePlan};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -19,6 +19,10 @@ pub(super) struct Placed<'a> {
     renamed: Option<Bytes>,
     /// Changes of the body, whatever replica is asked.
     pub(super) edits: Vec<Edit>,
+    /// Where the name of the model is written, and the name where the version has none of its own: the replica is to read
+    /// nothing but what was understood here.
+    spot: Option<NameSpot>,
+    writes: Option<String>,
     /// What reads the rest of a stream of messages, each of which names the model.
     pub(super) messages: Option<Messages>,
     /// The name that the messages of a stream must not leave, where they did not choose the model.
@@ -44,6 +48,8 @@ impl<'a> Placed<'a> {
             body,
             renamed: None,
             edits: Vec::new(),
+            spot: None,
+            writes: None,
             messages: None,
             watched: None,
             upgrade,
@@ -56,44 +62,67 @@ impl<'a> Placed<'a> {
         self.watched = Some((at, name.to_owned()));
     }
 
+    /// Has the name of the model written back as it was understood: at this place of the body, or in each message of a
+    /// call.
+    pub(super) fn writes_name(&mut self, spot: Option<NameSpot>) {
+        let in_body = match &self.facts.found_in {
+            Some(FoundIn::Body(_) | FoundIn::Form(_) | FoundIn::Messages(_)) => true,
+            Some(FoundIn::Path(_) | FoundIn::Header(_) | FoundIn::Query { .. }) | None => false,
+        };
+        let named = self.facts.model.clone().filter(|_| in_body);
+        self.writes = Some(named.unwrap_or_else(|| self.model.name.to_string()));
+        self.spot = spot;
+    }
+
     /// Makes it ready for this replica.
     pub(super) fn prepare(&mut self, choice: Choice<'_>) {
         // HTTP/2 has no `Upgrade`: the replica is asked without it, and says what it thinks of that.
         self.upgrading = self.upgrade && !choice.member.replica.upstream.only_http2();
         // Path and query are renamed with the head.
         let name = self.model.plan_of(choice.version).upstream_model.as_ref();
+        let name = name.or(self.writes.as_ref());
         let held_to = match (&self.facts.found_in, &self.facts.model, &self.watched) {
             (Some(FoundIn::Messages(at)), Some(named), _) => Some((*at, named, name)),
-            (_, _, Some((at, named))) => Some((*at, named, None)),
+            (_, _, Some((at, named))) => Some((*at, named, name.filter(|_| self.writes.is_some()))),
             (_, _, None) => None,
         };
-        if let (Some((at, named, name)), Body::Stream(first, _)) = (held_to, &self.body) {
-            let limit = self.model.plan.max_buffered_body;
-            let mut messages = Messages::new(at, named, name.map(String::as_str), limit);
-            // What is here was read when the model was found.
-            self.renamed = messages.take(first).ok();
-            self.messages = Some(messages);
-            return;
-        }
-        let mut edits = self.edits.clone();
-        edits.extend(name.and_then(|name| match &self.facts.found_in {
-            Some(FoundIn::Body(range)) => Some(Edit::json(range.clone(), name)),
-            Some(FoundIn::Form(range)) => Some(Edit::bare(range.clone(), name)),
-            Some(
-                FoundIn::Messages(_)
-                | FoundIn::Path(_)
-                | FoundIn::Header(_)
-                | FoundIn::Query { .. },
-            )
-            | None => None,
-        }));
-        self.renamed = match (&self.facts.found_in, name) {
-            (Some(FoundIn::Messages(at)), Some(name)) => {
-                Some(rename_in_messages(self.body.read_so_far(), at, name))
+        match (held_to, &self.body) {
+            (Some((at, named, name)), Body::Stream(first, _)) => {
+                let limit = self.model.plan.max_buffered_body;
+                let mut messages = Messages::new(at, named, name.map(String::as_str), limit);
+                // What is here was read when the model was found.
+                self.renamed = messages.take(first).ok();
+                self.messages = Some(messages);
             }
-            _ if edits.is_empty() => None,
-            _ => Some(edited(self.body.read_so_far(), edits)),
-        };
+            (Some((at, _, Some(name))), Body::Whole(bytes, _)) => {
+                self.renamed = Some(rename_in_messages(bytes, at, name));
+            }
+            _ => {
+                let mut edits = self.edits.clone();
+                edits.extend(name.and_then(|name| self.edit_that_names(name)));
+                let body = self.body.read_so_far();
+                self.renamed = (!edits.is_empty()).then(|| edited(body, edits));
+            }
+        }
+    }
+
+    /// What writes this name into the body, if it stands there.
+    fn edit_that_names(&self, name: &str) -> Option<Edit> {
+        match (&self.spot, &self.facts.found_in) {
+            (Some(spot), _) => Some(spot.edit(name)),
+            (None, Some(FoundIn::Body(range))) => Some(Edit::json(range.clone(), name)),
+            (None, Some(FoundIn::Form(range))) => Some(Edit::bare(range.clone(), name)),
+            (
+                None,
+                Some(
+                    FoundIn::Messages(_)
+                    | FoundIn::Path(_)
+                    | FoundIn::Header(_)
+                    | FoundIn::Query { .. },
+                )
+                | None,
+            ) => None,
+        }
     }
 
     /// What was read of the body, as the replica gets it.

@@ -4,12 +4,13 @@ use super::exchange::{End, Exchange};
 use super::look::Look;
 use super::meaning::class_of_failure;
 use super::relay::Relayed;
-use crate::dialect::{Failure, UsageChunks};
+use crate::dialect::{Failure, NameWriter, UsageChunks};
 use crate::health::Class;
 use crate::stats::Moment;
 use crate::table::{ModelPlan, Timeouts, Version};
 use crate::wire::Reins;
 use bytes::Bytes;
+use pingora_error::Result;
 use pingora_http::ResponseHeader;
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,6 +69,10 @@ pub(super) struct Progress<'a> {
     pub(super) event_stream: bool,
     /// Its length is told: nothing can be put in between.
     pub(super) sized: bool,
+    /// The length of the answer, as the replica tells it.
+    pub(super) length: Option<u64>,
+    /// Writes the client's name for the model into the answer.
+    pub(super) names: Option<Box<NameWriter>>,
     /// The replica's connection is in step with its next answer once this one is read.
     pub(super) keep: bool,
     pub(super) last_chunk: Option<Moment>,
@@ -104,6 +109,8 @@ impl<'a> Progress<'a> {
             held: None,
             event_stream: false,
             sized: false,
+            length: None,
+            names: None,
             keep: true,
             last_chunk: None,
             client_waits: Duration::ZERO,
@@ -153,7 +160,13 @@ impl<'a> Progress<'a> {
     }
 
     /// What the client gets of these bytes of the answer. `done`: they are the last.
-    pub(super) fn without_usage(&mut self, bytes: Bytes, done: bool) -> Bytes {
+    pub(super) fn passed(&mut self, bytes: Bytes, done: bool) -> Result<Bytes> {
+        let bytes = self.without_usage(bytes, done);
+        self.named(bytes, done)
+    }
+
+    /// These bytes without the usage that the client did not ask for.
+    fn without_usage(&mut self, bytes: Bytes, done: bool) -> Bytes {
         let Some(chunks) = &mut self.usage_chunks else { return bytes };
         let passed = chunks.take(bytes);
         if !done {

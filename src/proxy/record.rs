@@ -4,12 +4,13 @@ use super::decision::Reasons;
 use super::limits::Pass;
 use super::shared::Proxy;
 use crate::dialect::grpc::{GrpcStatus, http_status_of_code};
-use crate::dialect::{RefusalCode, UsageScan, masked_query};
+use crate::dialect::{Purpose, RefusalCode, UsageScan, masked_query, read_path};
 use crate::fleet::{Replica, VersionState};
 use crate::health::Class;
 use crate::stats::Moment;
 use crate::table::{Candidate, Model};
 use crate::wire::glimpse;
+use http::Method;
 use serde::Serialize;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -257,6 +258,9 @@ impl Record {
         if let Some(code) = self.refusal {
             state.refusals.add(code);
         }
+        if let Some(replica) = self.replica.as_ref().filter(|_| self.model_was_unknown()) {
+            replica.note_unknown_model();
+        }
         match &self.version {
             Some((_, version)) => {
                 version.requests.add(self.status, self.class);
@@ -272,6 +276,15 @@ impl Record {
             }
             None => state.requests.add(self.status, self.class),
         }
+    }
+
+    /// Did the replica answer 404 to what model servers answer with it when they do not know the model?
+    fn model_was_unknown(&self) -> bool {
+        self.status == 404
+            && self.class == Class::ClientError
+            && self.method == "POST"
+            && read_path(&self.path)
+                .is_ok_and(|path| path.purpose(&Method::POST) == Purpose::Inference)
     }
 
     fn log(&self, took: Duration) {

@@ -5,17 +5,18 @@
 use super::body::{Body, broken_body};
 use super::call::fell_silent;
 use super::event::Event;
-use super::exchange::{End, Exchange, Stop};
+use super::exchange::{End, Exchange};
 use super::hedge::{Begun, First};
 use super::placed::Placed;
 use super::progress::{Phase, Progress, fullness};
 use super::send::{finish_body, write_body};
 use super::timer::{Timer, after};
+use super::trouble::Trouble;
 use super::tunnel::Tunnel;
 use crate::dialect::Output;
-use crate::health::{Class, RetryOn};
+use crate::health::Class;
 use crate::table::Version;
-use crate::wire::{Exhausted, Reins};
+use crate::wire::Reins;
 use bytes::Bytes;
 use pingora_core::protocols::http::client::HttpSession as Upstream;
 use pingora_error::{ErrorType, Result};
@@ -35,51 +36,6 @@ pub(super) struct Relayed {
     pub(super) client_waits: Duration,
     /// What a look at the answer found.
     pub(super) output: Option<Output>,
-}
-
-/// Why an exchange broke.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Trouble {
-    #[error("no connection: {0}")]
-    Connect(String),
-    /// This process lacks something that a connection takes. The replica was not asked.
-    #[error("no connection: {0}")]
-    Exhausted(Exhausted),
-    /// The connection ended without a byte of an answer.
-    #[error("connection ended: {0}")]
-    Died(String),
-    /// The replica says that it did not begin to work on the request.
-    #[error("not worked on: {0}")]
-    Unseen(String),
-    #[error("connection broke: {0}")]
-    Reset(String),
-    /// An answer that could be read in two ways.
-    #[error("malformed answer: {0}")]
-    Malformed(&'static str),
-    /// An answer that is not passed on, because another attempt follows, or Evener answers instead.
-    #[error("answered {status}")]
-    Answered {
-        /// As what another attempt is counted.
-        failed: Option<RetryOn>,
-        status: u16,
-        class: Class,
-        /// The request was sent to its end: the connection can be kept once the answer is read.
-        sent: bool,
-    },
-    #[error("no first byte in time")]
-    FirstByte,
-    #[error("silent for too long")]
-    Stalled,
-    #[error("not done in time")]
-    Total,
-    #[error("the request cannot be put on the wire: {0}")]
-    BadRequest(String),
-    #[error("the client left")]
-    ClientGone,
-    #[error("the client reads nothing")]
-    ClientStalled,
-    #[error("the client's body: {0:?}")]
-    Client(Stop),
 }
 
 impl Exchange<'_> {

@@ -5,8 +5,9 @@ use super::meaning::{
     Framed, Meaning, ends_call, grpc_status, is_grpc_answer, is_stream, stream_of, usage_form_of,
 };
 use super::progress::Progress;
-use super::relay::{Relayed, Trouble};
+use super::relay::Relayed;
 use super::shared::Phase;
+use super::trouble::Trouble;
 use super::tunnel::Tunnel;
 use crate::dialect::grpc::GrpcStatus;
 use crate::dialect::{StreamForm, StreamWatch, UsageAt, UsageChunks, UsageScan};
@@ -28,7 +29,7 @@ impl Exchange<'_> {
         self.answer_seen = true;
         let asked = self.session.req_header();
         let mut framed = Framed::of(upstream, &asked.method)?;
-        let from = upstream.response_header().expect("a head was read").clone();
+        let mut from = upstream.response_header().expect("a head was read").clone();
         let status = from.status;
         if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
             if status != StatusCode::CONTINUE {
@@ -72,6 +73,8 @@ impl Exchange<'_> {
                 framed.length = None;
             }
         }
+        at.length = framed.length;
+        at.names = self.name_writer(&mut from, &mut framed);
         at.sized = framed.length.is_some();
         if let Some(reins) = self.reins.filter(|_| at.sized) {
             reins.direct(true);
@@ -179,25 +182,25 @@ impl Exchange<'_> {
         };
         self.note_first_byte(at);
         let done = upstream.response_done() && matches!(upstream, Upstream::H1(_)) && !at.upgraded;
+        let passed = at.passed(bytes.clone(), done)?;
         let failure = self.stream.as_mut().and_then(|stream| stream.take(&bytes));
         at.note_failure(failure);
         if let Some(original) = &mut self.original {
             original.answer.take(&bytes, &self.proxy.buffers);
         }
-        self.record.bytes_out += bytes.len() as u64;
+        self.record.bytes_out += passed.len() as u64;
         if let Some(scan) = &mut self.record.usage {
             scan.chunk(&bytes);
         }
-        let looked_at = at.look.is_some().then(|| bytes.clone());
         let before = self.proxy.now();
-        let bytes = at.without_usage(bytes, done);
-        if !bytes.is_empty() || done {
+        if !passed.is_empty() || done {
             self.release_head(at).await?;
-            self.write_body(bytes, done).await?;
+            self.write_body(passed, done).await?;
         }
         at.client_waits += self.proxy.now().since(before);
         self.checkpoint("chunk");
-        if let (Some(look), Some(bytes)) = (&mut at.look, looked_at) {
+        // Replicas are judged by what they said.
+        if let Some(look) = &mut at.look {
             look.chunk(&bytes);
         }
         if !done {
@@ -264,7 +267,7 @@ impl Exchange<'_> {
         self.end_stream(at);
         self.note_first_byte(at);
         self.release_head(at).await?;
-        let rest = at.without_usage(Bytes::new(), true);
+        let rest = at.passed(Bytes::new(), true)?;
         if !rest.is_empty() {
             self.write_body(rest, false).await?;
         }

@@ -4,7 +4,7 @@ use super::body::Body;
 use super::exchange::{End, Exchange, Stop};
 use super::pick::{Choice, Wish, chance, choose};
 use super::placed::Placed;
-use super::relay::Trouble;
+use super::trouble::Trouble;
 use crate::dialect::{DeadlineHeader, RefusalCode};
 use crate::fleet::Replica;
 use crate::health::{Repeatable, RetryOn, RetryPlan};

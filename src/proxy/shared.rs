@@ -1,5 +1,7 @@
 //! What all exchanges share.
 use super::buffers::Buffers;
+use super::pick::draw;
+use super::rounds::Instance;
 #[cfg(feature = "otlp")]
 use crate::observe::otlp::Traces;
 use crate::observe::{Logs, Meters};
@@ -31,6 +33,8 @@ pub struct Proxy {
     #[cfg(feature = "otlp")]
     pub traces: Traces,
     pub buffers: Buffers,
+    /// What tells this process from other Eveners on a request's way.
+    pub(super) instance: Instance,
     /// Seconds since 1970 when the process began.
     pub started: jiff::Timestamp,
     phase: watch::Sender<Phase>,
@@ -57,6 +61,7 @@ impl Proxy {
             logs,
             #[cfg(feature = "otlp")]
             traces: Traces::default(),
+            instance: Instance::new([draw(), draw()]),
             started: crate::observe::stamp(),
             phase: watch::channel(Phase::Serving).0,
             succeeded: watch::channel(false).0,

@@ -6,7 +6,7 @@ use crate::access::{
     Digest, Jwks, LONGEST_SECRET, PerMinute, TokenProblem, TokenTerms, Tries, named_by,
 };
 use crate::fleet::{Allowance, Fleet};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -44,6 +44,8 @@ pub struct JwtPlan {
 pub struct Key {
     pub name: Arc<str>,
     models: Option<Vec<String>>,
+    /// Of these, the models that share a replica with one that it may not use.
+    crowded: Vec<String>,
     pub limits: Limits,
     pub allowance: Arc<Allowance>,
 }
@@ -52,6 +54,16 @@ impl Key {
     /// Is it kept from some models?
     pub fn is_restricted(&self) -> bool {
         self.models.is_some()
+    }
+
+    /// Could a replica of this model serve it another one, which it may not use?
+    pub fn is_crowded(&self, model: &str) -> bool {
+        self.crowded.iter().any(|name| name == model)
+    }
+
+    /// Is that so for some model?
+    pub fn is_crowded_anywhere(&self) -> bool {
+        !self.crowded.is_empty()
     }
 
     /// May it use the model of this name (not an alias)?
@@ -68,8 +80,6 @@ pub struct Access {
     by_name: HashMap<Arc<str>, usize>,
     /// What replicas may take for the name of a model: its names here, and those sent upstream.
     spoken: HashMap<Box<str>, Vec<Box<str>>>,
-    /// Is one address a replica of several models?
-    shares_replicas: bool,
     pub jwt: Option<Jwt>,
 }
 
@@ -108,10 +118,12 @@ impl Access {
         if plan.keys.is_empty() {
             return None;
         }
+        let neighbors = neighbors(&plan.models);
         let living = |plan: &KeyPlan| {
             let name: Arc<str> = plan.name.as_str().into();
-            let allowance = fleet.allowance(&name);
-            Key { name, models: plan.models.clone(), limits: plan.limits, allowance }.into()
+            let (allowance, limits) = (fleet.allowance(&name), plan.limits);
+            let crowded = crowded(plan.models.as_deref(), &neighbors);
+            Key { name, models: plan.models.clone(), crowded, limits, allowance }.into()
         };
         let keys: Box<[Arc<Key>]> = plan.keys.iter().map(living).collect();
         let digests = plan.keys.iter().enumerate().filter_map(|(i, key)| Some((key.hash?, i)));
@@ -121,7 +133,6 @@ impl Access {
             by_digest: digests.collect(),
             by_name: names.collect(),
             spoken: spoken(&plan.models),
-            shares_replicas: shares_replicas(&plan.models),
             keys,
             jwt,
         }))
@@ -156,10 +167,6 @@ impl Access {
         self.by_name.get(name).map(|index| &self.keys[*index])
     }
 
-    pub fn shares_replicas(&self) -> bool {
-        self.shares_replicas
-    }
-
     /// Could a replica take this name for a model that the key may not use?
     pub fn speaks_of_another(&self, key: &Key, name: &str) -> bool {
         let models = self.spoken.get(name).map_or(&[][..], Vec::as_slice);
@@ -178,13 +185,29 @@ fn spoken(models: &[Arc<ModelPlan>]) -> HashMap<Box<str>, Vec<Box<str>>> {
     spoken
 }
 
-fn shares_replicas(models: &[Arc<ModelPlan>]) -> bool {
-    let mut owners: HashMap<&str, &str> = HashMap::new();
-    let versions = models.iter().flat_map(|model| model.versions.iter().map(move |v| (model, v)));
-    let mut replicas = versions.flat_map(|(model, v)| v.replicas.iter().map(move |r| (model, r)));
-    replicas.any(|(model, replica)| {
-        *owners.entry(&replica.url.address).or_insert(&model.name) != model.name
-    })
+/// Pairs of models that have a replica at one address.
+fn neighbors(models: &[Arc<ModelPlan>]) -> HashSet<(&str, &str)> {
+    let mut owners: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for model in models {
+        for replica in model.versions.iter().flat_map(|version| &version.replicas) {
+            owners.entry(&replica.url.address).or_default().insert(&model.name);
+        }
+    }
+    let mut pairs = HashSet::new();
+    for there in owners.values().filter(|there| there.len() > 1) {
+        for one in there {
+            pairs.extend(there.iter().filter(|other| *other != one).map(|other| (*one, *other)));
+        }
+    }
+    pairs
+}
+
+/// The models of a key that share a replica with one that it may not use.
+fn crowded(models: Option<&[String]>, neighbors: &HashSet<(&str, &str)>) -> Vec<String> {
+    let Some(models) = models else { return Vec::new() };
+    let own = |name: &str| models.iter().any(|model| model == name);
+    let near = |model: &String| neighbors.iter().any(|(a, b)| a == model && !own(b));
+    models.iter().filter(|model| near(model)).cloned().collect()
 }
 
 impl Table {

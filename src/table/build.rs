@@ -1,10 +1,11 @@
 //! Building a generation: plan, overrides and the living fleet in, a table out.
 use super::access::Access;
+use super::choices::KeySource;
 use super::generation::Table;
 use super::holds::Holds;
 use super::kept_canary::{KeptCanary, is_split_of};
 use super::model::{Member, Model, Reach, Version};
-use super::plan::{KeySource, ModelPlan, Plan, ReplicaUrl, Scheme, VersionPlan};
+use super::plan::{ModelPlan, Plan, ReplicaUrl, Scheme, VersionPlan};
 use super::set_split::SetSplit;
 use crate::balance::Segments;
 use crate::canary::{CanaryPlan, Ending, OutputRules};

@@ -120,6 +120,7 @@ fn same_options(old: &ModelPlan, new: &ModelPlan) -> bool {
         name: _,
         aliases,
         kind,
+        answers,
         versions: _,
         split: _,
         hash_on,
@@ -140,6 +141,7 @@ fn same_options(old: &ModelPlan, new: &ModelPlan) -> bool {
     } = old;
     *aliases == new.aliases
         && *kind == new.kind
+        && *answers == new.answers
         && *hash_on == new.hash_on
         && *split_secret == new.split_secret
         && *allow_pin == new.allow_pin

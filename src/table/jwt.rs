@@ -88,6 +88,12 @@ impl Jwt {
         shard.get(digest, now)
     }
 
+    /// Why the keys are not those of the file; `None`: they are.
+    pub fn fault(&self) -> Option<String> {
+        let trouble = self.trouble.lock();
+        trouble.why.clone().filter(|_| trouble.told)
+    }
+
     /// Takes note of a look at the file: what is wrong with it.
     pub fn seen(&self, wrong: Option<&str>) -> Sight {
         let mut trouble = self.trouble.lock();

@@ -1,6 +1,7 @@
 //! Paths of routes: whether they take a path, what they capture of it, and what a rewrite makes of both.
 use super::route_plan::{PathPattern, PathSegment, RoutePlan, RouteTarget};
-use crate::dialect::{Named, PathProblem, encoded_name, segment_of};
+use crate::dialect::{Named, PathProblem, Purpose, encoded_name, read_path, segment_of};
+use http::Method;
 
 impl PathPattern {
     /// Does it take this decoded path?
@@ -54,6 +55,21 @@ impl PathPattern {
 }
 
 impl RoutePlan {
+    /// Does it name this path, rather than take it among others? Whoever wrote it wants what stands there.
+    pub fn names_path(&self, purpose: Purpose, call: bool, method: &Method) -> bool {
+        match self.path.as_ref() {
+            None => false,
+            Some(PathPattern::Exact(_) | PathPattern::Segments { open: false, .. }) => true,
+            Some(pattern) => {
+                let base = pattern.to_string();
+                let base = base.trim_end_matches('*').trim_end_matches('/');
+                // Below a prefix of an API stand its levers, too: those are named by a prefix of theirs.
+                let lever = || read_path(base).is_ok_and(|path| path.purpose(method) == purpose);
+                !base.is_empty() && (purpose != Purpose::Management || !call && lever())
+            }
+        }
+    }
+
     /// The model that a capture of this route names in a raw path.
     pub fn captured(&self, raw_path: &str) -> Result<Option<Named>, PathProblem> {
         let RouteTarget::Captured(capture) = &self.target else { return Ok(None) };

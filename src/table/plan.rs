@@ -1,5 +1,6 @@
 //! The checked configuration as plain data: what `config` makes and everything else trusts.
 use super::access::{JwtPlan, KeyPlan};
+use super::choices::{Answers, KeySource, Kind};
 use super::route_plan::RoutePlan;
 use super::split_secret::SplitSecret;
 use crate::access::MinRate;
@@ -125,6 +126,7 @@ pub struct ModelPlan {
     /// Further names; `*` catches every unknown name.
     pub aliases: Vec<String>,
     pub kind: Kind,
+    pub answers: Answers,
     /// In the file's order.
     pub versions: Vec<VersionPlan>,
     /// Fractions that sum to 1, one for each of `versions`.
@@ -161,31 +163,6 @@ impl ModelPlan {
         let to = self.versions.iter().find(|version| version.name == mirror.to);
         Some(mirror.terms(to.and_then(|to| to.upstream_model.as_deref())))
     }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Kind {
-    /// By the path of each request.
-    #[default]
-    Auto,
-    Llm,
-    Predict,
-    Raw,
-}
-
-/// Where a sticky key comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum KeySource {
-    /// Lower case.
-    Header(String),
-    Cookie(String),
-    /// A parameter of the query.
-    Query(String),
-    /// A top-level field of the JSON body.
-    Json(String),
-    /// The name of the key that the request came with.
-    ApiKey,
-    ClientIp,
 }
 
 /// One deployed variant of a model.
@@ -326,20 +303,6 @@ pub struct TestPlan {
     pub headers: Vec<(String, String)>,
     pub expect_model: Option<String>,
     pub expect_version: Option<String>,
-}
-
-impl std::fmt::Display for KeySource {
-    /// As the file writes it.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Header(name) => write!(f, "header:{name}"),
-            Self::Cookie(name) => write!(f, "cookie:{name}"),
-            Self::Query(name) => write!(f, "query:{name}"),
-            Self::Json(field) => write!(f, "json:{field}"),
-            Self::ApiKey => f.write_str("api_key"),
-            Self::ClientIp => f.write_str("client_ip"),
-        }
-    }
 }
 
 impl std::fmt::Display for ListenAddress {

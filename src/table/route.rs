@@ -107,25 +107,35 @@ impl Table {
             Err(Unrouted::ModelRequired) => true,
             Err(_) => false,
         };
-        // With one model there is no other to mean, but its name may have to be changed for the replica.
-        let only = match &self.models[..] {
-            [model] => !model.versions.iter().any(|version| {
-                path.row.model == ModelAt::Body && model.plan_of(version).upstream_model.is_some()
-            }),
-            _ => false,
-        };
-        unnamed && !only && self.reads_body(route)
+        unnamed && !self.means_one_model(path) && self.reads_body(route)
+    }
+
+    /// Is there no other model to mean, and no name that would have to be changed for a replica?
+    pub fn means_one_model(&self, path: &PathFacts) -> bool {
+        let [model] = &self.models[..] else { return false };
+        path.row.model != ModelAt::Body
+            || model.versions.iter().all(|version| model.plan_of(version).upstream_model.is_none())
+    }
+
+    /// The model that a request's path names, or that its route fixes.
+    pub fn named_by_head(
+        &self,
+        route: Option<&RoutePlan>,
+        path: &PathFacts,
+    ) -> Option<&Arc<Model>> {
+        match route.map(|route| &route.target) {
+            Some(RouteTarget::Model(name)) => self.model(name),
+            Some(RouteTarget::Captured(_)) => None,
+            None | Some(RouteTarget::Find(_)) => {
+                path.model.as_ref().and_then(|named| self.model(&named.name))
+            }
+        }
     }
 
     /// How long a request may take whose body is still to be read: as its model allows where that is known by now, else
     /// as any does.
     pub fn time_for_body(&self, route: Option<&RoutePlan>, path: &PathFacts) -> Duration {
-        let name = match route.map(|route| &route.target) {
-            Some(RouteTarget::Model(name)) => Some(name),
-            Some(RouteTarget::Captured(_)) => None,
-            None | Some(RouteTarget::Find(_)) => path.model.as_ref().map(|named| &named.name),
-        };
-        let model = name.and_then(|name| self.model(name));
+        let model = self.named_by_head(route, path);
         model.map_or(self.longest_total, |model| model.plan.timeouts.total)
     }
 

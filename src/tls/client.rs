@@ -2,6 +2,7 @@
 use super::identity::{Content, Fault, Identity, fingerprint, platform_roots};
 use super::look::{Look, Memory};
 use super::provider;
+use super::server::CertificateState;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use rustls::client::WebPkiServerVerifier;
@@ -53,6 +54,8 @@ pub struct Means {
     http1: Arc<ClientConfig>,
     http2: Arc<ClientConfig>,
     untimely: Option<String>,
+    /// Its own certificate, which replicas are shown.
+    shown: Option<CertificateState>,
 }
 
 impl PartialEq for ClientTls {
@@ -99,6 +102,11 @@ impl ClientTls {
     /// Can a certificate be for this name?
     pub fn may_be_named(name: &str) -> bool {
         ServerName::try_from(name).is_ok()
+    }
+
+    /// Its own certificate, where replicas are shown one.
+    pub fn shown(&self) -> Option<CertificateState> {
+        self.means.load().shown.clone()
     }
 
     /// What is wrong with the dates of its own certificate, if anything.
@@ -174,6 +182,12 @@ impl Means {
             None => None,
         };
         let untimely = identity.as_ref().and_then(Identity::untimely);
+        let shown = identity.as_ref().map(|identity| CertificateState {
+            name: identity.name.clone(),
+            not_before: identity.not_before,
+            not_after: identity.not_after,
+            fault: None,
+        });
         let config = match identity {
             None => config.with_no_client_auth(),
             Some(identity) => {
@@ -193,6 +207,7 @@ impl Means {
             http1: offering(&[b"http/1.1"]),
             http2: offering(&[b"h2"]),
             untimely,
+            shown,
         })
     }
 

@@ -31,6 +31,7 @@ pub type ClientCa = Arc<Path>;
 pub struct CertificateState {
     pub name: String,
     /// Unix seconds.
+    pub not_before: i64,
     pub not_after: i64,
     /// Why the files that stand there now are not what is served.
     pub fault: Option<String>,
@@ -140,6 +141,7 @@ impl ServerTls {
         let served = self.served.load();
         let state = |(entry, memory): (&Arc<Entry>, &Memory)| CertificateState {
             name: entry.identity.name.clone(),
+            not_before: entry.identity.not_before,
             not_after: entry.identity.not_after,
             fault: memory.fault().map(str::to_owned),
         };

@@ -1,5 +1,5 @@
 //! Stragglers: a second attempt beside a slow first one, and a replica that hangs.
-use crate::client::{Client, Request};
+use crate::client::{Client, Raw, Request};
 use crate::site::{Site, Stopwatch, until};
 use crate::upstream::Upstream;
 use serde_json::Value;
@@ -170,7 +170,7 @@ async fn an_upload_that_takes_its_time_does_not_starve_its_replica() {
     let site = Arc::new(Site::start(models(&replicas, "")).await);
     // The usual first byte is known after a hundred, at the next second.
     latencies(&site, 4, 60).await;
-    let mut raw = crate::client::Raw::connect(site.address).await;
+    let mut raw = Raw::connect(site.address).await;
     raw.write("POST /upload HTTP/1.1\r\nHost: x\r\nContent-Type: audio/wav\r\nContent-Length: 9\r\n\r\nabc")
         .await;
     until("the upload began", || replicas.iter().map(Upstream::accepted).sum::<usize>() > 0).await;
@@ -245,4 +245,77 @@ async fn a_switch_of_protocols_that_nobody_asked_for_ends_a_hedged_request_too()
     let began = Stopwatch::start();
     assert_eq!(site.send(Request::post(ASK, BODY)).await.status, 502);
     assert!(began.elapsed() < Duration::from_secs(8));
+}
+
+/// A replica that sends hints, waits, and answers with its name.
+async fn hinting(name: &'static str, wait: Duration) -> Upstream {
+    Upstream::start(move |mut talk| async move {
+        while talk.request().await.is_some() {
+            for n in 1..=2 {
+                talk.write(format!("HTTP/1.1 103 Early Hints\r\nlink: </{name}{n}>\r\n\r\n")).await;
+            }
+            tokio::time::sleep(wait).await;
+            talk.answer(name).await;
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn hints_pass_of_the_attempt_that_wins() {
+    let slow = hinting("slow", Duration::from_mins(1)).await;
+    let fast = hinting("fast", Duration::from_millis(20)).await;
+    let more = ", balance: round_robin, hedge: {after: 50ms, budget: 100%}";
+    let replicas = [slow, fast];
+    let site = Site::start(models(&replicas, more)).await;
+    let post = format!(
+        "POST {ASK} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{BODY}",
+        BODY.len()
+    );
+    let mut raw = Raw::connect(site.address).await;
+    let mut hedged = 0;
+    for _ in 0..6 {
+        raw.write(&post).await;
+        let answer = raw.read_until("\r\n\r\nfast").await;
+        let hints: Vec<_> = answer.lines().filter(|line| line.starts_with("link: ")).collect();
+        assert_eq!(hints, ["link: </fast1>", "link: </fast2>"], "{answer}");
+        assert_eq!(answer.matches("HTTP/1.1 103 ").count(), 2, "{answer}");
+        let of_old = raw_of_old(&site, &post).await;
+        assert!(of_old.starts_with("HTTP/1.1 200 ") && !of_old.contains("link"), "{of_old}");
+        hedged = site.log().iter().filter(|line| line["attempts"] == 2).count();
+    }
+    assert!(hedged > 0);
+    site.in_flight(0).await;
+}
+
+/// The answer to a client of HTTP/1.0, which knows no hints.
+async fn raw_of_old(site: &Site, post: &str) -> String {
+    let mut raw = Raw::connect(site.address).await;
+    raw.write(post.replace("HTTP/1.1", "HTTP/1.0")).await;
+    raw.read_to_end().await.0
+}
+
+#[tokio::test]
+async fn hints_of_an_answer_that_is_asked_for_elsewhere_do_not_pass() {
+    let failing = Upstream::start(|mut talk| async move {
+        while talk.request().await.is_some() {
+            talk.write("HTTP/1.1 103 Early Hints\r\nlink: </failing>\r\n\r\n").await;
+            talk.write("HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n").await;
+        }
+    })
+    .await;
+    let good = hinting("good", Duration::ZERO).await;
+    let more = ", balance: round_robin, ejection: false, hedge: {after: 10s}";
+    let replicas = [failing, good];
+    let site = Site::start(models(&replicas, more)).await;
+    for _ in 0..4 {
+        let mut raw = Raw::connect(site.address).await;
+        raw.write(format!(
+            "POST {ASK} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{BODY}",
+            BODY.len()
+        ))
+        .await;
+        let answer = raw.read_until("\r\n\r\ngood").await;
+        assert!(!answer.contains("failing") && answer.contains("link: </good1>"), "{answer}");
+    }
 }

@@ -96,7 +96,7 @@ async fn is_written_when_there_is_room(verb: &str, ending: &str) {
     let full = Full::disk(&site);
     let answer = send(site.admin, order(verb)).await.unwrap();
     let said = answer.text();
-    assert!(answer.status == 409 && said.contains("would be forgotten"), "{said}");
+    assert!(answer.status == 409 && said.contains("not persisted"), "{said}");
     let drained = r#"{"model":"m","version":"v1","reason":"a test"}"#;
     let drained = site.ask(Request::post("/api/v1/replicas/drain", drained)).await;
     assert_eq!(drained.status, 409, "{}", drained.text());
@@ -107,7 +107,7 @@ async fn is_written_when_there_is_room(verb: &str, ending: &str) {
         events.contains("the state is written again").then_some(())
     })
     .await;
-    for once in ["cannot write the state", "the state is written again"] {
+    for once in ["the state cannot be written", "the state is written again"] {
         site.said_times(once, 1).await;
     }
     site.restart().await;

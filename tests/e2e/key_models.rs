@@ -6,10 +6,10 @@ use crate::upstream::{Mock, Upstream};
 use bytes::Bytes;
 use http::Method;
 
-const SECRET: &str = "sk-evener-of-chat";
+pub(crate) const SECRET: &str = "sk-evener-of-chat";
 
 /// Models `chat` (also `gpt`) and `vip` (also `gold`, `org/Vip` upstream), and a key for `chat`.
-fn models(chat: &str, vip: &str, more: &str) -> String {
+pub(crate) fn models(chat: &str, vip: &str, more: &str) -> String {
     format!(
         "models:\n  chat: {{aliases: [gpt], versions: {{v: [\"{chat}\"]}}, health: false}}\n  \
          vip: {{aliases: [gold], versions: {{v: {{replicas: [\"{vip}\"], upstream_model: org/Vip}}}}, health: false}}\n\
@@ -112,8 +112,17 @@ async fn what_is_refused_says_so_in_the_words_of_its_api() {
     // The default model is one, too.
     let reply = site.send(Request::post("/v1/chat/completions", "{}").key(SECRET)).await;
     assert_eq!(refused(&reply), (403, "model_not_allowed"));
-    let near = site.send(chat("vipp").key(SECRET)).await;
-    assert!(near.status == 404 && !near.text().contains("`vip`"), "{}", near.text());
+    // What does not exist is told in the same words as what is not for this key.
+    for (exists, does_not) in [("vip", "vop"), ("gold", "zold"), ("org/Vip", "org/Vop")] {
+        let [one, other] = [exists, does_not].map(|name| chat(name).key(SECRET));
+        let [one, other] = [site.send(one).await, site.send(other).await];
+        assert_eq!(refused(&one), (403, "model_not_allowed"));
+        assert_eq!(refused(&one), refused(&other));
+        let told = |reply: &Reply| reply.json()["error"]["message"].as_str().unwrap().to_owned();
+        assert_eq!(told(&one).replace(exists, does_not), told(&other));
+    }
+    let near = site.send(chat("chta").key(SECRET)).await;
+    assert!(near.status == 403 && near.text().contains("did you mean `chat`?"), "{near:?}");
     let near = site.send(chat("vipp").key("sk-all")).await;
     assert!(near.text().contains("`vip`"), "{}", near.text());
     let logged = site.logged("a refusal", |line| line["error"] == "model_not_allowed").await;

@@ -5,6 +5,7 @@ use crate::site::{Site, eventually};
 use crate::upstream::Mock;
 use evener::mock::Knobs;
 use serde_json::{Value, json};
+use std::fmt::Write as _;
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -113,7 +114,7 @@ async fn percentiles_are_those_of_the_access_log() {
     for asked in &ASKED {
         let knobs = Knobs { latency: asked.latency.parse().unwrap(), ..Knobs::default() };
         let mock = Mock::start(knobs).await;
-        models += &format!("  {}: {{versions: {{v1: [\"{}\"]}}}}\n", asked.model, mock.url());
+        writeln!(models, "  {}: {{versions: {{v1: [\"{}\"]}}}}", asked.model, mock.url()).unwrap();
         mocks.push(mock);
     }
     let site = Site::start(models).await;

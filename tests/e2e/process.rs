@@ -134,6 +134,11 @@ impl Process {
         self.stderr.lock()[since..].join("\n")
     }
 
+    /// What it wrote to stderr so far, line by line.
+    pub(crate) fn logged(&self) -> Vec<String> {
+        self.stderr.lock().clone()
+    }
+
     pub(crate) fn count_warnings(&self, word: &str) -> usize {
         self.stderr.lock().iter().filter(|line| line.contains(word)).count()
     }

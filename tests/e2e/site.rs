@@ -189,6 +189,12 @@ impl Site {
         self.process.count_warnings(word)
     }
 
+    /// What the process logged at this level: `INFO`, `WARN`, `ERROR`.
+    pub(crate) fn logged_at(&self, level: &str) -> Vec<String> {
+        let is = |line: &&String| line.split_whitespace().nth(1) == Some(level);
+        self.process.logged().iter().filter(is).cloned().collect()
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         self.process.signal(signal);
     }

@@ -105,6 +105,12 @@ async fn files_of_no_use_are_told_and_the_old_certificate_stays() {
         assert!(fault.contains(told), "{fault}");
         let (_, board, _) = site.evener(&["status"]).await;
         assert!(board.contains(told), "{board}");
+        eventually("it is a problem", async || {
+            let (exit, check, _) = site.evener(&["status", "--check"]).await;
+            let named = check.contains("stays, because its new files") && check.contains(told);
+            (exit == Some(1) && named).then_some(())
+        })
+        .await;
         let renewed = site.metric("evener_tls_last_reload_successful", "public").await;
         assert!(renewed < 0.5, "{told}");
         shown(&authority, &site, &first).await;

@@ -97,7 +97,7 @@ async fn the_file_of_keys_is_followed_and_a_broken_one_changes_nothing() {
             events.contains(text).then_some(())
         })
     };
-    told("the old keys count on").await;
+    told("the old keys hold").await;
     assert_eq!(site.send(chat("m").key(&old)).await.status, 200);
     std::fs::write(&file, jwks(2)).unwrap();
     told("can be used again").await;

@@ -148,6 +148,17 @@ impl Talk {
         self.closed.fetch_add(1, SeqCst);
     }
 
+    /// The first bytes of what comes, which stay to be read.
+    pub(crate) async fn begins(&mut self, n: usize) -> String {
+        while self.left.len() < n && self.more().await.is_some() {}
+        String::from_utf8_lossy(&self.left).into_owned()
+    }
+
+    /// Drops the first bytes of what came.
+    pub(crate) fn skip(&mut self, n: usize) {
+        self.left.drain(..n);
+    }
+
     /// Ends its own sending, and goes on reading.
     pub(crate) async fn finish(&mut self) {
         self.tcp.shutdown().await.ok();

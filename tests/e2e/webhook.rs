@@ -131,6 +131,12 @@ async fn a_receiver_that_is_away_keeps_nothing_from_the_others() {
     }
     let events = page(&site, "/api/v1/events").await;
     assert!(events.contains("64 later messages wait for its receiver"), "{events}");
+    let waits = "for the webhook 127.0.0.1, which fails (it answered 503)";
+    eventually("who fails is named", async || {
+        let (_, check, _) = site.evener(&["status", "--check"]).await;
+        check.contains(waits).then_some(())
+    })
+    .await;
     let request = Request::post("/api/v1/models/n/canary/pause", r#"{"reason":"a test"}"#);
     assert_eq!(site.ask(request).await.status, 200);
     until("the other is told at once", || alive.seen().len() == 2).await;

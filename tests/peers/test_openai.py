@@ -44,6 +44,22 @@ def test_a_chat_is_answered_by_both_versions(client):
     assert abs(seen["v1"] - BLOCK / 2) <= 1, seen
 
 
+def test_answers_give_the_name_that_the_client_used(start, mocks):
+    v2 = {"replicas": [mocks[1].url], "upstream_model": "org/Chat-2"}
+    chat = {"versions": {"v2": v2}, "aliases": ["gpt-4o-mini"], "answers": "client"}
+    evener = start(Evener, {"models": {"chat": chat}})
+    with openai.OpenAI(base_url=f"{evener.url}/v1", api_key="none", max_retries=0) as client:
+        for name in ("chat", "gpt-4o-mini"):
+            answer = client.chat.completions.create(model=name, messages=MESSAGES)
+            assert (answer.model, answer.system_fingerprint) == (name, "v2")
+            stream = client.chat.completions.create(model=name, messages=MESSAGES, stream=True)
+            chunks = list(stream)
+            assert {chunk.model for chunk in chunks} == {name}
+            assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+            vectors = client.embeddings.create(model=name, input=["a", "b"])
+            assert vectors.model == name and len(vectors.data) == 2
+
+
 def test_an_alias_and_completions_are_answered(client):
     assert client.chat.completions.create(model="gpt-4o-mini", messages=MESSAGES).choices
     answer = client.completions.create(model="chat", prompt="Say", max_tokens=3)

@@ -1,7 +1,9 @@
 """The page in Debian's Chromium: live data, orders by mouse and by keyboard, and how it looks."""
 
 import json
+import shlex
 import signal
+import socket
 import subprocess
 import threading
 from urllib.parse import urlsplit
@@ -17,7 +19,8 @@ from conftest import EVENER, Evener, Mock, wait_for
 
 PICTURES = EVENER.parents[1] / "tests/page"
 PAGES = ["", "model/chat", "replicas/chat", "requests", "errors", "configuration", "events"]
-# What a wall shows.
+# A phone, a desk, a wall.
+WIDTHS = [320, 1400, 2560]
 # What an operator waits for: two looks of a second.
 SOON = 2.0
 
@@ -157,7 +160,7 @@ def test_each_page_shows_live_data(page, site):
 
 def test_what_happens_is_seen_within_two_seconds(page, site):
     site.order("replicas/eject", model="chat", version="v1", replica=site.urls[0], reason="a look")
-    page.shows("1 of 2 replicas of chat/v1 is ejected.", selector="body", within=SOON)
+    page.shows("1 of 2 replicas of chat/v1 is ejected by an operator's order", selector="body", within=SOON)
     page.go("replicas/chat")
     page.shows("until it is restored", "a look")
     site.order("replicas/restore", model="chat", version="v1", replica=site.urls[0])
@@ -330,6 +333,34 @@ def test_live_requests_say_why_they_went_where_they_went(page, site):
     wait_for("it to go on", lambda: page.text("#request-rows") != before)
 
 
+def test_a_copied_command_is_one_command_whoever_sent_the_request(start, tmp_path):
+    mock = start(Mock, "v1")
+    evener = start(Evener, {"models": {"chat": {"versions": {"v1": [mock.url]}}}})
+    address = urlsplit(evener.url)
+    asked = [("X|id", "/x?a='$(id)'&b={1,2};`id`"), ("HEAD", "/y'z"), ("DELETE", "/v2/models/chat/../x")]
+    for method, path in asked:
+        with socket.create_connection((address.hostname, address.port), 10) as raw:
+            raw.sendall(f"{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".encode())
+            while raw.recv(65536):
+                pass
+    page = Page(tmp_path)
+    try:
+        page.visit(f"{evener.admin}/#/requests")
+        for method, path in asked:
+            find = "[...document.querySelectorAll('#request-rows tr')].find((tr) => tr.innerText.includes(arguments[0]))"
+            wait_for(f"{method} {path}", lambda: page.run(f"return !!{find}", f"{method} {path}"))
+            page.run(f"{find}.click()", f"{method} {path}")
+            wait_for("the command", lambda: page.text("#act code").startswith("curl "))
+            words = shlex.split(page.text("#act code"))
+            flags = ["--head"] if method == "HEAD" else ["-X", method]
+            assert words[:1 + len(flags)] == ["curl", *flags], words
+            assert words[-1] == f"{evener.url}{path}", words
+            assert set(words[1 + len(flags):-1]) <= {"--globoff", "--path-as-is"}, words
+            page.keys(Keys.ESCAPE)
+    finally:
+        page.driver.quit()
+
+
 def test_the_keyboard_alone_reaches_each_action(page, site):
     # The canaries of the other tests have ended, or have not.
     site.order("models/fraud/canary/start")
@@ -406,23 +437,84 @@ def test_it_asks_for_the_token_and_keeps_it_in_the_tab(browser, start, site):
     browser.asked.clear()
 
 
-def test_it_looks_right_from_a_phone_to_a_wall(page, site):
+@pytest.fixture
+def trouble(start, site):
+    """Nothing behind one model, and every request of another fails."""
+    failing = start(Mock, "bad", "--error", "100%")
+    evener = start(Evener, {"models": {
+        "plain": {"versions": {"v1": [site.urls[0]]}},
+        "dead": {"versions": {"v1": ["http://127.0.0.1:1"]}, "health": {"every": "500ms", "timeout": "300ms", "fall": 1}},
+        "fraud": {"kind": "predict", "versions": {"v1": [failing.url]}},
+    }})
+    load = Load(evener.url, ["fraud"])
+    yield evener
+    load.end()
+
+
+def test_what_is_wrong_stands_first_in_the_words_of_the_api(browser, trouble):
+    browser.look(1400, 1000, dark=False)
+    browser.visit(trouble.admin)
+    dead = "dead/v1 has no usable replica and serves by those that fail (1 of 1 fails its health check)"
+    fails = "100 % of the requests for fraud fail ("
+    browser.shows(dead, "UTC: look at evener status dead", selector="#sentence")
+    browser.shows(fails, selector="main .problems")
+
+    said = set()
+    for _ in range(12):
+        said.add((browser.text("#sentence"), browser.run("return document.querySelectorAll('.problems li').length")))
+        browser.run("return new Promise((done) => setTimeout(done, 250))")
+    assert len(said) == 1, f"it flickers: {said}"
+    told = httpx.get(f"{trouble.admin}/api/v1/status").json()["problems"]
+    assert [problem["code"] for problem in told] == ["no_usable_replica", "requests_fail"]
+    assert browser.text("#sentence").startswith(told[0]["sentence"])
+    order = browser.run("return [...document.querySelectorAll('.card h2 a')].map((a) => a.innerText)")
+    assert order == ["dead", "fraud", "plain"], "the worst first"
+
+    browser.go("configuration")
+    browser.shows("(and 1 more)", selector="#sentence")
+    browser.go("model/fraud")
+    browser.shows(fails, selector="main .problems")
+    browser.go("events")
+    browser.shows(dead, "problem")
+    photograph(browser, "trouble", "")
+    assert browser.complaints() == []
+    assert hosts(browser) == {urlsplit(trouble.admin).netloc}
+    browser.driver.get("about:blank")
+    browser.asked.clear()
+
+
+def photograph(page, name, route):
+    """At each width, light and dark."""
     PICTURES.mkdir(parents=True, exist_ok=True)
     for dark in [False, True]:
-        for width in [320, 1400, 2560]:
-            for route in PAGES:
-                page.look(width, 1000, dark)
-                page.go(route)
-                wait_for(route, lambda: page.run("return document.querySelector('main .card')"))
-                page.run("return new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-                tall = page.run("return document.documentElement.scrollHeight")
-                assert page.run("return document.documentElement.scrollWidth <= innerWidth"), (
-                    f"{route} is wider than {width}")
-                page.look(width, min(max(tall, 700), 4000), dark)
-                name = f"{route.replace('/', '-') or 'overview'}-{width}-{'dark' if dark else 'light'}"
-                page.driver.save_screenshot(str(PICTURES / f"{name}.png"))
+        for width in WIDTHS:
+            page.look(width, 1000, dark)
+            page.go(route)
+            wait_for(route, lambda: page.run("return document.querySelector('main .card')"))
+            page.run("return new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+            tall = page.run("return document.documentElement.scrollHeight")
+            assert page.run("return document.documentElement.scrollWidth <= innerWidth"), (
+                f"{route} is wider than {width}")
+            page.look(width, min(max(tall, 700), 4000), dark)
+            scheme = "dark" if dark else "light"
+            page.driver.save_screenshot(str(PICTURES / f"{name}-{width}-{scheme}.png"))
+
+
+def test_it_looks_right_from_a_phone_to_a_wall(page, site):
+    for route in PAGES:
+        photograph(page, route.replace("/", "-") or "overview", route)
     pictures = list(PICTURES.glob("*.png"))
     assert len(pictures) >= 30 and all(picture.stat().st_size > 5000 for picture in pictures)
+
+
+def test_a_canary_shows_how_both_sides_are_spread(page, site):
+    site.order("models/fraud/canary/start")
+    page.go("model/fraud")
+    page.shows("Whole requests", "To the first byte", "v1 p50", "v2 p50", selector="main [aria-label=canary]")
+    wait_for("an outline of each", lambda: page.run(
+        "return document.querySelectorAll('.spread path').length") == 4)
+    colors = page.run("return [...document.querySelectorAll('.spread path')].map((p) => getComputedStyle(p).stroke)")
+    assert len(set(colors)) == 2
 
 
 def test_the_readme_shows_the_page_as_the_demo_fills_it(tmp_path):

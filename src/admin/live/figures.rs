@@ -3,6 +3,7 @@ use super::latencies::Percentiles;
 use crate::dialect::grpc::severity_of_code;
 use crate::fleet::{ModelState, Tally, VersionState};
 use crate::health::Class;
+use crate::problems::Outcomes;
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -47,6 +48,19 @@ pub(super) fn is_error(status: u16, class: Class) -> bool {
         | Class::Reset
         | Class::Cancelled => class.blames_replica(),
     }
+}
+
+/// How requests ended, without those whose end is their client's doing.
+pub(super) fn outcomes(tally: &Tally) -> Outcomes {
+    let mut outcomes = Outcomes::default();
+    for (status, class, n) in tally.counts() {
+        if class == Class::Success {
+            outcomes.good += n;
+        } else if is_error(status, class) {
+            outcomes.failed[class as usize] += n;
+        }
+    }
+    outcomes
 }
 
 impl Counts {

@@ -3,12 +3,14 @@ use super::complaints::Complaint;
 use super::distribution::Distribution;
 use super::figures::Figures;
 use super::history::{History, Present};
+use crate::admin::certificates::{self, CertificateStatus};
 use crate::admin::mirror::{self, MirrorStatus};
 use crate::admin::office::{Office, Readiness};
 use crate::admin::status::{self, CanaryStatus, ConfigStatus, EjectionStatus, SplitStatus};
 use crate::balance::ramp;
 use crate::health::{Class, Recent, Standing};
 use crate::observe::{fails_open, observed_shares};
+use crate::problems::Problem;
 use crate::stats::{Clock as _, Moment};
 use crate::table::{Member, Model, Table, Version};
 use serde::Serialize;
@@ -26,6 +28,8 @@ pub(super) struct Overview<'a> {
     point_at: Option<i64>,
     uptime_seconds: u64,
     generation: u64,
+    /// What is wrong, worst first.
+    problems: &'a [Problem],
     ready: bool,
     phase: &'static str,
     predecessor_drains: bool,
@@ -42,6 +46,8 @@ struct ListenerLine {
     address: String,
     scheme: &'static str,
     connections: usize,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    certificates: Vec<CertificateStatus>,
 }
 
 #[derive(Debug, Serialize)]
@@ -132,6 +138,7 @@ pub(super) fn overview<'a>(
     table: &'a Table,
     history: &History,
     complaints: (Vec<Complaint>, Vec<Complaint>),
+    problems: &'a [Problem],
 ) -> Overview<'a> {
     let readiness = (office.readiness)();
     let now = office.clock.now();
@@ -139,7 +146,8 @@ pub(super) fn overview<'a>(
     let listener = |(name, address): (String, String)| {
         let connections = connections.get(&name).copied().unwrap_or_default();
         let scheme = table.plan.scheme_of(&name);
-        ListenerLine { name, address, scheme, connections }
+        let certificates = certificates::of(table, &name);
+        ListenerLine { name, address, scheme, connections, certificates }
     };
     Overview {
         version: env!("CARGO_PKG_VERSION"),
@@ -147,6 +155,7 @@ pub(super) fn overview<'a>(
         point_at: history.pointed_at(),
         uptime_seconds: now.as_secs_f64() as u64,
         generation: table.generation,
+        problems,
         ready: readiness == Readiness::Serving,
         phase: readiness.name(),
         predecessor_drains: (office.has_predecessor)(),

@@ -1,23 +1,30 @@
 //! What pages follow: one look a second at everything, shared by all who read, and a short history for those who come.
 mod complaints;
+mod descriptors;
 mod distribution;
+mod facts;
 mod figures;
 mod history;
 mod latencies;
 mod message;
+mod served;
 mod stream;
 
 pub use figures::Figures;
 pub(super) use stream::follow;
 
 use super::office::Office;
+use crate::observe::Level;
+use crate::problems::{Change, Problem, Problems, Severity};
 use crate::stats::Clock as _;
 use crate::table::{Model, Table};
 use axum::body::Bytes;
 use complaints::Complaints;
+use descriptors::Descriptors;
 use history::History;
 use parking_lot::Mutex;
 use serde::Serialize;
+use served::Served;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +38,8 @@ const EVERY: Duration = Duration::from_secs(1);
 struct Past {
     history: History,
     complaints: Complaints,
+    problems: Problems,
+    descriptors: Descriptors,
 }
 
 /// What all who read are told of one second, as events of a stream.
@@ -47,6 +56,7 @@ pub struct Live {
     past: Mutex<Past>,
     /// How many look at each model.
     looked_at: Mutex<BTreeMap<String, usize>>,
+    served: Served,
     /// Holds one frame: a reader that is slow misses those between.
     frames: watch::Sender<Arc<Frame>>,
 }
@@ -73,6 +83,22 @@ impl Live {
         let mut past = self.past.lock();
         past.history.look(table, now, unix_ms);
         past.complaints.look(table, &office.meters, unix_ms);
+        let connections = office.meters.connections().iter().map(|(_, n)| n).sum();
+        let descriptors = past.descriptors.look(connections);
+        let facts = facts::gather(office, table, &self.served, descriptors);
+        let changes = past.problems.look(&facts);
+        let ask = past.problems.ask().to_vec();
+        office.meters.troubles.list_is(past.problems.list().iter().map(labels));
+        drop(past);
+        self.served.ask(&ask, table);
+        for change in changes {
+            tell(office, change);
+        }
+    }
+
+    /// What is wrong, worst first.
+    pub(super) fn problems(&self) -> Vec<Problem> {
+        self.past.lock().problems.list().to_vec()
     }
 
     fn frame(&self, office: &Office, table: &Table) -> Frame {
@@ -88,7 +114,8 @@ impl Live {
     fn overview(&self, office: &Office, table: &Table) -> Bytes {
         let past = self.past.lock();
         let told = past.complaints.told();
-        block("tick", &message::overview(office, table, &past.history, told))
+        let problems = past.problems.list();
+        block("tick", &message::overview(office, table, &past.history, told, problems))
     }
 
     /// `None`: there is no such model.
@@ -109,6 +136,23 @@ impl Live {
     fn lines(&self, model: Option<&str>) -> Bytes {
         block("history", &self.past.lock().history.lines(model))
     }
+}
+
+fn labels(problem: &Problem) -> [String; 3] {
+    let model = problem.model.clone().unwrap_or_default();
+    [model, problem.code.clone(), problem.severity.name().to_owned()]
+}
+
+fn tell(office: &Office, change: Change) {
+    let (level, kind, message) = match change {
+        Change::Came(problem) => {
+            let critical = problem.severity == Severity::Critical;
+            let level = if critical { Level::Error } else { Level::Warning };
+            (level, "problem", problem.text)
+        }
+        Change::Over(sentence) => (Level::Info, "recovery", sentence),
+    };
+    office.events.tell(level, kind, message, "evener", None);
 }
 
 /// One event of a stream.

@@ -6,11 +6,12 @@ import { errors } from "./errors.js";
 import { events, exported, typed } from "./events.js";
 import { drawCharts, modelPage } from "./model.js";
 import { overview } from "./overview.js";
+import { moodOf, parts, worded } from "./problems.js";
 import { pressed, replicas } from "./replicas.js";
 import { attend as attendRequests, begin as beginRequests, keyed, know, pause, requests, sifted } from "./requests.js";
 import { Refused, follow, hasToken, keepToken } from "./stream.js";
 import { openTest } from "./test.js";
-import { clock, complaints, lasting, percent, place, plural, rate } from "./words.js";
+import { clock, count, lasting, percent, place, plural, rate } from "./words.js";
 
 const KEPT_EVENTS = 1000;
 const POINTS = 180;
@@ -33,8 +34,8 @@ function lookedAt() {
   const { page, model } = where();
   if (page !== "model" && page !== "replicas") return null;
   if (model !== null || state.tick === null) return model;
-  const wrong = complaints(state.tick).map((each) => each.where.split("/")[2]).find(Boolean);
-  return wrong ? decodeURIComponent(wrong) : state.tick.models[0]?.name ?? null;
+  const wrong = state.tick.problems.find((problem) => problem.model !== null);
+  return wrong?.model ?? state.tick.models[0]?.name ?? null;
 }
 
 const PAGES = [["overview", "Overview"], ["replicas", "Replicas"], ["requests", "Requests"], ["errors", "Errors"],
@@ -53,17 +54,24 @@ function content() {
   return [h("p", { class: "empty" }, "There is no such page. "), h("a", { href: "#/" }, "Overview")];
 }
 
+// Mood, sentence, and what follows it.
 function sentence() {
-  if (state.tick === null) return state.lost ? ["bad", "No connection to Evener."] : ["calm", "Looking…"];
-  const found = complaints(state.tick);
-  return found.length === 0 ? ["good", "All good."] : [found[0].mood, found[0].text];
+  if (state.tick === null) return state.lost ? ["bad", "No connection to Evener.", ""] : ["calm", "Looking…", ""];
+  const [first, ...others] = state.tick.problems;
+  if (first === undefined) return ["good", "All good.", ""];
+  const [text, rest] = parts(first);
+  const more = others.length ? " (and " + count(others.length) + " more)" : "";
+  // It stands by itself below the sentence.
+  const then = rest.replace(/^[: ]+/, "");
+  return [moodOf(first), text, then + (where().page === "overview" ? "" : more)];
 }
 
 function say() {
-  const [mood, text] = sentence();
+  const [mood, text, rest] = sentence();
   const said = at("sentence");
   // Only what is new is read out.
-  if (said.textContent !== text) said.textContent = text;
+  const all = (rest ? text + " " + rest : text).replaceAll("`", "");
+  if (said.textContent !== all) said.replaceChildren(...worded(text), ...(rest ? [" ", h("small", null, worded(rest))] : []));
   said.className = "sentence " + mood + (where().page === "overview" ? "" : " small");
   document.title = (mood === "good" || mood === "calm" ? "" : "! ") + "Evener" + (text === "All good." ? "" : ": " + text);
 }
@@ -114,11 +122,11 @@ function frame() {
   ]);
 }
 
-// Adds the present second to the lines where a point is due, as the server does.
+// Adds the points that a second brought to the lines, as the server does.
 function grow() {
-  const { times, step_seconds: step, models } = state.lines;
-  const now = Date.parse(state.tick.at);
-  if (times.length && now - times.at(-1) < step * 1000) return;
+  const { times, models } = state.lines;
+  const now = state.tick.point_at;
+  if (now === undefined || (times.length && now <= times.at(-1))) return;
   const add = (line, figures) => {
     for (const [key, values] of Object.entries(line)) {
       values.push(figures?.[key] ?? null);
@@ -129,9 +137,9 @@ function grow() {
   if (times.length > POINTS) times.shift();
   for (const line of models) {
     const model = state.tick.models.find((each) => each.name === line.name);
-    add(line.line, model?.now);
+    add(line.line, model?.point);
     for (const each of line.versions || []) {
-      add(each.line, model?.versions.find((version) => version.name === each.name)?.now);
+      add(each.line, model?.versions.find((version) => version.name === each.name)?.point);
     }
   }
 }
@@ -145,14 +153,14 @@ const told = {
     state.lost = null;
     grow();
     follows();
-    // The replicas come right behind.
-    const model = where().page === "replicas" ? lookedAt() : null;
+    // The replicas, and how latencies are spread, come right behind.
+    const model = ["model", "replicas"].includes(where().page) ? lookedAt() : null;
     if (tick.models.some((each) => each.name === model)) frame();
     else show();
   },
   model(closeup) {
     state.closeup = closeup;
-    if (where().page === "replicas") show();
+    if (["model", "replicas"].includes(where().page)) show();
   },
   events(list) {
     // A new stream begins with all that is kept.

@@ -5,7 +5,7 @@ import { clock, day, plural, spaced } from "./words.js";
 
 let wanted = { kind: "", text: "" };
 
-const bad = ["ejection", "canary_rolled_back", "canary_failing"];
+const levelMood = { warning: "warn", error: "bad" };
 
 const matching = (events) => events.filter((event) =>
   (!wanted.kind || event.kind === wanted.kind) &&
@@ -28,7 +28,7 @@ export function markdown(events) {
 }
 
 function item(event) {
-  return h("li", { "data-key": String(event.id), class: bad.includes(event.kind) ? "bad" : null },
+  return h("li", { "data-key": String(event.id), class: levelMood[event.level] || null },
     h("time", { datetime: event.at }, clock(event.at)),
     h("div", null, h("p", null, event.message),
       h("p", { class: "faint" }, spaced(event.kind), " · by " + event.who, event.reason ? " · “" + event.reason + "”" : null)));

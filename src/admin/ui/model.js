@@ -1,8 +1,9 @@
 // One model: its canary, its versions side by side, its mirror.
 import { button } from "./actions.js";
-import { Charts, hue } from "./charts.js";
+import { Charts, hue, spread } from "./charts.js";
 import { h } from "./dom.js";
-import { chip, errorMood, figure, shares, standings } from "./overview.js";
+import { chip, errorMood, figure, shares, standings, windowOf } from "./overview.js";
+import { list, ofModel } from "./problems.js";
 import { ask } from "./stream.js";
 import { canaryMood, count, lasting, left, percent, place, plural, rate, spaced, time } from "./words.js";
 
@@ -19,17 +20,14 @@ const CHARTS = [
 const charts = new Charts();
 let report = { model: null, at: 0, said: null };
 
-// Ends with the present second, after points that are each of some seconds.
+// Points that are each of some seconds.
 function lines(state, model, key) {
   const line = state.lines.models.find((each) => each.name === model.name);
   const times = state.lines.times;
-  const known = times.map((ms) => ms / 1e3);
-  const now = Date.parse(state.tick.at) / 1e3;
-  const grown = model.versions.map((version) => {
+  return [times.map((ms) => ms / 1e3), ...model.versions.map((version) => {
     const points = line?.versions?.find((each) => each.name === version.name)?.line[key] || [];
-    return [...Array(Math.max(0, times.length - points.length)).fill(null), ...points, version.now[key]];
-  });
-  return [[...known, now], ...grown];
+    return [...Array(Math.max(0, times.length - points.length)).fill(null), ...points];
+  })];
 }
 
 // Those that have something to show: what makes no tokens has no line of them.
@@ -95,7 +93,27 @@ function checks(canary) {
     h("tbody", null, canary.checks.map(row))));
 }
 
-function canaryPanel(model) {
+// Candidate and stable side by side: how long requests take, each by the part of its own requests.
+function spreads(state, model) {
+  const pools = state.closeup?.name === model.name ? state.closeup.versions : [];
+  const chart = (key, title, figures) => {
+    const each = pools.map((pool, i) => ({ ...pool[key], hue: hue(i) }));
+    const told = (version, i) => {
+      const [p50, p95, p99] = figures.map((figure) => time(version.now[figure]));
+      return h("li", null, h("i", { style: { "background-color": hue(i) }, "aria-hidden": "true" }), h("b", null, version.name),
+        " p50 " + p50 + ", p95 " + p95 + ", p99 " + p99,
+        h("small", null, " " + plural(pools[i]?.[key].requests ?? 0, "request") + " in " + lasting(version.now.window_seconds)));
+    };
+    const words = model.versions.map((version) => version.name + " p95 " + time(version.now[figures[1]])).join(", ");
+    return h("div", null, h("h3", null, title), spread(each, title + ": " + words), h("ul", { class: "legend" }, model.versions.map(told)));
+  };
+  if (pools.length < 2) return null;
+  return h("div", { class: "halves" },
+    chart("latency", "Whole requests", ["p50_ms", "p95_ms", "p99_ms"]),
+    chart("first_byte", "To the first byte", ["first_byte_p50_ms", "first_byte_p95_ms", "first_byte_p99_ms"]));
+}
+
+function canaryPanel(state, model) {
   const canary = model.canary;
   const facts = [
     canary.needs_requests ? plural(canary.needs_requests, "more request") + " at least" : null,
@@ -109,6 +127,7 @@ function canaryPanel(model) {
       h("div", null, h("h3", null, "Share of the candidate"), ladder(canary),
         h("p", { class: "faint" }, facts.length ? facts.join(" · ") : "\u00a0")),
       compares(canary) ? h("div", null, h("h3", null, "Evidence against it"), gauge(canary)) : null),
+    spreads(state, model),
     compares(canary) ? checks(canary) : null);
 }
 
@@ -205,11 +224,14 @@ export function modelPage(state, name) {
       model.aliases.length ? h("small", null, "also " + model.aliases.join(", ")) : null,
       h("span", { class: "push" }), button("test", "Send a test…", { model: model.name }),
       h("a", { href: place("replicas", model.name) }, "Replicas")),
+    // The worst of all stands above already.
+    list(ofModel(state.tick, model.name).filter((problem) => problem !== state.tick.problems[0]), "What is wrong with " + model.name),
     h("div", { class: "figures large", "data-key": "figures" },
       figure(rate(now.requests_per_second), "req/s"), figure(percent(now.errors_percent), "errors", errorMood(now.errors_percent)),
-      figure(time(now.p50_ms), "p50"), figure(time(now.p95_ms), "p95"), figure(time(now.p99_ms), "p99"),
-      figure(time(now.first_byte_p95_ms), "first byte p95"), figure(count(model.in_flight), "in flight")),
-    model.canary ? canaryPanel(model) : null,
+      [["p50", now.p50_ms], ["p95", now.p95_ms], ["p99", now.p99_ms], ["first byte p95", now.first_byte_p95_ms]].map(([name, ms]) =>
+        figure(time(ms), h("abbr", { title: name + " " + windowOf(now) }, name))),
+      figure(count(model.in_flight), "in flight")),
+    model.canary ? canaryPanel(state, model) : null,
     versions(model),
     h("div", { class: "charts", "data-key": "charts" }, chartsOf(state, model).map(({ key }) =>
       h("section", { class: "card chart", id: "chart-" + key, role: "img", "data-keep": name + key, "data-key": key }))),
@@ -220,5 +242,7 @@ export function modelPage(state, name) {
 // After the page stands: what draws itself.
 export function drawCharts(state, name) {
   const model = state.tick.models.find((each) => each.name === name);
-  if (model) charts.draw(chartsOf(state, model), model.versions.map((version) => version.name), (key) => lines(state, model, key));
+  if (!model) return;
+  charts.draw(chartsOf(state, model), model.versions.map((version) => version.name), (key) => lines(state, model, key),
+    (key) => model.versions.map((version) => version.now[key]));
 }

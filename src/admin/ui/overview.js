@@ -1,7 +1,8 @@
 // All models: a card each, worst first.
 import { hue, spark } from "./charts.js";
 import { h } from "./dom.js";
-import { canaryMood, complaints, count, percent, place, rate, spaced, stateMood, time } from "./words.js";
+import { list, moodOf, ofModel } from "./problems.js";
+import { canaryMood, count, lasting, percent, place, rate, spaced, stateMood, time } from "./words.js";
 
 export const figure = (value, label, kind) =>
   h("div", { class: "figure" + (kind ? " " + kind : "") }, h("b", null, value), h("span", null, label));
@@ -41,17 +42,20 @@ export function standings(model) {
     h("a", { href: place("replicas", model.name) }, told));
 }
 
-const lineOf = (state, model, key) => {
-  const line = state.lines.models.find((each) => each.name === model.name)?.line[key] || [];
-  return [...line, model.now[key]];
-};
+const lineOf = (state, model, key) => state.lines.models.find((each) => each.name === model.name)?.line[key] || [];
 
-function card(state, model, found) {
+// With the present second. Percentiles have none: those of now are of a longer time than a point.
+const lineToNow = (state, model, key) => [...lineOf(state, model, key), model.now[key]];
+
+// Of which time percentiles are.
+export const windowOf = (now) => "of the requests that ended in the last " + lasting(now.window_seconds);
+
+function card(state, model) {
   const now = model.now;
-  const mine = found.filter((each) => [place("model", model.name), place("replicas", model.name)].includes(each.where));
-  const mood = mine.length ? mine[0].mood : "good";
+  const mine = ofModel(state.tick, model.name);
+  const mood = mine.length && mine[0].severity !== "notice" ? moodOf(mine[0]) : "good";
   const canary = model.canary;
-  const errors = lineOf(state, model, "errors_percent");
+  const errors = lineToNow(state, model, "errors_percent");
   return h("section", { class: "card " + mood, "data-key": model.name, "aria-label": "model " + model.name },
     h("h2", null, h("i", { class: "dot " + mood, "aria-hidden": "true" }), h("a", { href: place("model", model.name) }, model.name),
       canary ? chip(canaryMood[canary.state], "canary " + spaced(canary.state)) : null,
@@ -60,10 +64,11 @@ function card(state, model, found) {
       figure(rate(now.requests_per_second), "req/s"),
       figure(percent(now.errors_percent), "errors", errorMood(now.errors_percent)),
       now.tokens_per_second ? figure(rate(now.tokens_per_second), "tokens/s") : null,
-      figure(time(now.p50_ms), "p50"), figure(time(now.p95_ms), "p95"), figure(time(now.p99_ms), "p99"),
-      figure(time(now.first_byte_p95_ms), h("abbr", { title: "95th percentile of the time to the first byte" }, "first byte"))),
+      [["p50", now.p50_ms], ["p95", now.p95_ms], ["p99", now.p99_ms]].map(([name, ms]) =>
+        figure(time(ms), h("abbr", { title: name + " " + windowOf(now) }, name))),
+      figure(time(now.first_byte_p95_ms), h("abbr", { title: "95th percentile of the time to the first byte, " + windowOf(now) }, "first byte"))),
     h("div", { class: "sparks" },
-      h("div", null, spark(lineOf(state, model, "requests_per_second"), "traffic"), h("span", null, "requests, 15 min")),
+      h("div", null, spark(lineToNow(state, model, "requests_per_second"), "traffic"), h("span", null, "requests, 15 min")),
       h("div", null, spark(lineOf(state, model, "p95_ms"), "speed"), h("span", null, "p95")),
       h("div", null, spark(errors, "errors", 2), h("span", null, "errors"))),
     shares(model),
@@ -73,18 +78,16 @@ function card(state, model, found) {
 
 export function overview(state) {
   const tick = state.tick;
-  const found = complaints(tick);
+  const found = tick.problems;
   const rank = (model) => {
-    const mine = found.findIndex((each) => each.where.endsWith("/" + encodeURIComponent(model.name)));
+    const mine = found.findIndex((problem) => problem.model === model.name);
     return mine < 0 ? found.length : mine;
   };
   const models = tick.models.map((model, i) => [rank(model), i, model]).sort((a, b) => a[0] - b[0] || a[1] - b[1]);
-  const others = found.slice(1);
   return [
     h("h1", { class: "unseen" }, "Overview"),
-    others.length ? h("ul", { class: "complaints", "aria-label": "What else is wrong" }, others.map((each) =>
-      h("li", { class: each.mood }, h("a", { href: each.where }, each.text)))) : null,
-    tick.models.length ? h("div", { class: "cards" }, models.map(([, , model]) => card(state, model, found)))
+    list(found.slice(1), "What else is wrong"),
+    tick.models.length ? h("div", { class: "cards" }, models.map(([, , model]) => card(state, model)))
       : h("p", { class: "empty" }, "The file has no models."),
   ];
 }

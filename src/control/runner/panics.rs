@@ -1,6 +1,6 @@
 //! Panics of tasks on the timeline, where pages and `evener events` show them.
 use super::Runner;
-use crate::observe::{Repeats, Task};
+use crate::observe::{Level, Repeats, Task};
 use crate::stats::{Clock as _, Moment};
 use std::time::Duration;
 
@@ -48,7 +48,7 @@ impl Runner {
         let counts = Task::ALL.map(Task::panics);
         for sentence in self.panics.sentences(counts, Task::last_panic, self.clock.now()) {
             let message = format!("{sentence}; please report it, with the log");
-            self.started.events.announce("panic", message, "evener", None);
+            self.started.events.tell(Level::Error, "panic", message, "evener", None);
         }
     }
 }

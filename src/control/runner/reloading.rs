@@ -9,7 +9,7 @@ use crate::control::listeners::Prepared;
 use crate::control::order::Reload;
 use crate::control::state::StateDir;
 use crate::control::verify::verify;
-use crate::observe::{ReloadResult, Task, stamp};
+use crate::observe::{Level, ReloadResult, Task, stamp};
 use crate::stats::Clock as _;
 use crate::table::{Changes, ListenAddress};
 use std::path::Path;
@@ -136,17 +136,17 @@ impl Runner {
     fn reject(&mut self, diagnostics: &Diagnostics, who: &str) -> Reload {
         let text = diagnostics.render_text(false);
         let json = diagnostics.to_json();
-        let count = json.as_array().map_or(0, Vec::len);
+        let errors = diagnostics.errors();
         let rejected = Rejected { text: text.clone(), diagnostics: json.clone() };
         let (hash, on_disk) = (self.seen.clone(), diagnostics.masked_source());
         self.note(ReloadResult::Rejected, hash, who, Vec::new(), Some(rejected), on_disk);
-        tracing::error!("the new configuration is rejected, the old one serves on:\n{text}");
-        let s = if count == 1 { "" } else { "s" };
+        tracing::warn!("the new configuration is rejected, the old one serves on:\n{text}");
+        let s = if errors == 1 { "" } else { "s" };
         let message = format!(
-            "configuration rejected with {count} diagnostic{s}; generation {} serves on",
+            "configuration rejected: the file on disk has {errors} error{s}; generation {} keeps serving",
             self.core.table().generation
         );
-        self.started.events.announce("reload", message, who, None);
+        self.started.events.tell(Level::Warning, "reload", message, who, None);
         Reload::Rejected { text, diagnostics: json }
     }
 

@@ -4,6 +4,7 @@ use crate::control::core::Core;
 use crate::control::courier::Courier;
 use crate::control::order::Answer;
 use crate::control::state::StateDir;
+use crate::observe::Level;
 use crate::stats::{Clock as _, Moment};
 use std::io;
 use std::time::Duration;
@@ -16,17 +17,22 @@ impl Runner {
     /// an ended canary or a drain gives no later occasion.
     pub(in crate::control) fn save(&mut self) -> io::Result<()> {
         self.core.overrides.webhooks = self.courier.waiting();
-        let saved = self.state.save(self.core.overrides());
-        let failed = saved.as_ref().err();
+        let saved = self.state.check().and_then(|()| self.state.save(self.core.overrides()));
+        self.note_saved(saved.as_ref().err());
+        saved
+    }
+
+    fn note_saved(&mut self, failed: Option<&io::Error>) {
+        let troubles = &self.started.proxy.meters.troubles;
+        troubles.state_is(failed.map(ToString::to_string));
         let failed_before = self.unsaved.is_some();
         self.unsaved = failed.map(|_| self.clock.now());
         match failed {
             Some(error) if !failed_before => {
-                tracing::error!(%error, "cannot write the state");
                 let message = format!(
                     "the state cannot be written: {error}; until it is, a restart forgets what changes now"
                 );
-                self.started.events.announce("state", message, "evener", None);
+                self.started.events.tell(Level::Error, "state", message, "evener", None);
             }
             None if failed_before => {
                 let message = "the state is written again".to_owned();
@@ -34,12 +40,17 @@ impl Runner {
             }
             Some(_) | None => {}
         }
-        saved
     }
 
     /// Also when a webhook was told, which must not be told again after a crash. Called by the second.
     pub(in crate::control) fn save_again(&mut self) {
         let now = self.clock.now();
+        // An operator should hear of it before something is lost, not when there is something to write.
+        if self.unsaved.is_none()
+            && let Err(error) = self.state.check()
+        {
+            self.note_saved(Some(&error));
+        }
         let due = match self.unsaved {
             Some(tried) => now.since(tried) >= AGAIN,
             None => self.courier.moved(),
@@ -67,9 +78,11 @@ pub(super) async fn save_last(
     let untold = untold.join(", ");
     match saved {
         Ok(()) if untold.is_empty() => {}
-        Ok(()) => tracing::warn!(untold, "the next Evener here tells what webhooks were not told"),
+        Ok(()) => {
+            tracing::warn!(untold, "undelivered webhooks are kept; the next process sends them");
+        }
         Err(error) => {
-            tracing::error!(%error, untold, "cannot write the state: a restart knows less, and may tell less");
+            tracing::error!(%error, untold, "cannot write the state: the next process forgets what changed, and does not send these webhooks");
         }
     }
 }
@@ -79,7 +92,7 @@ pub(in crate::control) fn done(saved: io::Result<()>) -> Answer {
     match saved {
         Ok(()) => Answer::Done,
         Err(error) => Answer::Failed(format!(
-            "it is done, but would be forgotten by a restart: cannot write the state: {error}"
+            "applied, but not persisted, so a restart forgets it: cannot write the state: {error}"
         )),
     }
 }

@@ -1,6 +1,7 @@
 //! Following the file of the keys that sign tokens: new ones count within a second, and a broken file changes nothing.
 use super::Runner;
 use crate::config::read_jwks;
+use crate::observe::Level;
 use crate::table::Sight;
 
 impl Runner {
@@ -9,12 +10,15 @@ impl Runner {
         let access = self.core.table().access.as_ref();
         let Some(jwt) = access.and_then(|access| access.jwt.as_ref()) else { return };
         let file = jwt.file.display();
-        let announce = |message| self.started.events.announce("keys", message, "file", None);
+        let tell = |level, message| self.started.events.tell(level, "keys", message, "file", None);
+        let announce = |message| tell(Level::Info, message);
         let read = read_jwks(&jwt.file);
         match jwt.seen(read.as_ref().err().map(String::as_str)) {
             Sight::Broken(why) => {
-                tracing::error!(%why, "the keys of tokens cannot be read; the old ones count on");
-                announce(format!("`jwt.keys` cannot be used, the old keys count on: {why}"));
+                tell(
+                    Level::Warning,
+                    format!("`jwt.keys` cannot be used, the old keys hold: {why}"),
+                );
             }
             Sight::Mended => announce(format!("`{file}` can be used again")),
             Sight::AsBefore => {}

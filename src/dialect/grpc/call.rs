@@ -10,6 +10,8 @@ pub struct Call {
     pub purpose: Purpose,
     /// Where each of its messages names a model; `None`: they are not read.
     pub name_at: Option<NameAt>,
+    /// Where each of its answers names the model that worked on it.
+    pub answers_at: Option<NameAt>,
     /// The client may send further messages when it has read answers.
     pub streams: bool,
     /// Evener answers it itself.
@@ -39,6 +41,7 @@ impl Call {
         kind: PathKind::Raw,
         purpose: Purpose::Unknown,
         name_at: None,
+        answers_at: None,
         streams: true,
         local: None,
         reflects: false,
@@ -70,6 +73,10 @@ impl Call {
         Self { streams: true, ..self }
     }
 
+    const fn answers(self, at: NameAt) -> Self {
+        Self { answers_at: Some(at), ..self }
+    }
+
     /// Is it known that both sides may talk for as long as they like?
     pub const fn converses(&self) -> bool {
         self.streams && self.name_at.is_some()
@@ -87,8 +94,8 @@ const CALLS: &[(&str, &[(&str, Call)])] = &[
     (
         "inference.GRPCInferenceService",
         &[
-            ("ModelInfer", Call::asks(&[1])),
-            ("ModelStreamInfer", Call::asks(&[1]).streaming()),
+            ("ModelInfer", Call::asks(&[1]).answers(&[1])),
+            ("ModelStreamInfer", Call::asks(&[1]).streaming().answers(&[2, 1])),
             ("ModelReady", Call::looks_up(&[1])),
             ("ModelMetadata", Call::looks_up(&[1])),
             ("ModelConfig", Call::looks_up(&[1])),

@@ -60,7 +60,7 @@ pub const fn grpc_status_of_http(status: u16) -> GrpcStatus {
         413 | 429 | 431 => 8,
         405 | 501 => 12,
         500 => 13,
-        502 | 503 => 14,
+        502 | 503 | 508 => 14,
         400..=499 => 3,
         _ => 2,
     })
@@ -135,6 +135,7 @@ mod tests {
             ("model_unreadable", 3),
             ("upstream_failed", 14),
             ("no_replicas", 14),
+            ("loop_detected", 14),
             ("first_byte_timeout", 4),
             ("total_timeout", 4),
         ] {

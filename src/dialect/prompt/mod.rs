@@ -82,7 +82,9 @@ pub fn prompt(
     if body.is_empty() && rest == 0 {
         return Ok(one);
     }
-    match json_text(content_type, body) {
+    // A byte order mark changes nothing of what is counted.
+    let bare = body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(body);
+    match json_text(content_type, bare) {
         JsonText::No => {}
         _ if rest > 0 => return Err(PromptProblem::TooLong),
         JsonText::Unusual(what) => return Err(PromptProblem::Encoding(what)),

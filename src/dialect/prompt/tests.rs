@@ -23,6 +23,7 @@ fn texts_are_counted_by_four_bytes_and_names_are_not() {
     assert_eq!(read(r#"{"prompt":[[1,2,3],[4]]}"#).tokens, 4);
     assert_eq!(read(r#"{"input":"\u4f60\u597d"}"#).tokens, 2);
     assert_eq!(read("\"abcdefgh\"").tokens, 2);
+    assert_eq!(read("\u{feff}{\"prompt\":\"abcd\"}").tokens, 1);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use crate::dialect::PathKind;
 pub(super) const AZURE: Group = Group {
     title: "Azure OpenAI",
     bases: &["/openai"],
+    health: "",
     rows: &[
         Row::llm("/deployments/{model}/chat/completions", OpenAi).in_path(),
         Row::llm("/deployments/{model}/completions", OpenAi).in_path(),
@@ -35,6 +36,7 @@ pub(super) const AZURE: Group = Group {
 pub(super) const ANTHROPIC: Group = Group {
     title: "Anthropic",
     bases: &["/v1", "/openai/v1", "/api/v1", "/v3", "/anthropic/v1"],
+    health: "/health",
     rows: &[
         Row::llm("/messages", Anthropic),
         Row::llm("/messages/count_tokens", Anthropic),
@@ -48,6 +50,7 @@ pub(super) const ANTHROPIC: Group = Group {
 pub(super) const COHERE: Group = Group {
     title: "Cohere",
     bases: &["/v2"],
+    health: "",
     rows: &[Row::llm("/chat", Cohere), Row::llm("/embed", Cohere), Row::llm("/rerank", Cohere)],
 };
 
@@ -55,6 +58,7 @@ pub(super) const COHERE: Group = Group {
 pub(super) const BEDROCK: Group = Group {
     title: "Amazon Bedrock",
     bases: &["/model"],
+    health: "",
     rows: &[
         Row::llm("/{model}/invoke", Aws).in_path().with_slashes(),
         Row::llm("/{model}/invoke-with-response-stream", Aws).in_path().with_slashes().streaming(),
@@ -72,6 +76,7 @@ const fn converse(path: &'static str) -> Row {
 pub(super) const SAGEMAKER: Group = Group {
     title: "Amazon SageMaker",
     bases: &["/endpoints"],
+    health: "/ping",
     rows: &[
         Row::predict("/{model}/invocations", Aws).in_path(),
         Row::predict("/{model}/invocations-response-stream", Aws).in_path().streaming(),
@@ -83,6 +88,7 @@ pub(super) const SAGEMAKER: Group = Group {
 pub(super) const GEMINI: Group = Group {
     title: "Google Gemini and Vertex AI",
     bases: &["/v1beta", "/v1", "/v1alpha", "/v1beta1"],
+    health: "",
     rows: &[
         asks("/models/{model}:generateContent"),
         asks("/models/{model}:streamGenerateContent").streaming(),
@@ -91,6 +97,8 @@ pub(super) const GEMINI: Group = Group {
         asks("/models/{model}:countTokens"),
         Row::manages("/models/{model}:batchGenerateContent", Google).in_path(),
         Row::predict("/models/{model}:predictLongRunning", Google).in_path().once(),
+        endpoint("/models/{model}:rawPredict"),
+        endpoint("/models/{model}:streamRawPredict").streaming(),
         asks("/publishers/{}/models/{model}:generateContent"),
         asks("/publishers/{}/models/{model}:streamGenerateContent").streaming(),
         asks("/publishers/{}/models/{model}:countTokens"),

@@ -6,9 +6,11 @@
 mod hosted;
 mod openai;
 mod predict;
+mod reference;
 mod servers;
 mod tree;
 
+pub use reference::paths_reference;
 pub(super) use tree::{Captured, Found, find};
 
 use super::dialects::{Dialect, PathKind};
@@ -43,6 +45,8 @@ pub struct Group {
     /// Whose paths these are, for people.
     pub title: &'static str,
     pub bases: &'static [&'static str],
+    /// Where its servers say that they are ready; empty: nowhere.
+    pub health: &'static str,
     pub rows: &'static [Row],
 }
 

@@ -12,6 +12,7 @@ const BASES: &[&str] = &["/v1", "/openai/v1", "/api/v1", "/v3"];
 pub(super) const OPENAI: Group = Group {
     title: "OpenAI",
     bases: BASES,
+    health: "/health",
     rows: &[
         Row::llm("/chat/completions/*", OpenAi),
         Row::llm("/completions/*", OpenAi),
@@ -72,6 +73,7 @@ pub(super) const OPENAI: Group = Group {
 pub(super) const BARE: Group = Group {
     title: "OpenAI, without `/v1`",
     bases: &[""],
+    health: "/health",
     rows: &[
         Row::llm("/chat/completions", OpenAi),
         Row::llm("/completions", OpenAi),

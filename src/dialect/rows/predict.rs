@@ -8,6 +8,7 @@ use crate::dialect::PathKind;
 pub(super) const KSERVE_V1: Group = Group {
     title: "KServe V1, TF-Serving",
     bases: &["/v1", "/openai/v1"],
+    health: "/v1/models/NAME",
     rows: &[
         v1("/models/{model+}:predict"),
         v1("/models/{model+}:classify"),
@@ -41,6 +42,7 @@ const fn v1_page(path: &'static str) -> Row {
 pub(super) const KSERVE_V2: Group = Group {
     title: "KServe V2, Triton, MLServer",
     bases: &["/v2"],
+    health: "/v2/health/ready",
     rows: &[
         Row::answered("", KServeV2, Local::V2Server),
         Row::answered("/health/live", KServeV2, Local::V2Live),
@@ -83,6 +85,7 @@ const fn generate(path: &'static str) -> Row {
 pub(super) const TORCHSERVE: Group = Group {
     title: "TorchServe",
     bases: &[""],
+    health: "/ping",
     rows: &[
         Row::predict("/predictions/{model}", TorchServe).in_path(),
         Row::predict("/predictions/{model}/{}", TorchServe).in_path(),
@@ -99,6 +102,7 @@ pub(super) const TORCHSERVE: Group = Group {
 pub(super) const CONTAINERS: Group = Group {
     title: "SageMaker containers, MLflow",
     bases: &[""],
+    health: "/ping",
     rows: &[
         Row::predict("/invocations", Plain).if_known(),
         Row::predict("/models/{model}/invoke", Plain).in_path(),

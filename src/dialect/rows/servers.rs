@@ -6,6 +6,7 @@ use crate::dialect::Dialect::{Ollama, Plain, Tgi};
 pub(super) const OLLAMA: Group = Group {
     title: "Ollama",
     bases: &["/api"],
+    health: "/api/version",
     rows: &[
         Row::llm("/chat", Ollama),
         Row::llm("/generate", Ollama),
@@ -28,6 +29,7 @@ pub(super) const OLLAMA: Group = Group {
 pub(super) const TGI: Group = Group {
     title: "Text Generation Inference",
     bases: &[""],
+    health: "/health",
     rows: &[
         Row::llm("/generate", Tgi).if_known(),
         Row::llm("/generate_stream", Tgi).if_known().streaming(),
@@ -42,6 +44,7 @@ pub(super) const TGI: Group = Group {
 pub(super) const TEI: Group = Group {
     title: "Text Embeddings Inference",
     bases: &[""],
+    health: "/health",
     rows: &[
         Row::llm("/embed", Tgi).if_known(),
         Row::llm("/embed_all", Tgi).if_known(),
@@ -56,6 +59,7 @@ pub(super) const TEI: Group = Group {
 pub(super) const VLLM: Group = Group {
     title: "vLLM",
     bases: &[""],
+    health: "/health",
     rows: &[
         Row::llm("/inference/v1/generate", Plain).if_known(),
         Row::page("/load", Plain),
@@ -84,6 +88,7 @@ pub(super) const VLLM: Group = Group {
 pub(super) const SGLANG: Group = Group {
     title: "SGLang",
     bases: &[""],
+    health: "/health",
     rows: &[
         Row::llm("/encode", Plain).if_known(),
         Row::llm("/vertex_generate", Plain).if_known(),
@@ -129,6 +134,7 @@ pub(super) const SGLANG: Group = Group {
 pub(super) const LLAMA_CPP: Group = Group {
     title: "llama.cpp",
     bases: &[""],
+    health: "/health",
     rows: &[
         Row::llm("/completion", Plain).if_known(),
         Row::llm("/infill", Plain).if_known(),
@@ -146,6 +152,7 @@ pub(super) const LLAMA_CPP: Group = Group {
 pub(super) const EVENER: Group = Group {
     title: "Any server",
     bases: &[""],
+    health: "",
     rows: &[
         Row::answered("/healthz", Plain, Local::Healthz),
         Row { local: Some(Local::Metrics), ..Row::manages("/metrics", Plain) },

@@ -1,0 +1,95 @@
+//! `answers: client`: answers say the name that the client used for its model, not the one that the replica has.
+use super::exchange::Exchange;
+use super::meaning::Framed;
+use super::placed::Placed;
+use super::progress::Progress;
+use crate::dialect::{NameIn, NameWriter};
+use crate::table::Answers;
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode, header};
+use pingora_error::Result;
+use pingora_http::{RequestHeader, ResponseHeader};
+
+/// What describes the bytes of an answer that are about to change.
+const OF_BYTES: [&str; 6] =
+    ["etag", "content-md5", "digest", "content-digest", "repr-digest", "accept-ranges"];
+/// A body with this header is JSON and tensors, one behind the other, and tells how long the JSON is.
+const TENSORS: &str = "inference-header-content-length";
+
+/// Where the answers to a request say their model, and what they are to say.
+#[derive(Debug)]
+pub(super) struct AnswerName {
+    place: NameIn,
+    name: String,
+    /// What the model is called in the file.
+    own: String,
+}
+
+impl AnswerName {
+    /// A compressed answer is not opened: the replica is asked for a plain one.
+    pub(super) fn ask_for_plain(&self, head: &mut RequestHeader) -> Result<()> {
+        let identity = HeaderValue::from_static("identity");
+        match self.place {
+            NameIn::Json { .. } => head.insert_header(header::ACCEPT_ENCODING, identity),
+            NameIn::Messages(_) => head.insert_header("grpc-accept-encoding", identity),
+        }
+    }
+}
+
+impl Exchange<'_> {
+    /// What answers to this request are to say, where that is not left to the replica.
+    pub(super) fn answer_name(&self, placed: &Placed<'_>) -> Option<AnswerName> {
+        let plan = &placed.model.plan;
+        if plan.answers == Answers::Upstream {
+            return None;
+        }
+        let facts = &placed.facts;
+        let place = NameIn::of(self.answers_in, self.call, facts.found_in.as_ref())?;
+        let own = plan.name.clone();
+        let name = facts.model.clone().unwrap_or_else(|| own.clone());
+        Some(AnswerName { place, name, own })
+    }
+
+    /// What writes the name into the answer with this head. Its length and what else describes its bytes are removed.
+    pub(super) fn name_writer(
+        &self,
+        head: &mut ResponseHeader,
+        framed: &mut Framed,
+    ) -> Option<Box<NameWriter>> {
+        let AnswerName { place, name, own } = self.names.as_deref()?;
+        let coded = head.headers.get(header::CONTENT_ENCODING);
+        let plain = coded.is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity"));
+        let whole = head.status != StatusCode::PARTIAL_CONTENT && !framed.bare;
+        if !plain || !whole || head.headers.contains_key(TENSORS) {
+            return None;
+        }
+        let kind = head.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+        let writer = NameWriter::new(*place, kind, name, own)?;
+        framed.length = None;
+        for name in OF_BYTES {
+            head.remove_header(name);
+        }
+        Some(Box::new(writer))
+    }
+}
+
+impl Progress<'_> {
+    /// These bytes with the client's name for the model. `done`: none follow. An answer that is here as a whole keeps a
+    /// length.
+    pub(super) fn named(&mut self, bytes: Bytes, done: bool) -> Result<Bytes> {
+        let Some(names) = &mut self.names else { return Ok(bytes) };
+        let whole = self.length == Some(bytes.len() as u64);
+        let mut passed = names.write(bytes);
+        if done || whole {
+            let rest = names.finish();
+            if !rest.is_empty() {
+                passed = [passed, rest].concat().into();
+            }
+        }
+        if let Some(head) = self.held.as_mut().filter(|_| whole) {
+            head.remove_header(&header::TRANSFER_ENCODING);
+            head.insert_header(header::CONTENT_LENGTH, passed.len())?;
+        }
+        Ok(passed)
+    }
+}
