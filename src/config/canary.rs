@@ -1,6 +1,6 @@
 //! The key `canary`: how a candidate is brought in. What stops it is in `checks`.
+use super::canary_keys;
 use super::diagnostic::Diagnostic;
-use super::keys;
 use super::reader::{Reader, Section, one_of};
 use super::scalar::{self, Complaint, Read};
 use super::tree::Value;
@@ -23,7 +23,7 @@ impl Reader<'_> {
         around: &Around<'_>,
     ) -> Option<CanaryPlan> {
         let entry = model.get("canary").filter(|entry| !entry.value.is_null())?;
-        let section = self.inner(model, "canary", keys::CANARY);
+        let section = self.inner(model, "canary", canary_keys::CANARY);
         if !matches!(entry.value.value, Value::Map(_)) {
             return None;
         }
@@ -37,7 +37,7 @@ impl Reader<'_> {
             let place = section.place_of("confirm");
             self.complain(&section.path_of("confirm"), place, complaint.help(help));
         }
-        let undecided = self.inner(&section, "on_undecided", keys::ON_UNDECIDED);
+        let undecided = self.inner(&section, "on_undecided", canary_keys::ON_UNDECIDED);
         let (steps, adapts) = self.steps(&section);
         // All that is wrong is told, with a candidate or without.
         let plan = CanaryPlan {

@@ -1,5 +1,5 @@
 //! The checks of a canary: what is compared, how much worse it may be, and when an answer is a bad one.
-use super::keys;
+use super::canary_keys;
 use super::reader::{Reader, Section, join, one_of};
 use super::scalar::{self, Complaint, Read};
 use super::tree::Value;
@@ -15,7 +15,7 @@ impl Reader<'_> {
         let mut checks: Vec<Check> = Vec::new();
         for (index, node) in nodes.iter().enumerate() {
             let path = format!("{path}[{index}]");
-            let section = self.section(node, node.span.clone(), keys::CHECK, path.clone());
+            let section = self.section(node, node.span.clone(), canary_keys::CHECK, path.clone());
             let Some(check) = self.check(&section) else { continue };
             let name = check.metric.name();
             if checks.iter().any(|other| other.metric.name() == name) {
@@ -109,7 +109,7 @@ impl Reader<'_> {
         if !check.has("when") {
             return OutputRules::usual();
         }
-        let section = self.inner(check, "when", keys::WHEN);
+        let section = self.inner(check, "when", canary_keys::WHEN);
         let path = section.path_of("json");
         let mut json = Vec::new();
         for entry in self.map(&section, "json") {

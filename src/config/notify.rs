@@ -1,5 +1,5 @@
 //! The key `notify` of a canary: who is told of what happens.
-use super::keys;
+use super::canary_keys;
 use super::reader::{Reader, Section};
 use super::scalar::Complaint;
 use crate::canary::Notify;
@@ -10,7 +10,7 @@ impl Reader<'_> {
         if !canary.has("notify") {
             return None;
         }
-        let section = self.inner(canary, "notify", keys::NOTIFY);
+        let section = self.inner(canary, "notify", canary_keys::NOTIFY);
         let secret = self.kept_secret(&section, "secret").map(|(secret, _)| secret);
         let Some((webhook, place)) = self.kept_secret(&section, "webhook") else {
             if !section.has("webhook") {
