@@ -62,6 +62,11 @@ impl CanaryPlan {
         Self { notify: None, ..self.clone() }
     }
 
+    /// Does a check depend on what replicas have in their prefix caches?
+    pub fn reads_prompts(&self) -> bool {
+        self.checks.iter().any(|check| check.metric.depends_on_prefix())
+    }
+
     /// Does a check look into answers?
     pub fn reads_answers(&self) -> bool {
         let reads = |metric: &Metric| matches!(metric, Metric::BadOutput(_) | Metric::OutputTokens);

@@ -166,15 +166,24 @@ impl Core {
         let table = Arc::clone(self.table());
         let mut told = Vec::new();
         for model in &table.models {
-            let seen = model.state.seen.take();
+            // Those that are open come first: of one that ends meanwhile both are known, and it counts once.
+            let open = if model.state.seen.is_open() {
+                model.state.under_way.list(now)
+            } else {
+                Vec::new()
+            };
+            let (seen, rescued) = (model.state.seen.take(), model.state.take_rescued());
             let Some(canary) = self.canaries.get_mut(&*model.name) else {
                 model.state.seen.set_open(false);
                 continue;
             };
             // Under a split that was set by hand its share is not the one that it reckons with.
-            let judged = if model.set.is_none() { &seen[..] } else { &[] };
-            for one in judged {
-                canary.rollout.observe(one, now);
+            if model.set.is_none() {
+                canary.rollout.open(&open, now);
+                for one in &seen {
+                    canary.rollout.observe(one, now);
+                }
+                canary.rollout.rescued(rescued);
             }
             let world = world(model, &canary.rollout);
             let effects = canary.rollout.tick(&world, now);

@@ -1,6 +1,7 @@
 //! How a canary divides a model's requests, and what it is told of the fleet.
 use crate::canary::{Judged, Load, RollOut, World};
-use crate::table::{Model, ModelPlan, Shares, Version};
+use crate::health::{Class, Standing};
+use crate::table::{Member, Model, ModelPlan, Shares, Version};
 
 /// The file's.
 pub(super) fn candidate_share(plan: &ModelPlan, candidate: &str) -> f64 {
@@ -48,7 +49,7 @@ pub(super) fn stable_name(plan: &ModelPlan, candidate: &str) -> String {
 pub(super) fn world(model: &Model, rollout: &RollOut) -> World {
     let name = &rollout.judged().candidate;
     let is = |version: &&Version| *version.name == *name;
-    let candidate_usable = model.versions.iter().find(is).is_some_and(|v| v.any_usable(&[]));
+    let candidate_usable = model.versions.iter().find(is).is_some_and(|v| is_up(model, v));
     let candidate = load(model.versions.iter().filter(is));
     // Compared with itself, its load is its own.
     let stable = if rollout.plan().aa {
@@ -57,6 +58,17 @@ pub(super) fn world(model: &Model, rollout: &RollOut) -> World {
         load(model.versions.iter().filter(|version| !is(version)))
     };
     World { candidate_usable, candidate, stable }
+}
+
+/// May it be asked, and has one of its replicas passed a health check or served a request? What was not probed yet may
+/// still be loading its model.
+fn is_up(model: &Model, version: &Version) -> bool {
+    let works = |member: &Member| {
+        member.replica.standing() == Standing::Healthy
+            || member.replica.outcomes.of_class(Class::Success) > 0
+    };
+    let probed = model.plan.health.is_some();
+    version.any_usable(&[]) && (!probed || version.members.iter().any(works))
 }
 
 fn load<'a>(versions: impl Iterator<Item = &'a Version>) -> Load {

@@ -15,6 +15,7 @@ use super::request::{Ask, client_ip, is_trusted, is_upgrade, origin_form, text};
 use super::request_id::request_id;
 use super::retry::{Attempts, client_deadline};
 use super::shared::Proxy;
+use crate::canary::Arm;
 use crate::dialect::grpc::Call;
 use crate::dialect::{
     Dialect, Facts, Local, PathFacts, RefusalCode, Row, StreamWatch, is_json, nearest, query_value,
@@ -91,6 +92,8 @@ pub(super) struct Exchange<'a> {
     pub(super) attempts: Attempts,
     /// The side of a canary that this request was assigned to, until its first attempt was counted.
     pub(super) witness: Option<Witness>,
+    /// Whose first attempt failed, for a canary.
+    pub(super) failed_side: Option<Arm>,
     /// How the replica answers: in its own dialect, where a route rewrites the path.
     pub(super) answers_in: Dialect,
     /// What answers are to say their model is, where that is not left to the replica.
@@ -137,6 +140,7 @@ pub(super) async fn exchange(
         deadline,
         attempts: Attempts::NONE,
         witness: None,
+        failed_side: None,
         answers_in: Dialect::Plain,
         names: None,
         original: None,
@@ -246,7 +250,7 @@ impl Exchange<'_> {
             Refusal::new(RefusalCode::NoReplicas, message)
         })?;
         if !self.record.is_test {
-            self.assign(model, wish, choice);
+            self.assign(&placed, wish, choice);
             choice.version.state.served.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             self.overhear(&placed, choice.version);
         }
