@@ -234,6 +234,10 @@ pub(crate) fn multipart(data: &[u8]) {
 pub(crate) fn path(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     drop(decoded_path(text));
+    // A head with a NUL is refused before its path is read.
+    if text.contains('\0') {
+        return;
+    }
     let Ok(facts) = read_path(text) else { return };
     let Some(named) = facts.model else { return };
     for new in ["n", "a/../b", "%2f", "."] {

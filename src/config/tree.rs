@@ -103,7 +103,6 @@ pub(super) struct Tree {
 
 pub(super) fn parse(source: &str, env: &dyn Fn(&str) -> Option<String>) -> Tree {
     let options = granit_parser::options! {
-        disallow_directives: true,
         emit_comments: false,
         flow_nesting_limit: MAX_DEPTH,
         block_nesting_limit: MAX_DEPTH,

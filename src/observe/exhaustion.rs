@@ -32,6 +32,17 @@ impl During {
     }
 }
 
+/// A resource, and what did not succeed for want of it since the start.
+#[derive(Debug)]
+pub struct UsedUp {
+    pub name: &'static str,
+    /// "no file descriptors are left".
+    pub words: String,
+    /// What an operator can do.
+    pub remedy: &'static str,
+    pub count: u64,
+}
+
 /// How often each resource was used up.
 #[derive(Debug)]
 pub struct Exhaustion {
@@ -56,5 +67,15 @@ impl Exhaustion {
 
     pub fn count(&self, resource: Resource, during: During) -> u64 {
         self.counts[resource as usize][during as usize].load(Relaxed)
+    }
+
+    /// Every resource, whether it was used up or not.
+    pub fn totals(&self) -> impl Iterator<Item = UsedUp> + '_ {
+        Resource::ALL.into_iter().map(|resource| UsedUp {
+            name: resource.name(),
+            words: Exhausted(resource).to_string(),
+            remedy: resource.remedy(),
+            count: During::ALL.into_iter().map(|during| self.count(resource, during)).sum(),
+        })
     }
 }

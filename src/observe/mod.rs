@@ -24,7 +24,7 @@ mod troubles;
 pub use canaries::CanaryReport;
 pub use decisions::{Assignment, Decision, Decisions, Interest};
 pub use events::{Event, Events, Level};
-pub use exhaustion::{During, Exhaustion};
+pub use exhaustion::{During, Exhaustion, UsedUp};
 pub use log::rotated;
 pub use logs::Logs;
 pub use meters::{ListenerMeter, Meters, ReloadResult, SpanFate};

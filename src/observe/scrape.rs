@@ -179,6 +179,9 @@ mod tests {
         let model = &table.models[0];
         model.versions[0].state.requests.add(200, Class::Success);
         model.versions[0].state.served.fetch_add(1, Relaxed);
+        model.versions[0].state.duration.observe(Duration::from_millis(1));
+        model.versions[0].state.first_byte.observe(Duration::from_millis(1));
+        model.versions[0].state.inter_chunk.observe(Duration::from_millis(1));
         model.state.refusals.add(RefusalCode::NoReplicas);
         model.state.mirror.note(Mirrored::Skipped);
         model.state.rolled_back(None);

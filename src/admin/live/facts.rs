@@ -5,14 +5,13 @@ use crate::admin::office::{Office, Readiness};
 use crate::control::Loaded;
 use crate::fleet::{Mirrored, ModelState, Replica};
 use crate::health::{Class, Stage, Standing};
-use crate::observe::{CanaryReport, During, Task, Undelivered, log_lines_dropped};
+use crate::observe::{CanaryReport, Task, Undelivered, UsedUp, log_lines_dropped};
 use crate::problems::{
     AnswerFacts, CanaryFacts, CertificateFacts, ExhaustedFacts, Facts, FileFacts, MirrorFacts,
     ModelFacts, PanicFacts, ProcessFacts, RejectedFacts, Standings, VersionFacts, WebhookFacts,
 };
 use crate::stats::Clock as _;
 use crate::table::{Jwt, Kind, Model, Table, Version};
-use crate::wire::{Exhausted, Resource};
 use serde_json::Value;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -167,15 +166,9 @@ fn process(office: &Office, table: &Table, descriptors: Option<(u64, u64)>) -> P
         count: task.panics(),
         what: task.last_panic(),
     };
-    let exhausted = |resource: Resource| {
-        let counts =
-            During::ALL.into_iter().map(|during| meters.exhaustion.count(resource, during));
-        ExhaustedFacts {
-            name: resource.name(),
-            words: Exhausted(resource).to_string(),
-            remedy: resource.remedy(),
-            count: counts.sum(),
-        }
+    let exhausted = |used_up: UsedUp| {
+        let UsedUp { name, words, remedy, count } = used_up;
+        ExhaustedFacts { name, words, remedy, count }
     };
     ProcessFacts {
         ends: (office.readiness)() != Readiness::Serving,
@@ -187,7 +180,7 @@ fn process(office: &Office, table: &Table, descriptors: Option<(u64, u64)>) -> P
             ("spans of traces", meters.spans_lost()),
             ("webhook messages", given_up),
         ],
-        exhausted: Resource::ALL.into_iter().map(exhausted).collect(),
+        exhausted: meters.exhaustion.totals().map(exhausted).collect(),
         panics: Task::ALL.into_iter().filter(|task| task.panics() > 0).map(panic).collect(),
         webhooks: meters.troubles.webhooks().into_iter().map(webhook).collect(),
         descriptors,
