@@ -11,15 +11,15 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-const ASK: &str = "/v1/completions";
-const BODY: &str = r#"{"model":"m","prompt":"x"}"#;
+pub(crate) const ASK: &str = "/v1/completions";
+pub(crate) const BODY: &str = r#"{"model":"m","prompt":"x"}"#;
 
-async fn version(name: &str, error: &str) -> Mock {
+pub(crate) async fn version(name: &str, error: &str) -> Mock {
     let error = error.parse().unwrap();
     Mock::start(Knobs { version: name.to_owned(), error, ..Knobs::default() }).await
 }
 
-fn models(v1: &Mock, v2: &Mock, canary: &str) -> String {
+pub(crate) fn models(v1: &Mock, v2: &Mock, canary: &str) -> String {
     format!(
         "telemetry: {{access_log: null}}\nmodels:\n  m:\n    versions: {{v1: [\"{}\"], v2: [\"{}\"]}}\n    \
          split: {{v1: 100, v2: 0}}\n    retries: false\n    canary: {{candidate: v2, warmup: 0s, {canary}}}\n",
@@ -32,7 +32,7 @@ pub(crate) async fn canary(site: &Site) -> Value {
     site.ask(Request::get("/api/v1/models/m")).await.json()["canary"].clone()
 }
 
-async fn say(site: &Site, verb: &str) -> (u16, Value) {
+pub(crate) async fn say(site: &Site, verb: &str) -> (u16, Value) {
     let request = Request::post(&format!("/api/v1/models/m/canary/{verb}"), r#"{"reason":"test"}"#);
     let reply = site.ask(request).await;
     (reply.status, reply.json())
@@ -63,7 +63,14 @@ impl Drop for Traffic {
     }
 }
 
-fn traffic(site: &Site) -> Traffic {
+impl Traffic {
+    /// One client.
+    pub(crate) fn of(client: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self(Arc::default(), vec![tokio::spawn(client)])
+    }
+}
+
+pub(crate) fn traffic(site: &Site) -> Traffic {
     asking(site, ASK, BODY)
 }
 
@@ -73,7 +80,12 @@ pub(crate) fn asking(site: &Site, path: &'static str, body: &'static str) -> Tra
 }
 
 /// Asks this again and again, on a new connection after each answer that did not come within its `patience`.
-fn waiting(site: &Site, path: &'static str, body: &'static str, patience: Duration) -> Traffic {
+pub(crate) fn waiting(
+    site: &Site,
+    path: &'static str,
+    body: &'static str,
+    patience: Duration,
+) -> Traffic {
     let stop = Arc::new(AtomicBool::new(false));
     let address = site.address;
     let clients = (0..4).map(|_| {

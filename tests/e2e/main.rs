@@ -77,4 +77,5 @@ mod tokens;
 mod traces;
 mod unread;
 mod upstream;
+mod verdicts;
 mod webhook;
