@@ -114,11 +114,16 @@ impl RollOut {
                 clients: proof.loud.whose(&self.memory.clients),
                 weight: *weight,
                 passes: proof.passes(check, self.at()) || unread,
-                note: unequal.then_some(slow).or(unread.then_some("no answer can be read")),
+                note: unequal.then_some(slow).or_else(|| unread.then(|| unread_note(check))),
             }
         })
         .collect()
     }
+}
+
+/// Why a check is passed over.
+fn unread_note(check: &Check) -> &'static str {
+    if check.metric.needs_streams() { "no answer is a stream" } else { "no answer can be read" }
 }
 
 #[cfg(test)]
