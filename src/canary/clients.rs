@@ -7,8 +7,13 @@ const SETS: usize = 128;
 const WAYS: usize = 4;
 /// The memory, as a time constant in seconds.
 const FADES: f64 = 600.0;
-/// Who sends more than this part of all requests is a proxy with many clients behind it, or all there is.
+/// An address with more than this part of all requests is a proxy with many clients behind it, or all there is.
 const PROXY: f64 = 0.2;
+/// An API key with more than this part is of nearly all there is.
+const MOST_OF_ALL: f64 = 0.4;
+/// The bit of a client's number, and of its tag, that tells addresses from API keys.
+const ADDRESS: u64 = 1 << 33;
+const ADDRESS_TAG: u32 = 1 << 1;
 /// From so many requests on that can be told.
 const ENOUGH: f64 = 50.0;
 /// How many times its part of the other side a client may have of one, and what each has beside that.
@@ -35,6 +40,16 @@ pub(super) struct Clients {
     /// All requests, faded at.
     total: f64,
     faded: f64,
+}
+
+/// The number of a client that is known by its address, out of a hash of that.
+pub const fn client_of_address(hash: u64) -> u64 {
+    hash | ADDRESS
+}
+
+/// The number of a client that is known by its API key, out of a hash of that.
+pub const fn client_of_key(hash: u64) -> u64 {
+    hash & !ADDRESS
 }
 
 pub(super) fn tag(client: u64) -> u32 {
@@ -85,16 +100,22 @@ impl Clients {
         place.requests += 1.0;
     }
 
-    /// Does so much come from it that it must be many?
-    pub(super) fn is_proxy(&self, tag: u32) -> bool {
+    /// Does so much come from it that it must be many? `sticky`: it chooses its keys, and thereby its side.
+    pub(super) fn is_proxy(&self, tag: u32, sticky: bool) -> bool {
         let requests = self.get(tag).map_or(0.0, |client| client.requests);
-        self.total >= ENOUGH && requests > PROXY * self.total
+        let part = if sticky && tag & ADDRESS_TAG == 0 { MOST_OF_ALL } else { PROXY };
+        self.total >= ENOUGH && requests > part * self.total
+    }
+
+    /// Is there one of those?
+    pub(super) fn has_proxy(&self) -> bool {
+        self.table.iter().any(|client| client.tag != 0 && self.is_proxy(client.tag, true))
     }
 
     /// Is a reading of one of its sticky keys counted on this side? `share`: of the candidate.
     pub(super) fn admits(&mut self, client: u64, arm: Arm, share: f64) -> bool {
         let tag = tag(client);
-        let proxy = self.is_proxy(tag);
+        let proxy = self.is_proxy(tag, true);
         let Some(set) = self.table.get_mut(Self::set_of(tag)) else { return true };
         let Some(known) = set.iter_mut().find(|client| client.tag == tag) else { return true };
         let share = share.clamp(1e-3, 0.999);
@@ -117,8 +138,8 @@ impl Clients {
 mod tests {
     use super::*;
 
-    const ANA: u64 = 7 << 33;
-    const MALLORY: u64 = 9 << 33;
+    const ANA: u64 = client_of_address(6 << 33);
+    const MALLORY: u64 = client_of_address(8 << 33);
 
     /// Readings of a client that are counted on each side, of so many that it sends there among 50 others a second.
     fn counted(candidate: u32, stable: u32, share: f64) -> [u32; 2] {
@@ -164,8 +185,20 @@ mod tests {
         for n in 0..1000_u64 {
             clients.note(if n % 3 == 0 { ANA } else { (100 + n) << 33 }, n as f64 / 50.0);
         }
-        assert!(clients.is_proxy(tag(ANA)) && !clients.is_proxy(tag(MALLORY)));
+        assert!(clients.is_proxy(tag(ANA), true) && !clients.is_proxy(tag(MALLORY), true));
         assert!((0..500).all(|_| clients.admits(ANA, Arm::Candidate, 0.01)));
-        assert!(!Clients::default().is_proxy(tag(ANA)), "of few requests nothing is told");
+        assert!(!Clients::default().is_proxy(tag(ANA), true), "of few requests nothing is told");
+    }
+
+    #[test]
+    fn an_api_key_with_a_third_of_all_is_one_client_that_chooses_its_keys() {
+        let key = client_of_key(u64::MAX);
+        let mut clients = Clients::default();
+        for n in 0..1000_u64 {
+            clients.note(if n % 3 == 0 { key } else { (100 + n) << 34 }, n as f64 / 50.0);
+        }
+        assert!(!clients.is_proxy(tag(key), true) && clients.is_proxy(tag(key), false));
+        let admitted = (0..500).filter(|_| clients.admits(key, Arm::Candidate, 0.01)).count();
+        assert!(admitted < 20, "{admitted}");
     }
 }

@@ -96,13 +96,14 @@ impl Loud {
 
     /// What the loudest of them added. Behind a proxy are many.
     pub(super) fn most(&self, clients: &Clients) -> f64 {
-        let of_client = self.clients.most(|who| !clients.is_proxy(who));
+        let of_client = self.clients.most(|who| !clients.is_proxy(who, self.is_sticky()));
         of_client.max(self.keys.most(|_| true))
     }
 
     /// Are the hits of enough clients, and of enough keys?
     pub(super) fn is_spread(&self, clients: &Clients) -> bool {
-        let proxy = || self.clients.known.iter().any(|who| clients.is_proxy(*who));
+        let sticky = self.is_sticky();
+        let proxy = || self.clients.known.iter().any(|who| clients.is_proxy(*who, sticky));
         self.keys.count() >= FEW && (self.clients.count() >= FEW || proxy())
     }
 
@@ -111,12 +112,23 @@ impl Loud {
         self.keys.count()
     }
 
+    /// Do most hits belong to sticky keys, which their clients choose?
+    fn is_sticky(&self) -> bool {
+        self.keys.known.len() as u64 > self.keys.unknown
+    }
+
+    /// Has a sticky key had a hit?
+    pub(super) fn has_keys(&self) -> bool {
+        !self.keys.known.is_empty()
+    }
+
     /// Of how many clients the hits are: keys, where keys are drawn. `None`: nobody can tell.
     pub(super) fn whose(&self, clients: &Clients) -> Option<Whose> {
         if self.keys.unknown == 0 && !self.keys.known.is_empty() {
             return Some(Whose { count: self.keys.count(), more: self.keys.more });
         }
-        let proxy = self.clients.known.iter().any(|who| clients.is_proxy(*who));
+        let sticky = self.is_sticky();
+        let proxy = self.clients.known.iter().any(|who| clients.is_proxy(*who, sticky));
         let known = self.clients.unknown == 0 && !self.clients.known.is_empty() && !proxy;
         known.then_some(Whose { count: self.clients.count(), more: self.clients.more })
     }

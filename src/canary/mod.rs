@@ -36,6 +36,7 @@ mod witness;
 pub mod words;
 mod world;
 
+pub use clients::{client_of_address, client_of_key};
 pub use command::{By, Command};
 pub use evidence::{Block, Harm};
 pub use loud::Whose;

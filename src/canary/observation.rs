@@ -22,7 +22,8 @@ pub struct Observation {
     pub id: u64,
     /// The sticky key that chose its side, as a hash. `None`: the request itself was drawn.
     pub key: Option<u64>,
-    /// Its API key, or its address, as a hash. `None`: unknown, and taken for a client of its own.
+    /// Its API key, or its address: see [`client_of_key`](super::client_of_key) and
+    /// [`client_of_address`](super::client_of_address). `None`: unknown, and taken for a client of its own.
     pub client: Option<u64>,
     /// Any number that tells the replicas of this process apart; 0: unknown.
     pub replica: u64,

@@ -112,6 +112,7 @@ impl RollOut {
             notes += " It has no usable replica now: what it misses counts as errors.";
         }
         notes += &self.of_one_client();
+        notes += &self.behind_a_proxy();
         notes += &self.cold_prefixes();
         notes += &self.cancelled();
         notes += &self.hidden_by_retries();
@@ -140,8 +141,22 @@ impl RollOut {
         )
     }
 
+    /// Where sticky keys come from one address, mostly, nobody is held to its part of a side.
+    fn behind_a_proxy(&self) -> String {
+        let sticky = self.memory.proofs.iter().any(|proof| proof.loud.has_keys());
+        if !sticky || !self.memory.clients.has_proxy() {
+            return String::new();
+        }
+        " One address sends more than a fifth of the requests, and is taken for a proxy with many clients: what each of \
+         its clients does is not limited."
+            .to_owned()
+    }
+
     fn cold_prefixes(&self) -> String {
-        let cold = |i: &usize| self.memory.proofs[*i].amounts.cold > 0;
+        let cold = |i: &usize| {
+            let proof = &self.memory.proofs[*i];
+            proof.amounts.cold >= MANY && proof.amounts.cold as f64 >= PART * proof.on_step as f64
+        };
         let Some(i) = (0..self.plan.checks.len()).find(cold) else { return String::new() };
         format!(
             " {} is not comparable for {} requests: the prefix caches of {} hold their prompts, those of {} do not.",

@@ -209,7 +209,7 @@ impl Memory {
         let whose = Hit { client: seen.client.map(tag), key: seen.key.map(tag) };
         let Some(key) = seen.key else {
             // Each request was drawn for itself; those of clients that mostly fail anyway are compared with each other.
-            let one = seen.client.filter(|client| !self.clients.is_proxy(tag(*client)));
+            let one = seen.client.filter(|client| !self.clients.is_proxy(tag(*client), false));
             let slot = one.map(|client| self.keys.find(!client, Arm::Stable, minute));
             return Who { whose, slot, sticky: false, admitted: true };
         };

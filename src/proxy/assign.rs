@@ -5,7 +5,7 @@ use super::pick::{Choice, Wish};
 use super::placed::Placed;
 use super::request::text;
 use crate::balance::hash_point;
-use crate::canary::{Arm, Ended, Finding, Observation, Open};
+use crate::canary::{Arm, Ended, Finding, Observation, Open, client_of_address, client_of_key};
 use crate::dialect::{Output, OutputProblem, PathKind, conversation, generates, prompt};
 use crate::fleet::Ticket;
 use crate::health::{Class, Outcome};
@@ -117,9 +117,9 @@ impl Exchange<'_> {
     /// Whose request it is: of an API key, else of an address. Whoever has one address of IPv6 has its whole /64.
     fn client_tag(&self) -> u64 {
         match (self.key(), self.client_ip) {
-            (Some(key), _) => hash_point("key", key.name.as_bytes()),
-            (None, IpAddr::V4(ip)) => hash_point("address", &ip.octets()),
-            (None, IpAddr::V6(ip)) => hash_point("address", &ip.octets()[..8]),
+            (Some(key), _) => client_of_key(hash_point("key", key.name.as_bytes())),
+            (None, IpAddr::V4(ip)) => client_of_address(hash_point("address", &ip.octets())),
+            (None, IpAddr::V6(ip)) => client_of_address(hash_point("address", &ip.octets()[..8])),
         }
     }
 

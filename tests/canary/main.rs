@@ -2,6 +2,7 @@
 #![expect(clippy::print_stdout, reason = "what was measured is worth reading")]
 
 mod queues;
+mod related;
 mod speed;
 
 use evener::canary::{
