@@ -337,7 +337,7 @@ pub(super) fn replica(office: &Office, member: &Member) -> ReplicaStatus {
         in_flight: replica.in_flight(),
         slots: member.slots,
         weight: rounded(f64::from(member.weight), 1e6),
-        slowness: rounded(f64::from(replica.slowness()), 1e3),
+        slowness: rounded(f64::from(replica.slowness().busy), 1e3),
         requests_total: replica.outcomes.total(),
         failures_total: failures.map(|class| replica.outcomes.of_class(class)).sum(),
         ejection: replica.ejection().map(|of_it| ejection(office, of_it)),

@@ -86,7 +86,7 @@ pub(super) fn hedge(out: &mut Page, plan: &HedgePlan) {
 
 pub(super) fn ejection(out: &mut Page, plan: &EjectionPlan) {
     out.open("ejection");
-    out.line("for", show_duration(plan.first));
+    out.line("for", show_duration(plan.least));
     out.line("at_most", show_duration(plan.at_most));
     out.line("max_percent", plan.max_percent);
     let range = |range: &std::ops::RangeInclusive<u16>| {

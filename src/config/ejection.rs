@@ -10,11 +10,11 @@ impl Reader<'_> {
             return None;
         }
         let section = self.inner(model, "ejection", keys::EJECTION);
-        let first = self.duration(&section, "for");
+        let least = self.duration(&section, "for");
         let at_most = self.duration(&section, "at_most");
-        if section.has("at_most") && at_most < first {
+        if section.has("at_most") && at_most < least {
             let place = section.place_of("at_most");
-            let (shown, limit) = (show_duration(first), show_duration(at_most));
+            let (shown, limit) = (show_duration(least), show_duration(at_most));
             let what = format!("is {limit}, shorter than `for`, {shown}");
             let complaint = Complaint::new("contradicting-times", what, "too short");
             let help = format!("raise it to at least {shown}, or shorten `for`");
@@ -28,7 +28,7 @@ impl Reader<'_> {
         } else {
             FailureCodes::ALL
         };
-        Some(EjectionPlan { first, at_most: at_most.max(first), max_percent, failure_codes })
+        Some(EjectionPlan { least, at_most: at_most.max(least), max_percent, failure_codes })
     }
 }
 

@@ -236,7 +236,8 @@ pub(super) static HEALTH: &[Key] = &[
 
 #[rustfmt::skip]
 pub(super) static EJECTION: &[Key] = &[
-    key("for", SPAN, "10s", "The first ejection of a replica; each further one lasts twice as long, spread by ±20 %."),
+    key("for", SPAN, "1s",
+        "The shortest ejection. The first lasts as long as the replica had been failing, 10 s at most (or `for`, if that is more); each further one twice as long, spread by ±20 %."),
     key("at_most", SPAN, "5m", "No ejection is longer. The default is never shorter than `for`."),
     key("max_percent", Shape::Percent, "50", "Of a version's replicas, rounded down; and never the last usable one."),
     key("failure_codes", Shape::List(&Shape::Text), "[5xx]",

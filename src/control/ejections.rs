@@ -1,10 +1,10 @@
 //! Rulings on replicas: who is ejected for cause, who is tried out, who serves again. Decided here, set in place.
 use super::core::Core;
 use crate::fleet::Replica;
-use crate::health::{Cause, EjectionPlan, Faded, Stage, Standing};
+use crate::health::{Carried, Cause, EjectionPlan, Faded, Stage, Standing};
 use crate::observe::Level;
 use crate::stats::Moment;
-use crate::table::{Held, ModelPlan, Table, Version};
+use crate::table::{Held, Member, ModelPlan, Table, Version};
 use rand::RngExt as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -140,18 +140,10 @@ impl Core {
     /// What passes with time: counts fade, ejections end, refused ones are looked at again.
     pub(super) fn pass_time(&mut self, passed: Duration, now: Moment) -> Vec<Ruling> {
         let table = Arc::clone(self.table());
-        let keeps = Faded::keeps(passed);
         let mut rulings = Vec::new();
         for model in &table.models {
             for version in &model.versions {
-                let speed = version.state.speed();
-                let mut left = Faded::default();
-                for member in &version.members {
-                    let of_one = member.replica.fade(&speed, keeps, now);
-                    left.requests += of_one.requests;
-                    left.failures += of_one.failures;
-                }
-                version.state.fade(left);
+                fade(version, passed, now);
                 for member in &version.members {
                     let replica = &member.replica;
                     replica.forgive(now);
@@ -222,6 +214,35 @@ pub(super) fn count_probation(version: &Version) {
     version.state.set_on_probation(members.filter(|m| on_probation(m.replica.stage())).count());
 }
 
+/// Lets what was learned of a version's replicas fade, and looks at what they carry and whose turn it is.
+fn fade(version: &Version, passed: Duration, now: Moment) {
+    let (state, n) = (&version.state, version.members.len());
+    let (speed, pool) = (state.speed(), state.pool());
+    let weights: f32 = version.members.iter().map(|member| member.weight).sum();
+    let part = |member: &Member| member.weight * n as f32 / weights;
+    let (mut counts, mut due) = (Faded::default(), 0);
+    let (mut usable, mut carried) = (Vec::with_capacity(n), Vec::with_capacity(n));
+    for member in &version.members {
+        let left = member.replica.fade(&speed, &pool, passed, now);
+        counts.requests += left.counts.requests;
+        counts.failures += left.counts.failures;
+        due += usize::from(left.due);
+        if member.replica.usable() {
+            usable.push(member);
+            carried.push(Carried { load: left.carried.load / part(member), ..left.carried });
+        }
+    }
+    state.fade(counts);
+    state.set_due(if n > 1 { due } else { 0 });
+    let mut usual = state.usual_load.lock();
+    let strains = usual.look(&carried);
+    usual.learn(&carried, &strains, passed);
+    drop(usual);
+    for (member, strain) in usable.into_iter().zip(strains) {
+        member.replica.set_strain(strain, part(member));
+    }
+}
+
 fn convict(
     rules: &EjectionPlan,
     version: &Version,
@@ -234,13 +255,19 @@ fn convict(
         return None;
     }
     let state = &version.state;
-    let Some(evidence) = replica.conviction(state) else {
+    let Some(evidence) = replica.conviction(state, now) else {
         replica.acquit();
         return None;
     };
-    let (again, sentence) = (Arc::clone(replica), evidence.sentence(now));
+    if evidence.cause() == Cause::Timeout && is_strained(version, replica, evidence.since, now) {
+        replica.excuse(state);
+        return None;
+    }
+    let (again, sentence) = (Arc::clone(replica), state.sentence(&evidence, now));
     if let Some(why) = why_not(rules, version, replica) {
-        return replica.refuse(evidence, &why, now).then(|| {
+        // Where none may be out, none is as good as out.
+        let capped = rules.max_percent > 0.0;
+        return replica.refuse(state, evidence, &why, capped, now).then(|| {
             state.ejections_refused.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             Ruling::Refused { replica: again, why, evidence: sentence }
         });
@@ -249,9 +276,27 @@ fn convict(
     Some(Ruling::Ejected { replica: again, lasts, evidence: sentence })
 }
 
+/// Are its peers beyond their capacity at this moment, so that its timeouts since then say nothing? What is noted by the
+/// second is too late for the first that is overwhelmed.
+fn is_strained(version: &Version, replica: &Arc<Replica>, since: Moment, now: Moment) -> bool {
+    let usable: Vec<_> = version.members.iter().filter(|m| m.replica.usable()).collect();
+    let weights: f32 = version.members.iter().map(|member| member.weight).sum();
+    let part = |member: &Member| member.weight * version.members.len() as f32 / weights;
+    let carries = |member: &&Member| {
+        let carried = member.replica.carries(now);
+        Carried { load: carried.load / part(member), ..carried }
+    };
+    let carried: Vec<Carried> = usable.iter().map(carries).collect();
+    let place = usable.iter().position(|member| Arc::ptr_eq(&member.replica, replica));
+    let strains = version.state.usual_load.lock().look(&carried);
+    place.is_some_and(|place| {
+        strains[place].time_out || (strains[place].crowded && replica.worked_since(since))
+    })
+}
+
 /// Why this one must stay, if it must.
 fn why_not(rules: &EjectionPlan, version: &Version, replica: &Arc<Replica>) -> Option<String> {
-    let other = |m: &crate::table::Member| !Arc::ptr_eq(&m.replica, replica) && m.replica.usable();
+    let other = |m: &Member| !Arc::ptr_eq(&m.replica, replica) && m.replica.usable();
     full(rules, version, replica).or_else(|| {
         (!version.members.iter().any(other)).then(|| "no other replica is usable".to_owned())
     })

@@ -2,7 +2,7 @@
 use super::ask::{EndsOnDrop, NotAnswered};
 use super::probe::probe;
 use crate::fleet::{Replica, ReplicaId, Suspects};
-use crate::health::{ProbeCount, ProbePlan, ProbeResult};
+use crate::health::{ProbeCount, ProbePlan, ProbeResult, Standing};
 use crate::observe::{During, Events, Level, Meters, Task};
 use crate::stats::{Clock as _, Moment, MonotonicClock};
 use crate::table::Table;
@@ -19,6 +19,9 @@ use tokio::time::{sleep, timeout};
 const AT_ONCE: usize = 64;
 /// New replicas are first probed so far apart.
 const STAGGER: Duration = Duration::from_micros(500);
+
+/// When a request has failed, and the probe that was asked for then as well, the next one follows so soon.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// The probes of all replicas.
 #[derive(Debug)]
@@ -92,14 +95,19 @@ impl Probe {
     async fn run(self, delay: Duration) {
         let mut count = ProbeCount::default();
         let mut chance = SmallRng::seed_from_u64(self.replica.identity);
+        let mut doubted = false;
         sleep(delay).await;
         loop {
             if let Some(result) = self.ask().await {
+                let failed = result != ProbeResult::Passed;
                 self.judge(&mut count, result);
+                doubted &= failed && self.replica.standing() != Standing::Unhealthy;
             }
-            let pause = self.plan.every.mul_f64(chance.random_range(0.9..1.1));
+            let every = self.plan.every.mul_f64(chance.random_range(0.9..1.1));
+            // Where requests fail as well, `fall` probes need not be far apart.
+            let pause = if doubted { every.min(AGAIN) } else { every };
             // Poked: somebody wants to know now.
-            timeout(pause, self.replica.poked()).await.ok();
+            doubted |= timeout(pause, self.replica.poked()).await.is_ok();
         }
     }
 

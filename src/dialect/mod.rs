@@ -17,6 +17,7 @@ mod nearest;
 mod one_name;
 mod output;
 mod path;
+mod path_class;
 mod prefix;
 mod prompt;
 mod query;
@@ -48,6 +49,7 @@ pub use output::{
     event_values,
 };
 pub use path::{PathFacts, PathProblem, decoded_path, read_path, segment_of};
+pub use path_class::path_class;
 pub use prefix::peek_prefix;
 pub use prompt::{Prompt, PromptProblem, generates, prompt};
 pub use query::{TwoInQuery, cookie_value, model_in_query, models_in_query, query_value};

@@ -2,7 +2,7 @@
 use super::replica::Replica;
 use super::trial::{Slot, Token};
 use super::version_state::VersionState;
-use crate::health::{Cause, EjectionPlan, Evidence, Life, Recent, SUSPECT, Stage, Standing, Trial};
+use crate::health::{Cause, EjectionPlan, Evidence, Life, Recent, Stage, Standing, Trial};
 use crate::stats::Moment;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -58,6 +58,8 @@ struct File {
     cause: Option<Cause>,
     seen: Option<(Evidence, Recent)>,
     reason: Option<Arc<str>>,
+    /// What convicted it, while it is out for that.
+    began_with: Option<Arc<str>>,
     /// Why it is not ejected.
     refused: Option<Arc<str>>,
     /// When that was last news.
@@ -127,8 +129,8 @@ impl Replica {
     }
 
     /// What convicts it, if anything does.
-    pub fn conviction(&self, version: &VersionState) -> Option<Evidence> {
-        self.learned.lock().detector.conviction(&version.pool())
+    pub fn conviction(&self, version: &VersionState, now: Moment) -> Option<Evidence> {
+        self.learned.lock().detector.conviction(&version.pool(), now)
     }
 
     /// Takes it out for cause. Returns for how long.
@@ -142,12 +144,14 @@ impl Replica {
     ) -> Duration {
         let cause = evidence.cause();
         let recent = self.last_outcomes();
-        let reason: Arc<str> = evidence.sentence(now).into();
+        let reason: Arc<str> = version.sentence(&evidence, now).into();
+        let ill = now.since(evidence.since);
         let lasts = self.shift(now, || {
             let mut file = self.custody.file.lock();
             file.seen = Some((evidence, recent));
+            file.began_with = Some(Arc::clone(&reason));
             self.enter(&mut file, cause, reason);
-            file.life.eject(plan, draw, now)
+            file.life.eject(plan, ill, draw, now)
         });
         self.forget(version);
         lasts
@@ -168,9 +172,11 @@ impl Replica {
     ) -> Duration {
         self.shift(now, || {
             let mut file = self.custody.file.lock();
-            let reason = format!("failed on probation: {}", cause.name());
+            let first = file.began_with.as_ref().map(|began| format!("; at first it {began}"));
+            let reason =
+                format!("failed on probation: {}{}", cause.name(), first.unwrap_or_default());
             self.enter(&mut file, cause, reason.into());
-            file.life.eject(plan, draw, now)
+            file.life.eject(plan, Duration::ZERO, draw, now)
         })
     }
 
@@ -185,6 +191,7 @@ impl Replica {
         self.shift(now, || {
             let mut file = self.custody.file.lock();
             file.seen = None;
+            file.began_with = None;
             self.enter(&mut file, Cause::Operator, reason);
             file.life.hold(until);
         });
@@ -208,13 +215,22 @@ impl Replica {
         version.withdraw(self.learned.lock().detector.forget());
     }
 
-    /// Notes that it is convicted and stays, and why. Returns whether that is news.
-    pub fn refuse(&self, evidence: Evidence, why: &str, now: Moment) -> bool {
+    /// Notes that it is convicted and stays, and why. `capped`: because too many are out; then it gets next to nothing
+    /// while others are there, if it fails nearly all. Returns whether that is news.
+    pub fn refuse(
+        &self,
+        version: &VersionState,
+        evidence: Evidence,
+        why: &str,
+        capped: bool,
+        now: Moment,
+    ) -> bool {
+        self.set_capped(capped && evidence.fails_nearly_all());
         let recent = self.last_outcomes();
         let mut file = self.custody.file.lock();
         file.cause = Some(evidence.cause());
         file.seen = Some((evidence, recent));
-        file.refused = Some(format!("{why}: it {}", evidence.sentence(now)).into());
+        file.refused = Some(format!("{why}: it {}", version.sentence(&evidence, now)).into());
         self.custody.refused.store(true, Relaxed);
         let news = file.told.is_none_or(|told| now.since(told) >= QUIET);
         if news {
@@ -232,13 +248,14 @@ impl Replica {
     }
 
     fn end_refusal(&self) {
+        self.set_capped(false);
         self.custody.file.lock().refused = None;
         self.custody.refused.store(false, Relaxed);
     }
 
     /// The refused one behaves again. A score that only wavers is no end of it.
     pub fn acquit(&self) {
-        if self.refused() && self.learned.lock().detector.score() < SUSPECT / 2.0 {
+        if self.refused() && self.learned.lock().detector.nearness() < 0.5 {
             self.end_refusal();
         }
     }
@@ -307,7 +324,7 @@ impl Replica {
 
     /// Forgives old ejections.
     pub fn forgive(&self, now: Moment) {
-        let calm = self.learned.lock().detector.score() < SUSPECT / 2.0;
+        let calm = self.learned.lock().detector.nearness() < 0.5;
         self.custody.file.lock().life.forgive(calm, now);
     }
 

@@ -1,9 +1,11 @@
 //! A request at a replica: counted while this value lives, whatever happens to the exchange.
 use super::ejection::Fate;
-use super::replica::{Learned, Replica};
+use super::learned::Said;
+use super::replica::Replica;
 use super::trial::Token;
 use super::version_state::VersionState;
-use crate::health::{Cause, Class, EjectionPlan, Outcome, Standing};
+use crate::dialect::path_class;
+use crate::health::{Cause, Class, EjectionPlan, Outcome, PathClass, Sender};
 use crate::stats::Moment;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -11,16 +13,23 @@ use std::sync::atomic::Ordering::Relaxed;
 /// Dropping it frees the slot; [`InFlight::finish`] also records how the attempt ended.
 #[derive(Debug)]
 pub struct InFlight {
-    replica: Arc<Replica>,
-    version: Arc<VersionState>,
-    began: Moment,
+    pub(super) replica: Arc<Replica>,
+    pub(super) version: Arc<VersionState>,
+    pub(super) began: Moment,
+    /// When there was a connection for it: what it took before says nothing of the replica's speed.
+    pub(super) connected: Moment,
+    /// Requests that its replica had already.
+    pub(super) beside: u32,
+    /// Who sent it, where a key chose its replica.
+    pub(super) sender: Option<Sender>,
+    pub(super) path: PathClass,
     /// It is the trial of a replica on probation.
     trial: Option<Token>,
     /// The shared connection that carries it.
     connection: Option<u64>,
     recorded: bool,
     /// Its length says nothing of the replica's speed.
-    converses: bool,
+    pub(super) converses: bool,
     silence: Silence,
 }
 
@@ -37,12 +46,17 @@ enum Silence {
 impl Replica {
     /// Begins a request at this replica.
     pub fn begin(self: &Arc<Self>, version: &Arc<VersionState>, now: Moment) -> InFlight {
-        self.in_flight.fetch_add(1, Relaxed);
+        let beside = self.in_flight.fetch_add(1, Relaxed);
+        self.turns.asked(now);
         let on_probation = self.fate() == Fate::Probation;
         InFlight {
             replica: Arc::clone(self),
             version: Arc::clone(version),
             began: now,
+            connected: now,
+            beside,
+            sender: None,
+            path: PathClass::OTHER,
             trial: on_probation.then(|| self.custody.slot.begin()).flatten(),
             connection: None,
             recorded: false,
@@ -87,6 +101,26 @@ impl InFlight {
         }
     }
 
+    /// Who sent it. Only where a key chose the replica: what chance or load spreads needs no telling apart.
+    pub fn sent_by(&mut self, sender: Sender) {
+        self.sender = Some(sender);
+    }
+
+    /// Notes the class of its path, where somebody will ask: it failed so, or something speaks against the replica.
+    pub fn on_path(&mut self, raw_path: &str, ended: Class) {
+        let paths = &self.version.paths;
+        if ended.blames_replica() {
+            self.path = paths.find_or_add(&path_class(raw_path));
+        } else if self.replica.is_raised() {
+            self.path = paths.find(&path_class(raw_path));
+        }
+    }
+
+    /// A new connection was made for it.
+    pub fn connects(&mut self, now: Moment) {
+        self.connected = now;
+    }
+
     /// Notes which shared connection carries it: when that breaks, all its streams are one failure.
     pub fn on_connection(&mut self, connection: Option<u64>) {
         self.connection = connection;
@@ -101,17 +135,26 @@ impl InFlight {
     pub fn finish(mut self, status: u16, outcome: &Outcome, now: Moment) {
         self.recorded = true;
         self.replica.outcomes.add(status, outcome.class);
-        let said = self.reads(status, outcome);
-        let convicted = {
+        let (said, suspect, first) = {
             let mut learned = self.replica.learned.lock();
+            let read = self.reads(status, outcome);
+            let said = self.says(read, status, outcome, &mut learned, now);
             let told = outcome.class == Class::Reset
                 && self.connection.is_some_and(|connection| learned.breaks(connection));
-            !told && self.learn(&mut learned, said, outcome, now)
+            let suspect = !told && self.learn(&mut learned, said, outcome, now);
+            (said, suspect, learned.phantom.consecutive == 1)
         };
-        // Whoever answers at all works, be it that the request was wrong.
-        let proved = said.or((outcome.class == Class::ClientError).then_some(Ok(())));
+        if matches!(said, Said::Counts(Err(cause)) if first || cause == Cause::Timeout) {
+            self.replica.doubt(now);
+        }
+        let proved = match said {
+            Said::Counts(said) => Some(said),
+            // Whoever answers at all works, be it that the request was wrong.
+            _ if outcome.class == Class::ClientError => Some(Ok(())),
+            Said::Nothing | Said::Shared => None,
+        };
         let decided = self.ends_trial(proved, now);
-        if decided || (convicted && !self.replica.refused()) {
+        if decided || suspect {
             self.version.suspects.add(&self.replica);
         }
     }
@@ -149,65 +192,6 @@ impl InFlight {
             Some(rules) => rules.reads(status, outcome),
             None => EjectionPlan::default().reads(status, outcome),
         }
-    }
-
-    /// Learns from an ending. Returns whether the replica stands convicted.
-    fn learn(
-        &self,
-        learned: &mut Learned,
-        said: Option<Result<(), Cause>>,
-        outcome: &Outcome,
-        now: Moment,
-    ) -> bool {
-        learned.recent.note(outcome.class);
-        if !outcome.tunnel {
-            match outcome.class {
-                Class::Success if self.converses => learned.phantom.succeed(),
-                Class::Success => self.succeeded(learned, outcome, now),
-                Class::ServerError
-                | Class::Timeout
-                | Class::ConnectFailure
-                | Class::Reset
-                | Class::Overloaded => self.failed(learned, now),
-                Class::Cancelled if !self.converses => self.censored(learned, outcome, now),
-                Class::Cancelled | Class::ClientError | Class::Refused => {}
-            }
-        }
-        let Some(said) = said else { return false };
-        let out =
-            self.replica.fate() != Fate::Free || self.replica.standing() == Standing::Draining;
-        // One that was asked before it went out says nothing of what returned: it may be another process.
-        let old = self.replica.ready_at().is_some_and(|returned| self.began < returned);
-        if out || old || !self.version.watched() {
-            return false;
-        }
-        self.version.add(said.is_err());
-        let pool = self.version.pool();
-        learned.detector.observe(said.err(), &pool, now);
-        learned.detector.conviction(&pool).is_some()
-    }
-
-    fn succeeded(&self, learned: &mut Learned, outcome: &Outcome, now: Moment) {
-        let speed = self.version.observe_speed(outcome.latency);
-        self.version.pace.observe(outcome.first_byte.unwrap_or(outcome.latency));
-        learned.slowness.sample(outcome.latency, &speed, now);
-        learned.phantom.succeed();
-        let factor = learned.slowness.factor(&speed, now);
-        self.replica.slow.store(factor.to_bits(), Relaxed);
-    }
-
-    /// It failed, or was too full: both would attract further requests by being quick about it.
-    fn failed(&self, learned: &mut Learned, now: Moment) {
-        learned.phantom.fail(now, self.version.speed().phantom_time());
-        self.replica.phantom.store(learned.phantom.level.to_bits(), Relaxed);
-    }
-
-    /// A client that left tells of slowness only once the replica was slower than the pool.
-    fn censored(&self, learned: &mut Learned, outcome: &Outcome, now: Moment) {
-        let speed = self.version.speed();
-        learned.slowness.censored(outcome.latency, &speed, now);
-        let factor = learned.slowness.factor(&speed, now);
-        self.replica.slow.store(factor.to_bits(), Relaxed);
     }
 }
 

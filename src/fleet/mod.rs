@@ -1,14 +1,17 @@
 //! Live state: what is known of each replica, version and model, found again by identity after a reload.
 mod allowance;
+mod aside;
 mod budget;
 mod ejection;
 mod foresight;
 mod gather;
 mod holder;
 mod in_flight;
+mod learned;
 mod mirror;
 mod model_state;
 mod pace;
+mod paths;
 mod registry;
 mod replica;
 mod sketch;
@@ -28,8 +31,9 @@ pub use in_flight::InFlight;
 pub use mirror::{Burden, Mirror, MirrorView, Mirrored, Mirroring};
 pub use model_state::{Hedged, ModelState};
 pub use pace::Pace;
+pub use paths::Paths;
 pub use registry::Fleet;
-pub use replica::{Replica, ReplicaId};
+pub use replica::{Left, Replica, ReplicaId};
 pub use sketch::Sketch;
 pub use suspects::Suspects;
 pub use tally::{Histogram, INTER_CHUNK_BOUNDS, LATENCY_BOUNDS, Refusals, Tally};

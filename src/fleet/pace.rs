@@ -19,6 +19,8 @@ const ENOUGH: u64 = 100;
 pub struct Pace {
     /// Times to the first byte, of successes.
     first_bytes: Sketch,
+    /// `f32`: the moving average of the logarithm of their seconds, over some fifty of them.
+    lately: AtomicU32,
     /// Nanoseconds: their median; zero while unknown.
     usual_first_byte: AtomicU64,
     /// Nanoseconds: when a first attempt is slow; zero: never.
@@ -38,6 +40,18 @@ struct Loads {
 impl Pace {
     pub fn observe(&self, first_byte: Duration) {
         self.first_bytes.observe(first_byte);
+        let ln = first_byte.as_secs_f32().max(1e-6).ln();
+        // The bits of zero stand for nothing: no average is exactly a second. Of two at once, one may be lost.
+        let before = f32::from_bits(self.lately.load(Relaxed));
+        let after = if before == 0.0 { ln } else { before + 0.02 * (ln - before) };
+        self.lately.store(after.to_bits(), Relaxed);
+    }
+
+    /// Did first bytes take nearly so long lately, a third of it at least? Then waiting in vain for so long is part of a
+    /// slowness that all share.
+    pub fn is_slow_beside(&self, waited: Duration) -> bool {
+        let lately = f32::from_bits(self.lately.load(Relaxed));
+        lately != 0.0 && 3.0 * lately.exp() >= waited.as_secs_f32()
     }
 
     /// A second has passed, and `in_flight` requests run.

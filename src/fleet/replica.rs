@@ -1,8 +1,10 @@
 //! One replica as it lives: who it is, how busy, how fast, and whether it may serve.
+use super::aside::Turns;
 use super::ejection::{Custody, Fate};
+use super::learned::Learned;
 use super::tally::Tally;
-use crate::balance::{Phantom, Slowness};
-use crate::health::{Detector, Faded, Recent, Standing};
+use crate::balance::Factor;
+use crate::health::{Carried, Faded, PoolCounts, Senders, Standing};
 use crate::stats::Moment;
 use crate::wire::Upstream;
 use parking_lot::Mutex;
@@ -51,29 +53,6 @@ impl Probed {
     }
 }
 
-/// What was learned from exchanges: behind one small lock that belongs to this replica alone.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Learned {
-    pub(super) slowness: Slowness,
-    pub(super) phantom: Phantom,
-    pub(super) detector: Detector,
-    pub(super) recent: Recent,
-    /// The HTTP/2 connections that broke last.
-    pub(super) broken: [Option<u64>; 4],
-}
-
-impl Learned {
-    /// Notes that a connection broke. Returns whether that was known.
-    pub(super) fn breaks(&mut self, connection: u64) -> bool {
-        let known = self.broken.contains(&Some(connection));
-        if !known {
-            self.broken.rotate_right(1);
-            self.broken[0] = Some(connection);
-        }
-        known
-    }
-}
-
 /// Why it stands as it does.
 #[derive(Debug, Default)]
 struct Reasons {
@@ -81,6 +60,10 @@ struct Reasons {
     probe: Option<Arc<str>>,
     /// When its last health check ended, and what it failed with.
     last_probe: Option<(Moment, Option<Arc<str>>)>,
+}
+
+fn bits(Factor { busy, idle }: Factor) -> u64 {
+    u64::from(busy.to_bits()) << 32 | u64::from(idle.to_bits())
 }
 
 /// A replica alive in memory. Shared by every table that lists it.
@@ -96,10 +79,10 @@ pub struct Replica {
     unknown_models: AtomicU64,
     pub(super) in_flight: AtomicU32,
     pub(super) learned: Mutex<Learned>,
-    /// `f32`: the learned factor, computed at each completion and by the second.
-    pub(super) slow: AtomicU32,
+    /// The learned [`Factor`], computed at each completion and by the second: two `f32`, `busy` above `idle`.
+    slow: AtomicU64,
     /// `f32`: zero for nearly all, so that a pick need not look at the lock.
-    pub(super) phantom: AtomicU32,
+    phantom: AtomicU32,
     /// Requests that wait for their first byte.
     waiting: AtomicU32,
     /// When the last first byte came, or when somebody began to wait again.
@@ -115,6 +98,9 @@ pub struct Replica {
     pub(super) custody: Custody,
     /// Waits for a ruling.
     pub(super) suspected: AtomicBool,
+    /// Something speaks against it: its score is above zero.
+    raised: AtomicBool,
+    pub(super) turns: Turns,
     /// The last generation that listed it.
     listed: AtomicU64,
 }
@@ -135,7 +121,7 @@ impl Replica {
             unknown_models: AtomicU64::default(),
             in_flight: AtomicU32::default(),
             learned: Mutex::default(),
-            slow: AtomicU32::new(1.0_f32.to_bits()),
+            slow: AtomicU64::new(bits(Factor::EQUAL)),
             phantom: AtomicU32::default(),
             waiting: AtomicU32::default(),
             heard_at: AtomicU64::default(),
@@ -147,6 +133,8 @@ impl Replica {
             reasons: Mutex::default(),
             custody: Custody::default(),
             suspected: AtomicBool::default(),
+            raised: AtomicBool::default(),
+            turns: Turns::default(),
             listed: AtomicU64::default(),
         }
     }
@@ -175,8 +163,18 @@ impl Replica {
     }
 
     /// The learned slowness: 1 is the pool's mean, 2 is twice as slow.
-    pub fn slowness(&self) -> f32 {
-        f32::from_bits(self.slow.load(Relaxed))
+    pub fn slowness(&self) -> Factor {
+        let bits = self.slow.load(Relaxed);
+        let half = |bits: u64| f32::from_bits((bits & u64::from(u32::MAX)) as u32);
+        Factor { busy: half(bits >> 32), idle: half(bits) }
+    }
+
+    pub(super) fn set_slowness(&self, factor: Factor) {
+        self.slow.store(bits(factor), Relaxed);
+    }
+
+    pub(super) fn set_phantom(&self, level: f32) {
+        self.phantom.store(level.to_bits(), Relaxed);
     }
 
     /// Load that recent failures stand for; zero for a replica that works.
@@ -241,7 +239,11 @@ impl Replica {
 
     /// It serves again, or for the first time. What it did before says nothing of it now.
     pub(super) fn start_slowly(&self, now: Moment) {
-        self.learned.lock().detector.forget();
+        let mut learned = self.learned.lock();
+        learned.detector.forget();
+        learned.senders = Senders::default();
+        drop(learned);
+        self.stand_in_line(now);
         self.ready_at.store(now.as_nanos().max(1), Relaxed);
     }
 
@@ -285,7 +287,7 @@ impl Replica {
             Standing::Draining => self.reasons.lock().drain.clone(),
             Standing::Unhealthy => self.reasons.lock().probe.clone(),
             Standing::Ejected | Standing::Probation => self.ejection_reason(),
-            Standing::Starting | Standing::Healthy => None,
+            Standing::Starting | Standing::Healthy => self.why_aside().map(Arc::from),
         }
     }
 
@@ -335,16 +337,45 @@ impl Replica {
         changed
     }
 
-    /// Recomputes what fades with time. Called by the second.
-    /// Returns what its version should still count of it, when what is counted keeps so much.
-    pub fn fade(&self, speed: &crate::balance::PoolSpeed, keeps: f64, now: Moment) -> Faded {
+    /// Does anything speak against it at present?
+    pub(super) fn is_raised(&self) -> bool {
+        self.raised.load(Relaxed)
+    }
+
+    pub(super) fn set_raised(&self, raised: bool) {
+        if self.raised.load(Relaxed) != raised {
+            self.raised.store(raised, Relaxed);
+        }
+    }
+
+    /// Recomputes what fades with time. Called by the second, after `passed`.
+    pub fn fade(
+        &self,
+        speed: &crate::balance::PoolSpeed,
+        pool: &PoolCounts,
+        passed: Duration,
+        now: Moment,
+    ) -> Left {
         let mut learned = self.learned.lock();
-        self.slow.store(learned.slowness.factor(speed, now).to_bits(), Relaxed);
+        self.set_slowness(learned.slowness.factor(speed, now));
         let level = learned.phantom.level(now, speed.phantom_time());
         if level < 0.01 && self.phantom.load(Relaxed) != 0 {
             learned.phantom.level = 0.0;
             self.phantom.store(0, Relaxed);
         }
-        learned.detector.fade(keeps, now)
+        self.carry(&mut learned, passed);
+        let counts = learned.detector.fade(Faded::keeps(passed), pool, now);
+        self.set_raised(learned.detector.is_raised());
+        Left { counts, carried: learned.carried(now), due: self.look_at_turn(&learned, now) }
     }
+}
+
+/// What is left of what a replica did, a second later.
+#[derive(Clone, Copy, Debug)]
+pub struct Left {
+    /// What its version should still count of it.
+    pub counts: Faded,
+    pub carried: Carried,
+    /// It is its turn to be asked.
+    pub due: bool,
 }

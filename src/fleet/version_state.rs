@@ -1,11 +1,14 @@
 //! What is known of a version while replicas and generations come and go.
 use super::pace::Pace;
+use super::paths::Paths;
 use super::suspects::Suspects;
 use super::tally::{Histogram, INTER_CHUNK_BOUNDS, LATENCY_BOUNDS, Tally};
 use crate::balance::PoolSpeed;
 use crate::dialect::Usage;
-use crate::health::{Count, EjectionPlan, Faded, PoolCounts};
+use crate::health::{Count, EjectionPlan, Evidence, Faded, PoolCounts, UsualLoad};
+use crate::stats::Moment;
 use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -49,12 +52,22 @@ pub struct VersionState {
     rules: ArcSwapOption<EjectionPlan>,
     /// There are rules, and peers to compare with.
     watched: AtomicBool,
+    replicas: AtomicU32,
     /// Replicas on probation.
     on_probation: AtomicU32,
+    /// Replicas whose turn it is, as of the last second; and how often somebody could have asked one since.
+    due: AtomicU32,
+    chances: AtomicU32,
+    /// What its replicas usually carry. The control path alone looks at it.
+    pub usual_load: Mutex<UsualLoad>,
+    /// The classes of paths on which its replicas failed.
+    pub paths: Paths,
     ref_ln: AtomicU32,
     count: AtomicU32,
     /// `f32`, seconds.
     mean: AtomicU32,
+    /// `f32`: [`PoolSpeed::noise`].
+    noise: AtomicU32,
     /// How soon its replicas answer, and how many requests they usually run.
     pub pace: Pace,
 }
@@ -90,10 +103,16 @@ impl VersionState {
             sums: Sums::default(),
             rules: ArcSwapOption::default(),
             watched: AtomicBool::default(),
+            replicas: AtomicU32::default(),
             on_probation: AtomicU32::default(),
+            due: AtomicU32::default(),
+            chances: AtomicU32::default(),
+            usual_load: Mutex::default(),
+            paths: Paths::default(),
             ref_ln: AtomicU32::default(),
             count: AtomicU32::default(),
             mean: AtomicU32::default(),
+            noise: AtomicU32::default(),
             pace: Pace::default(),
         }
     }
@@ -101,6 +120,7 @@ impl VersionState {
     /// Sets how failures are read from now on, in a version of `n` replicas. A single one has no peers.
     pub fn watch(&self, rules: Option<&EjectionPlan>, n: usize) {
         self.watched.store(rules.is_some() && n > 1, Relaxed);
+        self.replicas.store(u32::try_from(n).unwrap_or(u32::MAX), Relaxed);
         if self.rules.load().as_deref() != rules {
             self.rules.store(rules.cloned().map(Arc::new));
         }
@@ -123,14 +143,29 @@ impl VersionState {
         self.on_probation.store(u32::try_from(n).unwrap_or(u32::MAX), Relaxed);
     }
 
-    /// Counts one request.
-    pub(super) fn add(&self, failed: bool) {
-        let sums = &self.sums;
-        sums.recent_requests.fetch_add(GRAIN as u64, Relaxed);
-        sums.requests.fetch_add(1, Relaxed);
+    /// Is it some replica's turn to be asked? True for each fourth request that asks, so that the others go where the
+    /// policy sends them, however few there are.
+    pub fn has_turn(&self) -> bool {
+        self.due.load(Relaxed) > 0 && self.chances.fetch_add(1, Relaxed).is_multiple_of(4)
+    }
+
+    /// One of them was asked.
+    pub fn turn_taken(&self) {
+        self.due.fetch_update(Relaxed, Relaxed, |due| due.checked_sub(1)).ok();
+    }
+
+    pub fn set_due(&self, n: usize) {
+        self.due.store(u32::try_from(n).unwrap_or(u32::MAX), Relaxed);
+    }
+
+    /// Counts requests that ended alike.
+    pub(super) fn add(&self, requests: u64, failed: bool) {
+        let (sums, grains) = (&self.sums, requests * GRAIN as u64);
+        sums.recent_requests.fetch_add(grains, Relaxed);
+        sums.requests.fetch_add(requests, Relaxed);
         if failed {
-            sums.recent_failures.fetch_add(GRAIN as u64, Relaxed);
-            sums.failures.fetch_add(1, Relaxed);
+            sums.recent_failures.fetch_add(grains, Relaxed);
+            sums.failures.fetch_add(requests, Relaxed);
         }
     }
 
@@ -143,7 +178,13 @@ impl VersionState {
                 failures: recent_failures.load(Relaxed) as f64 / GRAIN,
             },
             ever: Count { requests: requests.load(Relaxed), failures: failures.load(Relaxed) },
+            replicas: self.replicas.load(Relaxed),
         }
+    }
+
+    /// What an ejection is for, in words.
+    pub fn sentence(&self, evidence: &Evidence, now: Moment) -> String {
+        evidence.sentence(evidence.only_on.map(|class| self.paths.name(class)), now)
     }
 
     /// Takes out what a replica had added lately.
@@ -168,17 +209,20 @@ impl VersionState {
             ref_ln: f32::from_bits(self.ref_ln.load(Relaxed)),
             count: self.count.load(Relaxed),
             mean_latency: f32::from_bits(self.mean.load(Relaxed)),
+            noise: f32::from_bits(self.noise.load(Relaxed)),
         }
     }
 
-    /// Takes in one latency. Two at the same time may lose one of them: an average does not mind, and a lock here
-    /// would be shared by every request of the version.
-    pub fn observe_speed(&self, latency: Duration) -> PoolSpeed {
+    /// Takes in one latency, and what [`Slowness::sample`](crate::balance::Slowness::sample) returned for it. Two at the
+    /// same time may lose one of them: an average does not mind, and a lock here would be shared by every request of the
+    /// version.
+    pub fn observe_speed(&self, latency: Duration, strays: Option<f32>) -> PoolSpeed {
         let mut speed = self.speed();
-        speed.observe(latency);
+        speed.observe(latency, strays);
         self.ref_ln.store(speed.ref_ln.to_bits(), Relaxed);
         self.count.store(speed.count, Relaxed);
         self.mean.store(speed.mean_latency.to_bits(), Relaxed);
+        self.noise.store(speed.noise.to_bits(), Relaxed);
         speed
     }
 }

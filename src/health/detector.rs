@@ -1,193 +1,170 @@
-//! Is one replica worse than the others of its pool? A CUSUM that asks twice.
+//! Is one replica worse than the others of its pool? Two CUSUMs, and a second question.
 //!
 //! Each request moves a score: a failure up by how much likelier it is from a bad replica than from
 //! a good one, a success down likewise (Page 1954). "Good" is what the other replicas do, so an
-//! outage that all share moves nobody. A score at [`SUSPECT`] keeps false alarms a million requests
-//! apart (e-detectors, Shin et al. 2022); then the second question is asked: over the same period,
-//! did it fail more than its peers, beyond chance? A sudden shared outage passes the first (the
-//! others' rate lags behind) and fails the second. Simulated: without it all ten of ten go.
+//! outage that all share moves nobody. The first score takes "bad" for 20 % and more, and finds a dead
+//! replica with its fifth failure; the second takes it for 5 % and more, and adds up what comes now
+//! and then. Their bars keep false alarms a million requests apart and more (e-detectors, Shin et al.
+//! 2022). At a bar the second question is asked: over the same period, did it fail more than its peers,
+//! beyond chance? A sudden shared outage passes the first (the others' rate lags behind) and fails the
+//! second. Simulated: without it all ten of ten go.
 use super::ejection::Cause;
+use super::evidence::{Count, Evidence, Faded, PathClass, PoolCounts};
 use crate::stats::Moment;
 use std::time::Duration;
 
-/// The score of a suspect: ln(10⁶).
-pub const SUSPECT: f64 = 13.815_510_557_964_274;
-/// Evidence of the second question, which is asked often: ln(10⁶) too. With ln(10⁴) pools of two to four that all fail
-/// every second request lost one in some four hours (simulated).
-const CONFIRMED: f64 = SUSPECT;
-/// The memory of the rates, as a time constant.
-const FADES: Duration = Duration::from_mins(1);
-/// Evidence from before so long a silence is none: it was another process, or another hour.
-const STALE: Duration = Duration::from_mins(1);
+mod score;
 
-/// Requests and failures that fade with time.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Faded {
-    pub requests: f64,
-    pub failures: f64,
-}
+use score::{QUICK, SLOW, Score};
 
-impl Faded {
-    /// What is left of one after `passed`.
-    pub fn keeps(passed: Duration) -> f64 {
-        (-passed.as_secs_f64() / FADES.as_secs_f64()).exp()
-    }
+/// What peers did in a longer silence than this says nothing of the requests around it.
+const GAP: Duration = Duration::from_mins(1);
+/// Evidence from before a longer silence than this is none, if its peers were asked often in the meantime: it was
+/// another process, or another hour.
+const STALE: Duration = Duration::from_mins(5);
+/// This often, each of them on average. Where all are asked seldom, silence is nothing, for a day.
+const OFTEN: u64 = 20;
+const DAY: Duration = Duration::from_hours(24);
 
-    fn without(self, part: Self) -> Self {
-        Self {
-            requests: (self.requests - part.requests).max(0.0),
-            failures: (self.failures - part.failures).max(0.0),
-        }
-    }
-}
+/// A replica that answered without a failure for so long is well, however seldom it was asked.
+const WELL: Duration = Duration::from_mins(15);
 
-/// Requests and failures that do not fade.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Count {
-    pub requests: u64,
-    pub failures: u64,
-}
-
-impl Count {
-    /// Saturating: sums that others change meanwhile may be behind by one or two.
-    fn without(self, part: Self) -> Self {
-        Self {
-            requests: self.requests.saturating_sub(part.requests),
-            failures: self.failures.saturating_sub(part.failures),
-        }
-    }
-}
-
-/// What all replicas of a version did together, the one in question included.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct PoolCounts {
-    pub recent: Faded,
-    pub ever: Count,
-}
-
-/// What a replica did while its score rose, beside its peers in the same time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Evidence {
-    pub own: Count,
-    pub peers: Count,
-    pub since: Moment,
-    /// Its failures by their cause, in the order of [`Cause::FAILURES`].
-    pub causes: [u32; Cause::FAILURES.len()],
-}
-
-impl Evidence {
-    /// The most frequent.
-    pub fn cause(&self) -> Cause {
-        let causes = self.causes.iter().zip(Cause::FAILURES);
-        // The first of equals.
-        causes.rev().max_by_key(|(n, _)| **n).map_or(Cause::ServerError, |(_, cause)| cause)
-    }
-
-    /// "failed 14 of 15 requests in 3 s while its peers failed 0 of 42: `server_error` ×14".
-    pub fn sentence(&self, now: Moment) -> String {
-        let Self { own, peers, since, causes } = self;
-        let took = now.since(*since).as_secs_f64();
-        let took = if took < 10.0 { format!("{took:.1}") } else { format!("{took:.0}") };
-        let mut by_cause: Vec<_> = causes.iter().zip(Cause::FAILURES).collect();
-        by_cause.sort_by_key(|(n, _)| std::cmp::Reverse(**n));
-        let happened = by_cause.iter().filter(|(n, _)| **n > 0);
-        let causes: Vec<_> = happened.map(|(n, cause)| format!("{} ×{n}", cause.name())).collect();
-        format!(
-            "failed {} of {} requests in {took} s while its peers failed {} of {}: {}",
-            own.failures,
-            own.requests,
-            peers.failures,
-            peers.requests,
-            causes.join(", ")
-        )
-    }
-}
-
-/// Where the counts stood when the score left zero.
-#[derive(Clone, Copy, Debug, Default)]
-struct Mark {
-    own: Count,
-    others: Count,
-    at: Moment,
-    causes: [u32; Cause::FAILURES.len()],
+/// How one request at a replica ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Reading {
+    /// `None`: well.
+    pub failure: Option<Cause>,
+    /// When the replica was picked for it.
+    pub began: Moment,
+    pub path: PathClass,
+    /// Failures of the same client that were not counted until now and are, with this one.
+    pub released: u32,
 }
 
 /// What is held against one replica.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Detector {
-    score: f64,
+    quick: Score,
+    slow: Score,
     recent: Faded,
     ever: Count,
-    mark: Mark,
-    /// When the last ending was taken in.
+    /// What its peers had done when the last ending was taken in, and when that was.
+    peers: Count,
     seen: Moment,
+    /// When its last failure was.
+    failed: Moment,
+    good: score::LastGood,
+    /// Failures that are not counted, since the scores left zero.
+    held: u32,
 }
 
 impl Detector {
-    /// Takes in one ending: a failure with its cause, or a success. `pool` counts it already.
-    pub fn observe(&mut self, failure: Option<Cause>, pool: &PoolCounts, now: Moment) {
-        if now.since(std::mem::replace(&mut self.seen, now)) >= STALE {
-            self.score = 0.0;
+    /// Takes in one ending. `pool` counts it already, and what it releases.
+    pub fn observe(&mut self, reading: &Reading, pool: &PoolCounts, now: Moment) {
+        let counted = 1 + u64::from(reading.released);
+        let failures = if reading.failure.is_some() { counted } else { 0 };
+        self.ever.requests += counted;
+        self.ever.failures += failures;
+        self.recent.requests += counted as f64;
+        self.recent.failures += failures as f64;
+        let peers = self.peers_since(pool, now);
+        let is_well = reading.failure.is_none() && now.since(self.failed) >= WELL;
+        if reading.failure.is_some() {
+            self.failed = now;
         }
-        let before = self.ever;
-        let failed = u8::from(failure.is_some());
+        if is_well || self.is_stale(pool, now) {
+            self.clear();
+        }
+        self.peers = pool.ever.without(self.ever);
+        self.seen = now;
+        if reading.failure.is_none() && !self.is_raised() {
+            self.good.push(reading.began);
+            return;
+        }
+        let usual = self.usual(pool);
+        for (score, rule) in [(&mut self.quick, &QUICK), (&mut self.slow, &SLOW)] {
+            score.take(rule, reading, usual, peers, &self.good, now);
+        }
+        if reading.failure.is_none() {
+            self.good.push(reading.began);
+        }
+        if !self.is_raised() {
+            self.held = 0;
+        }
+    }
+
+    /// Takes in a failure of its whole pool: it raises what is usual, and speaks against nobody. `pool` counts it.
+    pub fn share_failure(&mut self) {
         self.ever.requests += 1;
-        self.ever.failures += u64::from(failed);
+        self.ever.failures += 1;
         self.recent.requests += 1.0;
-        self.recent.failures += f64::from(failed);
-        if self.score == 0.0 {
-            let others = pool.ever.without(self.ever);
-            self.mark = Mark { own: before, others, at: now, causes: [0; 4] };
+        self.recent.failures += 1.0;
+    }
+
+    /// Notes a failure that is not counted.
+    pub fn hold(&mut self) {
+        if self.is_raised() {
+            self.held = self.held.saturating_add(1);
         }
-        if let Some(place) = Cause::FAILURES.iter().position(|cause| Some(*cause) == failure) {
-            self.mark.causes[place] = self.mark.causes[place].saturating_add(1);
-        }
-        let step = step(self.usual(pool), failure.is_some());
-        self.score = (self.score + step).clamp(0.0, SUSPECT);
+    }
+
+    /// Does anything speak against it at present?
+    pub fn is_raised(&self) -> bool {
+        self.quick.level > 0.0 || self.slow.level > 0.0
     }
 
     /// How often the others failed lately.
-    fn usual(&self, pool: &PoolCounts) -> f64 {
+    pub fn usual(&self, pool: &PoolCounts) -> f64 {
         let others = pool.recent.without(self.recent);
         ((others.failures + 1.0) / (others.requests + 100.0)).clamp(0.01, 0.5)
     }
 
-    pub fn score(&self) -> f64 {
-        self.score
+    /// What its peers did since the last ending was taken in; after a long silence what they did in the last minute.
+    fn peers_since(&self, pool: &PoolCounts, now: Moment) -> (f64, f64) {
+        if now.since(self.seen) < GAP {
+            let since = pool.ever.without(self.ever).without(self.peers);
+            return (since.failures as f64, since.requests as f64);
+        }
+        let lately = pool.recent.without(self.recent);
+        (lately.failures, lately.requests)
+    }
+
+    fn is_stale(&self, pool: &PoolCounts, now: Moment) -> bool {
+        let asked = pool.ever.without(self.ever).without(self.peers).requests;
+        let silence = now.since(self.seen);
+        silence >= DAY || (silence >= STALE && asked >= OFTEN * u64::from(pool.replicas))
+    }
+
+    fn clear(&mut self) {
+        (self.quick, self.slow, self.held) = Default::default();
+    }
+
+    /// How near it is to being a suspect, 0 to 1.
+    pub fn nearness(&self) -> f64 {
+        (self.quick.level / QUICK.bar).max(self.slow.level / SLOW.bar)
     }
 
     pub fn suspect(&self) -> bool {
-        self.score >= SUSPECT
-    }
-
-    /// What it did while its score rose.
-    pub fn evidence(&self, pool: &PoolCounts) -> Evidence {
-        Evidence {
-            own: self.ever.without(self.mark.own),
-            peers: pool.ever.without(self.ever).without(self.mark.others),
-            since: self.mark.at,
-            causes: self.mark.causes,
-        }
+        self.quick.level >= QUICK.bar || self.slow.level >= SLOW.bar
     }
 
     /// The evidence, if it is a suspect and its peers did better in the same time, beyond chance.
-    pub fn conviction(&self, pool: &PoolCounts) -> Option<Evidence> {
+    pub fn conviction(&self, pool: &PoolCounts, now: Moment) -> Option<Evidence> {
         if !self.suspect() {
             return None;
         }
-        let evidence = self.evidence(pool);
-        let Evidence { own, peers, .. } = evidence;
-        let usual = self.usual(pool);
-        let own = (own.failures as f64, own.requests as f64);
-        // What they usually do counts as five requests of theirs.
-        let peers = (peers.failures as f64 + 5.0 * usual, peers.requests as f64 + 5.0);
-        (excess(own, peers) >= CONFIRMED).then_some(evidence)
+        let (usual, peers) = (self.usual(pool), self.peers_since(pool, now));
+        let both = [(&self.quick, &QUICK), (&self.slow, &SLOW)];
+        let others = f64::from(pool.replicas.saturating_sub(1));
+        let convicted =
+            both.into_iter().find(|(score, rule)| score.convicts(rule, usual, peers, others));
+        convicted.map(|(score, _)| Evidence { held: self.held, ..score.evidence(peers) })
     }
 
     /// Lets its rate fade, and what speaks against one that fell silent. Returns what is left of the rate.
-    pub fn fade(&mut self, keeps: f64, now: Moment) -> Faded {
-        if now.since(self.seen) >= STALE {
-            self.score = 0.0;
+    pub fn fade(&mut self, keeps: f64, pool: &PoolCounts, now: Moment) -> Faded {
+        if self.is_stale(pool, now) {
+            self.clear();
         }
         self.recent.requests *= keeps;
         self.recent.failures *= keeps;
@@ -197,34 +174,8 @@ impl Detector {
     /// Forgets all that speaks for or against it. Returns what must leave the pool's fading sums: its peers must not be
     /// judged against it. What was counted for ever stays: others compare by differences, which would be wrong.
     pub fn forget(&mut self) -> Faded {
-        let mark = Mark { own: self.ever, ..Mark::default() };
-        std::mem::replace(self, Self { ever: self.ever, mark, ..Self::default() }).recent
+        std::mem::replace(self, Self { ever: self.ever, ..Self::default() }).recent
     }
-}
-
-/// How much one ending speaks for "bad" against "as usual", as the logarithm of a likelihood ratio.
-fn step(usual: f64, failed: bool) -> f64 {
-    let bad = (4.0 * usual).max(0.2).min(0.5 + usual / 2.0);
-    if failed { (bad / usual).ln() } else { ((1.0 - bad) / (1.0 - usual)).ln() }
-}
-
-/// How much speaks for the first rate being the higher one, against both being the same: the logarithm of the
-/// generalized likelihood ratio. Both are (failures, requests). Few peers or few of their requests prove little, which
-/// comparing with their rate as if it were known for sure would not see: in pools of two and three that ejected
-/// equals (simulated).
-fn excess(own: (f64, f64), peers: (f64, f64)) -> f64 {
-    let (its, theirs) = (own.0 / own.1, peers.0 / peers.1);
-    if its <= theirs {
-        return 0.0;
-    }
-    let both = (own.0 + peers.0) / (own.1 + peers.1);
-    own.1 * divergence(its, both) + peers.1 * divergence(theirs, both)
-}
-
-/// Kullback and Leibler's divergence of one rate from another.
-fn divergence(p: f64, q: f64) -> f64 {
-    let [p, q] = [p, q].map(|rate| rate.clamp(1e-9, 1.0 - 1e-9));
-    p * (p / q).ln() + (1.0 - p) * ((1.0 - p) / (1.0 - q)).ln()
 }
 
 #[cfg(test)]

@@ -6,8 +6,8 @@ use std::time::Duration;
 /// How replicas are taken out (key `ejection`).
 #[derive(Clone, Debug, PartialEq)]
 pub struct EjectionPlan {
-    /// The first time (key `for`); it doubles with each further one.
-    pub first: Duration,
+    /// The shortest one (key `for`).
+    pub least: Duration,
     pub at_most: Duration,
     /// Of a version's replicas, ejected at once; 0 to 100.
     pub max_percent: f64,
@@ -17,7 +17,7 @@ pub struct EjectionPlan {
 impl Default for EjectionPlan {
     fn default() -> Self {
         Self {
-            first: Duration::from_secs(10),
+            least: Duration::from_secs(1),
             at_most: Duration::from_mins(5),
             max_percent: 50.0,
             failure_codes: FailureCodes::ALL,
@@ -50,12 +50,15 @@ impl EjectionPlan {
         }
     }
 
-    /// How long the `count`th ejection lasts; `draw` in [0, 1) spreads it by ±20 %.
-    pub fn lasts(&self, count: u32, draw: f64) -> Duration {
-        let doubled = self.first.saturating_mul(1 << count.saturating_sub(1).min(30));
-        doubled.min(self.at_most).mul_f64(0.8 + 0.4 * draw)
+    /// How long the first ejection lasts of a replica that had been `ill` until then: as long again, but a hiccup is
+    /// over in a second, and nothing needs more than ten at first.
+    pub fn first(&self, ill: Duration) -> Duration {
+        ill.clamp(self.least, self.least.max(MOST_AT_FIRST)).min(self.at_most)
     }
 }
+
+/// No first ejection is longer, unless `for` is.
+const MOST_AT_FIRST: Duration = Duration::from_secs(10);
 
 /// The statuses from 500 to 599 that count as failures of a replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,7 +129,6 @@ impl Cause {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     fn ending(class: Class) -> Outcome {
         Outcome { class, latency: Duration::ZERO, first_byte: None, bytes: 0, tunnel: false }
@@ -170,12 +172,17 @@ mod tests {
         assert_eq!((cap(29.0, 100), cap(0.0, 9), cap(100.0, 3)), (29, 0, 3));
     }
 
-    proptest! {
-        #[test]
-        fn every_ejection_lasts_within_its_bounds(count in 1_u32..2_000, draw in 0.0_f64..1.0) {
-            let lasts = EjectionPlan::default().lasts(count, draw).as_secs_f64();
-            let middle = (10.0 * 2_f64.powf(f64::from(count.min(100)) - 1.0)).min(300.0);
-            prop_assert!((0.8 * middle - 1e-6..=1.2 * middle).contains(&lasts), "{lasts}");
-        }
+    #[test]
+    fn the_first_ejection_is_as_long_as_the_illness_within_its_bounds() {
+        let millis = |plan: &EjectionPlan, ill| plan.first(Duration::from_millis(ill)).as_millis();
+        let plan = EjectionPlan::default();
+        assert_eq!(
+            [0, 300, 4000, 600_000].map(|ill| millis(&plan, ill)),
+            [1000, 1000, 4000, 10_000]
+        );
+        let long = EjectionPlan { least: Duration::from_mins(1), ..plan };
+        assert_eq!([300, 600_000].map(|ill| millis(&long, ill)), [60_000, 60_000]);
+        let short = EjectionPlan { at_most: Duration::from_secs(2), ..plan };
+        assert_eq!([300, 600_000].map(|ill| millis(&short, ill)), [1000, 2000]);
     }
 }

@@ -34,13 +34,16 @@ pub enum Trial {
     Failed,
 }
 
+/// A replica that was ill once is well again after this long without further signs, however short its ejection was.
+const CALM: Duration = Duration::from_mins(1);
+
 /// A replica's ejections so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Life {
     stage: Stage,
-    /// How often it was ejected, less what was forgiven: the exponent of the next ejection.
+    /// How often it was ejected, less what was forgiven.
     count: u32,
-    /// How long it was out the last time.
+    /// How long the last ejection was, before it was spread. The next one is twice as long.
     last: Duration,
     /// Since when it is free, or since its last forgiving.
     calm_since: Moment,
@@ -55,12 +58,21 @@ impl Life {
         self.count
     }
 
-    /// Out for cause: convicted by its peers, or failed on probation. Returns for how long.
-    pub fn eject(&mut self, plan: &EjectionPlan, draw: f64, now: Moment) -> Duration {
+    /// Out for cause: convicted by its peers after it had been `ill` for so long, or failed on probation. `draw` in
+    /// [0, 1) spreads the time by ±20 %. Returns for how long it is out.
+    pub fn eject(
+        &mut self,
+        plan: &EjectionPlan,
+        ill: Duration,
+        draw: f64,
+        now: Moment,
+    ) -> Duration {
+        let doubled = if self.count == 0 { Duration::ZERO } else { self.last.saturating_mul(2) };
         self.count = self.count.saturating_add(1);
-        self.last = plan.lasts(self.count, draw);
-        self.stage = Stage::Ejected { until: Some(now + self.last), by_hand: false };
-        self.last
+        self.last = plan.first(ill).max(doubled).min(plan.at_most);
+        let lasts = self.last.mul_f64(0.8 + 0.4 * draw);
+        self.stage = Stage::Ejected { until: Some(now + lasts), by_hand: false };
+        lasts
     }
 
     /// Out by an operator's hand; says nothing of how it behaves.
@@ -107,15 +119,19 @@ impl Life {
         self.calm_since = now;
     }
 
-    /// Forgives one ejection for each time that it was free twice as long as it was out. `calm`: nothing speaks
-    /// against it just now.
+    /// Forgives one ejection for each time that it was free twice as long as it was out, and [`CALM`] at least. `calm`:
+    /// nothing speaks against it just now.
     pub fn forgive(&mut self, calm: bool, now: Moment) {
         if !calm {
             self.calm_since = now;
         }
-        let stretch = 2 * self.last;
-        while self.stage == Stage::Free && self.count > 0 && now.since(self.calm_since) >= stretch {
+        while self.stage == Stage::Free && self.count > 0 {
+            let stretch = (2 * self.last).max(CALM);
+            if now.since(self.calm_since) < stretch {
+                return;
+            }
             self.count -= 1;
+            self.last /= 2;
             self.calm_since = self.calm_since + stretch;
         }
     }
@@ -127,21 +143,27 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_healthy_stretch_of_twice_the_time_forgives_one_ejection() {
+    fn each_ejection_is_twice_as_long_until_a_healthy_stretch_forgives_it() {
         let plan = EjectionPlan::default();
         let mut life = Life::default();
-        assert_eq!(life.eject(&plan, 0.5, Moment::ZERO), Duration::from_secs(10));
-        assert_eq!(life.eject(&plan, 0.5, Moment::ZERO), Duration::from_secs(20));
+        let eject =
+            |life: &mut Life, ill| life.eject(&plan, Duration::from_secs(ill), 0.5, Moment::ZERO);
+        let lasts: Vec<_> = [20, 0, 0].map(|ill| eject(&mut life, ill).as_secs()).into();
+        assert_eq!(lasts, [10, 20, 40]);
         life.restore(Moment::from_millis(60_000));
-        life.forgive(true, Moment::from_millis(99_999));
-        assert_eq!(life.count(), 2);
-        life.forgive(true, Moment::from_millis(100_000));
-        assert_eq!(life.count(), 1);
-        life.forgive(false, Moment::from_millis(120_000));
-        life.forgive(true, Moment::from_millis(159_999));
-        assert_eq!(life.count(), 1, "a stretch begins anew when it fails");
-        life.forgive(true, Moment::from_millis(160_000));
-        assert_eq!(life.count(), 0);
+        let forgive = |life: &mut Life, calm, at| {
+            life.forgive(calm, Moment::from_millis(at));
+            life.count()
+        };
+        assert_eq!(forgive(&mut life, true, 139_999), 3, "twice 40 s are not over");
+        assert_eq!(forgive(&mut life, true, 140_000), 2);
+        assert_eq!(forgive(&mut life, false, 160_000), 2);
+        assert_eq!(forgive(&mut life, true, 219_999), 2, "a stretch begins anew when it fails");
+        assert_eq!(forgive(&mut life, true, 220_000), 1, "a minute is the least");
+        assert_eq!(eject(&mut life, 0).as_secs(), 20);
+        life.restore(Moment::ZERO);
+        assert_eq!(forgive(&mut life, true, 3_600_000), 0);
+        assert_eq!(eject(&mut life, 0).as_secs(), 1, "it begins anew");
     }
 
     #[derive(Clone, Debug)]
@@ -170,7 +192,7 @@ mod tests {
         let plan = EjectionPlan::default();
         match *event {
             Event::Convicted(draw) if life.stage() == Stage::Free => {
-                life.eject(&plan, draw, *now);
+                life.eject(&plan, Duration::ZERO, draw, *now);
             }
             Event::Convicted(_) => {}
             Event::Held(millis) => {
@@ -186,7 +208,7 @@ mod tests {
             }
             Event::Trial(passed, draw) => match life.trial(passed) {
                 Some(Trial::Failed) => {
-                    life.eject(&plan, draw, *now);
+                    life.eject(&plan, Duration::ZERO, draw, *now);
                 }
                 Some(Trial::Proved) => assert!(life.reinstate(*now)),
                 Some(Trial::Passed) | None => {}
@@ -216,7 +238,7 @@ mod tests {
                     (life.stage(), before != life.stage())
                 {
                     let left = until.since(now).as_secs_f64();
-                    prop_assert!((8.0..=360.0).contains(&left), "{left}");
+                    prop_assert!((0.8..=360.0).contains(&left), "{left}");
                 }
             }
         }

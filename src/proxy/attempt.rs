@@ -73,6 +73,9 @@ impl Exchange<'_> {
         if self.record.converses {
             in_flight.converse();
         }
+        if let Some(sender) = self.sender {
+            in_flight.sent_by(sender);
+        }
         in_flight
     }
 
@@ -93,6 +96,9 @@ impl Exchange<'_> {
             .map_err(|error| Trouble::of_dial(&error))?;
             if let Some(in_flight) = &mut self.in_flight {
                 in_flight.on_connection(connection);
+                if !reused {
+                    in_flight.connects(self.proxy.now());
+                }
             }
             let http2 = matches!(session, HttpSession::H2(_));
             if self.is_call() && !http2 {
@@ -202,6 +208,7 @@ impl Exchange<'_> {
             matches!(asked, Err(Trouble::Total)) && self.was_impatient(choice, began, now);
         let class = if impatient { Class::Cancelled } else { class };
         let outcome = Outcome { class, ..outcome };
+        in_flight.on_path(&self.record.path, class);
         in_flight.finish(status, &outcome, now);
     }
 

@@ -8,13 +8,15 @@ use super::gate::is_open;
 use super::head;
 use super::mirror::Original;
 use super::naming::AnswerName;
-use super::pick::{Wish, choose, why_none};
+use super::none_left::why_none;
+use super::pick::{Wish, choose};
 use super::placed::Placed;
 use super::record::Record;
-use super::request::{Ask, client_ip, is_trusted, is_upgrade, origin_form, text};
+use super::request::{Ask, client_ip, hash_origin, is_trusted, is_upgrade, origin_form, text};
 use super::request_id::request_id;
 use super::retry::{Attempts, client_deadline};
 use super::shared::Proxy;
+use crate::balance::Policy;
 use crate::canary::Arm;
 use crate::dialect::grpc::Call;
 use crate::dialect::{
@@ -22,7 +24,7 @@ use crate::dialect::{
     read_path,
 };
 use crate::fleet::InFlight;
-use crate::health::Repeatable;
+use crate::health::{Repeatable, Sender};
 use crate::observe::{Panicked, Task};
 use crate::stats::Moment;
 use crate::table::{Asked as _, KeySource, ListenerPlan, Model, Table};
@@ -100,6 +102,8 @@ pub(super) struct Exchange<'a> {
     pub(super) names: Option<Box<AnswerName>>,
     /// The answer, where a copy of the request is to be answered the same.
     pub(super) original: Option<Box<Original>>,
+    /// Who it is from, where its key chooses a replica.
+    pub(super) sender: Option<Sender>,
     /// The attempt under way, counted until it is settled.
     pub(super) in_flight: Option<InFlight>,
     /// A head of an answer came, be it 1xx.
@@ -144,6 +148,7 @@ pub(super) async fn exchange(
         answers_in: Dialect::Plain,
         names: None,
         original: None,
+        sender: None,
         in_flight: None,
         answer_seen: false,
         stream: None,
@@ -236,6 +241,8 @@ impl Exchange<'_> {
         let repeatable = self.attempts.repeatable == Repeatable::Always;
         let is_call = self.is_call();
         let wish = Wish { repeatable, is_call, ..Wish::new(model, key, pinned) };
+        self.sender = (model.plan.balance == Policy::Hash)
+            .then(|| Sender { key, origin: hash_origin(self.key(), self.client_ip) });
         self.note_reasons(table, placed.route, source, wish);
         let choice = match self.named_replica(model, pinned)? {
             Some(choice) => Ok(choice),

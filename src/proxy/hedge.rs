@@ -16,6 +16,7 @@ use super::trouble::Trouble;
 use crate::canary::Ended;
 use crate::fleet::{Hedged, InFlight, Replica};
 use crate::health::{Class, Outcome, Repeatable, RetryOn, Standing};
+use crate::stats::Moment;
 use crate::table::{Model, Timeouts};
 use crate::wire::{Checkout, Reins};
 use bytes::Bytes;
@@ -50,6 +51,24 @@ pub(super) enum First {
     End,
 }
 
+/// What carries an attempt, as soon as it is known.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Carrier {
+    /// The number of a shared connection.
+    pub(super) connection: Option<u64>,
+    /// When a new connection was made for it.
+    pub(super) connected: Option<Moment>,
+}
+
+impl Carrier {
+    fn tell(self, in_flight: &mut InFlight) {
+        in_flight.on_connection(self.connection);
+        if let Some(connected) = self.connected {
+            in_flight.connects(connected);
+        }
+    }
+}
+
 type Opening<'a> = Pin<Box<dyn Future<Output = Result<Begun, Trouble>> + Send + 'a>>;
 
 /// One of the attempts that race.
@@ -58,8 +77,7 @@ struct Leg<'a> {
     /// It is the second one.
     is_hedge: bool,
     in_flight: InFlight,
-    /// The shared connection that carries it.
-    connection: Arc<Mutex<Option<u64>>>,
+    carrier: Arc<Mutex<Carrier>>,
     opening: Opening<'a>,
 }
 
@@ -154,10 +172,10 @@ impl Exchange<'_> {
             .map_err(|error| Trouble::BadRequest(error.to_string()))?;
         in_flight.waits(self.proxy.now());
         let (proxy, body) = (Arc::clone(self.proxy), placed.outgoing().clone());
-        let connection = Arc::<Mutex<Option<u64>>>::default();
-        let carried = Arc::clone(&connection);
+        let carrier = Arc::<Mutex<Carrier>>::default();
+        let carried = Arc::clone(&carrier);
         let opening = Box::pin(open(proxy, replica, head, body, &model.plan.timeouts, carried));
-        Ok(Leg { choice, is_hedge: false, in_flight, connection, opening })
+        Ok(Leg { choice, is_hedge: false, in_flight, carrier, opening })
     }
 
     /// Which leg answers first. An answer that would be asked again elsewhere does not win while the other is still
@@ -207,9 +225,9 @@ impl Exchange<'_> {
         leg: Leg<'_>,
         opened: Result<Begun, Trouble>,
     ) -> Result<Relayed, Trouble> {
-        let Leg { choice, mut in_flight, connection, opening, .. } = leg;
+        let Leg { choice, mut in_flight, carrier, opening, .. } = leg;
         drop(opening);
-        in_flight.on_connection(*connection.lock());
+        carrier.lock().tell(&mut in_flight);
         self.record.replica = Some(Arc::clone(&choice.member.replica));
         self.record.asked_at = Some(in_flight.began());
         self.in_flight = Some(in_flight);
@@ -232,9 +250,9 @@ impl Exchange<'_> {
 
     /// Settles the attempt that lost: cancelled where it is under way, else as it ended.
     fn give_way(&mut self, loser: Leg<'_>, ended: Option<Result<Begun, Trouble>>) {
-        let Leg { choice, is_hedge, mut in_flight, connection, opening } = loser;
+        let Leg { choice, is_hedge, mut in_flight, carrier, opening } = loser;
         let replica = &choice.member.replica;
-        in_flight.on_connection(*connection.lock());
+        carrier.lock().tell(&mut in_flight);
         let (class, status) = match &ended {
             Some(Ok(begun)) => begun.meaning(self.is_call()),
             Some(Err(trouble)) => trouble.meaning(),
@@ -265,6 +283,7 @@ impl Exchange<'_> {
         if class == Class::Refused {
             return in_flight.forget();
         }
+        in_flight.on_path(&self.record.path, class);
         in_flight.finish(status, &outcome, now);
     }
 }
@@ -285,14 +304,15 @@ pub(super) async fn open(
     mut head: Box<RequestHeader>,
     body: Bytes,
     timeouts: &Timeouts,
-    carried: Arc<Mutex<Option<u64>>>,
+    carried: Arc<Mutex<Carrier>>,
 ) -> Result<Begun, Trouble> {
     let mut fresh = false;
     loop {
         let checkout = replica.upstream.checkout(timeouts.connect, fresh, false, proxy.now()).await;
         let Checkout { mut session, reins, reused, connection } =
             checkout.map_err(|error| Trouble::of_dial(&error))?;
-        *carried.lock() = connection;
+        let connected = (!reused).then(|| proxy.now());
+        *carried.lock() = Carrier { connection, connected };
         if matches!(session, HttpSession::H1(_)) {
             head.set_version(http::Version::HTTP_11);
             join_cookies(&mut head);

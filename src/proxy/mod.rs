@@ -34,6 +34,7 @@ mod meaning;
 mod mirror;
 mod models;
 mod naming;
+mod none_left;
 mod panicked;
 mod pick;
 mod placed;

@@ -1,7 +1,6 @@
 //! Which version a request belongs to, and which replica serves it.
-use crate::balance::spread;
+use crate::balance::{Policy, spread};
 use crate::fleet::Replica;
-use crate::health::Standing;
 use crate::stats::Moment;
 use crate::table::{Member, Model, Tier, Version};
 use rand::SeedableRng as _;
@@ -88,8 +87,9 @@ pub(super) fn choose<'m>(
     let again = !wish.tried.is_empty();
     // By its load alone, a replica on probation might never be asked. A second attempt is no time for trials.
     let trial = |patience| (!again).then(|| try_out(owner, wish, patience, now)).flatten();
+    let turn = || (!again).then(|| take_turn(model, owner, wish)).flatten();
     let patience = if wish.repeatable { Duration::ZERO } else { PATIENCE };
-    let served = trial(patience).or_else(|| untried(owner, Tier::Usable));
+    let served = trial(patience).or_else(turn).or_else(|| untried(owner, Tier::Usable));
     // With nothing else usable, whatever comes tries it out.
     if let Some(choice) = served.or_else(|| trial(Duration::ZERO)) {
         return Ok(choice);
@@ -120,8 +120,22 @@ fn try_out<'a>(
     patience: Duration,
     now: Moment,
 ) -> Option<Choice<'a>> {
-    let member = version.trial(version.reach(wish.is_call), patience, now)?;
+    let member = version.probation(version.reach(wish.is_call), patience, now)?;
     Some(Choice { version, member, fail_open: false })
+}
+
+/// A replica whose turn it is. A request that a key binds to a replica is only sent to one that is aside: without that,
+/// nobody would learn when it works again.
+fn take_turn<'a>(model: &Model, version: &'a Version, wish: Wish<'_>) -> Option<Choice<'a>> {
+    let bound = binds(model, wish);
+    let fit = |replica: &Replica| !bound || replica.is_aside();
+    let member = version.turn(version.reach(wish.is_call), fit)?;
+    Some(Choice { version, member, fail_open: false })
+}
+
+/// Does a key choose the replica of this request?
+fn binds(model: &Model, wish: Wish<'_>) -> bool {
+    model.plan.balance == Policy::Hash && wish.key.is_some()
 }
 
 fn pick_in<'a>(
@@ -157,37 +171,13 @@ pub(super) fn spare<'m>(
     slots.is_none_or(|slots| replica.in_flight() < slots).then_some(choice)
 }
 
-/// "4 replicas: 2 ejected, 1 draining, 1 failing its health check".
-pub(super) fn why_none(version: &Version, is_call: bool) -> String {
-    let reach = version.reach(is_call);
-    if is_call && !version.speaks_http2() {
-        return "gRPC needs one that speaks HTTP/2: write its address as `h2c://HOST:PORT`"
-            .to_owned();
-    }
-    let reached = || version.members.iter().filter(|member| reach.takes(&member.replica));
-    let count = |standing| reached().filter(|m| m.replica.standing() == standing).count();
-    let unhealthy = count(Standing::Unhealthy);
-    let check =
-        if unhealthy == 1 { "failing its health check" } else { "failing their health check" };
-    let reasons = [
-        (count(Standing::Ejected), "ejected"),
-        (count(Standing::Probation), "on probation"),
-        (count(Standing::Draining), "draining"),
-        (unhealthy, check),
-        (count(Standing::Starting), "not probed yet"),
-    ];
-    let reasons: Vec<String> =
-        reasons.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
-    let n = reached().count();
-    let s = if n == 1 { "" } else { "s" };
-    format!("{n} replica{s}: {}", reasons.join(", "))
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::none_left::why_none;
     use super::*;
     use crate::config::parse_text;
     use crate::control::Core;
+    use crate::health::{Class, Outcome};
     use crate::table::Overrides;
 
     const NOW: Moment = Moment::from_millis(60_000);
@@ -287,6 +277,63 @@ mod tests {
         assert!(picked(false, NOW + Duration::from_secs(1)), "none came");
     }
 
+    /// Lets the first replica of the first version time out, and its turn come.
+    fn timed_out(model: &Model) {
+        let version = &model.versions[0];
+        let (class, latency) = (Class::Timeout, Duration::from_secs(30));
+        let outcome = Outcome { class, latency, first_byte: None, bytes: 0, tunnel: false };
+        let began = NOW - latency;
+        let replica = &version.members[0].replica;
+        replica.begin(&version.state, began).finish(504, &outcome, began);
+        let (speed, pool) = (version.state.speed(), version.state.pool());
+        let left = replica.fade(&speed, &pool, Duration::from_secs(1), NOW);
+        version.state.set_due(usize::from(left.due));
+    }
+
+    #[test]
+    fn a_replica_that_timed_out_gets_one_request_in_its_turn() {
+        for (options, key) in [("", None), ("    balance: hash\n", Some(7))] {
+            let model = model(options);
+            all(&model, 0, true);
+            timed_out(&model);
+            let first = &model.versions[0].members[0].replica;
+            let picked = |key| {
+                let choice = choose(&model, Wish::new(&model, key, Some(0)), NOW).unwrap();
+                Arc::ptr_eq(&choice.member.replica, first)
+            };
+            assert!(picked(key), "its turn");
+            assert!((0..100).all(|key| !picked(Some(key))), "there is another one");
+            model.versions[0].members[1].replica.drain(true, None, NOW);
+            assert!(picked(key), "there is none");
+        }
+    }
+
+    #[test]
+    fn a_request_that_a_key_binds_is_no_turn_of_another_replica() {
+        let model = model("    balance: hash\n");
+        all(&model, 0, true);
+        let version = &model.versions[0];
+        let (speed, pool) = (version.state.speed(), version.state.pool());
+        let due = version
+            .members
+            .iter()
+            .filter(|member| member.replica.fade(&speed, &pool, Duration::from_secs(1), NOW).due);
+        let due = due.count();
+        assert_eq!(due, 2);
+        version.state.set_due(due);
+        let picked = |key| {
+            let choice = choose(&model, Wish::new(&model, key, Some(0)), NOW).unwrap();
+            choice.member.replica.identity
+        };
+        let home = picked(Some(5));
+        assert!((0..50).all(|_| picked(Some(5)) == home));
+        // Without a key, each has its turn.
+        let mut asked: Vec<_> = (0..8).map(|_| picked(None)).collect();
+        asked.sort_unstable();
+        asked.dedup();
+        assert_eq!(asked.len(), 2);
+    }
+
     #[test]
     fn with_nothing_else_usable_whatever_comes_is_the_trial() {
         let model = model("");
@@ -328,33 +375,6 @@ mod tests {
         assert_eq!(served(tls, true), said("https://a:1"));
         assert_eq!(served(tls, false), said("http://a:2 https://a:1"));
         assert!(served("[http://a:1]", true).unwrap_err().contains("`h2c://HOST:PORT`"));
-    }
-
-    #[test]
-    fn of_many_candidates_the_picked_and_the_least_loaded_are_told() {
-        let urls: Vec<String> = (0..50).map(|i| format!("http://a:{}", i + 1)).collect();
-        let text = format!(
-            "listeners: [{{address: 127.0.0.1:0}}]\nmodels: {{m: {{versions: {{v: [{}]}}, health: false}}}}\n",
-            urls.join(", ")
-        );
-        let plan = Arc::new(parse_text(text, "test.yaml", &|_| None).unwrap().plan);
-        let (core, _) = Core::start(&plan, Overrides::default(), 7, Moment::ZERO);
-        let model = &core.table().models[0];
-        let version = &model.versions[0];
-        let busy: Vec<_> =
-            version.members.iter().take(40).map(|m| m.replica.begin(&version.state, NOW)).collect();
-        let told = |most, picked: usize| {
-            let picked = Some(&version.members[picked].replica);
-            let told =
-                version.candidates(&model.plan, version.reach(false), &[], NOW, (most, picked));
-            told.iter().map(|c| c.url.rsplit(':').next().unwrap().parse().unwrap()).collect()
-        };
-        let idle: Vec<usize> = (41..=50).collect();
-        let of_many: Vec<usize> = told(11, 3);
-        assert_eq!(of_many, [&[4][..], &idle].concat());
-        let all: Vec<usize> = told(50, 3);
-        assert_eq!(all, (1..=50).collect::<Vec<_>>());
-        drop(busy);
     }
 
     #[test]

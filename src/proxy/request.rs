@@ -1,13 +1,14 @@
 //! A request's head, as routing and forwarding ask about it.
 use super::accept::Client;
 use crate::dialect::{cookie_value, decoded_path};
-use crate::table::{Asked, ListenerPlan};
+use crate::table::{Asked, Key, ListenerPlan};
 use http::{HeaderMap, header};
 use pingora_core::protocols::http::ServerSession;
 use pingora_http::RequestHeader;
 use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::net::IpAddr;
+use xxhash_rust::xxh3::xxh3_64;
 
 /// The head, with what routes ask of it computed when one first asks: without routes, nothing is.
 #[derive(Debug)]
@@ -80,6 +81,16 @@ pub fn bare_host(authority: &str) -> String {
 /// The path and query as sent, in origin form.
 pub(super) fn origin_form(head: &RequestHeader) -> &str {
     head.uri.path_and_query().map_or("/", |target| target.as_str())
+}
+
+/// What many sticky keys of one client have in common: its API key, else its address, or the network of 2⁶⁴ addresses
+/// that one client of IPv6 has.
+pub(super) fn hash_origin(key: Option<&Key>, client: IpAddr) -> u64 {
+    match (key, client) {
+        (Some(key), _) => xxh3_64(key.name.as_bytes()),
+        (None, IpAddr::V4(address)) => xxh3_64(&address.octets()),
+        (None, IpAddr::V6(address)) => xxh3_64(&address.octets()[..8]),
+    }
 }
 
 /// Does the client's connection come from one of `trusted_proxies`?

@@ -86,10 +86,12 @@ pub struct PoolView<'a> {
     members: &'a [Member],
     tier: Tier,
     reach: Reach,
+    /// Those that are aside are left out, because there are others.
+    without_aside: bool,
     slow_start: Duration,
     phantom_time: Duration,
     learned: bool,
-    /// The median time to the first byte.
+    /// The median time to the first byte; while that is unknown, the typical time to the last.
     usual: Option<Duration>,
     /// Not to be asked again.
     tried: &'a [Arc<Replica>],
@@ -112,14 +114,16 @@ impl Version {
         tried: &'a [Arc<Replica>],
         now: Moment,
     ) -> PoolView<'a> {
+        let speed = self.state.speed();
         PoolView {
             members: &self.members,
             tier,
             reach: Reach::All,
+            without_aside: tier == Tier::Usable && any_in_line(&self.members, Reach::All, tried),
             slow_start: model.slow_start,
-            phantom_time: self.state.speed().phantom_time(),
+            phantom_time: speed.phantom_time(),
             learned: model.balance != crate::balance::Policy::LeastRequest,
-            usual: self.state.pace.usual_first_byte(),
+            usual: self.state.pace.usual_first_byte().or_else(|| speed.typical()),
             tried,
             now,
         }
@@ -156,14 +160,34 @@ impl Version {
         self.any_within(Reach::All, tried)
     }
 
-    /// A replica on probation whose one place is free, claimed for the request that asks.
-    /// `patience`: only if it has been free for so long.
+    /// A replica that is to be asked whatever its load: one on probation whose one place is free, claimed for the
+    /// request that asks, or one whose turn it is.
+    /// `patience`: only if the place has been free for so long.
     pub fn trial(&self, reach: Reach, patience: Duration, now: Moment) -> Option<&Member> {
+        self.probation(reach, patience, now).or_else(|| self.turn(reach, |_| true))
+    }
+
+    /// A replica on probation whose one place is free, claimed for the request that asks.
+    pub fn probation(&self, reach: Reach, patience: Duration, now: Moment) -> Option<&Member> {
         if !self.state.on_probation() {
             return None;
         }
         let mut reached = self.members.iter().filter(|member| reach.takes(&member.replica));
         reached.find(|member| member.replica.try_trial(patience, now))
+    }
+
+    /// A replica `fit` for the request whose turn it is, because nobody asked it for long.
+    pub fn turn(&self, reach: Reach, fit: impl Fn(&Replica) -> bool) -> Option<&Member> {
+        if !self.state.has_turn() {
+            return None;
+        }
+        let full = |m: &Member| m.slots.is_some_and(|slots| m.replica.in_flight() >= slots);
+        let member = self.members.iter().find(|member| {
+            let replica = &*member.replica;
+            reach.takes(replica) && fit(replica) && !full(member) && replica.take_turn()
+        })?;
+        self.state.turn_taken();
+        Some(member)
     }
 
     /// Draining by hand, all of it?
@@ -176,11 +200,22 @@ impl Version {
     }
 }
 
+/// Is one within reach usable that is not in `tried`, nor aside?
+fn any_in_line(members: &[Member], reach: Reach, tried: &[Arc<Replica>]) -> bool {
+    let untried = |replica: &Arc<Replica>| !tried.iter().any(|t| Arc::ptr_eq(t, replica));
+    let in_line = |replica: &Arc<Replica>| replica.usable() && !replica.is_aside();
+    // Nearly always the first.
+    let mut replicas = members.iter().map(|member| &member.replica);
+    replicas.any(|replica| in_line(replica) && reach.takes(replica) && untried(replica))
+}
+
 impl PoolView<'_> {
     /// Only those that speak so.
     #[must_use]
     pub fn within(self, reach: Reach) -> Self {
-        Self { reach, ..self }
+        let others = || any_in_line(self.members, reach, self.tried);
+        let without_aside = self.without_aside && (reach == self.reach || others());
+        Self { reach, without_aside, ..self }
     }
 }
 
@@ -198,7 +233,7 @@ impl Pool for PoolView<'_> {
             return false;
         }
         match self.tier {
-            Tier::Usable => replica.usable(),
+            Tier::Usable => replica.usable() && !(self.without_aside && replica.is_aside()),
             Tier::Unprobed => replica.usable() || replica.standing() == Standing::Starting,
             Tier::FailOpen => replica.standing() != Standing::Draining,
         }
@@ -211,12 +246,13 @@ impl Pool for PoolView<'_> {
 
     fn load(&self, i: usize) -> f32 {
         let Member { replica, weight, .. } = &self.members[i];
-        let slow = if self.learned { replica.slowness() } else { 1.0 };
+        let in_flight = replica.in_flight();
+        let slow = if self.learned { replica.slowness().at(in_flight) } else { 1.0 };
         let slow = slow * silent(replica.silence(self.now), self.usual);
         let started = replica.ready_at();
         let ramped = started.map_or(1.0, |at| ramp(self.now.since(at), self.slow_start));
         let phantom = replica.phantom(self.now, self.phantom_time);
-        score(replica.in_flight(), phantom, slow, *weight, ramped)
+        score(in_flight, phantom, slow, *weight, ramped)
     }
 
     fn weight(&self, i: usize) -> f32 {

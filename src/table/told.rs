@@ -101,10 +101,47 @@ impl Version {
                 in_flight: replica.in_flight(),
                 slots: member.slots,
                 weight: member.weight,
-                slowness: replica.slowness(),
+                slowness: replica.slowness().at(replica.in_flight()),
                 score,
             }
         };
         told.into_iter().map(candidate).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::parse_text;
+    use crate::control::Core;
+    use crate::table::Overrides;
+
+    const NOW: Moment = Moment::from_millis(60_000);
+
+    #[test]
+    fn of_many_candidates_the_picked_and_the_least_loaded_are_told() {
+        let urls: Vec<String> = (0..50).map(|i| format!("http://a:{}", i + 1)).collect();
+        let text = format!(
+            "listeners: [{{address: 127.0.0.1:0}}]\nmodels: {{m: {{versions: {{v: [{}]}}, health: false}}}}\n",
+            urls.join(", ")
+        );
+        let plan = Arc::new(parse_text(text, "test.yaml", &|_| None).unwrap().plan);
+        let (core, _) = Core::start(&plan, Overrides::default(), 7, Moment::ZERO);
+        let model = &core.table().models[0];
+        let version = &model.versions[0];
+        let busy: Vec<_> =
+            version.members.iter().take(40).map(|m| m.replica.begin(&version.state, NOW)).collect();
+        let told = |most, picked: usize| {
+            let picked = Some(&version.members[picked].replica);
+            let told =
+                version.candidates(&model.plan, version.reach(false), &[], NOW, (most, picked));
+            told.iter().map(|c| c.url.rsplit(':').next().unwrap().parse().unwrap()).collect()
+        };
+        let idle: Vec<usize> = (41..=50).collect();
+        let of_many: Vec<usize> = told(11, 3);
+        assert_eq!(of_many, [&[4][..], &idle].concat());
+        let all: Vec<usize> = told(50, 3);
+        assert_eq!(all, (1..=50).collect::<Vec<_>>());
+        drop(busy);
     }
 }

@@ -82,7 +82,8 @@ fn told(site: &Site, words: &[&str]) -> String {
 async fn one_of_four_that_always_fails_costs_few_answers_and_its_ejection_is_explained() {
     let mocks = mocks(4).await;
     // One that a busy machine made look slow would be asked nothing, and one request at a time overtakes nobody.
-    let site = Site::with(models(&mocks, ", balance: least_request")).await;
+    let options = ", balance: least_request, ejection: {for: 10s}";
+    let site = Site::with(models(&mocks, options)).await;
     assert!(statuses(&site, 40).await.iter().all(|status| *status == 200));
     turn(&mocks[1], r#"{"error": "100%"}"#).await;
     let errors = statuses(&site, 400).await.iter().filter(|status| **status != 200).count();

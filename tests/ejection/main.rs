@@ -4,7 +4,9 @@
 #![expect(clippy::unwrap_used, reason = "what drives the simulation is test code too")]
 #![expect(clippy::print_stderr, reason = "what was measured, for `--nocapture`")]
 mod life;
+mod scenarios;
 mod simulation;
+mod world;
 
 use crate::simulation::Simulation;
 use evener::control::Ruling;

@@ -262,7 +262,7 @@ fn replica_line<'a>(
         slots: member.slots,
         weight: member.weight,
         ramp: ramp.filter(|ramp| *ramp < 1.0).map(|ramp| (ramp * 100.0).round() / 100.0),
-        slowness: (replica.slowness() * 100.0).round() / 100.0,
+        slowness: (replica.slowness().busy * 100.0).round() / 100.0,
         requests_total,
         failures_total,
         last_outcomes: letters(&replica.last_outcomes()),

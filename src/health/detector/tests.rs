@@ -1,4 +1,5 @@
 //! The score and the second question, in pools whose time stands still.
+use super::score::excess;
 use super::*;
 use proptest::prelude::*;
 
@@ -16,7 +17,9 @@ struct Pool {
 
 impl Pool {
     fn of(n: usize) -> Self {
-        Self { members: vec![Detector::default(); n], counts: PoolCounts::default() }
+        let replicas = u32::try_from(n).unwrap();
+        let counts = PoolCounts { replicas, ..PoolCounts::default() };
+        Self { members: vec![Detector::default(); n], counts }
     }
 
     fn end(&mut self, i: usize, failure: Option<Cause>, now: Moment) {
@@ -25,7 +28,8 @@ impl Pool {
         self.counts.ever.failures += u64::from(failed);
         self.counts.recent.requests += 1.0;
         self.counts.recent.failures += f64::from(failed);
-        self.members[i].observe(failure, &self.counts, now);
+        let reading = Reading { failure, began: now, path: PathClass::OTHER, released: 0 };
+        self.members[i].observe(&reading, &self.counts, now);
     }
 
     fn forget(&mut self, i: usize) {
@@ -34,18 +38,26 @@ impl Pool {
     }
 
     fn conviction(&self, i: usize) -> Option<Evidence> {
-        self.members[i].conviction(&self.counts)
+        self.members[i].conviction(&self.counts, self.members[i].seen)
     }
 }
 
 /// The values of an independent implementation in Python.
 #[test]
 fn steps_are_the_golden_ones() {
-    assert!(near(step(0.01, true), 2.99573));
-    assert!(near(step(0.01, false), -0.21309));
-    assert!(near(step(0.1, true), 1.38629));
-    assert!(near(step(0.1, false), -0.40547));
-    assert!(near(SUSPECT, 13.81551));
+    for (rule, usual, failed, step) in [
+        (&QUICK, 0.01, true, 2.99573),
+        (&QUICK, 0.01, false, -0.21309),
+        (&QUICK, 0.1, true, 1.38629),
+        (&QUICK, 0.1, false, -0.40547),
+        (&SLOW, 0.01, true, 1.60944),
+        (&SLOW, 0.01, false, -0.04124),
+        (&SLOW, 0.1, true, std::f64::consts::LN_2),
+        (&SLOW, 0.1, false, -0.11778),
+    ] {
+        assert!(near(rule.step(usual, failed), step), "{usual} {failed}");
+    }
+    assert!(near(QUICK.bar, 1e6_f64.ln()) && near(SLOW.bar, 1e8_f64.ln()));
 }
 
 #[test]
@@ -75,7 +87,7 @@ fn five_failures_in_a_row_among_good_peers_convict() {
     assert_eq!(evidence.cause(), Cause::ServerError);
     let sentence =
         "failed 5 of 5 requests in 0.9 s while its peers failed 0 of 30: server_error ×5";
-    assert_eq!(evidence.sentence(Moment::from_millis(1000)), sentence);
+    assert_eq!(evidence.sentence(None, Moment::from_millis(1000)), sentence);
 }
 
 #[test]
@@ -118,10 +130,11 @@ fn what_a_peer_did_before_it_was_taken_out_still_counts() {
     for _ in 0..30 {
         pool.end(0, FAILED, Moment::ZERO);
     }
-    let before = pool.members[1].evidence(&pool.counts).peers;
+    let peers = |pool: &Pool| pool.members[1].peers_since(&pool.counts, Moment::ZERO);
+    let before = peers(&pool);
     pool.forget(0);
-    assert_eq!(before, Count { requests: 30, failures: 30 });
-    assert_eq!(pool.members[1].evidence(&pool.counts).peers, before);
+    assert_eq!(before, (30.0, 30.0));
+    assert_eq!(peers(&pool), before);
 }
 
 #[test]
@@ -133,9 +146,114 @@ fn failures_from_before_a_long_silence_are_no_evidence() {
     for i in 0..10_000 {
         pool.end(1 + i % 2, None, Moment::from_millis(30_000));
     }
-    pool.end(0, FAILED, Moment::from_millis(60_000));
+    pool.end(0, FAILED, Moment::from_millis(300_000));
     assert!(!pool.members[0].suspect());
-    assert_eq!(pool.members[0].evidence(&pool.counts).own, Count { requests: 1, failures: 1 });
+    assert!(near(pool.members[0].quick.level, QUICK.step(0.01, true)));
+}
+
+/// One of ten that is asked every other minute: silence is no sign of anything where all are asked seldom.
+#[test]
+fn a_dead_one_that_is_seldom_asked_is_found_within_ten_requests() {
+    for minutes in [2, 10, 60] {
+        let mut pool = Pool::of(10);
+        let mut failures = 0;
+        while pool.conviction(0).is_none() {
+            failures += 1;
+            let now = Moment::from_millis(failures * minutes * 60_000);
+            // What fades by the tick: one of each peer in the last minute of each round.
+            pool.counts.recent = Faded { requests: 9.0, failures: 0.0 };
+            pool.members[0].recent = Faded::default();
+            for i in 1..10 {
+                pool.end(i, None, now);
+            }
+            pool.end(0, FAILED, now);
+            pool.members[0].fade(1.0, &pool.counts, now);
+            assert!(failures <= 10, "{minutes}");
+        }
+        let evidence = pool.conviction(0).unwrap();
+        assert_eq!((evidence.own.failures, evidence.own.requests), (failures, failures));
+    }
+}
+
+/// Peers that went on in the meantime say nothing of the time in which it was asked.
+#[test]
+fn a_shared_outage_after_a_silence_convicts_nobody() {
+    let mut pool = Pool::of(3);
+    for _ in 0..3 {
+        pool.end(0, FAILED, Moment::ZERO);
+    }
+    for i in 0..40 {
+        pool.end(1 + i % 2, None, Moment::from_millis(60_000));
+    }
+    let now = Moment::from_millis(240_000);
+    pool.counts.recent = Faded::default();
+    for i in 0..300 {
+        pool.end(i % 3, FAILED, now);
+        assert_eq!(pool.conviction(0), None, "after {i}");
+    }
+}
+
+/// Of requests that take long, only those that fail end late: they stand where they began.
+#[test]
+fn a_slow_failure_comes_before_what_began_later() {
+    let mut pool = Pool::of(2);
+    let at = Moment::from_millis;
+    for i in 0..200 {
+        pool.end(1, None, at(i * 10));
+        pool.end(0, None, at(i * 10));
+    }
+    let mut late = |began: u64, now: u64| {
+        pool.counts.ever.requests += 1;
+        pool.counts.ever.failures += 1;
+        let failure = Some(Cause::Timeout);
+        let reading = Reading { failure, began: at(began), path: PathClass::OTHER, released: 0 };
+        pool.members[0].observe(&reading, &pool.counts, at(now));
+        pool.members[0].quick.level
+    };
+    // Twenty that began after it went well.
+    assert!(late(1_790, 2_000) < 1e-9);
+    // None did after this one.
+    assert!(near(late(1_990, 2_100), QUICK.step(0.01, true)));
+}
+
+/// A third of a second of each five: too little for who looks for 20 %.
+#[test]
+fn what_comes_now_and_then_is_found_by_the_longer_memory() {
+    let mut pool = Pool::of(3);
+    let mut requests = 0;
+    while pool.conviction(0).is_none() {
+        let now = Moment::from_millis(requests * 100);
+        let failure = if requests % 50 < 3 { FAILED } else { None };
+        pool.end(0, failure, now);
+        for i in [1, 2, 1, 2] {
+            pool.end(i, None, now);
+        }
+        requests += 1;
+        assert!(requests < 1_000, "a hundred seconds");
+    }
+    assert!(!pool.members[0].quick.level.ge(&QUICK.bar) && requests > 50);
+}
+
+#[test]
+fn the_only_path_that_fails_is_named() {
+    let mut pool = Pool::of(2);
+    let now = Moment::from_millis(100);
+    for i in 0..12 {
+        pool.end(1, None, now);
+        let (failure, place) = if i % 2 == 0 { (FAILED, 3) } else { (None, 1) };
+        pool.counts.ever.requests += 1;
+        pool.counts.ever.failures += u64::from(failure.is_some());
+        let path = PathClass::new(place);
+        let reading = Reading { failure, began: now, path, released: 0 };
+        pool.members[0].observe(&reading, &pool.counts, now);
+    }
+    let evidence = pool.members[0].quick.evidence((0.0, 0.0));
+    assert_eq!(evidence.only_on, Some(PathClass::new(3)));
+    let sentence = evidence.sentence(Some("/v1/embeddings"), now);
+    assert!(sentence.ends_with(": server_error ×6, only on /v1/embeddings"), "{sentence}");
+    let reading = Reading { failure: FAILED, began: now, path: PathClass::OTHER, released: 0 };
+    pool.members[0].observe(&reading, &pool.counts, now);
+    assert_eq!(pool.members[0].quick.evidence((0.0, 0.0)).only_on, None);
 }
 
 proptest! {
@@ -148,17 +266,18 @@ proptest! {
             match what {
                 0 => {
                     pool.forget(i);
-                    prop_assert!(pool.members[i].score() == 0.0);
+                    prop_assert!(!pool.members[i].is_raised());
                 }
                 1 => {
                     // The pool's sums may come from another moment than its own.
                     pool.counts.ever.requests = pool.counts.ever.requests.saturating_sub(7);
-                    pool.members[i].fade(0.5, Moment::ZERO);
+                    pool.members[i].fade(0.5, &pool.counts, Moment::ZERO);
                 }
                 _ => pool.end(i, failed.then_some(Cause::Timeout), Moment::ZERO),
             }
-            let score = pool.members[i].score();
-            prop_assert!((0.0..=SUSPECT).contains(&score), "{score}");
+            let Detector { quick, slow, .. } = &pool.members[i];
+            prop_assert!((0.0..=QUICK.bar).contains(&quick.level), "{}", quick.level);
+            prop_assert!((0.0..=SLOW.bar).contains(&slow.level), "{}", slow.level);
             let _ = pool.conviction(i);
         }
     }

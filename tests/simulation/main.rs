@@ -5,6 +5,7 @@
 //! `Phantom`, as in the proxy. The yardstick is a central queue that knows which slot is the fastest
 //! free one: no proxy can know that, and the default policy comes close.
 #![expect(clippy::print_stderr, reason = "what was measured, for `--nocapture`")]
+mod equals;
 use evener::balance::{Phantom, Policy, Pool, PoolSpeed, Slowness, score};
 use evener::stats::Moment;
 use rand::rngs::Xoshiro256PlusPlus;
@@ -107,7 +108,7 @@ impl Pool for View<'_> {
     fn load(&self, i: usize) -> f32 {
         let Known { in_flight, slowness, phantom } = &self.proxy.known[i];
         let speed = &self.proxy.speed;
-        let slow = if self.learned { slowness.factor(speed, self.now) } else { 1.0 };
+        let slow = if self.learned { slowness.factor(speed, self.now).at(*in_flight) } else { 1.0 };
         let phantom = phantom.level(self.now, speed.phantom_time());
         score(*in_flight, phantom, slow, self.weight(i), 1.0)
     }
@@ -287,8 +288,8 @@ impl Simulation<'_> {
         }
         let latency = self.now.since(request.arrived);
         phantom.succeed();
-        slowness.sample(latency, speed, self.now);
-        speed.observe(latency);
+        let strays = slowness.sample(latency, speed, self.now);
+        speed.observe(latency, strays);
         if warm {
             self.tally.completed[replica] += 1;
             self.tally.latencies.push(latency.as_secs_f64());
