@@ -242,8 +242,12 @@ async fn an_edit_of_the_split_begins_it_anew() {
     let renamed = text.replace("v2: [", "v3: [").replace("v2: 0", "v3: 0");
     let renamed = renamed.replace("candidate: v2", "candidate: v3");
     site.reload(&crate::site::Setup::new(renamed)).await;
-    let other = until_state(&site, "collecting").await;
-    assert_eq!((&other["candidate"], &other["share"]), (&"v3".into(), &10.0.into()));
+    let other = eventually("the other candidate is judged", async || {
+        let canary = canary(&site).await;
+        (canary["candidate"] == "v3").then_some(canary)
+    })
+    .await;
+    assert_eq!((&other["state"], &other["share"]), (&"collecting".into(), &10.0.into()));
     for _ in 0..50 {
         assert_eq!(site.send(Request::post(ASK, BODY)).await.status, 200);
     }
