@@ -1,5 +1,5 @@
 //! Requests that are not independent: users who ask again and again, clients who choose their side, outages, hangs.
-use crate::{GOOD, errors_only, judged};
+use crate::{GOOD, errors_only, judged, runs};
 use evener::canary::{
     Arm, By, CanaryPlan, Check, Command, Ended, Observation, Occasion, Open, RollOut, State,
 };
@@ -9,7 +9,10 @@ use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 use std::time::Duration;
 
-const RUNS: u64 = 4;
+/// Roll-outs of a cell.
+fn few() -> u64 {
+    (runs() / 25).max(4)
+}
 
 /// A request on its way.
 #[derive(Clone, Copy)]
@@ -132,7 +135,7 @@ fn roll_out(
 
 /// All end in this state.
 fn all_end(state: State, run: impl Fn(u64) -> Run) -> Vec<Run> {
-    (0..RUNS)
+    (0..few())
         .map(|seed| {
             let run = run(seed);
             assert_eq!(run.state, state, "run {seed}, {} min: {}", run.minutes, run.sentence);
@@ -272,7 +275,7 @@ fn where_both_sides_fail_nothing_is_passed() {
 
 #[test]
 fn hangs_that_begin_on_the_last_step_are_not_promoted() {
-    for seed in 0..RUNS {
+    for seed in 0..few() {
         let goes: Goes<'_> = &|_, arm, _, share, rng| {
             let hangs = arm == Arm::Candidate && share >= 0.5 && coin(rng, 0.3);
             if hangs { (true, 120.0) } else { (false, 0.05 + rng.random::<f64>() * 0.1) }

@@ -66,6 +66,14 @@ async fn a_candidate_that_refuses_half_of_what_the_others_take_is_rolled_back() 
     assert!(said.starts_with("v2 was rolled back: client errors in "), "{said}");
     assert!(said.contains(", v1 in 0 of "), "{said}");
     assert_eq!(check(&done, "errors")["candidate_hits"], 0);
+    // As its replica has counted, but for the requests of the last second.
+    let panel = send(v2.address, Request::get("/mock")).await.unwrap().json();
+    let asked = panel["requests_total"].as_u64().unwrap();
+    let found = check(&done, "client_errors");
+    let [hits, judged] =
+        ["candidate_hits", "candidate_requests"].map(|name| found[name].as_u64().unwrap());
+    assert!(judged <= asked && hits * 10 > judged * 3 && hits * 10 < judged * 7, "{panel} {done}");
+    assert!(said.contains(&format!("client errors in {hits} of {judged} requests")), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -270,6 +278,27 @@ async fn a_crash_forgets_few_seconds() {
     let kept = check(&now, "errors")["candidate_requests"].as_u64().unwrap();
     assert!(kept >= early, "{kept} of {early}: {now}");
     assert!(["collecting", "passing"].contains(&now["state"].as_str().unwrap()), "{now}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_takeover_in_the_middle_forgets_nothing() {
+    let (v1, v2) = (version("v1", "0%").await, version("v2", "0%").await);
+    let mut site = Site::start(models(&v1, &v2, AT_ONCE)).await;
+    let running = traffic(&site);
+    until_asked(&site, 100).await;
+    drop(running);
+    // Two looks with the same count: all is judged.
+    let before = eventually("all is judged", async || {
+        let count = async || check(&canary(&site).await, "errors")["candidate_requests"].clone();
+        let one = count().await;
+        tokio::time::sleep(Duration::from_millis(1200)).await;
+        (one == count().await).then_some(one)
+    })
+    .await;
+    let mut old = site.take_over().await;
+    let after = canary(&site).await;
+    assert_eq!(check(&after, "errors")["candidate_requests"], before, "{after}");
+    old.ended().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
