@@ -21,7 +21,7 @@ const GOOD: World = World { candidate_usable: true, candidate: LOAD, stable: LOA
 /// Roll-outs of a cell. With 1000 it takes minutes, and prints the table of src/README.md.
 #[expect(clippy::disallowed_methods, reason = "the size of a test is given by whoever starts it")]
 fn runs() -> u64 {
-    std::env::var("EVENER_ROLL_OUTS").map_or(100, |n| n.parse().expect("a number of roll-outs"))
+    std::env::var("EVENER_ROLL_OUTS").map_or(40, |n| n.parse().expect("a number of roll-outs"))
 }
 
 fn errors_only() -> CanaryPlan {
