@@ -119,7 +119,7 @@ impl Life {
         self.calm_since = now;
     }
 
-    /// Forgives one ejection for each time that it was free twice as long as it was out, and [`CALM`] at least. `calm`:
+    /// Forgives one ejection for each time that it was free twice as long as it was out, and `CALM` at least. `calm`:
     /// nothing speaks against it just now.
     pub fn forgive(&mut self, calm: bool, now: Moment) {
         if !calm {
