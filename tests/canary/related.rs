@@ -1,9 +1,9 @@
 //! Requests that are not independent: users who ask again and again, clients who choose their side, outages, hangs.
 use crate::{GOOD, errors_only, judged, runs};
 use evener::canary::{
-    Arm, By, CanaryPlan, Check, Command, Ended, Observation, Occasion, Open, RollOut, State,
+    Arm, By, CanaryPlan, Check, Command, Effect, Ended, Metric, Observation, Occasion, Open,
+    RollOut, State,
 };
-use evener::canary::{Effect, Metric};
 use evener::stats::Moment;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
@@ -92,8 +92,7 @@ fn roll_out(
             };
             under_way.push((at + takes, seen));
         }
-        let now = (second + 1) as f64;
-        let moment = Moment::from_millis((second + 1) * 1000);
+        let (now, moment) = ((second + 1) as f64, now_of(second + 1));
         let waits: Vec<Open> = under_way
             .iter()
             .filter(|(end, _)| *end > now)
@@ -301,7 +300,7 @@ fn a_paused_candidate_that_dies_is_rolled_back() {
         let mut pass = |canary: &mut RollOut, seconds: u64, dead: bool| {
             for _ in 0..seconds {
                 second += 1;
-                let now = Moment::from_millis(second * 1000);
+                let now = now_of(second);
                 for n in 0..50 {
                     let arm = if n % 4 == 0 { Arm::Candidate } else { Arm::Stable };
                     let error = dead && arm == Arm::Candidate;
