@@ -1,7 +1,7 @@
 //! Requests that are still open: what they have come to so far counts now, and not again at their end.
 use super::observation::Arm;
 use super::prefixes::Warmth;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Requests whose readings were taken before their end; of more, the end alone is read.
 const MOST: usize = 65_536;
@@ -31,6 +31,8 @@ pub(super) struct Waiting {
     over: [u64; 2],
     open: [u64; 2],
     late: [u64; 2],
+    /// Who has one of the late ones, on which side: each counts once.
+    whose: BTreeSet<(usize, u64)>,
 }
 
 fn side(arm: Arm) -> usize {
@@ -42,6 +44,7 @@ impl Waiting {
     pub(super) fn begin(&mut self) {
         self.round = self.round.wrapping_add(1);
         (self.open, self.late) = ([0; 2], [0; 2]);
+        self.whose.clear();
     }
 
     /// Which checks have read this one, and how warm was its cache? `None`: it cannot be followed.
@@ -61,10 +64,13 @@ impl Waiting {
         }
     }
 
-    /// Counts one that began on this step. Is it open for longer than anybody should wait?
-    pub(super) fn count(&mut self, arm: Arm, late: bool) {
-        self.open[side(arm)] += 1;
-        self.late[side(arm)] += u64::from(late);
+    /// Counts one that began on this step. Is it open for longer than anybody should wait? `whose`: who has chosen its
+    /// side; `None`: it was drawn.
+    pub(super) fn count(&mut self, arm: Arm, late: bool, whose: Option<u64>) {
+        let side = side(arm);
+        self.open[side] += 1;
+        let counts = late && whose.is_none_or(|whose| self.whose.insert((side, whose)));
+        self.late[side] += u64::from(counts);
     }
 
     /// Those that are over are forgotten, once their end had time to be told.
@@ -129,6 +135,23 @@ mod tests {
         assert_eq!(with([100, 9900], [3, 0]).unexplained(), Some([3, 0]));
         assert_eq!(with([5000, 5000], [12, 0]).unexplained(), Some([12, 0]));
         assert_eq!(with([1000, 1000], [300, 20]).unexplained(), Some([300, 20]));
+    }
+
+    #[test]
+    fn late_requests_of_one_who_chose_its_side_are_one() {
+        let mut waiting = Waiting { over: [100, 9900], ..Waiting::default() };
+        waiting.begin();
+        for whose in [Some(7), Some(7), Some(7), Some(8)] {
+            waiting.count(Arm::Candidate, true, whose);
+        }
+        assert_eq!(waiting.unexplained(), None);
+        waiting.count(Arm::Candidate, true, Some(9));
+        assert_eq!(waiting.unexplained(), Some([3, 0]));
+        waiting.begin();
+        for _ in 0..3 {
+            waiting.count(Arm::Candidate, true, None);
+        }
+        assert_eq!(waiting.unexplained(), Some([3, 0]));
     }
 
     #[test]

@@ -93,7 +93,8 @@ impl RollOut {
             let (began, so_far) = (self.age(one.began), one.so_far(now));
             if began >= self.memory.step_since {
                 let late = self.is_late(&so_far);
-                self.memory.waiting.count(arm, late);
+                let whose = one.key.map(|key| self.memory.chooser(key, one.client));
+                self.memory.waiting.count(arm, late, whose);
             }
             self.read_open(&so_far, arm, (began, age));
         }
@@ -196,6 +197,11 @@ impl RollOut {
 }
 
 impl Memory {
+    /// Who chose a sticky key: its client, where that is one.
+    fn chooser(&self, key: u64, client: Option<u64>) -> u64 {
+        client.filter(|client| !self.clients.is_proxy(tag(*client), true)).unwrap_or(key)
+    }
+
     fn meet(&mut self, seen: &Observation, arm: Arm, age: f64) -> Warmth {
         self.prefixes.meet(seen, arm, (age / 60.0) as u16)
     }

@@ -205,6 +205,18 @@ async fn a_client_without_patience_decides_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_ending_that_the_request_asked_for_is_not_truncated() {
+    const SHORT: &str = r#"{"model":"m","prompt":"x","max_tokens":1}"#;
+    let (v1, v2) = (version("v1", "0%").await, version("v2", "0%").await);
+    let site = Site::start(models(&v1, &v2, AT_ONCE)).await;
+    let _running = [asking(&site, ASK, SHORT), traffic(&site)];
+    let seen = until_asked(&site, 200).await;
+    let found = check(&seen, "bad_output");
+    assert_eq!((&found["candidate_hits"], &found["stable_hits"]), (&0.into(), &0.into()), "{seen}");
+    assert!(found["candidate_requests"].as_u64() > Some(0), "the others tell: {seen}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_candidate_that_dies_while_it_is_paused_is_rolled_back() {
     let (v1, v2) = (version("v1", "0%").await, version("v2", "0%").await);
     let site = Site::start(models(&v1, &v2, AT_ONCE)).await;
