@@ -19,8 +19,9 @@ thread_local! {
 #[derive(Debug)]
 pub struct UnderWay([Arc<Shelf>; SHELVES]);
 
-/// Those that began on one thread.
+/// Those that began on one thread. Alone on its cache lines, with the counts of those who hold it.
 #[derive(Debug, Default)]
+#[repr(align(128))]
 struct Shelf(Mutex<Places>);
 
 #[derive(Debug, Default)]
