@@ -208,6 +208,13 @@ impl Proof {
         self.on_step = 0;
     }
 
+    /// What is usual is learned anew, and so is what a step asks for.
+    pub(super) fn forget_usual(&mut self) {
+        self.usual = Default::default();
+        self.usual_of.clear();
+        self.safe.restart();
+    }
+
     /// So many marks have passed.
     pub(super) fn raise(&mut self, marks: u32) {
         if marks > 0 {

@@ -83,6 +83,9 @@ pub(super) struct Memory {
     pub(super) rescued: [u64; 2],
     /// How often the stable side fails lately.
     pub(super) outage: Usual,
+    /// It failed so much at the last look that nothing was proven.
+    #[serde(default)]
+    pub(super) in_outage: bool,
     /// When each side was last asked.
     pub(super) last_seen: [Option<f64>; 2],
     /// Requests of the candidate lately, and the seconds they took; both fade.
@@ -151,6 +154,7 @@ impl Memory {
             failures: [0; 2],
             rescued: [0; 2],
             outage: Usual::default(),
+            in_outage: false,
             last_seen: [None; 2],
             recent: (0.0, 0.0),
             ticked: 0.0,
@@ -215,6 +219,7 @@ impl RollOut {
         self.memory.marks = marks;
         self.memory.proofs.iter_mut().for_each(|proof| proof.raise(passed));
         self.warm_up(age);
+        self.end_outage(age);
         let evidence = self.evidence();
         self.memory.burst.note(evidence, age);
         match self.memory.stage {

@@ -1,4 +1,5 @@
 //! From step to step: which is the first, and when is one passed?
+use super::proof::Proof;
 use super::rollout::{MIN_SAMPLES, RollOut};
 use super::state::{Effect, Occasion};
 use crate::stats::Moment;
@@ -16,6 +17,15 @@ impl RollOut {
     /// Does the stable side itself fail so much that equal failure proves nothing?
     pub(super) fn stable_fails(&self) -> bool {
         !self.plan.aa && self.outage() >= OUTAGE
+    }
+
+    /// What both sides did in an outage of the stable side is not usual once it is over: the step begins anew.
+    pub(super) fn end_outage(&mut self, age: f64) {
+        let fails = self.stable_fails();
+        if std::mem::replace(&mut self.memory.in_outage, fails) && !fails {
+            self.memory.proofs.iter_mut().for_each(Proof::forget_usual);
+            self.begin_step(age);
+        }
     }
 
     /// How often the stable side fails lately.
