@@ -1,3 +1,4 @@
+//! Rotation, removed files, full disks, and who may read a log.
 use super::*;
 
 /// The files of a log of lines `0`, `1` and so on, each beginning with the newest.
