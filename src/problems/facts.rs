@@ -1,4 +1,5 @@
 //! What is known at one moment, as plain data: what the list of problems is made of.
+use super::serves::Serves;
 use crate::canary;
 use crate::health::Class;
 use crate::stats::Moment;
@@ -30,8 +31,6 @@ pub struct Outcomes {
 pub struct ModelFacts {
     pub name: Arc<str>,
     pub fail_open: bool,
-    /// Names that clients use: its own and its aliases.
-    pub names: Vec<String>,
     /// Requests that ended before they had a version.
     pub unplaced: Outcomes,
     pub versions: Vec<VersionFacts>,
@@ -50,7 +49,8 @@ pub struct VersionFacts {
     pub standings: Standings,
     /// Replicas that fail enough to be ejected and stay.
     pub ejections_refused: u32,
-    pub upstream_model: Option<String>,
+    /// The names that its replicas are asked for: `upstream_model`, else the model's own and its aliases.
+    pub wanted: Vec<String>,
     /// Answers of each replica, where some were 404. Empty: none were.
     pub answers: Vec<AnswerFacts>,
     /// Why the files of its `tls` are not what is used.
@@ -77,12 +77,12 @@ pub struct Standings {
 #[derive(Clone, Debug)]
 pub struct AnswerFacts {
     pub url: Arc<str>,
-    /// Requests for a model that it answered with 404.
+    /// Requests for a model that it answered with 404, on paths that it answers otherwise as far as that is known.
     pub not_found: u64,
     /// Successes.
     pub good: u64,
     /// The models that it said it serves; `None`: it was not asked, or does not say.
-    pub serves: Option<Arc<[String]>>,
+    pub serves: Option<Arc<Serves>>,
 }
 
 #[derive(Clone, Debug)]

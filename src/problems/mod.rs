@@ -12,6 +12,7 @@ mod list;
 mod names;
 mod process;
 mod requests;
+mod serves;
 mod words;
 
 pub use facts::{
@@ -22,3 +23,4 @@ pub use facts::{
 pub use found::{Code, Problem, Severity};
 pub use list::{Change, Problems};
 pub use names::ReplicaName;
+pub use serves::Serves;

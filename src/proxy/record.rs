@@ -4,13 +4,12 @@ use super::decision::Reasons;
 use super::limits::Pass;
 use super::shared::Proxy;
 use crate::dialect::grpc::{GrpcStatus, http_status_of_code};
-use crate::dialect::{Purpose, RefusalCode, UsageScan, masked_query, read_path};
+use crate::dialect::{RefusalCode, UsageScan, masked_query};
 use crate::fleet::{Replica, VersionState};
 use crate::health::Class;
 use crate::stats::Moment;
 use crate::table::{Candidate, Model};
 use crate::wire::glimpse;
-use http::Method;
 use serde::Serialize;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -56,6 +55,8 @@ pub(super) struct Record {
     /// Client and replica talk to each other, as long as they like: it says nothing of speed.
     pub(super) converses: bool,
     pub(super) fail_open: bool,
+    /// It asks a model to work.
+    pub(super) infers: bool,
     /// A replica has the request, or had it when it ended: it may have worked on it.
     pub(super) worked: bool,
     /// Of an answer that tells its tokens.
@@ -171,6 +172,7 @@ impl Record {
             tunnel: false,
             converses: false,
             fail_open: false,
+            infers: false,
             worked: false,
             usage: None,
             pass: None,
@@ -258,8 +260,12 @@ impl Record {
         if let Some(code) = self.refusal {
             state.refusals.add(code);
         }
-        if let Some(replica) = self.replica.as_ref().filter(|_| self.model_was_unknown()) {
-            replica.note_unknown_model();
+        if let Some(replica) = self.replica.as_ref().filter(|_| self.infers) {
+            match (self.class, self.status) {
+                (Class::Success, _) => replica.answered.note_good(&self.path),
+                (Class::ClientError, 404) => replica.answered.note_not_found(&self.path),
+                _ => {}
+            }
         }
         match &self.version {
             Some((_, version)) => {
@@ -276,15 +282,6 @@ impl Record {
             }
             None => state.requests.add(self.status, self.class),
         }
-    }
-
-    /// Did the replica answer 404 to what model servers answer with it when they do not know the model?
-    fn model_was_unknown(&self) -> bool {
-        self.status == 404
-            && self.class == Class::ClientError
-            && self.method == "POST"
-            && read_path(&self.path)
-                .is_ok_and(|path| path.purpose(&Method::POST) == Purpose::Inference)
     }
 
     fn log(&self, took: Duration) {

@@ -50,6 +50,7 @@ mod mirror;
 mod mirror_harm;
 mod naming;
 mod outputs;
+mod paid;
 mod problems;
 mod process;
 mod proxy_protocol;

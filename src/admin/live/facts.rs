@@ -43,11 +43,9 @@ pub(super) fn gather(
 
 fn model(model: &Model, canaries: &[CanaryReport], served: &Served) -> ModelFacts {
     let canary = canaries.iter().find(|report| report.model == *model.name);
-    let aliases = model.plan.aliases.iter().filter(|alias| *alias != "*").cloned();
     ModelFacts {
         name: Arc::clone(&model.name),
         fail_open: model.plan.fail_open,
-        names: std::iter::once(model.name.to_string()).chain(aliases).collect(),
         unplaced: outcomes(&model.state.requests),
         versions: model.versions.iter().map(|each| version(model, each, served)).collect(),
         canary: canary
@@ -78,7 +76,7 @@ fn version(model: &Model, version: &Version, served: &Served) -> VersionFacts {
     members().for_each(|replica| stand(&mut standings, replica));
     // Paths of a raw model name no model.
     let named = model.plan.kind != Kind::Raw;
-    let asked = || named && members().any(|replica| replica.unknown_models() > 0);
+    let asked = || named && members().any(|replica| replica.answered.unknown_models() > 0);
     VersionFacts {
         name: Arc::clone(&version.name),
         share: version.share,
@@ -86,7 +84,7 @@ fn version(model: &Model, version: &Version, served: &Served) -> VersionFacts {
         standings,
         ejections_refused: u32::try_from(members().filter(|each| each.refused()).count())
             .unwrap_or(u32::MAX),
-        upstream_model: plan.upstream_model.clone(),
+        wanted: wanted_names(model, version),
         answers: if asked() {
             members().map(|replica| answers(replica, served)).collect()
         } else {
@@ -96,10 +94,19 @@ fn version(model: &Model, version: &Version, served: &Served) -> VersionFacts {
     }
 }
 
+/// The names that the replicas of this version are asked for.
+pub(super) fn wanted_names(model: &Model, version: &Version) -> Vec<String> {
+    if let Some(upstream) = &model.plan_of(version).upstream_model {
+        return vec![upstream.clone()];
+    }
+    let own = std::iter::once(model.name.to_string());
+    own.chain(model.plan.aliases.iter().cloned()).collect()
+}
+
 fn answers(replica: &Replica, served: &Served) -> AnswerFacts {
     AnswerFacts {
         url: Arc::clone(&replica.id.url),
-        not_found: replica.unknown_models(),
+        not_found: replica.answered.unknown_models(),
         good: replica.outcomes.of_class(Class::Success),
         serves: served.of(&replica.id),
     }

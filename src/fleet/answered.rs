@@ -1,0 +1,56 @@
+//! What a replica answered to requests for a model: what finds that it serves another one.
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Counts since the process began.
+#[derive(Debug, Default)]
+pub struct Answered {
+    unknown_models: AtomicU64,
+    /// The paths that were answered well: a bit for each, by its hash.
+    good_paths: AtomicU64,
+}
+
+fn bit_of(path: &str) -> u64 {
+    1 << (xxhash_rust::xxh3::xxh3_64(path.as_bytes()) % 64)
+}
+
+impl Answered {
+    /// A request for a model was answered well.
+    pub fn note_good(&self, path: &str) {
+        let bit = bit_of(path);
+        if self.good_paths.load(Relaxed) & bit == 0 {
+            self.good_paths.fetch_or(bit, Relaxed);
+        }
+    }
+
+    /// A request for a model was answered with 404: the replica may serve another one. Where other paths were answered well
+    /// and this one never, the replica rather lacks the path, and nothing is counted.
+    pub fn note_not_found(&self, path: &str) {
+        let good = self.good_paths.load(Relaxed);
+        if good == 0 || good & bit_of(path) != 0 {
+            self.unknown_models.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Answers that may say that the model is unknown.
+    pub fn unknown_models(&self) -> u64 {
+        self.unknown_models.load(Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_is_missing_says_nothing_of_the_model() {
+        let (chat, embeddings) = ("/v1/chat/completions", "/v1/embeddings");
+        let answered = Answered::default();
+        answered.note_not_found(embeddings);
+        assert_eq!(answered.unknown_models(), 1, "nothing is known to work");
+        answered.note_good(chat);
+        answered.note_not_found(embeddings);
+        assert_eq!(answered.unknown_models(), 1);
+        answered.note_not_found(chat);
+        assert_eq!(answered.unknown_models(), 2, "it worked on this path");
+    }
+}
