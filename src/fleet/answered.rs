@@ -1,9 +1,13 @@
-//! What a replica answered to requests for a model: what finds that it serves another one.
+//! What requests for a model were answered: what finds that nobody gets a good answer, and why.
+use crate::health::Reply;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Counts since the process began.
 #[derive(Debug, Default)]
 pub struct Answered {
+    replies: [AtomicU64; Reply::ALL.len()],
+    /// A bit for each client that got no good answer since somebody looked, by its hash.
+    clients: AtomicU64,
     unknown_models: AtomicU64,
     /// The paths that were answered well: a bit for each, by its hash.
     good_paths: AtomicU64,
@@ -14,6 +18,24 @@ fn bit_of(path: &str) -> u64 {
 }
 
 impl Answered {
+    /// A request of `client` was answered so.
+    pub fn note(&self, reply: Reply, client: u64) {
+        self.replies[reply as usize].fetch_add(1, Relaxed);
+        if reply != Reply::Good {
+            self.clients.fetch_or(1 << (client % 64), Relaxed);
+        }
+    }
+
+    /// By [`Reply::ALL`].
+    pub fn replies(&self) -> [u64; Reply::ALL.len()] {
+        std::array::from_fn(|i| self.replies[i].load(Relaxed))
+    }
+
+    /// A bit for each client that got no good answer since the last call.
+    pub fn take_clients(&self) -> u64 {
+        self.clients.swap(0, Relaxed)
+    }
+
     /// A request for a model was answered well.
     pub fn note_good(&self, path: &str) {
         let bit = bit_of(path);

@@ -8,6 +8,7 @@ mod facts;
 mod failing;
 mod fleet;
 mod found;
+mod fruitless;
 mod list;
 mod names;
 mod process;
@@ -17,8 +18,8 @@ mod words;
 
 pub use facts::{
     AnswerFacts, CanaryFacts, CertificateFacts, ExhaustedFacts, Facts, FileFacts, MirrorFacts,
-    ModelFacts, Outcomes, PanicFacts, ProcessFacts, RejectedFacts, Standings, VersionFacts,
-    WebhookFacts,
+    ModelFacts, Outcomes, PanicFacts, ProcessFacts, RejectedFacts, Replies, Standings,
+    VersionFacts, WebhookFacts,
 };
 pub use found::{Code, Problem, Severity};
 pub use list::{Change, Problems};

@@ -6,7 +6,7 @@ use super::shared::Proxy;
 use crate::dialect::grpc::{GrpcStatus, http_status_of_code};
 use crate::dialect::{RefusalCode, UsageScan, masked_query};
 use crate::fleet::{Replica, VersionState};
-use crate::health::Class;
+use crate::health::{Class, Reply};
 use crate::stats::Moment;
 use crate::table::{Candidate, Model};
 use crate::wire::glimpse;
@@ -14,6 +14,7 @@ use serde::Serialize;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use xxhash_rust::xxh3::xxh3_64;
 
 /// Filled in as the request passes; read when it is dropped.
 #[derive(Debug)]
@@ -266,6 +267,7 @@ impl Record {
                 (Class::ClientError, 404) => replica.answered.note_not_found(&self.path),
                 _ => {}
             }
+            self.note_reply(replica, took);
         }
         match &self.version {
             Some((_, version)) => {
@@ -281,6 +283,28 @@ impl Record {
                 }
             }
             None => state.requests.add(self.status, self.class),
+        }
+    }
+
+    /// Counts what the client of a request for a model got.
+    fn note_reply(&self, replica: &Replica, took: Duration) {
+        let waited = if self.first_byte.is_some() {
+            None
+        } else {
+            // A client that leaves while it sends its request waits for nothing.
+            Some(if self.worked { took } else { Duration::ZERO })
+        };
+        let status = http_status_of_code(self.status);
+        let Some(reply) = Reply::of(self.class, status, waited) else { return };
+        let client = || match (&self.pass, self.client) {
+            (Some(pass), _) => xxh3_64(pass.key.name.as_bytes()),
+            (None, IpAddr::V4(address)) => xxh3_64(&address.octets()),
+            (None, IpAddr::V6(address)) => xxh3_64(&address.octets()),
+        };
+        let client = if reply == Reply::Good { 0 } else { client() };
+        replica.answered.note(reply, client);
+        if let Some((_, version)) = &self.version {
+            version.answered.note(reply, client);
         }
     }
 

@@ -25,6 +25,7 @@ mod equals;
 mod explain;
 mod floods;
 mod framing;
+mod fruitless;
 mod grpc;
 mod grpc_client;
 mod grpc_health;

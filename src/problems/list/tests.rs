@@ -4,12 +4,13 @@ use crate::canary;
 use crate::health::Class;
 use crate::problems::facts::{
     CanaryFacts, CertificateFacts, ExhaustedFacts, FileFacts, MirrorFacts, ModelFacts, Outcomes,
-    PanicFacts, ProcessFacts, RejectedFacts, Standings, VersionFacts, WebhookFacts,
+    PanicFacts, ProcessFacts, RejectedFacts, Replies, Standings, VersionFacts, WebhookFacts,
 };
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 use std::time::Duration;
 
+mod fruitless;
 mod names;
 
 /// A fleet, a list, and a clock.
@@ -27,6 +28,8 @@ fn version(name: &str, share: f64) -> VersionFacts {
         standings: Standings { all: 3, usable: 3, ..Standings::default() },
         ejections_refused: 0,
         wanted: vec!["chat".to_owned(), "gpt".to_owned()],
+        replies: Replies::default(),
+        sets_credentials: false,
         answers: Vec::new(),
         tls_fault: None,
     }
@@ -38,6 +41,7 @@ impl Site {
         let model = ModelFacts {
             name: "chat".into(),
             fail_open: true,
+            sticky: false,
             unplaced: Outcomes::default(),
             versions: vec![version("v1", 0.9), version("v2", 0.1)],
             canary: None,

@@ -16,6 +16,7 @@ fn a_replica_that_serves_another_name_is_asked_once_and_named() {
         url: "http://a:8000".into(),
         not_found,
         good,
+        replies: Replies::default(),
         serves: serves.and_then(|names| lists(&["chat", "gpt"], names)),
     };
     site.version(0).answers = vec![answers(3, 0, None)];
@@ -57,6 +58,7 @@ fn of_many_names_none_is_told_to_be_the_right_one() {
         url: "http://a:8000".into(),
         not_found: 1,
         good: 0,
+        replies: Replies::default(),
         serves: lists(&["chat", "gpt"], &names),
     }];
     site.seconds(1);
@@ -84,6 +86,7 @@ fn one_wrong_replica_of_several_is_named_by_its_address() {
         url: url.into(),
         not_found: 2,
         good,
+        replies: Replies::default(),
         serves: lists(&["llama"], names),
     };
     site.version(0).wanted = vec!["llama".to_owned()];
