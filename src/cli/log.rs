@@ -1,5 +1,6 @@
 //! The log of a process that serves: levels, format, and where it goes.
-use super::env;
+use super::{check, env};
+use crate::config::{Diagnostics, Severity};
 use crate::observe::{LogThread, LogWriter, watch_panics, write_log_to_stderr};
 use anyhow::Context as _;
 use std::io::IsTerminal as _;
@@ -13,11 +14,36 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// The log, whose last lines are written when this is dropped.
 #[derive(Debug)]
-pub(super) struct Log(Option<LogThread>);
+pub(super) struct Log {
+    thread: Option<LogThread>,
+    json: bool,
+}
+
+impl Log {
+    /// Shows what was found in the file before anything serves: drawn for people, or a line each where the log is JSON.
+    pub(super) fn show(&self, found: &Diagnostics) {
+        if !self.json {
+            check::show(found);
+            return;
+        }
+        for item in found.items() {
+            let (code, file, line, column) = (item.code, &found.file, item.line, item.column);
+            let help = item.help.as_deref();
+            match item.severity {
+                Severity::Error => {
+                    tracing::error!(code, file, line, column, help, "{}", item.message);
+                }
+                Severity::Warning => {
+                    tracing::warn!(code, file, line, column, help, "{}", item.message);
+                }
+            }
+        }
+    }
+}
 
 impl Drop for Log {
     fn drop(&mut self) {
-        if let Some(thread) = self.0.take() {
+        if let Some(thread) = self.thread.take() {
             thread.end(LAST_LINES);
         }
     }
@@ -52,5 +78,5 @@ pub(super) fn log_to_stderr() -> anyhow::Result<Log> {
     if let Some(error) = unread {
         tracing::warn!(%error, "$EVENER_LOG cannot be read; the levels are `{LEVELS}`");
     }
-    Ok(Log(Some(thread)))
+    Ok(Log { thread: Some(thread), json })
 }

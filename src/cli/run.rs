@@ -53,18 +53,21 @@ pub struct RunArgs {
 
 /// Serves until the end. An error of the file or a port in use ends it at once.
 pub fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
-    let _log = log_to_stderr()?;
+    let log = log_to_stderr()?;
     let file = config_file(args.config);
     let checked = match config::load(&file, &env) {
         Ok(checked) => checked,
-        Err(found) => return Ok(super::check::show(&found)),
+        Err(found) => {
+            log.show(&found);
+            return Ok(ExitCode::FAILURE);
+        }
     };
     let mut found = checked.warnings.clone();
     let limit = limits::raise();
     for more in verify(&checked).into_iter().chain(few_descriptors(&checked, limit)) {
         found.push(more);
     }
-    super::check::show(&found);
+    log.show(&found);
     if found.has_errors() {
         return Ok(ExitCode::FAILURE);
     }

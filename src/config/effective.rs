@@ -2,6 +2,8 @@
 use super::effective_options::{canary, ejection, hedge, retries};
 use super::render::MASK;
 use super::scalar::{show_duration, show_rate, show_size};
+use super::secrets::shown;
+use crate::dialect::masked_query;
 use crate::health::{ProbeKind, ProbePlan};
 use crate::table::{
     Answers, Kind, ListenAddress, ListenerPlan, LogPlan, LogTarget, ModelPlan, Plan, RoutePlan,
@@ -92,7 +94,7 @@ fn route(out: &mut Page, plan: &RoutePlan) {
     for (key, pairs) in
         [("headers", &plan.headers), ("query", &plan.query), ("cookies", &plan.cookies)]
     {
-        out.pairs(key, pairs.iter().map(|(name, value)| (name.as_str(), text(value))));
+        out.pairs(key, pairs.iter().map(|(name, value)| (name.as_str(), text(shown(name, value)))));
     }
     out.close();
     match &plan.target {
@@ -241,14 +243,23 @@ fn log(out: &mut Page, name: &str, plan: Option<&LogPlan>) {
     out.close();
 }
 
+/// A path whose query may hold secrets.
+fn masked(path: &str) -> String {
+    match path.split_once('?') {
+        Some((path, query)) => format!("{path}?{}", masked_query(query)),
+        None => path.to_owned(),
+    }
+}
+
 fn test(out: &mut Page, plan: &TestPlan) {
     out.open("request");
     out.line("method", text(&plan.method));
     out.some("host", plan.host.as_deref());
-    out.line("path", text(&plan.path));
+    out.line("path", text(&masked(&plan.path)));
     out.some("model", plan.model.as_deref());
     out.some("key", plan.key.as_deref());
-    out.pairs("headers", plan.headers.iter().map(|(name, value)| (name.as_str(), text(value))));
+    let headers = plan.headers.iter();
+    out.pairs("headers", headers.map(|(name, value)| (name.as_str(), text(shown(name, value)))));
     out.close();
     out.open("expect");
     out.some("model", plan.expect_model.as_deref());

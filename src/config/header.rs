@@ -84,7 +84,7 @@ impl Reader<'_> {
                 self.complain(&path, place, complaint);
                 continue;
             };
-            if secrets::sensitive(name.as_str()) && !kept_elsewhere {
+            if secrets::is_secret_name(name.as_str()) && !kept_elsewhere {
                 self.warn_of_literal(place, &path);
             }
             // Nothing shows it, and HTTP/2 keeps it out of its tables.

@@ -45,5 +45,5 @@ pub use load::{Checked, load, parse_text, unreadable};
 pub use read_back::read_back;
 pub use reference::reference;
 pub use schema::schema;
-pub use secrets::sensitive as is_secret_name;
+pub use secrets::is_secret_name;
 pub use values::{effective_values, path_below};

@@ -1,5 +1,7 @@
 //! Which text of a file is secret, so that no diagnostic ever quotes it.
+use super::render::MASK;
 use super::tree::{Entry, Node, Value};
+use crate::dialect;
 use std::ops::Range;
 
 /// A key of its own: what a collector wants for a password has many names.
@@ -8,8 +10,8 @@ const COLLECTOR: &str = "otlp";
 /// What may be shown of an entry of `keys`: whatever else is written there may be the key itself.
 const SHOWN: [&str; 3] = ["name", "models", "limits"];
 
-/// May a value under this key or header name be a secret?
-pub fn sensitive(name: &str) -> bool {
+/// May a value under this key be a secret?
+fn sensitive(name: &str) -> bool {
     const PARTS: [&str; 9] = [
         "token",
         "secret",
@@ -27,6 +29,16 @@ pub fn sensitive(name: &str) -> bool {
     }
     // A misspelt `token` is still a token.
     PARTS.iter().any(|part| name.contains(part)) || strsim::osa_distance(&name, "token") == 1
+}
+
+/// May a header, a parameter of a query or a cookie of this name hold a secret?
+pub fn is_secret_name(name: &str) -> bool {
+    sensitive(name) || dialect::is_secret_name(name)
+}
+
+/// The value of a header, a parameter or a cookie as it may be shown.
+pub(super) fn shown<'a>(name: &str, value: &'a str) -> &'a str {
+    if is_secret_name(name) { MASK } else { value }
 }
 
 /// Is the value written out, rather than kept in a file or in the environment?
@@ -47,6 +59,11 @@ pub(super) fn of_entry(entry: &Entry, source: &str, found: &mut Vec<Range<usize>
     if let ("headers", Value::Map(keys)) = (entry.key.as_str(), &entry.value.value) {
         let set = keys.iter().filter(|entry| entry.key == "set");
         set.for_each(|entry| all_of(&entry.value, source, found));
+    }
+    if let ("headers" | "query" | "cookies", Value::Map(pairs)) = (&*entry.key, &entry.value.value)
+    {
+        let named = pairs.iter().filter(|pair| dialect::is_secret_name(&pair.key));
+        named.for_each(|pair| all_of(&pair.value, source, found));
     }
     if let (COLLECTOR, Value::Map(keys)) = (entry.key.as_str(), &entry.value.value) {
         let headers = keys.iter().filter(|entry| entry.key == "headers");

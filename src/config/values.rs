@@ -66,4 +66,18 @@ mod tests {
         assert_eq!(values["models.m.versions.v.replicas[http://a:1].weight"], "2");
         assert!(values.values().all(|value| !value.contains("hush")));
     }
+
+    #[test]
+    fn what_routes_and_tests_match_is_masked_by_its_name() {
+        let text = "listeners: [{address: 127.0.0.1:0}]\nmodels: {m: {versions: {v: ['http://a:1']}}}\nroutes:\n  \
+                    - match: {headers: {x-api-key: hush, x-lab: blue}, query: {token: hush}, cookies: {session: hush}}\n    \
+                    model: m\ntests:\n  - request: {path: '/v1/x?sig=hush&a=b', headers: {authorization: hush}}\n    \
+                    expect: {model: m}\n";
+        let checked = parse_text(text.to_owned(), "test.yaml", &|_| None).unwrap();
+        let shown = effective_yaml(&checked.plan);
+        assert!(!shown.contains("hush"), "{shown}");
+        assert!(shown.contains("blue") && shown.contains("sig=***&a=b"), "{shown}");
+        let source = checked.warnings.masked_source();
+        assert!(!source.contains("api-key: hush") && !source.contains("session: hush"), "{source}");
+    }
 }

@@ -3,7 +3,9 @@
 //! The state decides where requests go, and whoever offers a takeover gets the sockets. So the directory must belong to
 //! the user of this process or to root, and nobody else may write to it. Files are opened relative to the open
 //! directory, whatever its path names later.
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, fstat, fsync, openat, renameat, unlinkat};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, Stat, fstat, fsync, lstat, openat, renameat, unlinkat,
+};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 use std::fs::{DirBuilder, File};
@@ -42,6 +44,7 @@ impl OwnDir {
 
     /// Opens one that exists.
     pub(super) fn open(path: &Path) -> Result<Self, Unfit> {
+        refuse_link_of_another(path)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = openat(rustix::fs::CWD, path, flags, Mode::empty()).map_err(io::Error::from)?;
         let stat = fstat(&dir).map_err(io::Error::from)?;
@@ -125,6 +128,20 @@ fn is_plain(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
 }
 
+/// Whoever owns a link decides where it leads.
+fn refuse_link_of_another(path: &Path) -> Result<(), Unfit> {
+    let stat = lstat(path).map_err(io::Error::from)?;
+    let is_link = FileType::from_raw_mode(stat.st_mode) == FileType::Symlink;
+    if !is_link || is_trusted(stat.st_uid, geteuid().as_raw()) {
+        return Ok(());
+    }
+    let why = format!(
+        "is a link that belongs to user {}: set `state: {{dir: …}}` to the directory itself",
+        stat.st_uid
+    );
+    Err(Unfit::Shared(why))
+}
+
 /// Root may change everything anyway.
 pub(super) fn is_trusted(user: u32, ours: u32) -> bool {
     user == ours || user == ROOT
@@ -203,6 +220,21 @@ mod tests {
         assert_eq!(fs::read_to_string(&precious).unwrap(), "precious");
         rustix::fs::mknodat(&dir.0, "pipe", FileType::Fifo, PRIVATE, 0).unwrap();
         assert!(dir.read("pipe", 100).unwrap_err().to_string().contains("not a plain file"));
+    }
+
+    #[test]
+    fn a_link_to_a_directory_is_followed_if_nobody_else_made_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (real, link) = (folder.path().join("real"), folder.path().join("link"));
+        OwnDir::make(&real).unwrap();
+        symlink(&real, &link).unwrap();
+        OwnDir::make(&link).unwrap();
+        // Only root can give it to somebody else.
+        if geteuid().as_raw() == ROOT {
+            std::os::unix::fs::lchown(&link, Some(4242), None).unwrap();
+            let Unfit::Shared(why) = OwnDir::make(&link).unwrap_err() else { unreachable!() };
+            assert!(why.contains("a link that belongs to user 4242"), "{why}");
+        }
     }
 
     #[test]

@@ -5,11 +5,14 @@ use std::borrow::Cow;
 /// Stands where a secret was.
 const MASK: &str = "***";
 
-/// Parameters that are secrets by these names, in lower case and with `_` for `-` and `.`.
-const NAMES: [&str; 15] = [
+/// Parameters that are secrets by these names, in lower case and with `_` between words.
+const NAMES: [&str; 18] = [
     "auth",
     "authorization",
+    "bearer",
     "client_assertion",
+    // Azure Functions.
+    "code",
     "cookie",
     "credential",
     "credentials",
@@ -18,24 +21,32 @@ const NAMES: [&str; 15] = [
     "pass",
     "passwd",
     "pwd",
+    "sas",
     "session",
     "sessionid",
     "sid",
     "sig",
 ];
 /// Or by how their names end: `access_token`, `x-api-key`, `clientSecret`. Not `max_tokens`.
-const ENDS: [&str; 12] = [
+const ENDS: [&str; 19] = [
     "_auth",
+    "_bearer",
     "_cookie",
     "_credential",
     "_credentials",
     "_jwt",
     "_key",
+    "_key_id",
     "_sig",
+    "accesskey",
     "apikey",
+    "passphrase",
     "password",
+    "privatekey",
     "secret",
+    "secretkey",
     "signature",
+    "subscriptionkey",
     "token",
 ];
 /// Or by how their names begin: signed URLs of AWS and of Google Cloud.
@@ -62,15 +73,33 @@ pub fn masked_query(query: &str) -> Cow<'_, str> {
 /// The name of a parameter that has a secret.
 fn secret(pair: &str) -> Option<&str> {
     let (name, value) = pair.split_once('=')?;
-    (!value.is_empty() && is_secret(name)).then_some(name)
+    (!value.is_empty() && is_secret_name(name)).then_some(name)
 }
 
-/// Is a parameter of this name, perhaps with escapes, a secret?
-fn is_secret(name: &str) -> bool {
-    let name = decode(name, Slash::Decoded).0.to_ascii_lowercase().replace(['-', '.'], "_");
-    NAMES.contains(&&*name)
-        || ENDS.iter().any(|end| name.ends_with(end))
-        || BEGINNINGS.iter().any(|beginning| name.starts_with(beginning))
+/// May a parameter, header or cookie of this name, perhaps with escapes, hold a secret? `token`, `x-api-key`, `secretKey`,
+/// `api_key[]`, `password1`.
+pub fn is_secret_name(name: &str) -> bool {
+    let name = name.replace('+', " ");
+    let name = decode(&name, Slash::Decoded).0;
+    let name = name.split('[').next().unwrap_or_default().trim();
+    let words = in_words(name.trim_end_matches(|c: char| c.is_ascii_digit()));
+    NAMES.contains(&words.trim_matches('_'))
+        || ENDS.iter().any(|end| words.ends_with(end))
+        || BEGINNINGS.iter().any(|beginning| words.starts_with(beginning))
+}
+
+/// In lower case, with `_` between words: `secretKey` and `AWSAccessKeyId` are `secret_key` and `awsaccess_key_id`.
+fn in_words(name: &str) -> String {
+    let mut words = String::with_capacity(name.len() + 4);
+    let mut small = false;
+    for c in name.chars() {
+        if small && c.is_ascii_uppercase() {
+            words.push('_');
+        }
+        small = c.is_ascii_lowercase();
+        words.push(if matches!(c, '-' | '.' | ' ') { '_' } else { c.to_ascii_lowercase() });
+    }
+    words
 }
 
 #[cfg(test)]
@@ -103,6 +132,22 @@ mod tests {
             "session",
             "a%70i_key",
             "%6Bey",
+            "code",
+            "secretKey",
+            "accessKey",
+            "subscriptionKey",
+            "privateKey",
+            "AWSAccessKeyId",
+            "api_key[]",
+            "credentials[0]",
+            "passphrase",
+            "bearer",
+            "sas",
+            "password1",
+            "auth_token2",
+            "api+key",
+            "token%20",
+            "+token",
         ] {
             assert_eq!(masked_query(&format!("{name}=s3cret")), format!("{name}=***"), "{name}");
         }
@@ -121,6 +166,10 @@ mod tests {
             "q=%20a%zz",
             "author=me",
             "design=1",
+            "zipcode=1",
+            "decode=1",
+            "keys=1",
+            "KeyCount=2",
         ] {
             assert!(matches!(masked_query(query), Cow::Borrowed(same) if same == query), "{query}");
         }

@@ -37,7 +37,7 @@ pub use facts::{BodyRead, Facts, FoundIn, Named, Source, Unidentified, identify}
 pub use listing::{
     LIVE_BODY, Lister, READY_BODY, SERVER_BODY, UNREADY_BODY, model_body, models_body,
 };
-pub use masked_query::masked_query;
+pub use masked_query::{is_secret_name, masked_query};
 pub use multipart::peek_multipart;
 pub use named::models_named;
 pub use nearest::nearest;

@@ -46,6 +46,7 @@ pub(super) fn write_lines(
     Ok(())
 }
 
-fn count(text: &[u8]) -> u64 {
+/// Lines in a text.
+pub(super) fn count(text: &[u8]) -> u64 {
     memchr::memchr_iter(b'\n', text).count() as u64
 }

@@ -3,7 +3,7 @@
 //! The data path hands over a finished line and never waits: when the writer falls behind, or its file cannot be
 //! written, lines are dropped and counted. The writer looks for lines many times a second instead of being woken, which spares a system call per
 //! request.
-use super::lines::{Lost, write_lines};
+use super::lines::{Lost, count, write_lines};
 use super::panics::Task;
 use crate::table::{LogPlan, LogTarget, Rotation};
 use arc_swap::ArcSwapOption;
@@ -12,7 +12,7 @@ use rustix::fs::OFlags;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsFd as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -217,10 +217,7 @@ impl Pen {
     }
 
     fn write(&mut self) {
-        self.rotate_for(self.buffer.len());
-        let Out { to, size, at_line_start } = &mut self.out;
-        let written = write_lines(&self.buffer, to, CHUNK, at_line_start);
-        *size += self.buffer.len() as u64;
+        let written = self.put();
         self.buffer.clear();
         match (written, self.failing) {
             (Ok(()), None) => {}
@@ -237,6 +234,24 @@ impl Pen {
                 self.failing = Some(before.unwrap_or(0) + lines);
             }
         }
+    }
+
+    fn put(&mut self) -> Result<(), Lost> {
+        if self.is_removed() {
+            // Lines in a file without a name are lost as well.
+            self.out = Out::open(self.name, &self.plan)
+                .map_err(|why| Lost { lines: count(&self.buffer), why })?;
+        }
+        self.rotate_for(self.buffer.len());
+        let Out { to, size, at_line_start } = &mut self.out;
+        *size += self.buffer.len() as u64;
+        write_lines(&self.buffer, to, CHUNK, at_line_start)
+    }
+
+    /// Was the file removed, or its folder?
+    fn is_removed(&self) -> bool {
+        matches!(self.plan.file, LogTarget::File(_))
+            && self.out.to.metadata().is_ok_and(|file| file.is_file() && file.nlink() == 0)
     }
 
     fn renew(&mut self) {
@@ -297,74 +312,4 @@ fn gather(waiting: &Receiver<Vec<u8>>, buffer: &mut Vec<u8>) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The files of a log of lines `0`, `1` and so on, each beginning with the newest.
-    fn written(lines: u32, bytes: u64, keep: u32) -> Vec<String> {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("log.jsonl");
-        let rotate = Some(Rotation { bytes, keep });
-        let plan = LogPlan { file: LogTarget::File(path.clone()), sample: 1.0, rotate };
-        for line in 0..lines {
-            // One that was opened anew counts what is there.
-            let log = LineLog::new("test log", Arc::default());
-            log.commit(log.prepare(Some(&plan)).unwrap());
-            log.write(line.to_string().into_bytes());
-            log.close();
-        }
-        let paths = std::iter::once(path.clone()).chain((1..).map(|age| rotated(&path, age)));
-        paths.map_while(|path| std::fs::read_to_string(path).ok()).collect()
-    }
-
-    #[test]
-    fn a_full_file_is_put_aside_and_the_oldest_goes() {
-        assert_eq!(written(7, 4, 2), ["6\n", "4\n5\n", "2\n3\n"]);
-        assert_eq!(written(2, 100, 2), ["0\n1\n"]);
-        assert_eq!(written(3, 1, 0), ["2\n"]);
-    }
-
-    fn to(path: &Path) -> LogPlan {
-        LogPlan { file: LogTarget::File(path.to_owned()), sample: 1.0, rotate: None }
-    }
-
-    #[test]
-    fn what_a_full_disk_does_not_take_is_counted() {
-        let dropped = Arc::<AtomicU64>::default();
-        let log = LineLog::new("test log", Arc::clone(&dropped));
-        log.commit(log.prepare(Some(&to(Path::new("/dev/full")))).unwrap());
-        for _ in 0..3 {
-            log.write(b"line".to_vec());
-        }
-        log.close();
-        assert_eq!(dropped.load(Relaxed), 3);
-    }
-
-    #[test]
-    fn only_owner_and_group_may_read_a_file_that_is_made_here() {
-        use std::os::unix::fs::PermissionsExt as _;
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("log.jsonl");
-        let log = LineLog::new("test log", Arc::default());
-        log.commit(log.prepare(Some(&to(&path))).unwrap());
-        let mode = std::fs::metadata(path).unwrap().permissions().mode();
-        assert_eq!(mode & 0o137, 0, "{mode:o}");
-    }
-
-    #[test]
-    fn a_pipe_without_a_reader_is_an_error_and_no_wait() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("pipe");
-        rustix::fs::mknodat(
-            rustix::fs::CWD,
-            &path,
-            rustix::fs::FileType::Fifo,
-            rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
-            0,
-        )
-        .unwrap();
-        let log = LineLog::new("test log", Arc::default());
-        let error = log.prepare(Some(&to(&path))).unwrap_err();
-        assert!(error.to_string().contains("cannot open the test log"), "{error}");
-    }
-}
+mod tests;

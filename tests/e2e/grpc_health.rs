@@ -17,7 +17,7 @@ async fn health_and_server_are_answered_by_evener() {
     let mock = Mock::version("v").await;
     let h2c = mock.url().replace("http:", "h2c:");
     let site = Site::start(format!(
-        "models: {{m: {{aliases: [alias], versions: {{v: [\"{h2c}\"]}}, health: {{grpc: \"\", every: 100ms, timeout: 50ms, fall: 1, rise: 1}}, fail_open: false}}}}\n"
+        "models: {{m: {{aliases: [alias], versions: {{v: [\"{h2c}\"]}}, health: {{grpc: \"\", every: 1s, timeout: 900ms, fall: 1, rise: 1}}, fail_open: false}}}}\n"
     ))
     .await;
     let calls = Calls::connect(site.address).await;

@@ -150,8 +150,10 @@ async fn a_watch_ends_when_its_reader_does() {
 async fn the_log_can_be_json() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("evener.yaml");
-    std::fs::write(&file, text_of(&models(&["http://127.0.0.1:1"])).replace("../state", "s"))
-        .unwrap();
+    // A secret in the file is worth a warning.
+    let version = "{replicas: [\"http://127.0.0.1:1\"], headers: {set: {x-api-key: hush}}}";
+    let models = Setup::new(format!("models: {{m: {{versions: {{v: {version}}}}}}}\n"));
+    std::fs::write(&file, text_of(&models).replace("../state", "s")).unwrap();
     let start = |format: &str| {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_evener"));
         command.arg("run").arg("-c").arg(&file).env("EVENER_LOG_FORMAT", format);
@@ -166,13 +168,14 @@ async fn the_log_can_be_json() {
     assert!(process.ended().await.success());
     eventually("the last line is written", async || process.warned("is ending").then_some(()))
         .await;
-    for line in process.warnings(0).lines().filter(|line| line.starts_with('{')) {
+    for line in process.warnings(0).lines() {
         let line: serde_json::Value = serde_json::from_str(line).unwrap();
         for key in ["timestamp", "level", "message", "target"] {
             assert!(line[key].is_string(), "{line}");
         }
     }
     assert!(process.warnings(0).contains(r#""kind":"standing""#));
+    assert!(process.warnings(0).contains(r#""code":"literal-secret""#));
     let mut process = start("xml");
     assert_eq!(process.ended().await.code(), Some(1));
     eventually("it says why", async || process.warned("can be `text` or `json`").then_some(()))

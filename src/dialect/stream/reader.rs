@@ -288,7 +288,7 @@ fn field(key: &[u8]) -> Field {
         b"response" => Field::Response,
         b"type" => Field::Type,
         b"code" => Field::Code,
-        b"status" => Field::Status,
+        b"status" | b"status_code" | b"http_status" | b"http_code" => Field::Status,
         b"error_type" => Field::ErrorType,
         b"object" => Field::Object,
         _ => Field::Other,
