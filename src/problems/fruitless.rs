@@ -150,13 +150,10 @@ fn tell_model(model: &ModelFacts, run: &Replies) -> Found {
     let name = &model.name;
     let reply = run.commonest();
     let credentials = model.versions.iter().any(|version| version.sets_credentials);
-    let severity = match reply {
-        // Whoever scans the net without a key is answered so, by right.
-        Reply::Unauthorized | Reply::Forbidden if !credentials => Severity::Warning,
-        Reply::Unauthorized | Reply::Forbidden => Severity::Critical,
-        _ if run.clients() >= SEVERAL => Severity::Critical,
-        _ => Severity::Warning,
-    };
+    let denied = matches!(reply, Reply::Unauthorized | Reply::Forbidden);
+    // Whoever scans the net without a key is denied, by right; whoever comes with Evener's is not.
+    let is_critical = if denied { credentials } else { run.clients() >= SEVERAL };
+    let severity = if is_critical { Severity::Critical } else { Severity::Warning };
     let clients = match run.clients() {
         0 | 1 => ", all from one client",
         2 => ", from two clients",
