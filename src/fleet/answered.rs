@@ -44,13 +44,15 @@ impl Answered {
         }
     }
 
-    /// A request for a model was answered with 404: the replica may serve another one. Where other paths were answered well
-    /// and this one never, the replica rather lacks the path, and nothing is counted.
-    pub fn note_not_found(&self, path: &str) {
+    /// Were other paths answered well, and this one never? Then a 404 says that the replica lacks the path.
+    pub fn lacks(&self, path: &str) -> bool {
         let good = self.good_paths.load(Relaxed);
-        if good == 0 || good & bit_of(path) != 0 {
-            self.unknown_models.fetch_add(1, Relaxed);
-        }
+        good != 0 && good & bit_of(path) == 0
+    }
+
+    /// A request for a model was answered with 404 on a path that is there: the replica may serve another model.
+    pub fn note_unknown_model(&self) {
+        self.unknown_models.fetch_add(1, Relaxed);
     }
 
     /// Answers that may say that the model is unknown.
@@ -67,12 +69,10 @@ mod tests {
     fn a_path_that_is_missing_says_nothing_of_the_model() {
         let (chat, embeddings) = ("/v1/chat/completions", "/v1/embeddings");
         let answered = Answered::default();
-        answered.note_not_found(embeddings);
-        assert_eq!(answered.unknown_models(), 1, "nothing is known to work");
+        assert!(!answered.lacks(embeddings), "nothing is known to work");
         answered.note_good(chat);
-        answered.note_not_found(embeddings);
-        assert_eq!(answered.unknown_models(), 1);
-        answered.note_not_found(chat);
-        assert_eq!(answered.unknown_models(), 2, "it worked on this path");
+        assert!(answered.lacks(embeddings) && !answered.lacks(chat));
+        answered.note_good(embeddings);
+        assert!(!answered.lacks(embeddings));
     }
 }

@@ -262,11 +262,6 @@ impl Record {
             state.refusals.add(code);
         }
         if let Some(replica) = self.replica.as_ref().filter(|_| self.infers) {
-            match (self.class, self.status) {
-                (Class::Success, _) => replica.answered.note_good(&self.path),
-                (Class::ClientError, 404) => replica.answered.note_not_found(&self.path),
-                _ => {}
-            }
             self.note_reply(replica, took);
         }
         match &self.version {
@@ -296,6 +291,22 @@ impl Record {
         };
         let status = http_status_of_code(self.status);
         let Some(reply) = Reply::of(self.class, status, waited) else { return };
+        match reply {
+            Reply::Good if self.class == Class::Success => replica.answered.note_good(&self.path),
+            Reply::NotFound | Reply::MethodNotAllowed if replica.answered.lacks(&self.path) => {
+                return;
+            }
+            Reply::NotFound => replica.answered.note_unknown_model(),
+            Reply::Good
+            | Reply::Redirect
+            | Reply::BadRequest
+            | Reply::Unauthorized
+            | Reply::Forbidden
+            | Reply::MethodNotAllowed
+            | Reply::Unprocessable
+            | Reply::OtherMistake
+            | Reply::Left => {}
+        }
         let client = || match (&self.pass, self.client) {
             (Some(pass), _) => xxh3_64(pass.key.name.as_bytes()),
             (None, IpAddr::V4(address)) => xxh3_64(&address.octets()),

@@ -1,3 +1,4 @@
+//! Files of the log: that they are kept, turned and lose no whole line.
 use super::*;
 
 /// The files of a log of lines `0`, `1` and so on, each beginning with the newest.
