@@ -1,8 +1,8 @@
 //! What one request costs a canary: on the data path, and where it is judged.
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use evener::canary::{Arm, CanaryPlan, Ended, Finding, Judged, Load, Observation, RollOut, World};
+use evener::canary::{Arm, CanaryPlan, Finding, Judged, Load, Observation, Open, RollOut, World};
 use evener::dialect::{Dialect, OutputForm, OutputScan, OutputWish};
-use evener::fleet::Gather;
+use evener::fleet::{Gather, UnderWay};
 use evener::stats::{Clock as _, Moment, MonotonicClock};
 use std::hint::black_box;
 use std::sync::Arc;
@@ -13,25 +13,38 @@ const WORLD: World = World { candidate_usable: true, candidate: LOAD, stable: LO
 
 fn request(n: u64, each: u64) -> Observation {
     let took = Duration::from_micros(50_000 + n * 7919 % 100_000);
+    let arm = if n.is_multiple_of(each) { Arm::Candidate } else { Arm::Stable };
+    let began = Moment::from_nanos(n * 1_000_000);
     Observation {
-        arm: if n.is_multiple_of(each) { Arm::Candidate } else { Arm::Stable },
-        began: Moment::from_nanos(n * 1_000_000),
-        ended: Ended::Seen,
-        beside: 0,
-        error: n.is_multiple_of(211),
-        client_error: false,
+        client: Some((n % 1000).wrapping_mul(0x9E37_79B9_7F4A_7C15)),
+        replica: 1 + n % 6,
         bad_output: Some(Finding::Good),
         latency: Some(took),
         first_byte: Some(took / 2),
         tokens: Some(100),
+        ..Observation::of(arm, n.is_multiple_of(211), began)
     }
 }
 
-/// Testifies to `requests`; each ten thousandth request finds that the control path has taken all.
-fn testify(seen: &Gather<Observation>, requests: u64) {
+/// Opens and testifies to `requests`; each ten thousandth request finds that the control path has taken all.
+fn testify(seen: &Gather<Observation>, under_way: &UnderWay, requests: u64) {
     for n in 0..requests {
         if seen.is_open() {
-            seen.add(black_box(request(n, 20)));
+            let one = request(n, 20);
+            let ticket = under_way.begin(Open {
+                id: 0,
+                arm: one.arm,
+                began: one.began,
+                key: one.key,
+                client: one.client,
+                replica: one.replica,
+                beside: one.beside,
+                prefix: one.prefix,
+                first_byte: None,
+                silent: None,
+            });
+            ticket.answers(one.began);
+            seen.add(black_box(one));
         }
         if n.is_multiple_of(10_000) {
             black_box(seen.take());
@@ -43,7 +56,7 @@ fn testify(seen: &Gather<Observation>, requests: u64) {
 fn data_path(c: &mut Criterion) {
     let mut group = c.benchmark_group("canary/testify");
     for threads in [1, 2] {
-        let seen = Gather::default();
+        let (seen, under_way) = (Gather::default(), UnderWay::default());
         seen.set_open(true);
         let clock = MonotonicClock::new();
         group.bench_function(BenchmarkId::new("threads", threads), |b| {
@@ -51,7 +64,7 @@ fn data_path(c: &mut Criterion) {
                 let began = clock.now();
                 std::thread::scope(|scope| {
                     for _ in 0..threads {
-                        scope.spawn(|| testify(&seen, requests));
+                        scope.spawn(|| testify(&seen, &under_way, requests));
                     }
                 });
                 clock.now().since(began)

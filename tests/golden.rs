@@ -120,6 +120,7 @@ fn the_effective_configuration_reads_back_as_the_same_plan() {
             plan.routes.iter_mut().for_each(|route| route.line = 0);
             plan.tests.iter_mut().for_each(|test| test.line = 0);
             for model in plan.models.iter_mut().map(std::sync::Arc::make_mut) {
+                model.split_secret = None;
                 if let Some(canary) = &mut model.canary {
                     canary.notify = None;
                 }

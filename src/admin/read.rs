@@ -88,7 +88,7 @@ pub(super) async fn config(State(office): Shared) -> Response {
         "loaded_at": status.loaded_at,
         "last_reload": status.last_reload,
         "yaml": effective_yaml(&table.plan),
-        "running": Running::of(&table),
+        "running": Running::of(&table, &office.meters.canaries.load()),
         "history": history,
         "on_disk": match office.desk.on_disk() {
             OnDisk::Same => json!({"same": true}),

@@ -20,4 +20,4 @@ pub use phantom::Phantom;
 pub use pick::{Policy, Pool};
 pub use speed::{Factor, PoolSpeed, Slowness};
 pub use split::{MalformedSegments, Segments, fraction};
-pub use sticky::hash_point;
+pub use sticky::{hash_point, keyed_point};

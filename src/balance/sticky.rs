@@ -14,7 +14,17 @@ use xxhash_rust::xxh3::Xxh3;
 /// | iris | u42 | `0x4f1d48d9c68b25df` | 0.309041 |
 /// | iris | alice | `0x2ea8dbb4915d0cfb` | 0.182264 |
 pub fn hash_point(model: &str, key: &[u8]) -> u64 {
+    keyed_point(None, model, key)
+}
+
+/// The same with a secret: `xxh3_64(secret ‖ 0x00 ‖ model ‖ 0x00 ‖ key)`. Whoever does not know it cannot choose keys for
+/// the side on which they lie.
+pub fn keyed_point(secret: Option<&str>, model: &str, key: &[u8]) -> u64 {
     let mut hasher = Xxh3::new();
+    if let Some(secret) = secret {
+        hasher.update(secret.as_bytes());
+        hasher.update(&[0]);
+    }
     hasher.update(model.as_bytes());
     hasher.update(&[0]);
     hasher.update(key);
@@ -41,6 +51,20 @@ mod tests {
         for (model, key, point) in VECTORS {
             assert_eq!(hash_point(model, key.as_bytes()), point, "{model} {key}");
         }
+    }
+
+    #[test]
+    fn a_secret_stands_before_the_name_and_moves_every_key() {
+        let keyed = keyed_point(Some("s3cret"), "chat", b"u1");
+        assert_eq!(keyed, xxh3_64(b"s3cret\0chat\0u1"));
+        let same = |n: u32| {
+            let key = n.to_string();
+            let upper = |point: u64| point >> 63;
+            let keyed = keyed_point(Some("s3cret"), "chat", key.as_bytes());
+            upper(keyed) == upper(hash_point("chat", key.as_bytes()))
+        };
+        let kept = (0..1000).filter(|n| same(*n)).count();
+        assert!((430..570).contains(&kept), "{kept} of 1000 stay on their half, by chance");
     }
 
     #[test]

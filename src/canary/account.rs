@@ -1,7 +1,8 @@
 //! What a canary tells of itself in numbers: for the API, the metrics and its sentences.
 use super::plan::Check;
 use super::proof::Proof;
-use super::rollout::{MIN_SAMPLES, RollOut, Stage, State};
+use super::rollout::{MIN_SAMPLES, RollOut};
+use super::state::{Stage, State};
 use super::view::{CheckView, loudest};
 use crate::stats::Moment;
 
@@ -14,7 +15,7 @@ impl RollOut {
             Stage::Promoted => State::Promoted,
             Stage::RolledBack => State::RolledBack,
             Stage::Running if self.memory.failing_since.is_some() => State::Failing,
-            Stage::Running if self.is_safe() && self.is_judging(self.age(now)) => State::Passing,
+            Stage::Running if self.may_pass() && self.is_judging(self.age(now)) => State::Passing,
             Stage::Running => State::Collecting,
         }
     }
@@ -73,7 +74,8 @@ impl RollOut {
 
     /// The logarithm at which the evidence ends the canary.
     pub fn bar(&self) -> f64 {
-        -self.plan.false_alarm.ln()
+        // Eveners that judge apart share the chance among them.
+        (f64::from(self.plan.proxies.max(1)) / self.plan.false_alarm).ln()
     }
 
     /// Is every check proven on this step?
@@ -91,7 +93,8 @@ impl RollOut {
 
     /// The check that failed it; `None`: none did, an operator or the time on a step ended it.
     pub fn failed_by(&self) -> Option<&'static str> {
-        let loudest = loudest(&self.memory.proofs, &self.weights).filter(|_| self.memory.failed)?;
+        let (proofs, clients) = (&self.memory.proofs, &self.memory.clients);
+        let loudest = loudest(proofs, &self.weights, clients).filter(|_| self.memory.failed)?;
         Some(self.plan.checks[loudest].metric.name())
     }
 
@@ -107,28 +110,36 @@ impl RollOut {
                 metric: check.metric.name(),
                 candidate,
                 stable,
-                log_evidence: proof.harm(),
+                log_evidence: proof.harm(&self.memory.clients),
+                clients: proof.loud.whose(&self.memory.clients),
                 weight: *weight,
                 passes: proof.passes(check, self.at()) || unread,
-                note: unequal.then_some(slow).or(unread.then_some("no answer can be read")),
+                note: unequal.then_some(slow).or_else(|| unread.then(|| unread_note(check))),
             }
         })
         .collect()
     }
 }
 
+/// Why a check is passed over.
+fn unread_note(check: &Check) -> &'static str {
+    if check.metric.needs_streams() { "no answer is a stream" } else { "no answer can be read" }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::canary::{
-        Arm, Block, CanaryPlan, Check, Finding, Harm, Judged, Load, Metric, Observation, Safe,
-        World, margin_of_step,
+        Arm, Block, CanaryPlan, Check, Finding, Judged, Load, Metric, Observation, Safe, World,
+        margin_of_step,
     };
     use rand::rngs::SmallRng;
     use rand::{RngExt as _, SeedableRng as _};
     use std::time::Duration;
 
     const LOAD: Load = Load { weight: 1.0, share: 0.5 };
+    /// The check that [`after`] puts in the place of the last.
+    const LAST: usize = 6;
     const WORLD: World = World { candidate_usable: true, candidate: LOAD, stable: LOAD };
 
     /// A canary with this last check after 300 requests of each side.
@@ -167,7 +178,7 @@ mod tests {
     #[test]
     fn a_usual_check_that_nothing_can_be_told_of_is_passed_over_aloud() {
         let canary = after(bad_output(true), |_, _| (None, None));
-        let check = &canary.checks()[3];
+        let check = &canary.checks()[LAST];
         assert_eq!((check.passes, check.note), (true, Some("no answer can be read")));
         assert!(canary.sentence(Moment::ZERO).ends_with("bad_output is not checked."));
     }
@@ -175,10 +186,10 @@ mod tests {
     #[test]
     fn a_check_that_was_asked_for_or_that_one_side_tells_of_is_waited_for() {
         let canary = after(bad_output(false), |_, _| (None, None));
-        assert!(!canary.checks()[3].passes && !canary.is_safe());
+        assert!(!canary.checks()[LAST].passes && !canary.is_safe());
         let canary =
             after(bad_output(true), |_, arm| ((arm == Arm::Stable).then_some(Finding::Good), None));
-        assert!(!canary.checks()[3].passes && !canary.is_safe());
+        assert!(!canary.checks()[LAST].passes && !canary.is_safe());
     }
 
     #[test]
@@ -190,22 +201,30 @@ mod tests {
     }
 
     #[test]
-    fn what_is_bad_on_both_sides_keeps_no_candidate_back() {
-        // Clients that ask for few tokens have their answers cut, whoever answers.
+    fn what_nearly_all_answers_of_both_sides_are_is_passed_over_aloud() {
         let canary = after(bad_output(true), |_, _| (Some(Finding::Truncated), None));
-        let check = &canary.checks()[3];
+        let check = canary.checks().pop().unwrap();
         assert!(check.passes && check.log_evidence < 1.0, "{check:?}");
+        let sentence = canary.sentence(Moment::ZERO);
+        assert!(sentence.contains("Nearly all answers of both sides are bad output"), "{sentence}");
+        let canary = after(bad_output(false), |_, _| (Some(Finding::Truncated), None));
+        assert!(!canary.checks().pop().unwrap().passes, "one that was asked for proves nothing");
+    }
+
+    #[test]
+    fn what_is_often_bad_on_both_sides_keeps_no_candidate_back() {
         for rate in [0.05, 0.3, 0.7] {
             let mut rng = SmallRng::seed_from_u64(7);
             let mut draw = || f64::from(u8::from(rng.random::<f64>() < rate));
-            let (mut harm, mut safe) = (Harm::keeping(0.01, 0.1), Safe::new(0.01));
-            let mut requests = 0;
+            let (mut safe, mut requests) = (Safe::default(), 0);
+            let (mut hits, mut usual) = (0.0, rate);
             while safe.log() < 3.0 {
                 let block = Block::new(draw(), 1.0, draw(), 1.0);
-                let usual = harm.usual();
-                safe.add(&block, usual, margin_of_step(0.5, 0.01, usual));
-                harm.add(&block, 0.01);
+                let margin = (0.5 * usual).min((1.0 - usual) / 2.0);
+                safe.add(&block, (usual, usual), margin_of_step(0.5, margin, usual));
                 requests += 1;
+                hits += block.stable_hits;
+                usual = (hits + rate * 50.0) / (f64::from(requests) + 50.0);
                 assert!(requests < 8_000, "{rate}");
             }
         }
@@ -213,9 +232,9 @@ mod tests {
 
     #[test]
     fn answers_of_the_usual_length_are_longer_on_neither_side() {
-        let tokens = || Check { metric: Metric::OutputTokens, ..Check::usual().swap_remove(2) };
+        let tokens = || Check { metric: Metric::OutputTokens, ..Check::usual().swap_remove(3) };
         let hits = |canary: &RollOut| {
-            let check = &canary.checks()[3];
+            let check = &canary.checks()[LAST];
             (check.candidate.hits, check.stable.hits)
         };
         for length in 1..300 {
@@ -224,6 +243,6 @@ mod tests {
         }
         let longer = |_, arm| (None, Some(if arm == Arm::Candidate { 40 } else { 16 }));
         let canary = after(tokens(), longer);
-        assert!(hits(&canary).0 > 200 && canary.checks()[3].log_evidence > 20.0);
+        assert!(hits(&canary).0 > 200 && canary.checks()[LAST].log_evidence > 20.0);
     }
 }

@@ -1,7 +1,8 @@
 //! The changes of a canary that several ways lead to, and what they are made of.
 use super::burst::Burst;
-use super::proof::{Conditions, Proof};
-use super::rollout::{Effect, Ending, Memory, Occasion, RollOut, Stage};
+use super::proof::{At, Proof};
+use super::rollout::RollOut;
+use super::state::{Effect, Ending, Occasion, Stage};
 use super::world::Fairness;
 use super::{CanaryPlan, Judged};
 use crate::stats::Moment;
@@ -30,6 +31,11 @@ impl RollOut {
         matches!(self.memory.stage, Stage::Running | Stage::Paused | Stage::Undecided)
     }
 
+    /// Does it wait for an operator to start it?
+    pub fn is_idle(&self) -> bool {
+        self.memory.stage == Stage::Idle
+    }
+
     /// Does it move the shares by itself?
     pub fn is_running(&self) -> bool {
         self.memory.stage == Stage::Running
@@ -45,9 +51,14 @@ impl RollOut {
     }
 
     /// What the evidence now is looked at under.
-    pub(super) fn at(&self) -> Conditions {
-        let Memory { ticked: age, share, fairness, .. } = self.memory;
-        Conditions { age, share, fairness }
+    pub(super) fn at(&self) -> At {
+        let memory = &self.memory;
+        At {
+            share: memory.share,
+            fairness: memory.fairness,
+            lenient: self.is_lenient(),
+            requests: (memory.samples, memory.requests[1]),
+        }
     }
 
     /// Has the candidate too few replicas to compare its speed?
@@ -64,11 +75,24 @@ impl RollOut {
         if self.plan.aa { 0.5 } else { self.plan.steps[self.memory.step] / 100.0 }
     }
 
-    pub(super) fn enter_step(&mut self, age: f64) {
+    pub(super) fn enter_step(&mut self, step: usize, age: f64) {
+        self.memory.step = step;
         self.memory.share = self.step_share();
+        self.note_split(age);
+        self.begin_step(age);
+    }
+
+    /// A step begins, or begins anew.
+    pub(super) fn begin_step(&mut self, age: f64) {
         self.memory.step_since = age;
         self.memory.samples = 0;
         self.memory.proofs.iter_mut().for_each(Proof::step);
+        self.memory.waiting.step();
+    }
+
+    /// Is it on its way back to a step that it had reached before?
+    pub(super) fn is_returning(&self) -> bool {
+        self.memory.returning.is_some_and(|back| back > self.memory.step)
     }
 
     pub(super) fn set_stage(&mut self, stage: Stage, because: String) {
@@ -78,12 +102,15 @@ impl RollOut {
 
     /// Nothing of what was seen counts any more.
     pub(super) fn forget_evidence(&mut self, age: f64) {
-        self.memory.proofs = self.plan.checks.iter().map(Proof::new).collect();
+        self.memory.proofs = self.plan.checks.iter().map(|_| Proof::new()).collect();
         self.memory.burst = Burst::default();
-        self.memory.burst.mark(0.0, age);
         self.memory.evidence_since = age;
         self.memory.failing_since = None;
-        self.memory.samples = 0;
+        self.memory.falls.clear();
+        self.memory.before_fall.clear();
+        self.memory.peak = None;
+        self.memory.returning = None;
+        self.begin_step(age);
     }
 
     /// An A/A test moves nothing.

@@ -1,6 +1,8 @@
 //! What an operator may say to a canary, and what each state makes of it.
+use super::falls::Relapse;
 use super::plan::OnFailure;
-use super::rollout::{Effect, Ending, Occasion, RollOut, Stage};
+use super::rollout::RollOut;
+use super::state::{Effect, Ending, Occasion, Stage};
 use super::words::percent;
 use crate::stats::Moment;
 
@@ -64,11 +66,9 @@ impl RollOut {
                     // Whoever goes on after a failure overrules the evidence; it must not end the same way at once.
                     self.forget_evidence(age);
                 }
-                if given_up {
-                    self.enter_step(age);
-                }
                 self.set_stage(Stage::Running, by.words());
                 self.memory.step_since = age;
+                self.memory.undecided_since = age;
                 let mut effects = self.share_effect();
                 effects.extend(self.announce(Occasion::Resumed, now));
                 Ok(effects)
@@ -90,11 +90,26 @@ impl RollOut {
         self.memory.failed = true;
         match self.plan().on_failure {
             OnFailure::Rollback => self.end(Ending::RolledBack, "", now),
-            OnFailure::Pause => {
-                let held = format!("after it failed; it keeps {}", percent(self.memory.share));
-                self.set_stage(Stage::Paused, held);
-                self.announce(Occasion::Paused, now)
-            }
+            OnFailure::Pause => self.hold_failed("after it failed", now),
         }
+    }
+
+    /// It fell often enough: it goes back where each fall came with the share, else it waits for a person.
+    pub(super) fn end_climb(&mut self, relapse: Relapse, now: Moment) -> Vec<Effect> {
+        self.memory.failed = true;
+        let why = self.fell(relapse);
+        if relapse.at_once && self.plan().on_failure == OnFailure::Rollback {
+            return self.end(Ending::RolledBack, &format!("{why}."), now);
+        }
+        self.hold_failed(&format!("because {why}"), now)
+    }
+
+    /// Waits for a person, with no more than the first step's share.
+    fn hold_failed(&mut self, why: &str, now: Moment) -> Vec<Effect> {
+        let mut effects = self.cut(self.age(now));
+        let held = format!("{why}; it is kept at {}", percent(self.memory.share));
+        self.set_stage(Stage::Paused, held);
+        effects.extend(self.announce(Occasion::Paused, now));
+        effects
     }
 }

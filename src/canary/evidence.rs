@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 /// How much worse the alternatives are that are betted on: fractions of the way from the margin to 1.
 const EFFECTS: [f64; 8] = [0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.9];
 /// Requests that the expectation before all evidence counts as.
-const PRIOR: f64 = 50.0;
-const LEAST: f64 = 1e-4;
-const MOST: f64 = 0.999;
+pub(super) const PRIOR: f64 = 50.0;
+pub(super) const LEAST: f64 = 1e-4;
+pub(super) const MOST: f64 = 0.999;
 
 /// What happened on both sides since the last block. It ends with a request of the smaller side.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -32,7 +32,7 @@ impl Block {
     }
 
     /// The logarithm of how much likelier it is with the rates `bet` than with `claim`: (candidate, stable).
-    fn likelihood(&self, bet: (f64, f64), claim: (f64, f64)) -> f64 {
+    pub(super) fn likelihood(&self, bet: (f64, f64), claim: (f64, f64)) -> f64 {
         self.candidate_hits * (bet.0 / claim.0).ln()
             + (self.candidate - self.candidate_hits) * ((1.0 - bet.0) / (1.0 - claim.0)).ln()
             + self.stable_hits * (bet.1 / claim.1).ln()
@@ -41,7 +41,7 @@ impl Block {
 
     /// Of all pairs of rates `margin` apart the nearest to the `bet`, by its stable rate between `low` and `high`:
     /// the root of a rising function.
-    fn nearest(&self, bet: (f64, f64), margin: f64, low: f64, high: f64) -> f64 {
+    pub(super) fn nearest(&self, bet: (f64, f64), margin: f64, low: f64, high: f64) -> f64 {
         let (nb, nc) = (self.stable, self.candidate);
         let (tc, tb) = bet;
         let (mut low, mut high) = (low, high);
@@ -72,6 +72,10 @@ impl Block {
     }
 }
 
+/// How likely each of the effects is thought to be. A candidate that fails a few percent more is what is hard to find:
+/// one that fails nearly always is found by few requests whatever is bet on it.
+const BELIEFS: [f64; 8] = [0.08, 0.16, 0.2, 0.2, 0.16, 0.1, 0.06, 0.04];
+
 /// Evidence against "the candidate's rate is at most the stable one plus a margin".
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Harm {
@@ -79,21 +83,20 @@ pub struct Harm {
     stakes: [f64; 8],
     /// The part of the capital that is on no bet yet.
     reserve: f64,
-    /// Of the stable side, with what was expected before.
-    hits: f64,
-    requests: f64,
+}
+
+impl Default for Harm {
+    /// The same stake on each effect.
+    fn default() -> Self {
+        Self { stakes: [0.0; 8], reserve: 0.0 }
+    }
 }
 
 impl Harm {
-    /// `expected`: the rate before anything was seen.
-    pub fn new(expected: f64) -> Self {
-        Self { stakes: [0.0; 8], reserve: 0.0, hits: expected * PRIOR, requests: PRIOR }
-    }
-
-    /// Keeps a part of the capital back, to be put on later: a candidate that was good for long has won nearly all that
-    /// was betted against it, and its death would take as long to prove as that conduct lasted.
-    pub fn keeping(expected: f64, reserve: f64) -> Self {
-        Self { stakes: [(1.0 - reserve).ln(); 8], reserve, ..Self::new(expected) }
+    /// Stakes by belief. Keeps a part of the capital back, to be put on later: a candidate that was good for long has won
+    /// nearly all that was bet against it, and its death would take as long to prove as that conduct lasted.
+    pub fn keeping(reserve: f64) -> Self {
+        Self { stakes: BELIEFS.map(|belief| (8.0 * belief * (1.0 - reserve)).ln()), reserve }
     }
 
     /// Puts a part of the reserve on all bets alike. The capital stays the same, so this proves nothing by itself; it
@@ -108,22 +111,22 @@ impl Harm {
         }
     }
 
-    /// The stable side's rate so far.
-    pub fn usual(&self) -> f64 {
-        self.hits / self.requests
-    }
-
-    /// Takes in a block. The bets come from earlier ones only; the block is learned from afterwards.
-    pub fn add(&mut self, block: &Block, margin: f64) {
+    /// Takes in a block. `usual`: the stable side's rate, learned from earlier blocks only. Returns how much each hit of
+    /// the candidate in it added to the logarithm of the capital, to the first order.
+    pub fn add(&mut self, block: &Block, usual: f64, margin: f64) -> f64 {
         let margin = margin.clamp(0.0, 0.99);
-        let tb = self.usual().clamp(LEAST, MOST - margin - LEAST);
+        let tb = usual.clamp(LEAST, MOST - margin - LEAST);
+        let all = self.log() + (EFFECTS.len() as f64).ln();
+        let mut each = 0.0;
         for (stake, effect) in self.stakes.iter_mut().zip(EFFECTS) {
             let tc = (tb + margin + (1.0 - tb - margin) * effect).min(MOST);
             let p = block.nearest((tc, tb), margin, tb, (tc - margin).max(tb));
+            if block.candidate_hits > 0.0 {
+                each += (*stake - all).exp() * (tc / (p + margin)).ln();
+            }
             *stake += block.likelihood((tc, tb), (p + margin, p));
         }
-        self.hits += block.stable_hits;
-        self.requests += block.stable;
+        each
     }
 
     /// The logarithm of the capital: the mean stake and the reserve.
@@ -132,85 +135,21 @@ impl Harm {
         log_sum(&[stakes, self.reserve.ln()])
     }
 
+    /// The logarithm of the part that is on no bet: it is left whatever the bets lose.
+    pub(super) fn log_reserve(&self) -> f64 {
+        self.reserve.ln()
+    }
+
     pub fn stakes(&self) -> &[f64; 8] {
         &self.stakes
     }
-}
 
-/// Evidence against "the candidate's rate exceeds the stable one by a margin or more": what lets it advance.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Safe {
-    stake: f64,
-    /// Of the candidate, over the whole roll-out, with what was expected before.
-    hits: f64,
-    requests: f64,
-}
-
-impl Safe {
-    pub fn new(expected: f64) -> Self {
-        Self { stake: 0.0, hits: expected * PRIOR, requests: PRIOR }
-    }
-
-    /// Each step asks anew: what a small share proved says little of a large one.
-    pub fn restart(&mut self) {
-        self.stake = 0.0;
-    }
-
-    /// The logarithm of the stake.
-    pub fn log(&self) -> f64 {
-        self.stake
-    }
-
-    fn bet(&self, usual: f64, margin: f64) -> Option<(f64, f64)> {
-        let tb = usual.clamp(LEAST, 0.9);
-        let tc = f64::midpoint((self.hits / self.requests).clamp(LEAST, 0.95), tb);
-        (tc < tb + margin && has_room(tb, margin)).then_some((tc, tb))
-    }
-
-    fn gain(bet: (f64, f64), block: &Block, margin: f64) -> f64 {
-        let (tc, tb) = bet;
-        let p = block.nearest(bet, margin, (tc - margin).max(1e-9).min(tb), tb);
-        block.likelihood((tc, tb), (p + margin, p))
-    }
-
-    /// Takes in a block. `usual`: the stable rate before it.
-    pub fn add(&mut self, block: &Block, usual: f64, margin: f64) {
-        if let Some(bet) = self.bet(usual, margin) {
-            self.stake += Self::gain(bet, block, margin);
+    /// Gives back what was won since the stakes were these.
+    pub(super) fn forgive(&mut self, before: &[f64; 8]) {
+        for (stake, before) in self.stakes.iter_mut().zip(before) {
+            *stake = stake.min(*before);
         }
-        self.hits += block.candidate_hits;
-        self.requests += block.candidate;
     }
-
-    /// What one more request of the candidate gains on average if it goes on as so far; the stable side gets `beside`
-    /// in the same time. `None`: nothing.
-    pub fn pace(&self, usual: f64, margin: f64, beside: f64) -> Option<f64> {
-        let bet = self.bet(usual, margin)?;
-        let block = Block::new(bet.0, 1.0, bet.1 * beside, beside);
-        Some(Self::gain(bet, &block, margin)).filter(|gain| *gain > 1e-6)
-    }
-}
-
-/// Could anything be worse than `usual` by the margin?
-pub(super) fn has_room(usual: f64, margin: f64) -> bool {
-    usual + margin < MOST
-}
-
-/// By how much a candidate with `share` may be worse without being kept from the next step: the more exposure, the
-/// tighter, and never tighter than what does not stop it (`stops`), nor than a quarter of what is usual: where every
-/// third answer is bad, a point is not to be told from chance in a day.
-pub fn margin_of_step(share: f64, stops: f64, usual: f64) -> f64 {
-    const BOUNDS: [(f64, f64); 4] = [(0.01, 0.10), (0.05, 0.05), (0.25, 0.02), (0.50, 0.01)];
-    let place = BOUNDS.iter().position(|(upto, _)| share <= *upto + 1e-12);
-    let own = match place {
-        Some(0) => BOUNDS[0].1,
-        Some(i) => {
-            let ((x0, y0), (x1, y1)) = (BOUNDS[i - 1], BOUNDS[i]);
-            y0 + (y1 - y0) * (share / x0).ln() / (x1 / x0).ln()
-        }
-        None => BOUNDS[3].1,
-    };
-    own.max(1.5 * stops).max(usual / 4.0)
 }
 
 /// The logarithm of a sum of which logarithms are given.
@@ -225,23 +164,55 @@ pub(super) fn log_sum(logs: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::canary::{Safe, margin_of_step};
     use proptest::prelude::*;
 
     fn near(found: f64, golden: f64) {
         assert!((found - golden).abs() < 1e-4, "{found} is not {golden}");
     }
 
-    fn margin(harm: &Harm) -> f64 {
-        0.005_f64.max(0.5 * harm.usual())
+    /// Bets, with a rate of the stable side that is never forgotten.
+    #[derive(Clone)]
+    struct Bets {
+        harm: Harm,
+        safe: Safe,
+        /// Hits and requests: of the candidate and of the stable side.
+        seen: [(f64, f64); 2],
+    }
+
+    impl Bets {
+        fn new(expected: f64, harm: Harm) -> Self {
+            Self { harm, safe: Safe::default(), seen: [(expected * PRIOR, PRIOR); 2] }
+        }
+
+        fn rates(&self) -> (f64, f64) {
+            let [own, usual] = self.seen.map(|(hits, requests)| hits / requests);
+            (own, usual)
+        }
+
+        fn usual(&self) -> f64 {
+            self.rates().1
+        }
+
+        fn add(&mut self, block: &Block, margin: f64) {
+            self.add_with(block, margin, 0.1);
+        }
+
+        fn add_with(&mut self, block: &Block, margin: f64, of_step: f64) {
+            self.safe.add(block, self.rates(), of_step);
+            self.harm.add(block, self.usual(), margin);
+            let [own, usual] = &mut self.seen;
+            *own = (own.0 + block.candidate_hits, own.1 + block.candidate);
+            *usual = (usual.0 + block.stable_hits, usual.1 + block.stable);
+        }
     }
 
     fn harm(blocks: impl IntoIterator<Item = Block>) -> Vec<f64> {
-        let mut harm = Harm::new(0.01);
+        let mut bets = Bets::new(0.01, Harm::default());
         let mut logs = Vec::new();
         for block in blocks {
-            let margin = margin(&harm);
-            harm.add(&block, margin);
-            logs.push(harm.log());
+            bets.add(&block, 0.005_f64.max(0.5 * bets.usual()));
+            logs.push(bets.harm.log());
         }
         logs
     }
@@ -267,8 +238,8 @@ mod tests {
 
     #[test]
     fn the_stakes_are_the_golden_ones() {
-        let mut harm = Harm::new(0.01);
-        harm.add(&Block::new(1.0, 1.0, 0.0, 99.0), 0.005);
+        let mut harm = Harm::default();
+        harm.add(&Block::new(1.0, 1.0, 0.0, 99.0), 0.01, 0.005);
         let golden = [0.28503, 0.50703, 0.84316, 1.46614, 2.04731, 2.69861, 3.66845, 4.40947];
         for (found, golden) in harm.stakes().iter().zip(golden) {
             near(*found, golden);
@@ -277,23 +248,24 @@ mod tests {
 
     #[test]
     fn a_reserve_keeps_long_good_conduct_from_hiding_a_death() {
-        let death = |mut harm: Harm| {
+        let death = |harm: Harm| {
+            let mut bets = Bets::new(0.01, harm);
             for n in 0..5000 {
-                harm.add(&Block::new(0.0, 1.0, f64::from(u8::from(n % 20 == 0)), 9.0), 0.005);
-                let before = harm.log();
+                bets.add(&Block::new(0.0, 1.0, f64::from(u8::from(n % 20 == 0)), 9.0), 0.005);
+                let before = bets.harm.log();
                 if n % 15 == 0 {
-                    harm.raise(0.01);
+                    bets.harm.raise(0.01);
                 }
-                assert!((harm.log() - before).abs() < 1e-9, "what is put on was there before");
+                assert!((bets.harm.log() - before).abs() < 1e-9, "what is put on was there before");
             }
             let failed = Block::new(1.0, 1.0, 0.0, 9.0);
             (1..1000).find(|_| {
-                harm.add(&failed, 0.005);
-                harm.log() > 100_f64.ln()
+                bets.add(&failed, 0.005);
+                bets.harm.log() > 100_f64.ln()
             })
         };
-        assert_eq!(death(Harm::keeping(0.01, 0.1)), Some(7));
-        assert!(death(Harm::new(0.01)) > Some(30));
+        assert_eq!(death(Harm::keeping(0.1)), Some(7));
+        assert!(death(Harm::default()) > Some(30));
     }
 
     #[test]
@@ -308,33 +280,20 @@ mod tests {
         for (margin, needed, after_100) in
             [(0.10, 30, 10.244), (0.05, 63, 4.83902), (0.02, 168, 1.73445), (0.01, 352, 0.72524)]
         {
-            let (mut safe, mut harm) = (Safe::new(0.01), Harm::new(0.01));
+            let mut bets = Bets::new(0.01, Harm::default());
             let block = Block::new(0.0, 1.0, 0.0, 99.0);
             let mut reached = None;
             for n in 1..=400 {
-                safe.add(&block, harm.usual(), margin);
-                harm.add(&block, 0.005);
+                bets.add_with(&block, 0.005, margin);
                 if n == 100 {
-                    near(safe.log(), after_100);
+                    near(bets.safe.log(), after_100);
                 }
-                if reached.is_none() && safe.log() >= 20_f64.ln() {
+                if reached.is_none() && bets.safe.log() >= 20_f64.ln() {
                     reached = Some(n);
                 }
             }
             assert_eq!(reached, Some(needed));
         }
-    }
-
-    #[test]
-    fn a_step_asks_for_more_the_larger_its_share() {
-        for (share, margin) in [(0.001, 0.1), (0.01, 0.1), (0.05, 0.05), (0.25, 0.02), (0.5, 0.01)]
-        {
-            near(margin_of_step(share, 0.0, 0.01), margin);
-        }
-        near(margin_of_step(0.75, 0.005, 0.01), 0.01);
-        near(margin_of_step(0.5, 0.02, 0.01), 0.03);
-        near(margin_of_step(0.5, 0.01, 0.4), 0.1);
-        near(margin_of_step((0.25_f64 * 0.5).sqrt(), 0.0, 0.01), 0.015);
     }
 
     proptest! {
@@ -343,17 +302,16 @@ mod tests {
             blocks in prop::collection::vec((0_u16..40, 1_u16..40, 0_u16..400, 1_u16..400), 1..60),
             points in 0.0..0.5_f64, times in 1.0..20.0_f64,
         ) {
-            let (mut harm, mut safe) = (Harm::new(0.01), Safe::new(0.01));
+            let mut bets = Bets::new(0.01, Harm::keeping(0.1));
             for (kc, nc, kb, nb) in blocks {
                 let block = Block::new(
                     f64::from(kc.min(nc)), f64::from(nc), f64::from(kb.min(nb)), f64::from(nb),
                 );
-                let margin = points.max((times - 1.0) * harm.usual());
-                let usual = harm.usual();
-                safe.add(&block, usual, margin_of_step(0.3, margin, usual));
-                harm.add(&block, margin);
-                prop_assert!(harm.log().is_finite(), "{harm:?} at {margin}");
-                prop_assert!(safe.log().is_finite(), "{safe:?} at {margin}");
+                let usual = bets.usual();
+                let margin = points.max((times - 1.0) * usual);
+                bets.add_with(&block, margin, margin_of_step(0.3, margin, usual));
+                prop_assert!(bets.harm.log().is_finite(), "{:?} at {margin}", bets.harm);
+                prop_assert!(bets.safe.log().is_finite(), "{:?} at {margin}", bets.safe);
             }
         }
 
@@ -362,7 +320,7 @@ mod tests {
         fn a_true_claim_gains_nothing_on_average(
             usual in 0.001..0.4_f64, truth in 0.001..0.5_f64, margin in 0.0..0.2_f64, others in 1_u8..20,
         ) {
-            let before = Harm { hits: usual * 1e3, requests: 1e3, ..Harm::new(0.0) };
+            let before = Harm::keeping(0.1);
             let (pc, nb) = (truth + margin, f64::from(others));
             let mut mean = 0.0;
             for kc in 0..2 {
@@ -372,11 +330,39 @@ mod tests {
                         all * if i < k { truth * (nb - i) / (k - i) } else { 1.0 - truth }
                     }) * if kc == 1 { pc } else { 1.0 - pc };
                     let mut harm = before.clone();
-                    harm.add(&Block::new(f64::from(kc), 1.0, f64::from(kb), nb), margin);
+                    harm.add(&Block::new(f64::from(kc), 1.0, f64::from(kb), nb), usual, margin);
                     mean += chance * harm.log().exp();
                 }
             }
             prop_assert!(mean <= 1.0 + 1e-6, "{mean}");
+        }
+
+        /// A factor is convex in the hit, so a fractional reading of the same mean gains no more than a whole one.
+        #[test]
+        fn fractional_hits_gain_no_more_than_whole_ones(
+            usual in 0.001..0.4_f64, margin in 0.0..0.2_f64, part in 0.0..1.0_f64, others in 1_u8..20,
+        ) {
+            let capital = |hits: f64| {
+                let mut harm = Harm::keeping(0.1);
+                harm.add(&Block::new(hits, 1.0, 0.0, f64::from(others)), usual, margin);
+                harm.log().exp()
+            };
+            let whole = part * capital(1.0) + (1.0 - part) * capital(0.0);
+            prop_assert!(capital(part) <= whole + 1e-9);
+        }
+
+        /// What each hit is said to add, and what it adds.
+        #[test]
+        fn the_part_of_a_hit_is_what_it_adds_to_the_first_order(usual in 0.001..0.2_f64, others in 1_u8..20) {
+            let mut harm = Harm::keeping(0.1);
+            for _ in 0..5 {
+                let (before, with) = (harm.log(), Block::new(1.0, 1.0, 0.0, f64::from(others)));
+                let mut without = harm.clone();
+                let each = harm.add(&with, usual, 0.005);
+                without.add(&Block::new(0.0, 1.0, 0.0, f64::from(others)), usual, 0.005);
+                prop_assert!(each > 0.0 && harm.log() - before <= 2.0 * each + 1.0);
+                prop_assert!(without.log() < harm.log());
+            }
         }
     }
 }

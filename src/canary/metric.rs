@@ -1,106 +1,26 @@
-//! What is measured of a request, and on which side of the canary it was.
+//! What a check looks at, and what that says of one request.
+use super::observation::{Ended, Finding, Observation};
 use super::plan::OutputRules;
-use crate::stats::Moment;
+use super::typical::Typical;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
-
-/// The side that served a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Arm {
-    Candidate,
-    Stable,
-}
-
-/// What one first attempt of a request came to, whose version was drawn or follows from its sticky key.
-/// Pinned and repeated requests are none: nothing is learned from what was chosen for another reason.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Observation {
-    pub arm: Arm,
-    /// When it was asked: what began before a canary did, or in its warm-up, does not speak of it.
-    pub began: Moment,
-    pub ended: Ended,
-    /// Requests that its replica had already, by weight: of one that may carry twice what the lightest does, half of them.
-    pub beside: u32,
-    pub error: bool,
-    pub client_error: bool,
-    /// `None`: not looked at.
-    pub bad_output: Option<Finding>,
-    pub latency: Option<Duration>,
-    pub first_byte: Option<Duration>,
-    pub tokens: Option<u32>,
-}
-
-impl Observation {
-    /// One of which only this is known.
-    pub const fn of(arm: Arm, error: bool, began: Moment) -> Self {
-        Self {
-            arm,
-            began,
-            ended: Ended::Seen,
-            beside: 0,
-            error,
-            client_error: false,
-            bad_output: None,
-            latency: None,
-            first_byte: None,
-            tokens: None,
-        }
-    }
-}
-
-/// Did anybody wait for its end? If not, its times are what was waited, at least.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Ended {
-    Seen,
-    /// Its client left.
-    Cancelled,
-    /// A hedge was faster.
-    Outrun,
-}
-
-/// What a look at an answer found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Finding {
-    Good,
-    Truncated,
-    Empty,
-    JsonInvalid,
-    /// A JSON pointer does not lead to what it should.
-    Unexpected,
-    /// Its text has in it what it must not.
-    Matches,
-}
-
-impl Finding {
-    /// The bad ones, in the order of their counts.
-    pub(super) const BAD: [Self; 5] =
-        [Self::Truncated, Self::Empty, Self::JsonInvalid, Self::Unexpected, Self::Matches];
-
-    /// In sentences: "3 empty".
-    pub(super) const fn words(self) -> &'static str {
-        match self {
-            Self::Good => "good",
-            Self::Truncated => "truncated",
-            Self::Empty => "empty",
-            Self::JsonInvalid => "with broken JSON",
-            Self::Unexpected => "with unexpected JSON",
-            Self::Matches => "with the pattern",
-        }
-    }
-}
 
 /// What a check looks at.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Metric {
     Errors,
     ClientErrors,
-    /// Clients that left before anything of an answer came.
+    /// Clients that left before the end.
     Cancelled,
     BadOutput(OutputRules),
     /// A percentile of the whole exchange: 50, 95 or 99.
     Latency(u8),
     /// A percentile of the time to the first byte.
     FirstByte(u8),
+    /// A percentile of the longest silence within each stream.
+    ChunkGap(u8),
+    /// Of streams, after the first byte.
+    TokensPerSecond,
     OutputTokens,
 }
 
@@ -109,7 +29,7 @@ pub enum Metric {
 pub(super) enum Reading {
     /// A thing that happened or did not.
     Hit(bool),
-    /// Seconds, or tokens: to be compared with what is usual.
+    /// Seconds, seconds for a token, or tokens: to be compared with what is usual. More is worse.
     Amount(f64),
     /// So much, or more.
     AtLeast(f64),
@@ -117,7 +37,7 @@ pub(super) enum Reading {
 
 impl Metric {
     /// Every name, in the order of the docs.
-    pub const NAMES: [&str; 11] = [
+    pub const NAMES: [&str; 13] = [
         "errors",
         "client_errors",
         "cancelled",
@@ -128,6 +48,8 @@ impl Metric {
         "first_byte_p50",
         "first_byte_p95",
         "first_byte_p99",
+        "chunk_gap_p99",
+        "tokens_per_second",
         "output_tokens",
     ];
 
@@ -144,6 +66,8 @@ impl Metric {
             "first_byte_p50" => Self::FirstByte(50),
             "first_byte_p95" => Self::FirstByte(95),
             "first_byte_p99" => Self::FirstByte(99),
+            "chunk_gap_p99" => Self::ChunkGap(99),
+            "tokens_per_second" => Self::TokensPerSecond,
             "output_tokens" => Self::OutputTokens,
             _ => return None,
         })
@@ -162,6 +86,8 @@ impl Metric {
             Self::FirstByte(..=50) => "first_byte_p50",
             Self::FirstByte(51..=95) => "first_byte_p95",
             Self::FirstByte(_) => "first_byte_p99",
+            Self::ChunkGap(_) => "chunk_gap_p99",
+            Self::TokensPerSecond => "tokens_per_second",
             Self::OutputTokens => "output_tokens",
         }
     }
@@ -170,8 +96,10 @@ impl Metric {
     pub(super) fn quantile(&self) -> Option<f64> {
         match self {
             Self::Errors | Self::ClientErrors | Self::Cancelled | Self::BadOutput(_) => None,
-            Self::Latency(percent) | Self::FirstByte(percent) => Some(f64::from(*percent) / 100.0),
-            Self::OutputTokens => Some(0.5),
+            Self::Latency(percent) | Self::FirstByte(percent) | Self::ChunkGap(percent) => {
+                Some(f64::from(*percent) / 100.0)
+            }
+            Self::TokensPerSecond | Self::OutputTokens => Some(0.5),
         }
     }
 
@@ -185,15 +113,52 @@ impl Metric {
         self.quantile().is_some()
     }
 
+    /// Is more of it better? Then files say `at_least`.
+    pub fn is_better_above(&self) -> bool {
+        *self == Self::TokensPerSecond
+    }
+
+    /// Is it of streams alone?
+    pub(super) fn needs_streams(&self) -> bool {
+        matches!(self, Self::ChunkGap(_) | Self::TokensPerSecond)
+    }
+
     /// By how much an amount of the stable side must exceed what is usual. Many answers have the same number of tokens,
     /// and the usual one is known to 1 % only: equal ones must not fall on either side of it by chance.
     pub(super) fn tie(&self) -> f64 {
-        if *self == Self::OutputTokens { 1.02 } else { 1.0 }
+        match self {
+            Self::OutputTokens | Self::TokensPerSecond | Self::ChunkGap(_) => 1.02,
+            Self::Errors
+            | Self::ClientErrors
+            | Self::Cancelled
+            | Self::BadOutput(_)
+            | Self::Latency(_)
+            | Self::FirstByte(_) => 1.0,
+        }
     }
 
     /// Does it depend on how busy the replica is?
     pub(super) fn depends_on_load(&self) -> bool {
-        matches!(self, Self::Latency(_) | Self::FirstByte(_) | Self::Cancelled)
+        self.is_speed() || *self == Self::Cancelled
+    }
+
+    /// Is it a time, which a slow machine or a cold start makes longer?
+    pub(super) fn is_speed(&self) -> bool {
+        matches!(
+            self,
+            Self::Latency(_) | Self::FirstByte(_) | Self::ChunkGap(_) | Self::TokensPerSecond
+        )
+    }
+
+    /// Is it longer on machines that have just begun to serve? Caches fill, code is compiled and pools grow before the
+    /// first byte, mostly.
+    pub(super) fn warms_up(&self) -> bool {
+        matches!(self, Self::Latency(_) | Self::FirstByte(_))
+    }
+
+    /// Is it shorter where the replica has the prompt in its prefix cache?
+    pub(super) fn depends_on_prefix(&self) -> bool {
+        matches!(self, Self::Latency(_) | Self::FirstByte(_))
     }
 
     /// The rate that is expected before anything was seen.
@@ -203,17 +168,35 @@ impl Metric {
 
     /// What it says of a request; `None`: nothing. Failed requests have no speed and no output: fast failures would
     /// make a candidate look fast. Of one whose end nobody saw, nothing is known but how long it took at least.
-    pub(super) fn read(&self, seen: &Observation) -> Option<Reading> {
+    ///
+    /// A client may leave, or set a deadline, whenever it likes: that counts only once it has waited far longer than
+    /// is usual, and then for what it is. Leaving early is neither a failure nor a success. `fair`: both sides are as
+    /// busy, so that who waits longer waits for a slower one.
+    pub(super) fn read(
+        &self,
+        seen: &Observation,
+        typical: &Typical,
+        fair: bool,
+    ) -> Option<Reading> {
         let (whole, good) = (seen.ended == Ended::Seen, !seen.error);
         let seconds = |took: Duration| {
             let of = if whole { Reading::Amount } else { Reading::AtLeast };
             of(took.as_secs_f64())
         };
         match self {
-            Self::Errors => whole.then_some(Reading::Hit(seen.error)),
+            Self::Errors if whole => Some(Reading::Hit(seen.error)),
+            Self::Errors => {
+                let nothing_came = seen.ended == Ended::Cancelled && seen.first_byte.is_none();
+                let waited = nothing_came && typical.is_long_silence(seen.latency);
+                (waited && fair).then_some(Reading::Hit(true))
+            }
+            Self::Cancelled if whole => Some(Reading::Hit(false)),
             Self::Cancelled => {
-                let left = seen.ended == Ended::Cancelled && seen.first_byte.is_none();
-                (seen.ended != Ended::Outrun).then_some(Reading::Hit(left))
+                let waited = match seen.first_byte {
+                    None => typical.is_long_silence(seen.latency),
+                    Some(_) => typical.is_long(seen.latency),
+                };
+                (seen.ended == Ended::Cancelled && waited).then_some(Reading::Hit(true))
             }
             Self::ClientErrors => (whole && good).then_some(Reading::Hit(seen.client_error)),
             Self::BadOutput(_) => seen.bad_output.map(|found| Reading::Hit(found != Finding::Good)),
@@ -222,9 +205,25 @@ impl Metric {
                 Some(came) => Some(Reading::Amount(came.as_secs_f64())),
                 None => seen.latency.filter(|_| good && !whole).map(seconds),
             },
+            Self::ChunkGap(_) => seen.chunk_gap.filter(|_| good).map(seconds),
+            Self::TokensPerSecond => {
+                let rate = seen.tokens_per_second.filter(|rate| good && whole && *rate > 0.0)?;
+                Some(Reading::Amount(1.0 / f64::from(rate)))
+            }
             Self::OutputTokens => {
                 seen.tokens.filter(|_| good).map(|n| Reading::Amount(f64::from(n)))
             }
+        }
+    }
+
+    /// What it says of a request that is still open.
+    pub(super) fn read_open(&self, so_far: &Observation) -> Option<Reading> {
+        let at_least = |waited: Duration| Reading::AtLeast(waited.as_secs_f64());
+        match (self, so_far.first_byte) {
+            (Self::FirstByte(_), Some(came)) => Some(Reading::Amount(came.as_secs_f64())),
+            (Self::FirstByte(_), None) => so_far.latency.map(at_least),
+            (Self::ChunkGap(_), _) => so_far.chunk_gap.map(at_least),
+            _ => None,
         }
     }
 }
@@ -232,6 +231,8 @@ impl Metric {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::canary::Arm;
+    use crate::stats::Moment;
 
     #[test]
     fn every_name_reads_back() {
@@ -239,5 +240,41 @@ mod tests {
             assert_eq!(Metric::of_name(name).unwrap().name(), name);
         }
         assert_eq!(Metric::of_name("error"), None);
+    }
+
+    /// A client that leaves after so many seconds, with or without a first byte.
+    fn left(after: f64, first_byte: Option<f64>) -> Observation {
+        let seconds = Duration::from_secs_f64;
+        Observation {
+            ended: Ended::Cancelled,
+            latency: Some(seconds(after)),
+            first_byte: first_byte.map(seconds),
+            ..Observation::of(Arm::Candidate, false, Moment::ZERO)
+        }
+    }
+
+    #[test]
+    fn a_client_who_leaves_early_says_nothing_and_one_who_waited_long_does() {
+        let mut typical = Typical::default();
+        for _ in 0..100 {
+            let seconds = Duration::from_secs_f64;
+            let usual = Observation {
+                latency: Some(seconds(2.0)),
+                first_byte: Some(seconds(0.1)),
+                ..Observation::of(Arm::Stable, false, Moment::ZERO)
+            };
+            typical.learn(&usual, 1.0);
+        }
+        let read = |metric: Metric, seen| metric.read(&seen, &typical, true);
+        for seen in [left(0.02, None), left(0.7, None), left(10.0, Some(0.1))] {
+            assert_eq!(read(Metric::Errors, seen), None, "{seen:?}");
+            assert_eq!(read(Metric::Cancelled, seen), None, "{seen:?}");
+        }
+        let hit = Some(Reading::Hit(true));
+        assert_eq!(read(Metric::Errors, left(0.9, None)), hit, "it hung");
+        assert_eq!(read(Metric::Cancelled, left(0.9, None)), hit);
+        assert_eq!(read(Metric::Errors, left(20.0, Some(0.1))), None, "it had begun to answer");
+        assert_eq!(read(Metric::Cancelled, left(20.0, Some(0.1))), hit);
+        assert_eq!(Metric::Errors.read(&left(0.9, None), &typical, false), None, "it may queue");
     }
 }

@@ -3,30 +3,53 @@
 //! Pure: requests and ticks go in with their moment, effects come out. `rollout` is the life of one canary,
 //! `proof` what one check knows, `evidence` the statistics under both.
 mod account;
+mod amounts;
+mod blocks;
 mod burst;
 mod change;
+mod clients;
 mod command;
 mod evidence;
+mod falls;
+mod keys;
+mod loud;
 mod metric;
+mod observation;
 mod plan;
+mod prefixes;
 mod proof;
+mod replicas;
 mod rollout;
+mod safe;
 mod saved;
+mod seen;
 mod sentence;
 mod sketch;
+mod spread;
+mod state;
+mod steps;
+mod typical;
+mod usual;
 mod view;
+mod waiting;
+mod witness;
 pub mod words;
 mod world;
 
+pub use clients::{client_of_address, client_of_key};
 pub use command::{By, Command};
-pub use evidence::{Block, Harm, Safe, margin_of_step};
-pub use metric::{Arm, Ended, Finding, Metric, Observation};
+pub use evidence::{Block, Harm};
+pub use loud::Whose;
+pub use metric::Metric;
+pub use observation::{Arm, Ended, Finding, Observation, Open};
 pub use plan::{
     CanaryPlan, Check, DoWhenUndecided, Judged, Margin, Notify, OnFailure, OnUndecided,
     OutputRules, Start,
 };
-pub use rollout::{Effect, Ending, Occasion, RollOut, State};
+pub use rollout::RollOut;
+pub use safe::{Safe, margin_of_step};
 pub use saved::{Snapshot, Unusable};
 pub use sketch::Sketch;
+pub use state::{Effect, Ending, Occasion, State};
 pub use view::{CheckView, Count};
 pub use world::{Load, World};

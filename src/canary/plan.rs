@@ -11,6 +11,8 @@ pub struct CanaryPlan {
     pub start: Start,
     /// Percent of the candidate: rising, the last is 100, and at least one is below.
     pub steps: Vec<f64>,
+    /// The first steps are left out where so few requests come that 100 of the candidate do not fit into `hold`.
+    pub adapts: bool,
     /// At least so long on a step.
     pub hold: Duration,
     /// After the candidate's first usable replica: not judged.
@@ -20,6 +22,8 @@ pub struct CanaryPlan {
     pub checks: Vec<Check>,
     /// The chance, over the whole roll-out, of rolling back a candidate that is as good: above 0, below 1.
     pub false_alarm: f64,
+    /// Eveners that judge this candidate, each for itself; at least 1.
+    pub proxies: u32,
     pub on_failure: OnFailure,
     pub on_undecided: OnUndecided,
     pub notify: Option<Notify>,
@@ -33,11 +37,13 @@ impl Default for CanaryPlan {
             candidate: String::new(),
             start: Start::Auto,
             steps: vec![1.0, 5.0, 25.0, 50.0, 100.0],
+            adapts: true,
             hold: Duration::from_mins(2),
             warmup: Duration::from_secs(30),
             confirm: true,
             checks: Check::usual(),
             false_alarm: 0.01,
+            proxies: 1,
             on_failure: OnFailure::Rollback,
             on_undecided: OnUndecided {
                 after: Duration::from_hours(2),
@@ -54,6 +60,11 @@ impl CanaryPlan {
     #[must_use]
     pub fn deciding(&self) -> Self {
         Self { notify: None, ..self.clone() }
+    }
+
+    /// Does a check depend on what replicas have in their prefix caches?
+    pub fn reads_prompts(&self) -> bool {
+        self.checks.iter().any(|check| check.metric.depends_on_prefix())
     }
 
     /// Does a check look into answers?
@@ -106,12 +117,16 @@ impl Check {
     /// What is checked where the file names no checks.
     pub fn usual() -> Vec<Self> {
         let rules = OutputRules { optional: true, ..OutputRules::usual() };
-        vec![
-            Self { metric: Metric::Errors, at_most: Margin { points: 0.005, times: 1.5 } },
-            Self { metric: Metric::Cancelled, at_most: Margin { points: 0.1, times: 2.0 } },
-            Self { metric: Metric::FirstByte(95), at_most: Margin { points: 0.0, times: 1.1 } },
-            Self { metric: Metric::BadOutput(rules), at_most: Margin { points: 0.01, times: 1.0 } },
-        ]
+        let metrics = [
+            Metric::Errors,
+            Metric::ClientErrors,
+            Metric::Cancelled,
+            Metric::FirstByte(95),
+            Metric::ChunkGap(99),
+            Metric::TokensPerSecond,
+            Metric::BadOutput(rules),
+        ];
+        metrics.map(|metric| Self { at_most: Margin::usual(&metric), metric }).into()
     }
 }
 
@@ -120,11 +135,25 @@ impl Check {
 pub struct Margin {
     /// Added to the stable version's rate, as a fraction: `+0.5%` is 0.005.
     pub points: f64,
-    /// Times what the stable version has; at least 1.
+    /// Times what the stable version has; at least 1. Of what is better above, this many times less: `0.8x` is 1.25.
     pub times: f64,
 }
 
 impl Margin {
+    /// That of a check that names none.
+    pub fn usual(metric: &Metric) -> Self {
+        let (points, times) = match metric {
+            Metric::Errors | Metric::ClientErrors => (0.005, 1.5),
+            // Who waits longer leaves more often: a candidate that hangs is meant, not one that has fewer replicas.
+            Metric::Cancelled => (0.1, 2.0),
+            Metric::BadOutput(_) => (0.01, 1.0),
+            Metric::Latency(_) | Metric::FirstByte(_) | Metric::OutputTokens => (0.0, 1.1),
+            Metric::ChunkGap(_) => (0.0, 1.5),
+            Metric::TokensPerSecond => (0.0, 1.0 / 0.8),
+        };
+        Self { points, times }
+    }
+
     /// How far above `rate` a rate may be.
     pub fn above(self, rate: f64) -> f64 {
         self.points.max((self.times - 1.0) * rate)
@@ -135,7 +164,7 @@ impl Margin {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[expect(clippy::struct_excessive_bools, reason = "independent rules, not states")]
 pub struct OutputRules {
-    /// Nothing was said.
+    /// Nothing was said: it has no text, and none of the shapes of an answer, or reports an error.
     pub empty: bool,
     /// The body, or what the model was asked to write as JSON, is none.
     pub json_invalid: bool,

@@ -1,8 +1,17 @@
 //! What one check knows: counts of both sides, and what they prove.
-use super::evidence::{Block, Harm, Safe, has_room, margin_of_step};
-use super::metric::{Arm, Finding, Observation, Reading};
+use super::amounts::{Amounts, Compared};
+use super::blocks::{Blocks, Closed, Entry, Stratum};
+use super::clients::Clients;
+use super::evidence::{Harm, PRIOR};
+use super::keys::Class;
+use super::loud::{Hit, Loud};
+use super::metric::Reading;
+use super::observation::{Arm, Ended, Finding, Observation};
 use super::plan::Check;
-use super::sketch::Sketch;
+use super::prefixes::Warmth;
+use super::safe::{Safe, has_room, margin_of_step};
+use super::spread::Spread;
+use super::usual::Usual;
 use super::view::Count;
 use super::world::Fairness;
 use serde::{Deserialize, Serialize};
@@ -16,12 +25,14 @@ const SAFE: f64 = 2.995_732_273_553_991;
 const RESERVE: f64 = 0.1;
 const RAISE: f64 = 0.01;
 
-/// A block of amounts may grow so old, in seconds: in a stratum that is seldom met, what the one side did minutes ago is
-/// not compared with what the other does now.
-const SAME_MINUTES: f64 = 120.0;
-
 /// Readings of an amount on a step, at least: what was never measured has not passed.
 const MIN_READINGS: u64 = 20;
+/// From this share on times must be proven to be no worse, as rates must on every step.
+const EXPOSED: f64 = 0.25;
+/// Where nearly everything is a hit on the stable side, nothing could be worse by a margin.
+const NO_ROOM: f64 = 0.95;
+/// Marks whose stakes are known, 15 s apart.
+const MARKS: usize = 6;
 
 /// The state of one check over a whole roll-out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -32,57 +43,21 @@ pub(super) struct Proof {
     stable: Count,
     /// The candidate's bad answers, as [`Finding::BAD`] names them.
     flaws: [u64; Finding::BAD.len()],
+    /// Those of its failures that were waits until the client left.
+    hung: u64,
     /// Readings of the candidate on this step: those that were compared, and those that must not be.
     pub(super) on_step: u64,
-    /// What is compared with each other: all, or those whose replicas were as busy.
-    strata: BTreeMap<u8, Stratum>,
-}
-
-/// Requests that are compared with each other.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Stratum {
-    block: Block,
-    /// When the block began, in seconds since the canary did.
-    opened: f64,
-    /// For amounts: those of the stable side, and when the last one came.
-    sketch: Sketch,
-    last: f64,
-    /// What amounts are compared with: what is usual on the stable side. The same for all of a block.
-    threshold: Option<f64>,
-    /// How many amounts were known when it was read, and how many came since.
-    known: f64,
-    since: u32,
-}
-
-/// The stratum of all.
-const ALL: u8 = u8::MAX;
-
-/// The stratum of a request by how many its replica had already: each number up to 8 for itself, above that a quarter
-/// more.
-fn as_busy(beside: u32) -> u8 {
-    if beside <= 8 {
-        return beside as u8;
-    }
-    8 + (f64::from(beside) / 8.0).log(1.25).ceil().min(20.0) as u8
-}
-
-impl Stratum {
-    fn learn(&mut self, amount: f64, q: f64, at: f64) {
-        self.sketch.add(amount, at);
-        self.last = at;
-        self.since += 1;
-        if self.threshold.is_none() {
-            self.refresh(q);
-        }
-    }
-
-    /// Reads the threshold anew, once enough is new.
-    fn refresh(&mut self, q: f64) {
-        if self.threshold.is_none() || f64::from(self.since) * 50.0 >= self.known {
-            self.threshold = self.sketch.quantile(q).or(self.threshold);
-            (self.known, self.since) = (self.sketch.total(), 0);
-        }
-    }
+    /// Of all, and of each class: the candidate, and the stable side.
+    usual: [Usual; 2],
+    usual_of: BTreeMap<u8, [Usual; 2]>,
+    #[serde(skip)]
+    blocks: Blocks,
+    pub(super) amounts: Amounts,
+    pub(super) loud: Loud,
+    pub(super) spread: Spread,
+    /// The stakes at the last marks, the oldest first.
+    #[serde(skip)]
+    marks: Vec<[f64; 8]>,
 }
 
 /// What a reading is taken under.
@@ -90,12 +65,32 @@ impl Stratum {
 pub(super) struct Conditions {
     /// Seconds since the canary began.
     pub(super) age: f64,
+    /// When the request began, in seconds.
+    pub(super) began: f64,
+    /// The split under which it began, and the candidate's share of that.
+    pub(super) split: (u32, f64),
+    /// It is the split of now.
+    pub(super) current: bool,
+    pub(super) fairness: Fairness,
+    pub(super) warmth: Warmth,
+    /// With whom it is compared; `None`: it is not counted, because its key or its client has its part already.
+    pub(super) class: Option<Class>,
+    pub(super) whose: Hit,
+}
+
+/// What a verdict on a step is asked under.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct At {
     /// The candidate's.
     pub(super) share: f64,
     pub(super) fairness: Fairness,
+    /// Times need no proof any more: the step has waited for it long enough.
+    pub(super) lenient: bool,
+    /// Requests of the candidate on this step, and of the stable side since the beginning.
+    pub(super) requests: (u64, u64),
 }
 
-impl Conditions {
+impl At {
     /// Has the candidate too few replicas for this check?
     pub(super) fn is_unfair_to(self, check: &Check) -> bool {
         check.metric.depends_on_load() && self.fairness == Fairness::Nobody
@@ -103,148 +98,108 @@ impl Conditions {
 }
 
 impl Proof {
-    pub(super) fn new(check: &Check) -> Self {
-        let prior = check.metric.prior();
+    pub(super) fn new() -> Self {
         Self {
-            harm: Harm::keeping(prior, RESERVE),
-            safe: Safe::new(prior),
+            harm: Harm::keeping(RESERVE),
+            safe: Safe::default(),
             candidate: Count::default(),
             stable: Count::default(),
             flaws: Default::default(),
+            hung: 0,
             on_step: 0,
-            strata: BTreeMap::new(),
+            usual: Default::default(),
+            usual_of: BTreeMap::new(),
+            blocks: Blocks::default(),
+            amounts: Amounts::default(),
+            loud: Loud::default(),
+            spread: Spread::default(),
+            marks: Vec::new(),
         }
     }
 
-    /// Takes in a request.
-    pub(super) fn observe(&mut self, check: &Check, seen: &Observation, arm: Arm, at: Conditions) {
-        let Some(reading) = check.metric.read(seen) else { return };
-        let place = self.place(check, reading, arm, seen.beside, at);
-        let hit = place.and_then(|place| self.hit(check, reading, arm, place));
-        if arm == Arm::Candidate && (hit.is_some() || at.is_unfair_to(check)) {
-            self.on_step += 1;
-            let found = seen.bad_output.filter(|_| check.metric.rules().is_some());
-            let flaw = Finding::BAD.iter().position(|bad| Some(*bad) == found);
-            if let Some(flaw) = flaw {
-                self.flaws[flaw] += 1;
-            }
-        }
-        if let (Some(place), Some(hit)) = (place, hit) {
-            self.enter(check, hit, arm, place, at);
-        }
-        // Learned from after it was compared: the threshold knows only the past.
-        if let (Reading::Amount(amount), Arm::Stable, Some(q)) =
-            (reading, arm, check.metric.quantile())
-        {
-            self.strata.entry(ALL).or_default().learn(amount, q, at.age);
-            if check.metric.depends_on_load() {
-                let busy = self.strata.entry(as_busy(seen.beside)).or_default();
-                busy.learn(amount, q, at.age);
-            }
-        }
-    }
-
-    /// The stratum in which it is compared; `None`: in none.
-    fn place(
-        &self,
+    /// Takes in what it says of a request. Returns whether that is a hit; `None`: it cannot be compared (yet).
+    pub(super) fn observe(
+        &mut self,
         check: &Check,
-        reading: Reading,
+        (reading, seen): (Reading, &Observation),
         arm: Arm,
-        beside: u32,
-        at: Conditions,
-    ) -> Option<u8> {
-        if !check.metric.depends_on_load() {
-            return Some(ALL);
-        }
-        match (at.fairness, reading) {
-            (Fairness::Nobody, _) => None,
-            (Fairness::All, _) | (_, Reading::Hit(_)) => Some(ALL),
-            (Fairness::Alike, _) if arm == Arm::Stable => Some(as_busy(beside)),
-            // One that is less busy may be compared with one that is more so: it should be the faster one.
-            (Fairness::Alike, _) => {
-                let known = |stratum: &Stratum| {
-                    stratum.threshold.is_some() && at.age - stratum.last <= SAME_MINUTES
+        at: &Conditions,
+    ) -> Option<bool> {
+        let (place, alone) = ((seen.beside, at.warmth), (at.fairness, at.age));
+        let compared = self.amounts.place(&check.metric, reading, arm, place, alone);
+        let hit = match compared {
+            Compared::With(alike) => {
+                let times = match arm {
+                    Arm::Candidate => check.at_most.times * self.amounts.replicas.allowance(),
+                    Arm::Stable => check.metric.tie().min(check.at_most.times),
                 };
-                let busier = self.strata.range(as_busy(beside)..ALL);
-                busier.filter(|(_, stratum)| known(stratum)).map(|(place, _)| *place).next()
+                self.amounts.hit(reading, alike, times).map(|hit| (alike, hit))
+            }
+            Compared::Never | Compared::NotYet => None,
+        };
+        if arm == Arm::Candidate && at.current && (hit.is_some() || compared == Compared::Never) {
+            self.on_step += 1;
+            self.amounts.cold += u64::from(at.warmth == Warmth::Elsewhere && hit.is_none());
+        }
+        if let Some((alike, hit)) = hit {
+            self.count((check, seen), hit, arm, at);
+            if let Some(class) = at.class {
+                let stratum = Stratum { split: at.split.0, alike, class };
+                self.enter(check, hit, arm, stratum, at);
             }
         }
+        let learns = reading_is_exact(reading);
+        if learns {
+            self.amounts.learn(&check.metric, reading, seen, (arm, at.warmth, at.age));
+        }
+        hit.map(|(_, hit)| hit)
     }
 
-    /// Is the reading a bad one? `None`: it cannot be compared.
-    fn hit(&self, check: &Check, reading: Reading, arm: Arm, place: u8) -> Option<bool> {
-        let (amount, exact) = match reading {
-            Reading::Hit(hit) => return Some(hit),
-            Reading::Amount(amount) => (amount, true),
-            Reading::AtLeast(amount) => (amount, false),
-        };
-        let allowed = match arm {
-            Arm::Candidate => check.at_most.times,
-            Arm::Stable => check.metric.tie().min(check.at_most.times),
-        };
-        let above = amount > self.strata.get(&place)?.threshold? * allowed;
-        // Both sides' are left out alike below what they are compared with: equal ones stay equal.
-        (exact || above).then_some(above)
-    }
-
-    fn enter(&mut self, check: &Check, hit: bool, arm: Arm, place: u8, at: Conditions) {
-        let amounts = check.metric.quantile();
-        let stratum = self.strata.entry(place).or_default();
-        if let Some(q) = amounts
-            && at.age - stratum.opened > SAME_MINUTES
-        {
-            stratum.block = Block::default();
-            stratum.refresh(q);
-        }
-        if stratum.block == Block::default() {
-            stratum.opened = at.age;
-        }
-        let one = f64::from(u8::from(hit));
-        let block = &mut stratum.block;
+    /// Counts a request for those who read.
+    fn count(&mut self, of: (&Check, &Observation), hit: bool, arm: Arm, at: &Conditions) {
+        let (check, seen) = of;
         match arm {
             Arm::Candidate => {
-                block.candidate_hits += one;
-                block.candidate += 1.0;
+                self.candidate.add(u64::from(hit), 1);
+                self.spread.note(seen.replica, hit, at.began, at.age);
+                if hit {
+                    self.loud.note(at.whose);
+                    self.hung += u64::from(seen.ended == Ended::Cancelled);
+                }
+                let found = seen.bad_output.filter(|_| check.metric.rules().is_some());
+                let flaw = Finding::BAD.iter().position(|bad| Some(*bad) == found);
+                if let Some(flaw) = flaw {
+                    self.flaws[flaw] += 1;
+                }
             }
-            Arm::Stable => {
-                block.stable_hits += one;
-                block.stable += 1.0;
-            }
-        }
-        let smaller = if at.share <= 0.5 { Arm::Candidate } else { Arm::Stable };
-        let closed = (arm == smaller && block.has_both()).then(|| std::mem::take(block));
-        if let Some(q) = amounts.filter(|_| closed.is_some()) {
-            stratum.refresh(q);
-        }
-        // Of amounts only those count that were compared: in a stratum of one side nothing is.
-        if amounts.is_none() {
-            let side = if arm == Arm::Candidate { &mut self.candidate } else { &mut self.stable };
-            side.add(u64::from(hit), 1);
-        } else if let Some(block) = &closed {
-            self.candidate.add(block.candidate_hits as u64, block.candidate as u64);
-            self.stable.add(block.stable_hits as u64, block.stable as u64);
-        }
-        if let Some(block) = closed {
-            self.close(check, &block, at.share);
+            Arm::Stable => self.stable.add(u64::from(hit), 1),
         }
     }
 
-    fn close(&mut self, check: &Check, block: &Block, share: f64) {
-        let stops = self.margin(check);
-        if !check.metric.compares_amounts() {
-            self.safe.add(block, self.harm.usual(), self.step_margin(check, share));
+    fn enter(&mut self, check: &Check, hit: bool, arm: Arm, stratum: Stratum, at: &Conditions) {
+        let amounts = check.metric.compares_amounts();
+        let (age, share, whose) = (at.age, at.split.1, at.whose);
+        let entry = Entry { arm, hit, whose, age, share, amounts };
+        let Some(Closed { block, hits }) = self.blocks.enter(stratum, entry) else { return };
+        let (expected, weight) = stratum.class.expects(self.overall(check), PRIOR);
+        let seen = self.usual_of.entry(stratum.class as u8).or_default();
+        let [own, rate] = [&seen[0], &seen[1]].map(|one| one.rate(expected, weight));
+        let stops = margin(check, rate);
+        if at.current {
+            self.safe.add(&block, (own, rate), step_margin(check, share, rate));
         }
-        self.harm.add(block, stops);
+        let each = self.harm.add(&block, rate, stops);
+        self.loud.gain(&hits, each);
+        // Learned from afterwards: what is bet comes from earlier blocks alone.
+        for [own, usual] in [seen, &mut self.usual] {
+            own.learn(block.candidate_hits, block.candidate, age);
+            usual.learn(block.stable_hits, block.stable, age);
+        }
     }
 
-    /// By how much the candidate's rate may exceed the stable one. For amounts the margin is in the comparison.
-    fn margin(&self, check: &Check) -> f64 {
-        if check.metric.compares_amounts() { 0.0 } else { check.at_most.above(self.harm.usual()) }
-    }
-
-    /// By how much it may exceed it without being kept from the next step.
-    fn step_margin(&self, check: &Check, share: f64) -> f64 {
-        margin_of_step(share, self.margin(check), self.harm.usual())
+    /// The stable side's rate lately.
+    pub(super) fn overall(&self, check: &Check) -> f64 {
+        self.usual[1].rate(check.metric.prior(), PRIOR)
     }
 
     /// A new step asks for new proof of safety; what speaks against the candidate stays.
@@ -253,13 +208,52 @@ impl Proof {
         self.on_step = 0;
     }
 
-    /// So many marks have passed.
-    pub(super) fn raise(&mut self, marks: u32) {
-        self.harm.raise(1.0 - (1.0 - RAISE).powi(marks.cast_signed()));
+    /// What is usual is learned anew, and so is what a step asks for.
+    pub(super) fn forget_usual(&mut self) {
+        self.usual = Default::default();
+        self.usual_of.clear();
+        self.safe.restart();
     }
 
-    /// The logarithm of what speaks against the candidate.
-    pub(super) fn harm(&self) -> f64 {
+    /// So many marks have passed.
+    pub(super) fn raise(&mut self, marks: u32) {
+        if marks > 0 {
+            self.harm.raise(1.0 - (1.0 - RAISE).powi(marks.cast_signed()));
+            self.marks.push(*self.harm.stakes());
+            let old = self.marks.len().saturating_sub(MARKS);
+            self.marks.drain(..old);
+            self.amounts.replicas.estimate();
+        }
+    }
+
+    /// The stakes of a minute ago and more: those before an event that has just been seen.
+    pub(super) fn stakes_before(&self) -> [f64; 8] {
+        self.marks.first().copied().unwrap_or(*Harm::keeping(RESERVE).stakes())
+    }
+
+    /// Forgets an event: what was won since the stakes were these.
+    pub(super) fn forgive(&mut self, before: &[f64; 8]) {
+        self.harm.forgive(before);
+        self.marks.clear();
+        self.loud.forgive();
+        self.spread.forgive();
+    }
+
+    /// Forgets all that was bet, but not what is usual.
+    pub(super) fn restart(&mut self) {
+        self.harm = Harm::keeping(RESERVE);
+        self.marks.clear();
+        self.loud = Loud::default();
+        self.spread.forgive();
+    }
+
+    /// The logarithm of what speaks against the candidate, without what its loudest client and key said.
+    pub(super) fn harm(&self, clients: &Clients) -> f64 {
+        (self.harm.log() - self.loud.most(clients)).max(self.harm.log_reserve())
+    }
+
+    /// All of it.
+    pub(super) fn raw_harm(&self) -> f64 {
         self.harm.log()
     }
 
@@ -272,31 +266,99 @@ impl Proof {
         Finding::BAD.into_iter().zip(self.flaws).filter(|(_, count)| *count > 0)
     }
 
-    /// Is it a check that nobody asked for, and of which no request tells anything?
-    pub(super) fn is_passed_over(&self, check: &Check) -> bool {
-        let none = self.candidate.requests == 0 && self.stable.requests == 0;
-        none && check.metric.rules().is_some_and(|rules| rules.optional)
+    /// How many of the candidate's failures were waits until the client left.
+    pub(super) fn hung(&self) -> u64 {
+        self.hung
     }
 
-    /// Is there proof enough on this step that it is no worse? Amounts only veto, but must have been measured.
-    /// Where nothing could be worse by the margin, nothing need be proven; what harms is found all the same.
-    pub(super) fn passes(&self, check: &Check, at: Conditions) -> bool {
-        if check.metric.compares_amounts() || at.is_unfair_to(check) {
+    /// Is it a check that nobody asked for, and of which no request tells anything, or which all fail alike?
+    pub(super) fn is_passed_over(&self, check: &Check) -> bool {
+        let none = self.candidate.requests == 0 && self.stable.requests == 0;
+        let rules = check.metric.rules().is_some_and(|rules| rules.optional);
+        let optional = rules || check.metric.needs_streams();
+        optional && (none || (rules && self.lacks_room(check)))
+    }
+
+    /// Do nearly all requests of the stable side fail it?
+    pub(super) fn lacks_room(&self, check: &Check) -> bool {
+        let rate = self.usual[1].rate(check.metric.prior(), PRIOR / 5.0);
+        !check.metric.compares_amounts() && rate > NO_ROOM
+    }
+
+    /// Is there proof enough on this step that it is no worse? Of times, that is asked where many requests are exposed;
+    /// but they must have been measured. Where nothing could be worse by the margin, nothing is proven.
+    pub(super) fn passes(&self, check: &Check, at: At) -> bool {
+        if at.is_unfair_to(check) {
             return self.on_step >= MIN_READINGS;
         }
-        let room = has_room(self.harm.usual(), self.step_margin(check, at.share));
-        self.safe.log() >= SAFE || (!room && self.on_step > 0)
+        if self.lacks_room(check) {
+            return false;
+        }
+        let proven = self.safe.log() >= SAFE;
+        if self.is_rare(check, at) {
+            return true;
+        }
+        if check.metric.compares_amounts() {
+            let asked = at.share >= EXPOSED && !at.lenient && check.metric.is_speed();
+            let compared = self.on_step > self.amounts.cold;
+            return self.on_step >= MIN_READINGS && (proven || !asked || !compared);
+        }
+        proven
+    }
+
+    /// Is it of streams, of which there are so few that a step cannot wait for them? The candidate must have had its part.
+    fn is_rare(&self, check: &Check, at: At) -> bool {
+        let (candidate, stable) = at.requests;
+        let part = self.stable.requests as f64 / stable.max(1) as f64;
+        check.metric.needs_streams() && part * (candidate as f64) < 2.0 * MIN_READINGS as f64
     }
 
     /// How many more requests of the candidate that takes, if it goes on as so far; `None`: no number would do.
-    pub(super) fn needs(&self, check: &Check, at: Conditions) -> Option<f64> {
-        let left = SAFE - self.safe.log();
-        let (usual, margin) = (self.harm.usual(), self.step_margin(check, at.share));
-        let nothing = at.is_unfair_to(check) || self.is_passed_over(check);
-        if left <= 0.0 || !has_room(usual, margin) || nothing {
+    pub(super) fn needs(&self, check: &Check, at: At) -> Option<f64> {
+        if at.is_unfair_to(check) || self.is_passed_over(check) || self.is_rare(check, at) {
             return Some(0.0);
         }
+        let left = SAFE - self.safe.log();
+        let usual = self.overall(check);
+        let margin = step_margin(check, at.share, usual);
+        if left <= 0.0 {
+            return Some(0.0);
+        }
+        if self.lacks_room(check) || !has_room(usual, margin) {
+            return None;
+        }
         let beside = (1.0 - at.share) / at.share.max(1e-6);
-        Some(left / self.safe.pace(usual, margin, beside)?)
+        // What most are like tells how long it takes.
+        let most =
+            self.usual_of.values().max_by(|a, b| a[1].requests().total_cmp(&b[1].requests()));
+        let (expected, seen) = (check.metric.prior(), most.unwrap_or(&self.usual));
+        let [own, usual] = [&seen[0], &seen[1]].map(|one| one.rate(expected, PRIOR));
+        Some(left / Safe::pace((own, usual), margin, beside)?)
     }
+
+    /// What outlives a restart.
+    pub(super) fn to_keep(&self) -> Self {
+        Self { amounts: self.amounts.to_keep(), blocks: Blocks::default(), ..self.clone() }
+    }
+}
+
+fn reading_is_exact(reading: Reading) -> bool {
+    matches!(reading, Reading::Amount(_))
+}
+
+/// By how much the candidate's rate may exceed the stable one: never by more than half of what is left to 1, so that
+/// something worse can always be told. For amounts the margin is in the comparison.
+fn margin(check: &Check, usual: f64) -> f64 {
+    if check.metric.compares_amounts() {
+        return 0.0;
+    }
+    check.at_most.above(usual).min((1.0 - usual) / 2.0)
+}
+
+/// By how much it may exceed it without being kept from the next step.
+fn step_margin(check: &Check, share: f64, usual: f64) -> f64 {
+    if check.metric.compares_amounts() {
+        return (usual * 0.35).clamp(0.015, 0.125);
+    }
+    margin_of_step(share, margin(check, usual), usual)
 }

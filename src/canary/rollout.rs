@@ -5,150 +5,87 @@
 //! running   ─ the last step is passed ─► promoted          ─ evidence stands against it ─► rolled back, or paused
 //!           ─ too long on a step ─► undecided, or rolled back                ─ an operator ─► any of them
 //! paused, undecided         ─ resume ─► running            ─ promote, abort ─► promoted, rolled back
+//!                           ─ evidence stands against it ─► rolled back, or kept at the first step
 //! promoted, rolled back     final: only a new life follows
 //! ```
 //! While it runs it is `collecting`, `passing` (proven safe on this step) or `failing` (evidence against it, which may
-//! be a burst: it gets the first step's share until that is known).
+//! be a burst: it gets the first step's share until that is known; see `falls`).
 use super::burst::Burst;
+use super::clients::Clients;
 use super::evidence::log_sum;
-use super::metric::{Arm, Ended, Observation};
-use super::plan::{CanaryPlan, DoWhenUndecided, Judged, OnFailure};
-use super::proof::{Conditions, Proof};
-use super::view::{loudest, weights};
+use super::falls::{Fall, Peak};
+use super::keys::Keys;
+use super::plan::{CanaryPlan, DoWhenUndecided, Judged};
+use super::prefixes::Prefixes;
+use super::proof::Proof;
+use super::state::{Effect, Ending, Occasion, Stage};
+use super::typical::Typical;
+use super::usual::Usual;
+use super::view::weights;
+use super::waiting::Waiting;
 use super::world::{Fairness, World};
 use crate::stats::Moment;
 use serde::{Deserialize, Serialize};
 
 /// Requests of the candidate on a step, at least.
 pub(super) const MIN_SAMPLES: u64 = 100;
-/// Fewer hits of the candidate roll nothing back.
-const MIN_HITS: u64 = 3;
-/// How long a candidate that failed is kept at the first step, in seconds, at least.
-const KEPT_BACK: f64 = 300.0;
 /// The memory of rates, as a time constant in seconds.
 const RECENT: f64 = 60.0;
-
-/// What a canary is, for the API and the metrics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum State {
-    Idle,
-    Collecting,
-    Passing,
-    Failing,
-    Paused,
-    Promoted,
-    RolledBack,
-    Undecided,
-}
-
-impl State {
-    pub const ALL: [Self; 8] = [
-        Self::Idle,
-        Self::Collecting,
-        Self::Passing,
-        Self::Failing,
-        Self::Paused,
-        Self::Promoted,
-        Self::RolledBack,
-        Self::Undecided,
-    ];
-
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Idle => "idle",
-            Self::Collecting => "collecting",
-            Self::Passing => "passing",
-            Self::Failing => "failing",
-            Self::Paused => "paused",
-            Self::Promoted => "promoted",
-            Self::RolledBack => "rolled_back",
-            Self::Undecided => "undecided",
-        }
-    }
-}
-
-/// What is remembered of the state; the rest follows from the evidence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Stage {
-    Idle,
-    Running,
-    Paused,
-    Undecided,
-    Promoted,
-    RolledBack,
-}
-
-/// What the caller must do.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Effect {
-    /// Give the candidate this fraction of the requests; the others keep their proportions.
-    SetShare(f64),
-    /// The canary is over.
-    Finished(Ending),
-    /// Tell: log, events, webhook.
-    Announce { occasion: Occasion, sentence: String },
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Ending {
-    Promoted,
-    RolledBack,
-}
-
-/// What there is to tell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Occasion {
-    Began,
-    Advanced,
-    Failing,
-    Recovered,
-    Paused,
-    Resumed,
-    Undecided,
-    Promoted,
-    RolledBack,
-}
-
-impl Occasion {
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Began => "canary_began",
-            Self::Advanced => "canary_advanced",
-            Self::Failing => "canary_failing",
-            Self::Recovered => "canary_recovered",
-            Self::Paused => "canary_paused",
-            Self::Resumed => "canary_resumed",
-            Self::Undecided => "canary_undecided",
-            Self::Promoted => "canary_promoted",
-            Self::RolledBack => "canary_rolled_back",
-        }
-    }
-}
+/// Seconds between two marks, at which a part of the reserve is bet.
+const MARK: f64 = 15.0;
 
 /// All that a canary remembers; times are seconds since it began.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, not states")]
 pub(super) struct Memory {
     pub(super) stage: Stage,
     pub(super) step: usize,
+    /// The step that it began with, and goes back to when it fails.
+    pub(super) first: usize,
+    /// It is known with which step it begins.
+    pub(super) settled: bool,
     /// Of the candidate now.
     pub(super) share: f64,
+    /// When each split began, with the candidate's share of it: the last ones.
+    pub(super) splits: Vec<(f64, f64)>,
+    /// The number of the first of them.
+    pub(super) first_split: u32,
     pub(super) step_since: f64,
+    /// When the highest step so far was first reached: falling back from it does not begin its time anew.
+    pub(super) undecided_since: f64,
     /// When the candidate had its first usable replica.
     pub(super) usable_since: Option<f64>,
     pub(super) usable: bool,
     pub(super) failing_since: Option<f64>,
     /// Paused or rolled back because it failed.
     pub(super) failed: bool,
+    pub(super) falls: Vec<Fall>,
+    /// The step to which it returns after a fall.
+    pub(super) returning: Option<usize>,
+    /// The stakes of each check before what it fell by.
+    pub(super) before_fall: Vec<[f64; 8]>,
+    /// Of the event that it fell by; until that is forgiven.
+    pub(super) peak: Option<Peak>,
+    /// The evidence of times was begun anew once the candidate was warm.
+    pub(super) warmed: bool,
     pub(super) proofs: Vec<Proof>,
     pub(super) burst: Burst,
+    pub(super) marks: u32,
     /// When the evidence began.
     pub(super) evidence_since: f64,
-    /// Judged requests of the candidate on this step.
+    /// Judged requests of the candidate that began on this step.
     pub(super) samples: u64,
     /// All requests since the beginning: candidate, stable.
     pub(super) requests: [u64; 2],
-    /// Those of them whose clients left.
+    /// Those of them whose clients left, whose first attempt failed, and whose failure a retry hid.
     pub(super) cancelled: [u64; 2],
+    pub(super) failures: [u64; 2],
+    pub(super) rescued: [u64; 2],
+    /// How often the stable side fails lately.
+    pub(super) outage: Usual,
+    /// It failed so much at the last look that nothing was proven.
+    #[serde(default)]
+    pub(super) in_outage: bool,
     /// When each side was last asked.
     pub(super) last_seen: [Option<f64>; 2],
     /// Requests of the candidate lately, and the seconds they took; both fade.
@@ -161,7 +98,15 @@ pub(super) struct Memory {
     /// Who did it and why, or what happened; what a final state says.
     pub(super) because: String,
     /// Halves the requests of an A/A test.
-    coin: u64,
+    pub(super) coin: u64,
+    pub(super) typical: Typical,
+    pub(super) keys: Keys,
+    #[serde(skip)]
+    pub(super) clients: Clients,
+    #[serde(skip)]
+    pub(super) prefixes: Prefixes,
+    #[serde(skip)]
+    pub(super) waiting: Waiting,
 }
 
 /// One canary.
@@ -178,24 +123,38 @@ pub struct RollOut {
     pub(super) memory: Memory,
 }
 
-impl RollOut {
-    /// A canary that waits for an operator.
-    pub fn idle(plan: CanaryPlan, judged: Judged, stable: String, now: Moment) -> Self {
-        let memory = Memory {
+impl Memory {
+    fn new(plan: &CanaryPlan) -> Self {
+        Self {
             stage: Stage::Idle,
             step: 0,
+            first: 0,
+            settled: !plan.adapts || plan.aa,
             share: 0.0,
+            splits: Vec::new(),
+            first_split: 0,
             step_since: 0.0,
+            undecided_since: 0.0,
             usable_since: None,
             usable: true,
             failing_since: None,
             failed: false,
-            proofs: plan.checks.iter().map(Proof::new).collect(),
+            falls: Vec::new(),
+            returning: None,
+            before_fall: Vec::new(),
+            peak: None,
+            warmed: false,
+            proofs: plan.checks.iter().map(|_| Proof::new()).collect(),
             burst: Burst::default(),
+            marks: 0,
             evidence_since: 0.0,
             samples: 0,
             requests: [0; 2],
             cancelled: [0; 2],
+            failures: [0; 2],
+            rescued: [0; 2],
+            outage: Usual::default(),
+            in_outage: false,
             last_seen: [None; 2],
             recent: (0.0, 0.0),
             ticked: 0.0,
@@ -203,8 +162,19 @@ impl RollOut {
             crowded_until: -1.0,
             because: String::new(),
             coin: 0x9E37_79B9_7F4A_7C15,
-        };
-        let weights = weights(&plan.checks);
+            typical: Typical::default(),
+            keys: Keys::new(plan.checks.len()),
+            clients: Clients::default(),
+            prefixes: Prefixes::default(),
+            waiting: Waiting::default(),
+        }
+    }
+}
+
+impl RollOut {
+    /// A canary that waits for an operator.
+    pub fn idle(plan: CanaryPlan, judged: Judged, stable: String, now: Moment) -> Self {
+        let (memory, weights) = (Memory::new(&plan), weights(&plan.checks));
         Self { plan, judged, stable, weights, epoch: now, before: 0.0, memory }
     }
 
@@ -231,53 +201,10 @@ impl RollOut {
                 new.plan.steps.iter().position(|s| *s >= written).map_or(last, |i| i.min(last));
             new.memory.share = new.step_share();
         }
+        new.note_split(0.0);
         let mut effects = new.share_effect();
         effects.extend(new.announce(Occasion::Began, now));
         (new, effects)
-    }
-
-    /// Takes in one request. Between two ticks nothing but counts changes.
-    pub fn observe(&mut self, seen: &Observation, now: Moment) {
-        // What began before this life may be about another candidate.
-        if !self.is_live() || seen.began < self.epoch {
-            return;
-        }
-        let age = self.age(now);
-        let arm = self.arm(seen.arm);
-        let side = usize::from(arm == Arm::Stable);
-        self.memory.requests[side] += 1;
-        self.memory.cancelled[side] += u64::from(seen.ended == Ended::Cancelled);
-        self.memory.last_seen[side] = Some(age);
-        let tells = arm == Arm::Candidate && seen.ended == Ended::Seen;
-        if tells {
-            self.memory.recent.0 += 1.0;
-        }
-        let began = self.age(seen.began);
-        if !self.is_judging(began) || began < self.memory.evidence_since {
-            return;
-        }
-        if tells {
-            self.memory.samples += 1;
-        }
-        let crowded = self.is_crowded() || began <= self.memory.crowded_until;
-        let fairness = if crowded { Fairness::Nobody } else { self.memory.fairness };
-        let at = Conditions { age, share: self.memory.share, fairness };
-        for (proof, check) in self.memory.proofs.iter_mut().zip(&self.plan.checks) {
-            proof.observe(check, seen, arm, at);
-        }
-    }
-
-    /// In an A/A test a coin says which half a request belongs to; it knows nothing of the request.
-    fn arm(&mut self, arm: Arm) -> Arm {
-        if !self.plan.aa {
-            return arm;
-        }
-        // SplitMix64 (Steele, Lea and Flood, 2014).
-        self.memory.coin = self.memory.coin.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.memory.coin;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        if (z ^ (z >> 31)) >> 63 == 0 { Arm::Candidate } else { Arm::Stable }
     }
 
     /// Looks at the evidence; about once a second.
@@ -287,13 +214,19 @@ impl RollOut {
         if !self.is_live() {
             return Vec::new();
         }
+        let marks = (age / MARK) as u32;
+        let passed = marks.saturating_sub(self.memory.marks);
+        self.memory.marks = marks;
+        self.memory.proofs.iter_mut().for_each(|proof| proof.raise(passed));
+        self.warm_up(age);
+        self.end_outage(age);
         let evidence = self.evidence();
-        let marks = self.memory.burst.mark(evidence, age);
-        self.memory.proofs.iter_mut().for_each(|proof| proof.raise(marks));
-        if self.memory.stage != Stage::Running {
-            return Vec::new();
+        self.memory.burst.note(evidence, age);
+        match self.memory.stage {
+            Stage::Running => self.rule(evidence, age, now),
+            Stage::Paused | Stage::Undecided => self.guard(evidence, age, now),
+            Stage::Idle | Stage::Promoted | Stage::RolledBack => Vec::new(),
         }
-        self.rule(evidence, age, now)
     }
 
     fn learn(&mut self, world: &World, age: f64) {
@@ -314,49 +247,50 @@ impl RollOut {
 
     /// What follows from the evidence.
     fn rule(&mut self, evidence: f64, age: f64, now: Moment) -> Vec<Effect> {
-        let bar = -self.plan.false_alarm.ln();
-        let against = evidence >= bar && self.hits_of_the_loudest() >= MIN_HITS;
-        if against {
-            let stands = !self.plan.confirm || self.memory.burst.without(evidence) >= bar;
-            if stands && !self.plan.aa {
+        if self.is_against(evidence) {
+            if self.is_confirmed(evidence, age) && !self.plan.aa {
                 self.memory.failing_since.get_or_insert(age);
                 return self.fail(now);
             }
-            if self.memory.failing_since.is_none() {
-                self.memory.failing_since = Some(age);
-                return self.keep_back(now);
+            if self.memory.peak.is_none() {
+                return self.fall(evidence, age, now);
             }
-        } else if self.memory.failing_since.is_some_and(|since| age - since >= KEPT_BACK) {
-            self.memory.failing_since = None;
-            self.enter_step(age);
-            let mut effects = self.share_effect();
-            effects.extend(self.announce(Occasion::Recovered, now));
-            return effects;
+        }
+        if self.memory.failing_since.is_some() {
+            if let Some(relapse) = self.relapse(age).filter(|_| !self.plan.aa) {
+                return self.end_climb(relapse, now);
+            }
+            self.forgive(evidence, age);
+            if self.may_recover(age) {
+                return self.recover(age, now);
+            }
         }
         if self.plan.aa {
             return Vec::new();
         }
-        if age - self.memory.step_since >= self.plan.on_undecided.after.as_secs_f64() {
+        if age - self.memory.undecided_since >= self.plan.on_undecided.after.as_secs_f64() {
             return self.give_up(now);
         }
+        if self.memory.failing_since.is_some() {
+            return Vec::new();
+        }
+        if self.may_return(age) {
+            return self.step_back_up(age, now);
+        }
+        if !self.memory.settled && self.is_judging(age) {
+            return self.settle(age, now);
+        }
         let held = age - self.memory.step_since >= self.plan.hold.as_secs_f64();
-        if held && self.memory.failing_since.is_none() && self.is_safe() {
-            return self.advance(age, now);
+        if held && !self.is_returning() {
+            let last = self.memory.step >= self.last_judged();
+            if self.may_pass() && (!last || self.is_long_well(age)) {
+                return self.advance(age, now);
+            }
+            if self.is_too_small(evidence) {
+                return self.begin_higher(age, now);
+            }
         }
         Vec::new()
-    }
-
-    /// Until it is known whether it was a burst.
-    fn keep_back(&mut self, now: Moment) -> Vec<Effect> {
-        let mut effects = Vec::new();
-        let first = self.plan.steps[0] / 100.0;
-        let cut = !self.plan.aa && self.plan.on_failure == OnFailure::Rollback;
-        if cut && self.memory.share > first {
-            self.memory.share = first;
-            effects = self.share_effect();
-        }
-        effects.extend(self.announce(Occasion::Failing, now));
-        effects
     }
 
     fn give_up(&mut self, now: Moment) -> Vec<Effect> {
@@ -375,21 +309,28 @@ impl RollOut {
         if self.memory.step >= self.last_judged() {
             return self.end(Ending::Promoted, "", now);
         }
-        self.memory.step += 1;
-        self.enter_step(age);
+        self.memory.undecided_since = age;
+        self.enter_step(self.memory.step + 1, age);
         let mut effects = self.share_effect();
         effects.extend(self.announce(Occasion::Advanced, now));
         effects
     }
 
-    /// The logarithm of all the evidence: a mean of e-processes is one, too.
+    /// The logarithm of all the evidence, without what the loudest client and key of each check said: a mean of
+    /// e-processes is one, too.
     pub fn evidence(&self) -> f64 {
-        let each = self.memory.proofs.iter().zip(&self.weights);
-        log_sum(&each.map(|(proof, weight)| weight.ln() + proof.harm()).collect::<Vec<_>>())
+        self.evidence_of(|_| true)
     }
 
-    fn hits_of_the_loudest(&self) -> u64 {
-        let loudest = loudest(&self.memory.proofs, &self.weights);
-        loudest.map_or(0, |i| self.memory.proofs[i].counts().0.hits)
+    /// That of some checks; what the others have is the capital that they began with.
+    pub(super) fn evidence_of(&self, counts: impl Fn(usize) -> bool) -> f64 {
+        let each = self.memory.proofs.iter().zip(&self.weights).enumerate();
+        let logs: Vec<f64> = each
+            .map(|(i, (proof, weight))| {
+                let own = if counts(i) { proof.harm(&self.memory.clients) } else { 0.0 };
+                weight.ln() + own
+            })
+            .collect();
+        log_sum(&logs)
     }
 }

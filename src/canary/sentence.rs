@@ -1,15 +1,13 @@
 //! What a canary says of itself: where it stands, what was seen, how sure that is, and what happens next.
-use super::metric::{Finding, Metric};
-use super::rollout::{Ending, RollOut, State};
-use super::view::{Count, loudest};
-use super::words::{chance, grouped, percent, some, span};
+use super::falls::Relapse;
+use super::metric::Metric;
+use super::rollout::RollOut;
+use super::state::{Ending, State};
+use super::words::{capital, chance, grouped, percent, some, span, times};
 use crate::stats::Moment;
 
 /// A side that was not asked for so long, in seconds, is said to get nothing.
 const SILENT: f64 = 60.0;
-/// Clients that left are spoken of from so many on, and from this part of all.
-const MANY: u64 = 10;
-const PART: f64 = 0.05;
 
 impl RollOut {
     /// The state in plain English.
@@ -44,9 +42,14 @@ impl RollOut {
         let share = percent(self.memory.share);
         let Some(from) = self.judged_from() else {
             let warmup = span(self.plan.warmup.as_secs_f64());
-            return format!(
-                "{candidate} has {share}, but no usable replica yet; it is judged from {warmup} after its first one."
+            let soon = format!(
+                "it is judged {warmup} after one of its replicas has passed its health check or served a request"
             );
+            // Nobody has looked yet.
+            if self.memory.ticked <= 0.0 {
+                return format!("{candidate} gets {share} from now on; {soon}.");
+            }
+            return format!("{candidate} has {share}, but no usable replica yet; {soon}.");
         };
         if let Some(silence) = self.silence(age) {
             return silence;
@@ -59,7 +62,12 @@ impl RollOut {
         }
         let (step, steps) = (self.memory.step + 1, self.plan.steps.len());
         let seen = self.seen(self.main_check(), age);
-        let next = if state == State::Passing {
+        let next = if let Some(doubt) = self.doubt() {
+            format!("Nothing decides yet: {doubt}.")
+        } else if self.is_returning() {
+            let back = percent(self.plan.steps[self.memory.returning.unwrap_or(0)] / 100.0);
+            format!("It returns to {back} step by step after it fell back.")
+        } else if state == State::Passing {
             format!("It is proven to be no worse, and {}.", self.next(age))
         } else {
             format!("Nothing decides yet: {}", self.missing(age))
@@ -79,6 +87,51 @@ impl RollOut {
         }
     }
 
+    /// What keeps every candidate where it is.
+    fn doubt(&self) -> Option<String> {
+        let stable = &self.stable;
+        if self.stable_fails() {
+            let rate = percent(self.outage());
+            return Some(format!(
+                "{stable} itself fails {rate} of its requests, and to fail as often proves nothing"
+            ));
+        }
+        let [own, others] = self.memory.waiting.unexplained()?;
+        Some(format!(
+            "{} of its requests are open for far longer than usual, {} of {stable}",
+            grouped(own),
+            grouped(others)
+        ))
+    }
+
+    /// It begins above the first step.
+    pub(super) fn begins_higher(&self, now: Moment) -> String {
+        let candidate = &self.judged.candidate;
+        let (share, hold) = (percent(self.memory.share), span(self.plan.hold.as_secs_f64()));
+        let age = self.age(now).max(1.0);
+        let rate = self.memory.requests.iter().sum::<u64>() as f64 / age;
+        format!(
+            "{candidate} begins with {share}: at {} requests/s fewer than 100 of its requests would come in {hold} at a smaller share.",
+            super::words::decimal(rate)
+        )
+    }
+
+    /// "v2 fails above 5 %: it fell back from 25 % twice".
+    pub(super) fn fell(&self, Relapse { step, here, .. }: Relapse) -> String {
+        let candidate = &self.judged.candidate;
+        if step <= self.memory.first || here < 2 {
+            let falls = times(self.memory.falls.len());
+            return format!("{candidate} failed {falls}, and on all its replicas");
+        }
+        let (below, from) = (self.plan.steps[step - 1] / 100.0, self.plan.steps[step] / 100.0);
+        format!(
+            "{candidate} fails above {}: it fell back from {} {}",
+            percent(below),
+            percent(from),
+            times(here)
+        )
+    }
+
     /// What is still needed, and how long that takes.
     fn missing(&self, age: f64) -> String {
         let unread = self.memory.proofs.iter().zip(&self.plan.checks).find(|(proof, check)| {
@@ -89,6 +142,19 @@ impl RollOut {
         });
         if let Some((_, check)) = unread {
             return format!("no request has told anything of {} yet.", check.metric.name());
+        }
+        let full = self
+            .memory
+            .proofs
+            .iter()
+            .zip(&self.plan.checks)
+            .find(|(proof, check)| proof.lacks_room(check) && !proof.is_passed_over(check));
+        if let Some((_, check)) = full {
+            let name = check.metric.name();
+            return format!(
+                "nearly all requests of {} are hits of {name}, and as many prove nothing.",
+                self.stable
+            );
         }
         let Some(needs) = self.needs_requests() else {
             return "so far it looks worse, and no number of such requests would let it advance."
@@ -113,17 +179,18 @@ impl RollOut {
         if self.evidence() < self.bar() {
             let seen = self.seen(self.main_check(), age);
             return format!(
-                "{candidate} failed in a burst: {seen}. It is kept at {} for a while before it goes on.",
-                percent(self.memory.share)
+                "{candidate} failed in a burst: {seen}. It is kept at {} for a while before it goes on.{}",
+                percent(self.memory.share),
+                self.notes()
             );
         }
-        let kept = if self.memory.share < self.step_share() {
+        let kept = if self.memory.returning.is_some() {
             let share = percent(self.memory.share);
             format!("It is kept at {share} until it is clear that this was no burst.")
         } else {
             "It does not advance until it is clear whether this was a burst.".to_owned()
         };
-        format!("{candidate} fails: {}. {kept}", self.seen_against(age))
+        format!("{candidate} fails: {}. {kept}{}", self.seen_against(age), self.notes())
     }
 
     fn paused(&self, age: f64) -> String {
@@ -136,10 +203,19 @@ impl RollOut {
                 self.seen_against(age)
             );
         }
+        if self.memory.failing_since.is_some() {
+            return format!(
+                "{candidate} is paused {because}, and fails: {}. It is kept at {} until it is clear that this was no \
+                 burst; `evener canary resume {model}` goes on.",
+                self.seen_against(age),
+                percent(self.memory.share)
+            );
+        }
         format!(
-            "{candidate} is paused at {} {because}. {}. `evener canary resume {model}` goes on.",
+            "{candidate} is paused at {} {because}. {}. `evener canary resume {model}` goes on.{}",
             percent(self.memory.share),
-            capital(&self.seen(self.main_check(), age))
+            capital(&self.seen(self.main_check(), age)),
+            self.notes()
         )
     }
 
@@ -155,8 +231,15 @@ impl RollOut {
         let why = if why.is_empty() { String::new() } else { format!(" {why}") };
         match ending {
             Ending::Promoted => {
-                let unread = self.unread();
-                format!("{candidate} was promoted{seen}.{why} It serves all of {model}.{unread}")
+                let found = self.would_have_found().filter(|_| self.counted().requests > 0);
+                let found = found.map_or(String::new(), |rate| {
+                    format!(" It would have found errors of {rate} or more.")
+                });
+                let notes =
+                    format!("{}{}{}", self.hidden_by_retries(), self.unread(), self.apart());
+                format!(
+                    "{candidate} was promoted{seen}.{why}{found} It serves all of {model} until the file's `split` changes.{notes}"
+                )
             }
             Ending::RolledBack if self.plan.aa => {
                 format!("{candidate} is no longer compared with itself.{why}")
@@ -167,8 +250,9 @@ impl RollOut {
                     Some(rest) => format!("The {rest} serve all"),
                     None => format!("{} serves all", self.stable),
                 };
+                let notes = format!("{}{}", self.hidden_by_retries(), self.apart());
                 format!(
-                    "{candidate} was rolled back{seen}.{why} {serve}; `evener canary start {model}` tries again."
+                    "{candidate} was rolled back{seen}.{why}{notes} {serve}; `evener canary start {model}` tries again."
                 )
             }
         }
@@ -206,114 +290,4 @@ impl RollOut {
             span(silent(side))
         ))
     }
-
-    fn notes(&self) -> String {
-        let at = self.at();
-        let slow = if self.plan.checks.iter().any(|check| at.is_unfair_to(check)) {
-            let (candidate, stable) = (&self.judged.candidate, &self.stable);
-            format!(
-                " Latency is not comparable: {candidate} has too few replicas, each is given more than those of {stable}."
-            )
-        } else {
-            String::new()
-        };
-        let usable = if self.memory.usable {
-            ""
-        } else {
-            " It has no usable replica now: what it misses counts as errors."
-        };
-        format!("{slow}{usable}{}{}", self.cancelled(), self.unread())
-    }
-
-    /// Where clients leave the candidate much more often than the others, it is slow or hangs.
-    fn cancelled(&self) -> String {
-        let count = |side: usize| {
-            let (hits, requests) = (self.memory.cancelled[side], self.memory.requests[side]);
-            Count { hits, requests }
-        };
-        let (own, theirs) = (count(0), count(1));
-        let (rate, usual) = (own.rate().unwrap_or_default(), theirs.rate().unwrap_or_default());
-        if own.hits < MANY || rate < PART || rate < 2.0 * usual {
-            return String::new();
-        }
-        format!(
-            " Clients left {} of its {} requests before their end, and {} of {} of {}.",
-            grouped(own.hits),
-            grouped(own.requests),
-            grouped(theirs.hits),
-            grouped(theirs.requests),
-            self.stable
-        )
-    }
-
-    fn unread(&self) -> &'static str {
-        let mut each = self.memory.proofs.iter().zip(&self.plan.checks);
-        if each.any(|(proof, check)| self.is_unread(proof, check)) {
-            " No answer can be read (binary or compressed): bad_output is not checked."
-        } else {
-            ""
-        }
-    }
-
-    fn counted(&self) -> Count {
-        self.memory.proofs.first().map_or(Count::default(), |proof| proof.counts().0)
-    }
-
-    /// The check that tells most while nothing is wrong.
-    fn main_check(&self) -> usize {
-        self.plan.checks.iter().position(|check| check.metric == Metric::Errors).unwrap_or(0)
-    }
-
-    /// The check that speaks loudest against it, with how sure that is.
-    fn seen_against(&self, age: f64) -> String {
-        let check = loudest(&self.memory.proofs, &self.weights).unwrap_or(0);
-        let odds = chance(self.evidence());
-        format!("{}; would be seen by chance {odds}", self.seen(check, age))
-    }
-
-    /// Both counts, both rates, and the time.
-    fn seen(&self, check: usize, age: f64) -> String {
-        let (candidate, stable) = self.memory.proofs[check].counts();
-        let metric = &self.plan.checks[check].metric;
-        let rate = |count: Count| {
-            count.rate().map_or(String::new(), |rate| format!(" ({})", percent(rate)))
-        };
-        let of = |count: Count| format!("{} of {}", grouped(count.hits), grouped(count.requests));
-        let other = if self.plan.aa { "the other half" } else { &self.stable };
-        let own = format!("{} requests", of(candidate));
-        let rated = match (rate(candidate), flaw_words(self.memory.proofs[check].flaws())) {
-            (rated, None) => rated,
-            (_, Some(flaws)) => {
-                format!(" ({}: {flaws})", percent(candidate.rate().unwrap_or_default()))
-            }
-        };
-        let theirs = format!("{}{}", of(stable), rate(stable));
-        let from = self.memory.evidence_since.max(self.judged_from().unwrap_or(age));
-        let took = span(age - from);
-        let times = self.plan.checks[check].at_most.times;
-        let what = match metric {
-            Metric::Errors => "errors in",
-            Metric::ClientErrors => "client errors in",
-            Metric::Cancelled => "clients left before any answer in",
-            Metric::BadOutput(_) => "bad output in",
-            Metric::Latency(_) | Metric::FirstByte(_) | Metric::OutputTokens => {
-                let name = metric.name();
-                return format!(
-                    "{own} above {times} times the {name} of {other}{rated}, whose own are above it in {theirs}, in {took}"
-                );
-            }
-        };
-        format!("{what} {own}{rated}, {other} in {theirs}, in {took}")
-    }
-}
-
-fn flaw_words(flaws: impl Iterator<Item = (Finding, u64)>) -> Option<String> {
-    let words: Vec<String> =
-        flaws.map(|(found, count)| format!("{} {}", grouped(count), found.words())).collect();
-    (!words.is_empty()).then(|| words.join(", "))
-}
-
-fn capital(text: &str) -> String {
-    let mut chars = text.chars();
-    chars.next().map_or(String::new(), |first| first.to_uppercase().chain(chars).collect())
 }

@@ -1,4 +1,6 @@
 //! What a canary knows, check by check, for those who ask.
+use super::clients::Clients;
+use super::loud::Whose;
 use super::plan::Check;
 use super::proof::Proof;
 use serde::{Deserialize, Serialize};
@@ -28,8 +30,10 @@ pub struct CheckView {
     pub metric: &'static str,
     pub candidate: Count,
     pub stable: Count,
-    /// The logarithm of how strongly it speaks against the candidate; below 0: for it.
+    /// The logarithm of how strongly it speaks against the candidate, without its loudest client and key; below 0: for it.
     pub log_evidence: f64,
+    /// Of how many clients the candidate's hits are; `None`: nobody can tell.
+    pub clients: Option<Whose>,
     /// Its part in the whole; all sum to 1.
     pub weight: f64,
     /// Proven to be no worse on this step; for percentiles, that there is something to compare.
@@ -53,8 +57,8 @@ pub(super) fn weights(checks: &[Check]) -> Vec<f64> {
 }
 
 /// Which check speaks loudest against the candidate, and how loudly.
-pub(super) fn loudest(proofs: &[Proof], weights: &[f64]) -> Option<usize> {
-    let loud = |(proof, weight): (&Proof, &f64)| weight.ln() + proof.harm();
+pub(super) fn loudest(proofs: &[Proof], weights: &[f64], clients: &Clients) -> Option<usize> {
+    let loud = |(proof, weight): (&Proof, &f64)| weight.ln() + proof.harm(clients);
     let all = proofs.iter().zip(weights).map(loud).enumerate();
     all.max_by(|(_, a), (_, b)| a.total_cmp(b)).map(|(i, _)| i)
 }

@@ -52,6 +52,31 @@ pub(super) fn chance(log: f64) -> String {
     format!("less than once in {} roll-outs", grouped(rounded))
 }
 
+/// "1.1", "0.8", "48", "2".
+pub(super) fn decimal(value: f64) -> String {
+    let places = usize::from(value < 10.0);
+    let places = if value < 1.0 { 2 } else { places };
+    let text = format!("{value:.places$}");
+    let text =
+        if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
+    text.to_owned()
+}
+
+/// "once", "twice", "3 times".
+pub(super) fn times(n: usize) -> String {
+    match n {
+        1 => "once".to_owned(),
+        2 => "twice".to_owned(),
+        n => format!("{n} times"),
+    }
+}
+
+/// With its first letter in upper case.
+pub(super) fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or(String::new(), |first| first.to_uppercase().chain(chars).collect())
+}
+
 /// "some 240": two digits, rounded up.
 pub(super) fn some(n: u64) -> String {
     let mut unit = 1;

@@ -1,7 +1,7 @@
 //! The key `canary`: how a candidate is brought in. What stops it is in `checks`.
+use super::canary_keys;
 use super::diagnostic::Diagnostic;
-use super::keys;
-use super::reader::{Reader, Section};
+use super::reader::{Reader, Section, one_of};
 use super::scalar::{self, Complaint, Read};
 use super::tree::Value;
 use crate::canary::{CanaryPlan, DoWhenUndecided, OnFailure, OnUndecided, Start};
@@ -23,7 +23,7 @@ impl Reader<'_> {
         around: &Around<'_>,
     ) -> Option<CanaryPlan> {
         let entry = model.get("canary").filter(|entry| !entry.value.is_null())?;
-        let section = self.inner(model, "canary", keys::CANARY);
+        let section = self.inner(model, "canary", canary_keys::CANARY);
         if !matches!(entry.value.value, Value::Map(_)) {
             return None;
         }
@@ -37,7 +37,8 @@ impl Reader<'_> {
             let place = section.place_of("confirm");
             self.complain(&section.path_of("confirm"), place, complaint.help(help));
         }
-        let undecided = self.inner(&section, "on_undecided", keys::ON_UNDECIDED);
+        let undecided = self.inner(&section, "on_undecided", canary_keys::ON_UNDECIDED);
+        let (steps, adapts) = self.steps(&section);
         // All that is wrong is told, with a candidate or without.
         let plan = CanaryPlan {
             candidate: String::new(),
@@ -45,12 +46,14 @@ impl Reader<'_> {
                 "manual" => Start::Manual,
                 _ => Start::Auto,
             },
-            steps: self.steps(&section),
+            steps,
+            adapts,
             hold: self.duration(&section, "hold"),
             warmup: self.duration(&section, "warmup"),
             confirm,
             checks: self.checks(&section),
             false_alarm: self.parsed_or_default(&section, "false_alarm", false_alarm),
+            proxies: u32::try_from(self.count(&section, "proxies")).unwrap_or(1),
             on_failure: match self.word(&section, "on_failure") {
                 "pause" => OnFailure::Pause,
                 _ => OnFailure::Rollback,
@@ -105,9 +108,16 @@ impl Reader<'_> {
         Some(written)
     }
 
-    fn steps(&mut self, section: &Section<'_>) -> Vec<f64> {
-        if !section.has("steps") {
-            return CanaryPlan::default().steps;
+    /// The steps, and whether the first of them are left out where little traffic comes.
+    fn steps(&mut self, section: &Section<'_>) -> (Vec<f64>, bool) {
+        let entry = section.get("steps").filter(|_| section.has("steps"));
+        let written = entry.map(|entry| &entry.value.value);
+        if !matches!(written, Some(Value::List(_))) {
+            self.optional(section, "steps", |text| {
+                let help = "write `auto`, or a list as `[1, 5, 25, 50, 100]`";
+                one_of(text, &["auto"]).map_err(|complaint| complaint.help(help))
+            });
+            return (CanaryPlan::default().steps, true);
         }
         let found = self.items(section, "steps", "a percentage", step);
         let complete = found.len() == self.list(section, "steps").len();
@@ -128,7 +138,7 @@ impl Reader<'_> {
             let complaint = fault(what, "no step below 100").help("as in `[10, 100]`");
             self.complain(&path, section.place_of("steps"), complaint);
         }
-        steps
+        (steps, false)
     }
 }
 

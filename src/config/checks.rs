@@ -1,5 +1,5 @@
 //! The checks of a canary: what is compared, how much worse it may be, and when an answer is a bad one.
-use super::keys;
+use super::canary_keys;
 use super::reader::{Reader, Section, join, one_of};
 use super::scalar::{self, Complaint, Read};
 use super::tree::Value;
@@ -15,7 +15,7 @@ impl Reader<'_> {
         let mut checks: Vec<Check> = Vec::new();
         for (index, node) in nodes.iter().enumerate() {
             let path = format!("{path}[{index}]");
-            let section = self.section(node, node.span.clone(), keys::CHECK, path.clone());
+            let section = self.section(node, node.span.clone(), canary_keys::CHECK, path.clone());
             let Some(check) = self.check(&section) else { continue };
             let name = check.metric.name();
             if checks.iter().any(|other| other.metric.name() == name) {
@@ -64,7 +64,19 @@ impl Reader<'_> {
             let complaint = Complaint::new("conflicting-keys", what, "only for `bad_output`");
             self.complain(&section.path_of("when"), section.place_of("when"), complaint);
         }
-        let at_most = self.at_most(section, &metric);
+        let (right, wrong) = bound_keys(&metric);
+        if section.has(wrong) {
+            let name = metric.name();
+            let what = format!("does not go with `{name}`, which is bounded by `{right}`");
+            let complaint = Complaint::new("conflicting-keys", what, "the wrong bound");
+            self.complain(&section.path_of(wrong), section.place_of(wrong), complaint);
+        }
+        let at_most = if metric.is_better_above() {
+            let least = self.optional(section, "at_least", least);
+            least.unwrap_or_else(|| Margin::usual(&metric))
+        } else {
+            self.at_most(section, &metric)
+        };
         Some(Check { metric, at_most })
     }
 
@@ -85,7 +97,7 @@ impl Reader<'_> {
                     .into_iter()
                     .collect(),
             },
-            _ => vec![usual_bound(metric)],
+            _ => vec![Margin::usual(metric)],
         };
         bounds.into_iter().fold(none, |all, one| Margin {
             points: all.points.max(one.points),
@@ -97,7 +109,7 @@ impl Reader<'_> {
         if !check.has("when") {
             return OutputRules::usual();
         }
-        let section = self.inner(check, "when", keys::WHEN);
+        let section = self.inner(check, "when", canary_keys::WHEN);
         let path = section.path_of("json");
         let mut json = Vec::new();
         for entry in self.map(&section, "json") {
@@ -165,16 +177,25 @@ fn bound(text: &str, amounts: bool) -> Read<Margin> {
     }
 }
 
-/// The bound of a check that names none.
-fn usual_bound(metric: &Metric) -> Margin {
-    match metric {
-        Metric::Errors | Metric::ClientErrors => Margin { points: 0.005, times: 1.5 },
-        // Who waits longer leaves more often: a candidate that hangs is meant, not one that has fewer replicas.
-        Metric::Cancelled => Margin { points: 0.1, times: 2.0 },
-        Metric::BadOutput(_) => Margin { points: 0.01, times: 1.0 },
-        Metric::Latency(_) | Metric::FirstByte(_) | Metric::OutputTokens => {
-            Margin { points: 0.0, times: 1.1 }
+/// The key that bounds a metric, and the one that does not.
+fn bound_keys(metric: &Metric) -> (&'static str, &'static str) {
+    if metric.is_better_above() { ("at_least", "at_most") } else { ("at_most", "at_least") }
+}
+
+/// `0.8x`: at least so much of what the others have.
+fn least(text: &str) -> Read<Margin> {
+    let bad = |what: String| {
+        let complaint = Complaint::new("bad-margin", what, "not a margin");
+        Err(complaint.help("write for example `0.8x`: at least 0.8 times what the others have"))
+    };
+    let times =
+        text.strip_suffix(['x', '×']).and_then(|times| scalar::number(times.trim_end()).ok());
+    match times {
+        Some(times) if (0.001..=1.0).contains(&times) => {
+            Ok(Margin { points: 0.0, times: 1.0 / times })
         }
+        Some(_) => bad(format!("is `{text}`; it must be between 0.001x and 1x")),
+        None => bad(format!("is `{text}`, which is no margin")),
     }
 }
 

@@ -143,6 +143,8 @@ fn model(out: &mut Page, plan: &ModelPlan) {
     };
     out.line("answers", answers);
     out.line("hash_on", list(plan.hash_on.iter().map(|source| text(&source.to_string()))));
+    let secret = plan.split_secret.as_ref();
+    out.line("split_secret", secret.map_or_else(|| "null".to_owned(), |_| quoted(MASK)));
     out.line("allow_pin", plan.allow_pin);
     out.line("balance", plan.balance.name());
     match &plan.health {

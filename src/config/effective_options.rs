@@ -9,12 +9,13 @@ pub(super) fn canary(out: &mut Page, plan: &CanaryPlan) {
     out.open("canary");
     out.line("candidate", text(&plan.candidate));
     out.line("start", if plan.start == Start::Auto { "auto" } else { "manual" });
-    out.line("steps", list(&plan.steps));
+    out.line("steps", if plan.adapts { "auto".to_owned() } else { list(&plan.steps) });
     out.line("hold", show_duration(plan.hold));
     out.line("warmup", show_duration(plan.warmup));
     out.line("confirm", plan.confirm);
     out.block("checks", &plan.checks, check);
     out.line("false_alarm", plain(plan.false_alarm * 100.0));
+    out.line("proxies", plan.proxies);
     let pauses = plan.on_failure == OnFailure::Pause;
     out.line("on_failure", if pauses { "pause" } else { "rollback" });
     let back = plan.on_undecided.act == DoWhenUndecided::Rollback;
@@ -39,6 +40,9 @@ pub(super) fn canary(out: &mut Page, plan: &CanaryPlan) {
 fn check(out: &mut Page, check: &Check) {
     out.line("metric", check.metric.name());
     let points = format!("\"+{}%\"", plain(check.at_most.points * 100.0));
+    if check.metric.is_better_above() {
+        return out.line("at_least", quoted(&format!("{}x", plain(1.0 / check.at_most.times))));
+    }
     let times = format!("\"{}x\"", check.at_most.times);
     let bounds = if check.metric.compares_amounts() { vec![times] } else { vec![points, times] };
     out.line("at_most", list(bounds));

@@ -1,7 +1,7 @@
 //! The one table of every key: the reader, the JSON schema and conf/README.md are made from it.
 use super::access::{JWT, KEY};
+use super::canary_keys::CANARY;
 use super::tls::{CLIENT_TLS, SERVER_TLS};
-use crate::canary::Metric;
 
 /// A key of the file.
 #[derive(Debug)]
@@ -67,8 +67,8 @@ const fn restart(
 }
 
 const MANY: u64 = 1_000_000;
-const SPAN: Shape = Shape::Duration { zero: false };
-const SPAN_OR_ZERO: Shape = Shape::Duration { zero: true };
+pub(super) const SPAN: Shape = Shape::Duration { zero: false };
+pub(super) const SPAN_OR_ZERO: Shape = Shape::Duration { zero: true };
 
 #[rustfmt::skip]
 pub(super) static TOP: &[Key] = &[
@@ -170,6 +170,8 @@ pub(super) static MODEL: &[Key] = &[
     key("answers", Shape::Word(&["upstream", "client"]), "upstream", "Which name answers give as `model`: the replica's own, every byte as it came, or the one the client used."),
     key("hash_on", Shape::List(&Shape::Text), "[]",
         "`header:NAME`, `cookie:NAME`, `query:NAME`, `json:FIELD`, `api_key` (the name of the request's key), `client_ip`: the first that is present and not empty keeps its requests on one version."),
+    key("split_secret", Shape::OneOf(&[Shape::Secret, Shape::Null]), "null",
+        "Keys the points of `hash_on`, so that clients cannot choose keys for a side; the same on all Eveners. Write `file:PATH` or `${VAR}`. A change moves keys."),
     key("allow_pin", Shape::Flag, "false", "Honor `x-evener-version` from any client; from `trusted_proxies` it always is."),
     key("balance", Shape::Word(&["least_load", "least_request", "p2c", "round_robin", "random", "hash"]), "least_load",
         "How a replica is chosen."),
@@ -209,56 +211,6 @@ pub(super) static REPLICA: &[Key] = &[
     key("url", Shape::Text, "", "`http://host:port`, `https://host:port`, `h2c://host:port` (`grpc` is a synonym), `grpcs://host:port` (https with HTTP/2 alone) or `unix:/path`. Required."),
     key("weight", Shape::Number, "1", "Its capacity, relative to the others."),
     key("slots", Shape::OneOf(&[Shape::Count { least: 1, most: MANY }, Shape::Null]), "null", "Requests it runs at once."),
-];
-
-#[rustfmt::skip]
-pub(super) static CANARY: &[Key] = &[
-    key("candidate", Shape::Text, "", "The version that is to take over. Required, but for `aa`."),
-    key("start", Shape::Word(&["auto", "manual"]), "auto",
-        "`auto`: when the file names a candidate that was not judged yet; `manual`: by `evener canary start`."),
-    key("steps", Shape::List(&Shape::Percent), "[1, 5, 25, 50, 100]",
-        "Percent of the candidate, rising to 100. Begins at the first that is not below its share in `split`."),
-    key("hold", SPAN, "2m", "At least so long on a step, and 100 requests, and longer until the evidence is in."),
-    key("warmup", SPAN_OR_ZERO, "30s", "After the candidate's first usable replica: not judged."),
-    key("confirm", Shape::Flag, "true",
-        "Roll back only when the evidence stands without its best 30 s: a burst is one event. `false`: at once."),
-    key("checks", Shape::List(&Shape::Section(CHECK)), "[{metric: errors}, {metric: cancelled}, {metric: first_byte_p95}, {metric: bad_output}]",
-        "What is compared with the other versions in the same minutes."),
-    key("false_alarm", Shape::Percent, "1%", "The chance, over the whole roll-out, of rolling back a candidate that is as good."),
-    key("on_failure", Shape::Word(&["rollback", "pause"]), "rollback", "What follows when a check fails; `pause` leaves the share and waits for an operator."),
-    key("on_undecided", Shape::Section(ON_UNDECIDED), "", "When a step takes too long."),
-    key("notify", Shape::Section(NOTIFY), "", "Who is told of what happens."),
-    key("aa", Shape::Flag, "false", "Judge a version against itself (the largest, unless `candidate` names one), change nothing, and report what the statistics say."),
-];
-
-#[rustfmt::skip]
-pub(super) static CHECK: &[Key] = &[
-    key("metric", Shape::Word(&Metric::NAMES), "", "What is measured. Required."),
-    key("at_most", Shape::OneOf(&[Shape::Text, Shape::List(&Shape::Text)]), "",
-        "How much worse it may be: `+0.5%` percentage points, `1.5x` times; of several the widest. Default: `[+0.5%, 1.5x]` for `errors` and `client_errors`, `[+10%, 2x]` for `cancelled`, `+1%` for `bad_output`, else `1.1x`."),
-    key("when", Shape::Section(WHEN), "", "For `bad_output`: any of these makes an answer a bad one. Default: the first three."),
-];
-
-#[rustfmt::skip]
-pub(super) static WHEN: &[Key] = &[
-    key("empty", Shape::Flag, "false", "Nothing was said: no text, tool call, embedding or prediction."),
-    key("json_invalid", Shape::Flag, "false", "It says that it is JSON and is not; for streams, an event."),
-    key("truncated", Shape::Flag, "false", "It ended at its limit of tokens, or a stream without its end."),
-    key("matches", Shape::Text, "", "A regular expression that is in the text of no good answer."),
-    key("json", Shape::Map(&Shape::Text), "{}", "JSON pointers with the value each must lead to; in a stream, in one event at least."),
-];
-
-#[rustfmt::skip]
-pub(super) static ON_UNDECIDED: &[Key] = &[
-    key("after", SPAN, "2h", "So long on one step."),
-    key("do", Shape::Word(&["pause", "rollback"]), "pause", "What happens then."),
-];
-
-#[rustfmt::skip]
-pub(super) static NOTIFY: &[Key] = &[
-    key("webhook", Shape::Secret, "", "An http or https URL that gets JSON. Required. Never shown."),
-    key("secret", Shape::OneOf(&[Shape::Secret, Shape::Null]), "null",
-        "Signs what is sent (Standard Webhooks). Write `file:PATH` or `${VAR}`."),
 ];
 
 #[rustfmt::skip]

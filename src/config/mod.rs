@@ -2,6 +2,7 @@
 mod access;
 mod address;
 mod canary;
+mod canary_keys;
 mod checks;
 mod diagnostic;
 mod effective;

@@ -9,7 +9,7 @@ use super::server::name_of;
 use super::tree::{Entry, Node, Value};
 use crate::balance::Policy;
 use crate::health::{EjectionPlan, HedgePlan, ProbePlan, RetryPlan};
-use crate::table::{Answers, KeySource, Kind, ModelPlan, Timeouts};
+use crate::table::{Answers, KeySource, Kind, ModelPlan, SplitSecret, Timeouts};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::time::Duration;
@@ -19,6 +19,7 @@ struct Settings {
     kind: Kind,
     answers: Answers,
     hash_on: Vec<KeySource>,
+    split_secret: Option<SplitSecret>,
     allow_pin: bool,
     balance: Policy,
     health: Option<ProbePlan>,
@@ -105,6 +106,7 @@ impl Reader<'_> {
             versions,
             split,
             hash_on: settings.hash_on,
+            split_secret: settings.split_secret,
             allow_pin: settings.allow_pin,
             balance: settings.balance,
             health: settings.health,
@@ -137,6 +139,9 @@ impl Reader<'_> {
                 _ => Answers::Upstream,
             },
             hash_on: hash_on.into_iter().map(|(source, _)| source).collect(),
+            split_secret: self
+                .kept_secret(section, "split_secret")
+                .map(|(secret, _)| SplitSecret(secret.into())),
             allow_pin: self.flag(section, "allow_pin"),
             balance: match self.word(section, "balance") {
                 "least_request" => Policy::LeastRequest,

@@ -1,5 +1,5 @@
 //! The key `notify` of a canary: who is told of what happens.
-use super::keys;
+use super::canary_keys;
 use super::reader::{Reader, Section};
 use super::scalar::Complaint;
 use crate::canary::Notify;
@@ -10,7 +10,7 @@ impl Reader<'_> {
         if !canary.has("notify") {
             return None;
         }
-        let section = self.inner(canary, "notify", keys::NOTIFY);
+        let section = self.inner(canary, "notify", canary_keys::NOTIFY);
         let secret = self.kept_secret(&section, "secret").map(|(secret, _)| secret);
         let Some((webhook, place)) = self.kept_secret(&section, "webhook") else {
             if !section.has("webhook") {
@@ -30,7 +30,11 @@ impl Reader<'_> {
     }
 
     /// A secret with its place. Where it is written out, that is warned about.
-    fn kept_secret(&mut self, section: &Section<'_>, name: &str) -> Option<(String, Range<usize>)> {
+    pub(super) fn kept_secret(
+        &mut self,
+        section: &Section<'_>,
+        name: &str,
+    ) -> Option<(String, Range<usize>)> {
         let entry = section.get(name).filter(|entry| !entry.value.is_null())?;
         let (path, place) = (section.path_of(name), entry.place());
         let (value, elsewhere) = self.secret(&entry.value, place.clone(), &path)?;
@@ -40,7 +44,7 @@ impl Reader<'_> {
             return None;
         }
         // The address of a chat's webhook lets whoever knows it write there.
-        if !elsewhere && (name == "secret" || value.starts_with("https://")) {
+        if !elsewhere && (name != "webhook" || value.starts_with("https://")) {
             self.warn_of_literal(place.clone(), &path);
         }
         Some((value, place))

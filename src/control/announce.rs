@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// So often the evidence of a canary is written down.
-const JOURNAL: Duration = Duration::from_mins(1);
+const JOURNAL: Duration = Duration::from_secs(5);
 
 impl Runner {
     pub(super) fn act(

@@ -1,12 +1,11 @@
 //! Canaries: which run, what they have seen, and what they do to the shares.
+use super::canary_shares::{candidate_share, judged_of, split_with, stable_name, world};
 use super::core::Core;
 use super::replicas::Unable;
-use crate::canary::{
-    By, Command, Effect, Ending, Judged, Load, Occasion, RollOut, Snapshot, Start, Unusable, World,
-};
+use crate::canary::{By, CanaryPlan, Command, Effect, Ending, Occasion, RollOut, Start, Unusable};
 use crate::observe::CanaryReport;
 use crate::stats::Moment;
-use crate::table::{KeptCanary, Model, ModelPlan, Shares, Version};
+use crate::table::{Ended, KeptCanary, Model, ModelPlan, is_split_of};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -31,12 +30,45 @@ pub struct Told {
 pub(super) struct Canary {
     rollout: RollOut,
     split: Vec<(String, f64)>,
+    /// The shares of the others are in proportion to these: the file's, or those of who was promoted before.
+    base: Vec<(String, f64)>,
 }
 
 impl Canary {
     /// Does it move the shares by itself?
     pub(super) fn is_running(&self) -> bool {
         self.rollout.is_running()
+    }
+
+    /// Was its candidate promoted under the split that the file still has? Then it keeps its share, whatever else in the
+    /// file is edited.
+    fn keeps(&self, plan: &ModelPlan) -> bool {
+        let candidate = &self.rollout.judged().candidate;
+        self.rollout.ending() == Some(Ending::Promoted)
+            && !self.rollout.plan().aa
+            && is_split_of(&self.split, plan)
+            && plan.versions.iter().any(|version| version.name == *candidate)
+    }
+
+    /// Does it go on under this plan?
+    fn goes_on(&self, plan: &ModelPlan) -> bool {
+        let candidate = &self.rollout.judged().candidate;
+        let Some(canary) = &plan.canary else { return self.keeps(plan) };
+        let same = self.split == plan.split_by_name()
+            && *self.rollout.judged() == judged_of(plan, &canary.candidate)
+            && self.rollout.plan().deciding() == canary.deciding();
+        same || (*candidate == canary.candidate && self.keeps(plan))
+    }
+
+    fn to_keep(&self, now: Moment) -> KeptCanary {
+        let ended = self.rollout.ending().map(|ending| Ended {
+            ending,
+            judged: self.rollout.judged().clone(),
+            because: self.rollout.because().to_owned(),
+        });
+        let base = (self.base != self.split).then(|| self.base.clone());
+        let snapshot = Some(self.rollout.snapshot(now));
+        KeptCanary { split: self.split.clone(), base, ended, snapshot }
     }
 }
 
@@ -49,35 +81,25 @@ impl Core {
         let mut before = std::mem::take(&mut self.canaries);
         let mut told = Vec::new();
         for model in &table.models {
-            let Some(plan) = &model.plan.canary else { continue };
-            let (name, split) = (model.name.to_string(), model.plan.split_by_name());
-            let judged = judged_of(&model.plan, &plan.candidate);
-            let same = |canary: &Canary| {
-                canary.split == split
-                    && *canary.rollout.judged() == judged
-                    && canary.rollout.plan().deciding() == plan.deciding()
-            };
-            if let Some(kept) = before.remove(&name).filter(same) {
-                self.canaries.insert(name, kept);
-                continue;
-            }
+            let name = model.name.to_string();
             let mut unusable = self.overrides.unreadable.remove(&name);
             let saved = self.overrides.canaries.remove(&name);
-            if let Some(restored) = saved.filter(|saved| saved.split == split) {
-                match RollOut::restore(restored.snapshot, plan.clone(), &judged, now) {
-                    Ok(rollout) => {
-                        self.canaries.insert(name.clone(), Canary { rollout, split });
-                        self.set_share(&name);
-                        continue;
-                    }
-                    // An edit wins.
-                    Err(Unusable::Changed) => {}
-                    Err(why @ (Unusable::Version | Unusable::Broken)) => {
-                        unusable = Some(why.to_string());
-                    }
+            let mut kept = before.remove(&name);
+            if let (None, Some(saved)) = (&kept, saved) {
+                match restored(saved, &model.plan, now) {
+                    Ok(restored) => kept = restored,
+                    Err(why) => unusable = Some(why),
                 }
             }
-            told.extend(self.begin_canary(model, plan.start == Start::Auto, now));
+            let keeps = kept.as_ref().is_some_and(|kept| kept.keeps(&model.plan));
+            let base = kept.as_ref().filter(|_| keeps).and_then(Canary::shares);
+            if let Some(kept) = kept.filter(|kept| kept.goes_on(&model.plan)) {
+                self.canaries.insert(name.clone(), kept);
+                self.set_share(&name);
+                continue;
+            }
+            let Some(plan) = &model.plan.canary else { continue };
+            told.extend(self.begin_canary(model, base, plan.start == Start::Auto, now));
             // What was seen before is lost: somebody must look before it goes on.
             if let Some(why) = unusable {
                 tracing::error!(model = name, %why, "the canary's journal cannot be used");
@@ -94,12 +116,20 @@ impl Core {
         told
     }
 
-    fn begin_canary(&mut self, model: &Model, starts: bool, now: Moment) -> Vec<Told> {
+    /// `base`: the shares of now, where they are not the file's.
+    fn begin_canary(
+        &mut self,
+        model: &Model,
+        base: Option<Vec<(String, f64)>>,
+        starts: bool,
+        now: Moment,
+    ) -> Vec<Told> {
         let Some(plan) = &model.plan.canary else { return Vec::new() };
         let (name, split) = (model.name.to_string(), model.plan.split_by_name());
         let judged = judged_of(&model.plan, &plan.candidate);
         let share = candidate_share(&model.plan, &plan.candidate);
         let stable = stable_name(&model.plan, &plan.candidate);
+        let base = base.unwrap_or_else(|| split.clone());
         self.overrides.shares.remove(&name);
         if starts {
             self.yield_split(&name);
@@ -109,7 +139,8 @@ impl Core {
         } else {
             (RollOut::idle(plan.clone(), judged, stable, now), Vec::new())
         };
-        self.canaries.insert(name.clone(), Canary { rollout, split });
+        self.canaries.insert(name.clone(), Canary { rollout, split, base });
+        self.set_share(&name);
         self.carry_out(&name, effects)
     }
 
@@ -135,15 +166,24 @@ impl Core {
         let table = Arc::clone(self.table());
         let mut told = Vec::new();
         for model in &table.models {
-            let seen = model.state.seen.take();
+            // Those that are open come first: of one that ends meanwhile both are known, and it counts once.
+            let open = if model.state.seen.is_open() {
+                model.state.under_way.list(now)
+            } else {
+                Vec::new()
+            };
+            let (seen, rescued) = (model.state.seen.take(), model.state.take_rescued());
             let Some(canary) = self.canaries.get_mut(&*model.name) else {
                 model.state.seen.set_open(false);
                 continue;
             };
             // Under a split that was set by hand its share is not the one that it reckons with.
-            let judged = if model.set.is_none() { &seen[..] } else { &[] };
-            for one in judged {
-                canary.rollout.observe(one, now);
+            if model.set.is_none() {
+                canary.rollout.open(&open, now);
+                for one in &seen {
+                    canary.rollout.observe(one, now);
+                }
+                canary.rollout.rescued(rescued);
             }
             let world = world(model, &canary.rollout);
             let effects = canary.rollout.tick(&world, now);
@@ -167,14 +207,19 @@ impl Core {
         let model = table
             .model(model)
             .ok_or_else(|| Unable::Unknown(format!("there is no model `{model}`")))?;
-        let Some(canary) = self.canaries.get_mut(&*model.name) else {
+        let Some(canary) =
+            self.canaries.get_mut(&*model.name).filter(|_| model.plan.canary.is_some())
+        else {
             let why = format!("model `{}` has no `canary` in the file", model.name);
             return Err(Unable::Impossible(why));
         };
         let told = match verb {
             // Of one that runs nothing changes.
             CanaryVerb::Start if canary.rollout.is_live() => Vec::new(),
-            CanaryVerb::Start => self.begin_canary(model, true, now),
+            CanaryVerb::Start => {
+                let base = (canary.base != canary.split).then(|| canary.base.clone());
+                self.begin_canary(model, base, true, now)
+            }
             CanaryVerb::Say(command) => {
                 let effects =
                     canary.rollout.command(command, by, now).map_err(Unable::Impossible)?;
@@ -217,8 +262,13 @@ impl Core {
 
     /// Gives the candidate its share; the others keep the file's proportions.
     fn set_share(&mut self, model: &str) {
-        let Some(Canary { rollout, split }) = self.canaries.get(model) else { return };
-        if let Some(shares) = split_with(rollout, split) {
+        let Some(canary) = self.canaries.get(model) else { return };
+        let waits = canary.rollout.is_idle();
+        let moved = if waits { None } else { split_with(&canary.rollout, &canary.base) };
+        // Where it moves nothing, who was promoted before keeps what it has.
+        let held = || canary.base.iter().cloned().collect();
+        let shares = moved.or_else(|| (canary.base != canary.split).then(held));
+        if let Some(shares) = shares {
             self.overrides.shares.insert(model.to_owned(), shares);
         }
     }
@@ -230,11 +280,8 @@ impl Core {
 
     /// What the state keeps of them.
     pub fn keep_canaries(&mut self, now: Moment) {
-        let kept = |(model, canary): (&String, &Canary)| {
-            let snapshot: Snapshot = canary.rollout.snapshot(now);
-            (model.clone(), KeptCanary { split: canary.split.clone(), snapshot })
-        };
-        let kept = self.canaries.iter().map(kept).collect();
+        let kept = self.canaries.iter();
+        let kept = kept.map(|(model, canary)| (model.clone(), canary.to_keep(now))).collect();
         self.overrides.canaries = kept;
     }
 
@@ -243,72 +290,44 @@ impl Core {
     }
 }
 
-/// The file's.
-pub(super) fn candidate_share(plan: &ModelPlan, candidate: &str) -> f64 {
-    let split = plan.split_by_name();
-    split.iter().find(|(version, _)| version == candidate).map_or(0.0, |(_, share)| *share)
+impl Canary {
+    /// Those of all versions, with its candidate's. `None`: it moves nothing.
+    fn shares(&self) -> Option<Vec<(String, f64)>> {
+        let live = split_with(&self.rollout, &self.base)?;
+        let names = self.base.iter().map(|(version, _)| version.clone());
+        Some(names.map(|name| (name.clone(), live.get(&name).copied().unwrap_or(0.0))).collect())
+    }
 }
 
-/// The candidate with its share, the others in the file's proportions. `None`: a test of one against itself moves nothing.
-pub(super) fn split_with(rollout: &RollOut, split: &[(String, f64)]) -> Option<Shares> {
-    if rollout.plan().aa {
-        return None;
+/// What the last process left of a model's canary; `None`: the file was edited since. `Err`: why it cannot be used.
+fn restored(saved: KeptCanary, plan: &ModelPlan, now: Moment) -> Result<Option<Canary>, String> {
+    let KeptCanary { split, base, ended, snapshot } = saved;
+    if !is_split_of(&split, plan) {
+        return Ok(None);
     }
-    let (candidate, share) = (&rollout.judged().candidate, rollout.share());
-    let rest: f64 = split.iter().filter(|(v, _)| v != candidate).map(|(_, s)| s).sum();
-    let others = split.len().saturating_sub(1).max(1) as f64;
-    let of = |(version, file): &(String, f64)| {
-        let live = match (version == candidate, rest > 0.0) {
-            (true, _) => share,
-            (false, true) => (1.0 - share) * file / rest,
-            (false, false) => (1.0 - share) / others,
-        };
-        (version.clone(), live)
+    let base = base.unwrap_or_else(|| split.clone());
+    let mut unusable = None;
+    if let (Some(snapshot), Some(canary)) = (snapshot, &plan.canary) {
+        let judged = judged_of(plan, &canary.candidate);
+        match RollOut::restore(snapshot, canary.clone(), &judged, now) {
+            Ok(rollout) if split == plan.split_by_name() => {
+                return Ok(Some(Canary { rollout, split, base }));
+            }
+            // An edit wins.
+            Ok(_) | Err(Unusable::Changed) => {}
+            Err(why @ (Unusable::Version | Unusable::Broken)) => unusable = Some(why.to_string()),
+        }
+    }
+    // A verdict outlives what it was made of.
+    let Some(Ended { ending, judged, because }) = ended else {
+        return unusable.map_or(Ok(None), Err);
     };
-    Some(split.iter().map(of).collect())
-}
-
-pub(super) fn judged_of(plan: &ModelPlan, candidate: &str) -> Judged {
-    let version = plan.versions.iter().find(|version| version.name == candidate);
-    Judged {
-        model: plan.name.clone(),
-        candidate: candidate.to_owned(),
-        upstream_model: version.and_then(|version| version.upstream_model.clone()),
-    }
-}
-
-/// What sentences call the other side.
-pub(super) fn stable_name(plan: &ModelPlan, candidate: &str) -> String {
-    let mut others = plan.versions.iter().filter(|version| version.name != candidate);
-    match (others.next(), others.next()) {
-        (Some(only), None) => only.name.clone(),
-        _ => "the others".to_owned(),
-    }
-}
-
-fn world(model: &Model, rollout: &RollOut) -> World {
-    let name = &rollout.judged().candidate;
-    let is = |version: &&Version| *version.name == *name;
-    let candidate_usable = model.versions.iter().find(is).is_some_and(|v| v.any_usable(&[]));
-    let candidate = load(model.versions.iter().filter(is));
-    // Compared with itself, its load is its own.
-    let stable = if rollout.plan().aa {
-        candidate
-    } else {
-        load(model.versions.iter().filter(|version| !is(version)))
-    };
-    World { candidate_usable, candidate, stable }
-}
-
-fn load<'a>(versions: impl Iterator<Item = &'a Version>) -> Load {
-    let mut load = Load::default();
-    // Who is given nothing carries nothing.
-    for version in versions.filter(|version| version.share > 0.0) {
-        load.share += version.share;
-        let usable = version.members.iter().filter(|member| member.replica.usable());
-        load.weight += usable.map(|member| f64::from(member.weight)).sum::<f64>();
-    }
-    load
+    let same = plan.canary.as_ref().filter(|canary| canary.candidate == judged.candidate);
+    let known = CanaryPlan { candidate: judged.candidate.clone(), ..CanaryPlan::default() };
+    let canary = same.cloned().unwrap_or(known);
+    let unread = unusable.is_some() || ending == Ending::Promoted;
+    let rollout = RollOut::ended(canary, judged, ending, because, now);
+    Ok(unread.then_some(Canary { rollout, split, base }))
 }
 
 #[cfg(test)]
@@ -328,7 +347,8 @@ mod tests {
         first.keep_canaries(later);
         let (second, applied) = Core::start(&plan, first.overrides().clone(), 7, Moment::ZERO);
         assert!(applied.told.is_empty(), "it goes on, it does not begin");
-        assert_eq!(second.overrides().canaries, first.overrides().canaries);
+        let written = |core: &Core| serde_json::to_string(&core.overrides().canaries).unwrap();
+        assert_eq!(written(&second), written(&first));
         assert!((applied.table.models[0].versions[1].share - 0.01).abs() < 1e-9);
     }
 

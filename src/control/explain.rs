@@ -2,7 +2,7 @@
 use super::explanation::{self, Explanation, Named, Question};
 use crate::access::Tries;
 use crate::access::{CARRIERS, secret_in};
-use crate::balance::{Policy, fraction, hash_point};
+use crate::balance::{Policy, fraction};
 use crate::dialect::{
     Facts, PathFacts, cookie_value, decoded_path, nearest, query_value, read_path,
 };
@@ -196,7 +196,7 @@ fn sticky(
             KeySource::ClientIp => question.client_ip.map(|ip| ip.to_string()),
         };
         let key = key.filter(|key| !key.trim_ascii().is_empty())?;
-        Some((source.to_string(), hash_point(&model.name, key.as_bytes())))
+        Some((source.to_string(), model.plan.point_of(key.as_bytes())))
     })
 }
 
@@ -276,6 +276,7 @@ fn words(why: &Unrouted) -> String {
 mod tests {
     use super::super::explanation::post;
     use super::*;
+    use crate::balance::hash_point;
     use crate::config::parse_text;
     use crate::control::Core;
     use crate::table::Overrides;

@@ -1,9 +1,10 @@
 //! What a reload would do to who owns which points, by the code that does it.
-use super::canaries::{candidate_share, judged_of, split_with, stable_name};
+use super::canary_shares::{candidate_share, judged_of, split_with, stable_name};
 use crate::balance::Segments;
-use crate::canary::{RollOut, Start};
+use crate::canary::{RollOut, Start, State};
+use crate::observe::CanaryReport;
 use crate::stats::Moment;
-use crate::table::{Hold, ModelPlan, Overrides, Plan, SetSplit, Shares, Table};
+use crate::table::{Hold, ModelPlan, Overrides, Plan, SetSplit, Shares, Table, is_split_of};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,6 +19,9 @@ pub struct RunningModel {
     pub shares: Shares,
     /// Those that an operator set, and the file's that they stand in for.
     pub set: Option<(Shares, Shares)>,
+    /// The candidate that was promoted, and keeps its share until the file's split changes.
+    #[serde(default)]
+    pub promoted: Option<String>,
 }
 
 /// What becomes of a model's canary.
@@ -25,6 +29,10 @@ pub struct RunningModel {
 pub enum CanaryFate {
     None,
     GoesOn,
+    /// Its candidate was promoted, and keeps its share because the file's split is the same.
+    Promoted,
+    /// The file has another split than that under which the candidate was promoted.
+    Unseated,
     /// Its evidence is forgotten.
     BeginsAnew,
     /// Until an operator starts it.
@@ -41,13 +49,19 @@ pub struct Forecast {
 }
 
 impl Running {
-    pub fn of(table: &Table) -> Self {
+    pub fn of(table: &Table, reports: &[CanaryReport]) -> Self {
+        let promoted = |name: &str| {
+            let of = |report: &&CanaryReport| report.model == name;
+            let report = reports.iter().find(of)?;
+            (report.state == State::Promoted).then(|| report.candidate.clone())
+        };
         let each = table.models.iter().map(|model| {
             let share = |version: &crate::table::Version| (version.name.to_string(), version.share);
             let running = RunningModel {
                 segments: model.segments.clone(),
                 shares: model.versions.iter().map(share).collect(),
                 set: model.set.as_ref().map(|set| (set.shares.clone(), set.file.clone())),
+                promoted: promoted(&model.name),
             };
             (model.name.to_string(), running)
         });
@@ -71,12 +85,25 @@ impl Running {
                 overrides.splits.insert(new.name.clone(), Arc::new(set));
             }
         }
-        let goes_on = old.is_some_and(|old| same_canary(old, new));
-        let same_split = old.is_some_and(|old| old.split_by_name() == new.split_by_name());
-        // A canary's shares last until something begins it anew; others are the file's.
+        let same_split = old.is_some_and(|old| is_split_of(&old.split_by_name(), new));
+        let has = |name: &&String| new.versions.iter().any(|version| version.name == **name);
+        let promoted = before.and_then(|before| before.promoted.as_ref());
+        let promoted = promoted.filter(has).filter(|_| same_split);
+        let candidate = new.canary.as_ref().map(|canary| &canary.candidate);
+        let stays = promoted.is_some() && candidate.is_none_or(|own| Some(own) == promoted);
+        let goes_on = stays || old.is_some_and(|old| same_canary(old, new));
+        // A canary's shares last until something begins it anew, those of a promotion until the split changes.
         let had_canary = old.is_some_and(|old| old.canary.is_some()) && new.canary.is_some();
         if let Some(before) = before.filter(|_| had_canary && same_split && set.is_none()) {
             overrides.shares.insert(new.name.clone(), before.shares.clone());
+        }
+        // What the other versions share out while a canary runs: who was promoted has all.
+        let mut base = new.split_by_name();
+        if promoted.is_some() {
+            for (name, share) in &mut base {
+                *share = if Some(&*name) == promoted { 1.0 } else { 0.0 };
+            }
+            overrides.shares.insert(new.name.clone(), base.iter().cloned().collect());
         }
         let moved = |segments: Option<&Segments>, overrides: &Overrides| {
             let names = new.versions.iter().map(|version| version.name.as_str());
@@ -85,11 +112,17 @@ impl Running {
         };
         // As a table is built, and then as its canary moves it.
         let mut segments = moved(before.map(|before| &before.segments), &overrides);
+        let unseated = promoted.is_none() && before.is_some_and(|b| b.promoted.is_some());
         let canary = match &new.canary {
+            _ if stays => CanaryFate::Promoted,
+            None if unseated => CanaryFate::Unseated,
             None => CanaryFate::None,
             Some(_) if goes_on => CanaryFate::GoesOn,
             Some(plan) => {
                 overrides.shares.remove(&new.name);
+                if promoted.is_some() {
+                    overrides.shares.insert(new.name.clone(), base.iter().cloned().collect());
+                }
                 let starts = plan.start == Start::Auto;
                 if starts {
                     overrides.splits.remove(&new.name);
@@ -98,7 +131,7 @@ impl Running {
                         (stable_name(new, &plan.candidate), candidate_share(new, &plan.candidate));
                     let (rollout, _) =
                         RollOut::begin(plan.clone(), judged, stable, share, Moment::ZERO);
-                    if let Some(shares) = split_with(&rollout, &new.split_by_name()) {
+                    if let Some(shares) = split_with(&rollout, &base) {
                         overrides.shares.insert(new.name.clone(), shares);
                     }
                 }
@@ -116,7 +149,7 @@ impl Running {
             let Forecast { segments, .. } = Self::default().forecast(None, model);
             let names = model.versions.iter().map(|version| version.name.clone());
             let shares = names.map(|name| (name.clone(), segments.share_of(&name))).collect();
-            (model.name.clone(), RunningModel { segments, shares, set: None })
+            (model.name.clone(), RunningModel { segments, shares, set: None, promoted: None })
         });
         Self(each.collect())
     }
@@ -162,6 +195,9 @@ mod tests {
             plan("v1: 60, v2: 40", &a),
             plan("v1: 60, v2: 40", manual),
             plan("v1: 60, v2: 40", aa),
+            plan("v1: 60, v2: 40", "    canary: {candidate: v3}\n"),
+            plan("v1: 60, v2: 40", "    canary: {candidate: v3, start: manual}\n"),
+            plan("v1: 60, v2: 40, v3: 0", ""),
         ];
         let by = By { who: "api", reason: None };
         for old in &plans {
@@ -183,7 +219,8 @@ mod tests {
                             core.set_split("m", shares, Hold::default(), by).unwrap();
                         }
                         core.keep_canaries(Moment::ZERO);
-                        let running = Running::of(core.table());
+                        let reports = core.canary_reports(Moment::ZERO);
+                        let running = Running::of(core.table(), &reports);
                         let told = running.forecast(Some(&old.models[0]), &new.models[0]);
                         core.apply(new, Moment::ZERO);
                         let model = &core.table().models[0];
@@ -202,7 +239,7 @@ mod tests {
     fn a_start_is_foretold_too() {
         let plan = plan("v1: 90, v2: 10", &canary("[30, 100]"));
         let (core, _) = Core::start(&plan, Overrides::default(), 7, Moment::ZERO);
-        let (foretold, real) = (Running::started(&plan), Running::of(core.table()));
+        let (foretold, real) = (Running::started(&plan), Running::of(core.table(), &[]));
         assert_eq!(foretold.0["m"].segments, real.0["m"].segments);
     }
 }

@@ -2,6 +2,7 @@
 mod announce;
 mod ask;
 mod canaries;
+mod canary_shares;
 mod certificates;
 mod core;
 mod courier;

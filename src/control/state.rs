@@ -134,9 +134,9 @@ impl StateDir {
         self.written = text;
         let (mut canaries, mut unreadable) = (BTreeMap::new(), BTreeMap::new());
         for (model, kept) in state.canaries {
-            match serde_json::from_value::<KeptCanary>(kept) {
+            match KeptCanary::read(&kept) {
                 Ok(kept) => drop(canaries.insert(model, kept)),
-                Err(error) => drop(unreadable.insert(model, error.to_string())),
+                Err(why) => drop(unreadable.insert(model, why)),
             }
         }
         Ok(Overrides {

@@ -60,6 +60,23 @@ impl Dialect {
     }
 }
 
+impl Dialect {
+    /// Is it known what its answers look like? Elsewhere a page or a field `error` may be what was asked for.
+    pub const fn has_known_answers(self) -> bool {
+        match self {
+            Self::OpenAi
+            | Self::Anthropic
+            | Self::Google
+            | Self::Cohere
+            | Self::Ollama
+            | Self::Tgi
+            | Self::KServeV1
+            | Self::KServeV2 => true,
+            Self::Aws | Self::TorchServe | Self::Grpc | Self::Plain => false,
+        }
+    }
+}
+
 /// What kind of work a path asks for; `kind: auto` of a model follows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum PathKind {

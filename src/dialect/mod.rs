@@ -2,6 +2,7 @@
 mod answer_name;
 mod body;
 mod code;
+mod conversation;
 mod deadline;
 mod dialects;
 mod encoding;
@@ -30,6 +31,7 @@ mod usage;
 pub use answer_name::{NameIn, NameWriter};
 pub use body::{BodyFacts, BodyProblem, peek};
 pub use code::RefusalCode;
+pub use conversation::conversation;
 pub use deadline::DeadlineHeader;
 pub use dialects::{AnswerFormat, Dialect, PathKind};
 pub use encoding::{JsonText, is_json, json_text};

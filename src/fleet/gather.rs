@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 /// Threads are dealt over so many boxes: more than a machine's workers, mostly.
 const BOXES: usize = 64;
 /// What nobody takes out is not kept beyond so many a box: the rest is dropped.
-const MOST: usize = 65_536;
+const MOST: usize = 32_768;
 
 thread_local! {
     static MINE: usize = {

@@ -19,6 +19,7 @@ mod sketch;
 mod suspects;
 mod tally;
 mod trial;
+mod under_way;
 mod version_state;
 
 pub use allowance::{Allowance, Good};
@@ -38,4 +39,5 @@ pub use replica::{Left, Replica, ReplicaId};
 pub use sketch::Sketch;
 pub use suspects::Suspects;
 pub use tally::{Histogram, INTER_CHUNK_BOUNDS, LATENCY_BOUNDS, Refusals, Tally};
+pub use under_way::{Ticket, UnderWay};
 pub use version_state::VersionState;

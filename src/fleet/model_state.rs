@@ -4,7 +4,8 @@ use super::foresight::Foresight;
 use super::gather::Gather;
 use super::mirror::Mirror;
 use super::tally::{Refusals, Tally};
-use crate::canary::{Metric, Observation};
+use super::under_way::UnderWay;
+use crate::canary::{Arm, Metric, Observation};
 use crate::health::{HedgePlan, RetryOn, RetryPlan};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -36,6 +37,10 @@ pub struct ModelState {
     hedges: [AtomicU64; Hedged::ALL.len()],
     /// What a canary is judged by; open while one runs.
     pub seen: Gather<Observation>,
+    /// And what has not ended yet.
+    pub under_way: UnderWay,
+    /// First attempts that failed, and whose requests ended well all the same: of the candidate, and of the others.
+    rescued: [AtomicU64; 2],
     pub mirror: Mirror,
     /// What an answer may take of a key's tokens.
     pub foresight: Foresight,
@@ -91,6 +96,8 @@ impl ModelState {
             retries_refused: AtomicU64::default(),
             hedges: Default::default(),
             seen: Gather::default(),
+            under_way: UnderWay::default(),
+            rescued: Default::default(),
             mirror: Mirror::default(),
             foresight: Foresight::default(),
             promotions: AtomicU64::default(),
@@ -98,6 +105,16 @@ impl ModelState {
             webhooks_delivered: AtomicU64::default(),
             webhooks_failed: AtomicU64::default(),
         }
+    }
+
+    /// A later attempt has hidden from its client that the first one failed, on this side of a canary.
+    pub fn note_rescued(&self, arm: Arm) {
+        self.rescued[usize::from(arm == Arm::Stable)].fetch_add(1, Relaxed);
+    }
+
+    /// How often that happened since the last look: to the candidate, and to the others.
+    pub fn take_rescued(&self) -> [u64; 2] {
+        [0, 1].map(|side: usize| self.rescued[side].swap(0, Relaxed))
     }
 
     pub fn retried(&self, failed: RetryOn) {

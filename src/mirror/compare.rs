@@ -121,7 +121,7 @@ impl Content {
                 let values = event_values(answer.body);
                 Self::Events(values.into_iter().map(|v| without_noise(dialect, v)).collect())
             }
-            OutputForm::Text | OutputForm::Opaque => Self::Other,
+            OutputForm::Text | OutputForm::Html | OutputForm::Opaque => Self::Other,
         }
     }
 

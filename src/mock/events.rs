@@ -35,6 +35,9 @@ async fn send(sender: &Sender, work: &Work, token: impl Fn(u32) -> String, last:
         if i > 0 {
             tokio::time::sleep(work.knobs.token_interval).await;
         }
+        if work.stall && i >= work.tokens / 2 {
+            return std::future::pending().await;
+        }
         if work.cut && i >= work.tokens / 2 {
             return drop(sender.send(Err(io::ErrorKind::ConnectionReset.into())).await);
         }

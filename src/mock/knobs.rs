@@ -23,6 +23,8 @@ pub struct Knobs {
     pub reset: Percent,
     /// Streams that break in the middle.
     pub cut: Percent,
+    /// Streams that fall silent in the middle, for good.
+    pub stall: Percent,
     /// Between two tokens; an answer in one piece takes as long as its stream would.
     #[serde(serialize_with = "as_debug")]
     pub token_interval: Duration,
@@ -45,6 +47,7 @@ impl Default for Knobs {
             hang: Percent::ZERO,
             reset: Percent::ZERO,
             cut: Percent::ZERO,
+            stall: Percent::ZERO,
             token_interval: Duration::ZERO,
             tokens: 16,
             healthy: true,
@@ -69,6 +72,7 @@ impl Knobs {
         set(&mut self.hang, patch.hang);
         set(&mut self.reset, patch.reset);
         set(&mut self.cut, patch.cut);
+        set(&mut self.stall, patch.stall);
         set(&mut self.token_interval, patch.token_interval);
         set(&mut self.tokens, patch.tokens);
         set(&mut self.healthy, patch.healthy);
@@ -91,6 +95,7 @@ pub(super) struct Patch {
     hang: Option<Percent>,
     reset: Option<Percent>,
     cut: Option<Percent>,
+    stall: Option<Percent>,
     #[serde(deserialize_with = "duration")]
     token_interval: Option<Duration>,
     tokens: Option<u32>,

@@ -64,11 +64,11 @@ impl Mock {
         self.in_flight.fetch_add(1, Relaxed);
         let begun = Begun(Arc::clone(self));
         let knobs = self.knobs();
-        let (reset, hang, error, cut, latency) = {
+        let (reset, hang, error, cut, stall, latency) = {
             let mut rng = self.rng.lock();
-            let [reset, hang, error, cut] = [knobs.reset, knobs.hang, knobs.error, knobs.cut]
-                .map(|chance| chance.draw(&mut *rng));
-            (reset, hang, error, cut, knobs.latency.sample(&mut *rng))
+            let chances = [knobs.reset, knobs.hang, knobs.error, knobs.cut, knobs.stall];
+            let [reset, hang, error, cut, stall] = chances.map(|chance| chance.draw(&mut *rng));
+            (reset, hang, error, cut, stall, knobs.latency.sample(&mut *rng))
         };
         if reset {
             return Err(Fault::Reset);
@@ -90,7 +90,7 @@ impl Mock {
                 of(at_most)
             }
         };
-        Ok(Work { serial, tokens, cut, knobs, _slot: slot, _begun: begun })
+        Ok(Work { serial, tokens, cut, stall, knobs, _slot: slot, _begun: begun })
     }
 }
 
@@ -112,6 +112,8 @@ pub(super) struct Work {
     pub(super) tokens: u32,
     /// The stream is to break in the middle.
     pub(super) cut: bool,
+    /// It is to fall silent there.
+    pub(super) stall: bool,
     pub(super) knobs: Knobs,
     _slot: Slot,
     _begun: Begun,

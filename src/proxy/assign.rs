@@ -1,77 +1,222 @@
-//! What a canary learns of a request: its side, and how its first attempt ended.
+//! What a canary learns of a request: its side, and how its first attempt went.
+use super::body::Body;
 use super::exchange::Exchange;
 use super::pick::{Choice, Wish};
-use crate::canary::{Arm, Ended, Finding, Observation};
-use crate::dialect::{Output, OutputProblem};
+use super::placed::Placed;
+use super::request::text;
+use crate::balance::hash_point;
+use crate::canary::{Arm, Ended, Finding, Observation, Open, client_of_address, client_of_key};
+use crate::dialect::{Output, OutputProblem, PathKind, conversation, generates, prompt};
+use crate::fleet::Ticket;
 use crate::health::{Class, Outcome};
+use crate::stats::Moment;
 use crate::table::Model;
+use bytes::Bytes;
+use http::Method;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A stream of fewer tokens says nothing of their speed.
+const FEW_TOKENS: u64 = 10;
 
 /// A request that a canary learns from.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Witness {
-    arm: Arm,
-    /// Requests that its replica had already; of one that may carry twice what the lightest does, half of them.
-    beside: u32,
+    open: Open,
+    /// While it can be read before its end.
+    ticket: Option<Ticket>,
+    /// The first byte of its answer has come.
+    answered: bool,
+    /// Since when its stream says nothing.
+    silent_since: Option<Moment>,
+    /// The longest silence of its stream.
+    gap: Option<Duration>,
+    /// What it asked, as far as it was read before a replica was.
+    body: Bytes,
+}
+
+impl Witness {
+    /// A piece of the answer has come. `streams`: it is one of a stream.
+    pub(super) fn heard(&mut self, now: Moment, streams: bool) {
+        if let Some(ticket) = self.ticket.as_ref().filter(|_| !self.answered) {
+            ticket.answers(now);
+        }
+        self.answered = true;
+        if let Some(since) = self.silent_since.take().filter(|_| streams) {
+            self.gap = self.gap.max(Some(now.since(since)));
+            self.note_silence(None);
+        }
+    }
+
+    /// That piece was handed to the client: from now on the replica is waited for again.
+    pub(super) fn waits(&mut self, now: Moment, streams: bool) {
+        if streams {
+            self.silent_since = Some(now);
+            self.note_silence(Some(now));
+        }
+    }
+
+    fn note_silence(&self, since: Option<Moment>) {
+        if let Some(ticket) = &self.ticket {
+            ticket.is_silent_since(since);
+        }
+    }
+
+    /// It lasts as long as both sides like: only its end tells something.
+    pub(super) fn converses(&mut self) {
+        self.ticket = None;
+    }
 }
 
 impl Exchange<'_> {
     /// Notes the side of a request that a canary judges. Pinned ones say nothing: their version was chosen for a
     /// reason. One whose version had nothing usable is an error of that version, whoever serves it.
-    pub(super) fn assign(&mut self, model: &Model, wish: Wish<'_>, choice: Choice<'_>) {
+    pub(super) fn assign(&mut self, placed: &Placed<'_>, wish: Wish<'_>, choice: Choice<'_>) {
+        let model = placed.model;
         if !model.state.seen.is_open() || wish.pinned.is_some() {
             return;
         }
         let Some(plan) = &model.plan.canary else { return };
         let owner = &model.versions[model.segments.version(wish.point)];
         let arm = if *owner.name == *plan.candidate { Arm::Candidate } else { Arm::Stable };
-        if owner.index == choice.version.index {
-            let member = choice.member;
-            let beside = member.replica.in_flight() as f32 * model.lightest / member.weight;
-            self.witness = Some(Witness { arm, beside: beside as u32 });
+        let served = owner.index == choice.version.index;
+        let member = choice.member;
+        let beside = member.replica.in_flight() as f32 * model.lightest / member.weight;
+        let body = placed.body.read_so_far();
+        let open = Open {
+            id: 0,
+            arm,
+            // What its client took to send it is nobody's time.
+            began: self.proxy.now(),
+            key: wish.key,
+            client: Some(self.client_tag()),
+            // Its place in memory is its own.
+            replica: Arc::as_ptr(&member.replica).addr() as u64,
+            beside: beside as u32,
+            prefix: (plan.reads_prompts() && self.generates())
+                .then(|| conversation(body))
+                .flatten(),
+            first_byte: None,
+            silent: None,
+        };
+        if served {
+            // One that its client still sends may wait for that.
+            let waits = matches!(placed.body, Body::Whole(..)) && !self.record.converses;
+            let ticket = waits.then(|| model.state.under_way.begin(open));
+            let open = ticket.as_ref().map_or(open, |ticket| *ticket.open());
+            let (answered, silent_since, gap, body) = (false, None, None, body.clone());
+            self.witness = Some(Witness { open, ticket, answered, silent_since, gap, body });
         } else {
-            model.state.seen.add(Observation::of(arm, true, self.record.began));
+            self.failed_side = Some(arm);
+            let missed = Observation::of(arm, true, open.began);
+            model.state.seen.add(Observation { key: open.key, client: open.client, ..missed });
         }
+    }
+
+    /// Whose request it is: of an API key, else of an address. Whoever has one address of IPv6 has its whole /64.
+    fn client_tag(&self) -> u64 {
+        match (self.key(), self.client_ip) {
+            (Some(key), _) => client_of_key(hash_point("key", key.name.as_bytes())),
+            (None, IpAddr::V4(ip)) => client_of_address(hash_point("address", &ip.octets())),
+            (None, IpAddr::V6(ip)) => client_of_address(hash_point("address", &ip.octets()[..8])),
+        }
+    }
+
+    /// Does it ask for a text to be made?
+    fn generates(&self) -> bool {
+        self.row.kind == PathKind::Llm && generates(&self.record.path)
     }
 
     /// Hands on how the first attempt ended, once. Later ones speak of whoever they were sent to.
     pub(super) fn testify(&mut self, outcome: &Outcome, output: Option<Output>, ended: Ended) {
-        let Some(Witness { arm, beside }) = self.witness.take() else { return };
+        let Some(witness) = self.witness.take() else { return };
         let Some(model) = self.record.model.as_ref().filter(|_| !outcome.tunnel) else { return };
         let (error, client_error) = match outcome.class {
-            Class::Success => (false, false),
+            // A client that posts wants an answer, and no other address.
+            Class::Success => (false, self.is_redirected()),
             Class::ClientError => (false, true),
+            _ if ended != Ended::Seen => (false, false),
             Class::ServerError
             | Class::Overloaded
             | Class::Timeout
             | Class::ConnectFailure
             | Class::Reset => (true, false),
-            Class::Cancelled if ended != Ended::Seen => (false, false),
             // Neither side's doing.
             Class::Cancelled | Class::Refused => return,
         };
+        let open = witness.open;
+        self.failed_side = error.then_some(open.arm);
         let good = !error && !client_error;
         let timed = good && !self.record.converses;
         let output = output.filter(|output| good && output.judged);
+        let streams = timed && self.stream.is_some();
+        let whole = streams && ended == Ended::Seen;
+        let silence = witness.silent_since.map(|since| self.proxy.now().since(since));
+        // Of one that its client left, the last silence lasts.
+        let gap = if ended == Ended::Seen { witness.gap } else { witness.gap.max(silence) };
         model.state.seen.add(Observation {
-            client_error,
             ended,
-            beside,
-            bad_output: output.map(finding),
-            tokens: output.and_then(|output| output.tokens),
+            id: open.id,
+            key: open.key,
+            client: open.client,
+            replica: open.replica,
+            beside: open.beside,
+            client_error,
+            bad_output: output.and_then(|output| self.finding(output, &witness.body)),
             latency: timed.then_some(outcome.latency),
             first_byte: outcome.first_byte.filter(|_| timed),
-            ..Observation::of(arm, error, self.record.began)
+            chunk_gap: gap.filter(|_| streams),
+            tokens_per_second: if whole { self.pace_of(outcome) } else { None },
+            tokens: output.and_then(|output| output.tokens),
+            prefix: open.prefix,
+            cached: output.and_then(|output| output.cached),
+            ..Observation::of(open.arm, error, open.began)
         });
     }
-}
 
-fn finding(output: Output) -> Finding {
-    match output.problem {
-        None => Finding::Good,
-        Some(OutputProblem::Truncated) => Finding::Truncated,
-        Some(OutputProblem::Empty) => Finding::Empty,
-        Some(OutputProblem::JsonInvalid) => Finding::JsonInvalid,
-        Some(OutputProblem::Unexpected) => Finding::Unexpected,
-        Some(OutputProblem::Matches) => Finding::Matches,
+    /// Did it end well for its client, although the first attempt failed?
+    pub(super) fn note_rescue(&mut self, model: &Model) {
+        let hidden = matches!(self.record.class, Class::Success | Class::ClientError);
+        if let Some(arm) = self.failed_side.take().filter(|_| hidden) {
+            model.state.note_rescued(arm);
+        }
+    }
+
+    fn is_redirected(&self) -> bool {
+        (300..400).contains(&self.record.status)
+            && self.record.status != 304
+            && self.session.req_header().method == Method::POST
+    }
+
+    /// Tokens a second after the first byte, of a stream that has ended.
+    fn pace_of(&self, outcome: &Outcome) -> Option<f32> {
+        let told = self.record.usage.as_ref().and_then(|scan| scan.usage().completion);
+        let tokens = told.or_else(|| self.stream.as_ref().map(|stream| stream.pieces()))?;
+        let took = outcome.latency.saturating_sub(outcome.first_byte?).as_secs_f64();
+        (tokens >= FEW_TOKENS && took > 0.0).then(|| ((tokens - 1) as f64 / took) as f32)
+    }
+
+    /// What was wrong with an answer. `None`: nobody can tell, because the request itself set a limit at which it ended.
+    fn finding(&self, output: Output, body: &[u8]) -> Option<Finding> {
+        Some(match output.problem {
+            None => Finding::Good,
+            Some(OutputProblem::Truncated) if output.limited && self.asked_for_a_limit(body) => {
+                return None;
+            }
+            Some(OutputProblem::Truncated) => Finding::Truncated,
+            Some(OutputProblem::Reported) => Finding::Reported,
+            Some(OutputProblem::Shapeless) => Finding::Shapeless,
+            Some(OutputProblem::Empty) => Finding::Empty,
+            Some(OutputProblem::JsonInvalid) => Finding::JsonInvalid,
+            Some(OutputProblem::Unexpected) => Finding::Unexpected,
+            Some(OutputProblem::Matches) => Finding::Matches,
+        })
+    }
+
+    fn asked_for_a_limit(&self, body: &[u8]) -> bool {
+        let headers = &self.session.req_header().headers;
+        let (kind, encoding) = (text(headers, "content-type"), text(headers, "content-encoding"));
+        prompt(kind, encoding, body, 0).is_ok_and(|prompt| prompt.bounded > 0)
     }
 }

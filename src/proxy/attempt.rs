@@ -193,8 +193,9 @@ impl Exchange<'_> {
         if asked.is_err() {
             self.record.status = status;
         }
+        let over = matches!(asked, Err(Trouble::Total)) && self.has_own_deadline();
         let left = matches!(asked, Err(Trouble::ClientGone));
-        let ended = if left { Ended::Cancelled } else { Ended::Seen };
+        let ended = if left || over { Ended::Cancelled } else { Ended::Seen };
         if matches!(asked, Err(Trouble::Exhausted(_))) {
             self.witness = None;
             return in_flight.forget();
@@ -202,7 +203,6 @@ impl Exchange<'_> {
         if self.record.is_test {
             return in_flight.forget();
         }
-        // For both sides alike a deadline that is over is a timeout, whoever set it.
         self.testify(&outcome, asked.as_ref().ok().and_then(|relayed| relayed.output), ended);
         let impatient =
             matches!(asked, Err(Trouble::Total)) && self.was_impatient(choice, began, now);

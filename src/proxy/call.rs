@@ -125,6 +125,9 @@ impl Exchange<'_> {
         if let Some(in_flight) = &mut self.in_flight {
             in_flight.converse();
         }
+        if let Some(witness) = &mut self.witness {
+            witness.converses();
+        }
     }
 
     /// What the replica gets of what the client sent; `None`: it was the last.

@@ -16,7 +16,8 @@ use super::request::{Ask, client_ip, hash_origin, is_trusted, is_upgrade, origin
 use super::request_id::request_id;
 use super::retry::{Attempts, client_deadline};
 use super::shared::Proxy;
-use crate::balance::{Policy, hash_point};
+use crate::balance::Policy;
+use crate::canary::Arm;
 use crate::dialect::grpc::Call;
 use crate::dialect::{
     Dialect, Facts, Local, PathFacts, RefusalCode, Row, StreamWatch, is_json, nearest, query_value,
@@ -93,6 +94,8 @@ pub(super) struct Exchange<'a> {
     pub(super) attempts: Attempts,
     /// The side of a canary that this request was assigned to, until its first attempt was counted.
     pub(super) witness: Option<Witness>,
+    /// Whose first attempt failed, for a canary.
+    pub(super) failed_side: Option<Arm>,
     /// How the replica answers: in its own dialect, where a route rewrites the path.
     pub(super) answers_in: Dialect,
     /// What answers are to say their model is, where that is not left to the replica.
@@ -141,6 +144,7 @@ pub(super) async fn exchange(
         deadline,
         attempts: Attempts::NONE,
         witness: None,
+        failed_side: None,
         answers_in: Dialect::Plain,
         names: None,
         original: None,
@@ -253,7 +257,7 @@ impl Exchange<'_> {
             Refusal::new(RefusalCode::NoReplicas, message)
         })?;
         if !self.record.is_test {
-            self.assign(model, wish, choice);
+            self.assign(&placed, wish, choice);
             choice.version.state.served.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             self.overhear(&placed, choice.version);
         }
@@ -298,7 +302,7 @@ impl Exchange<'_> {
         model.plan.hash_on.iter().find_map(|source| {
             // An empty key is none: else all that send one would be one client.
             let point = |key: &[u8]| {
-                (!key.trim_ascii().is_empty()).then(|| (source, hash_point(&model.name, key)))
+                (!key.trim_ascii().is_empty()).then(|| (source, model.plan.point_of(key)))
             };
             match source {
                 KeySource::Header(name) => point(head.headers.get(name.as_str())?.as_bytes()),

@@ -102,6 +102,8 @@ impl Exchange<'_> {
         }
         if at.upgraded {
             self.record.tunnel = true;
+            // A tunnel says nothing of speed or failure.
+            self.witness = None;
             at.sent = false;
             if let Some(tunnel) = Tunnel::of(self.reins, at.upstream_reins) {
                 tunnel.begin();
@@ -159,6 +161,9 @@ impl Exchange<'_> {
 
     fn note_first_byte(&mut self, at: &mut Progress<'_>) {
         let now = self.proxy.now();
+        if let Some(witness) = &mut self.witness {
+            witness.heard(now, self.stream.is_some());
+        }
         match at.last_chunk.replace(now) {
             None => {
                 self.record.first_byte = Some(now.since(self.record.began));
@@ -197,7 +202,11 @@ impl Exchange<'_> {
             self.release_head(at).await?;
             self.write_body(passed, done).await?;
         }
-        at.client_waits += self.proxy.now().since(before);
+        let after = self.proxy.now();
+        at.client_waits += after.since(before);
+        if let Some(witness) = &mut self.witness {
+            witness.waits(after, self.stream.is_some());
+        }
         self.checkpoint("chunk");
         // Replicas are judged by what they said.
         if let Some(look) = &mut at.look {

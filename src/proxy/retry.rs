@@ -63,7 +63,10 @@ impl Exchange<'_> {
                 Some((Arc::clone(&choice.version.name), Arc::clone(&choice.version.state)));
             self.record.fail_open = choice.fail_open;
             let trouble = match self.attempt(placed, choice, wish).await {
-                Ok(relayed) => return Ok(relayed.end),
+                Ok(relayed) => {
+                    self.note_rescue(model);
+                    return Ok(relayed.end);
+                }
                 Err(trouble) => trouble,
             };
             if let (Trouble::Answered { failed: None, .. }, Some(body)) =
@@ -161,6 +164,12 @@ impl Exchange<'_> {
         }
         let total = self.deadline.map_or(timeouts.total, |own| own.min(timeouts.total));
         total.saturating_sub(self.proxy.now().since(self.record.began))
+    }
+
+    /// Has the client given it less time than the file does?
+    pub(super) fn has_own_deadline(&self) -> bool {
+        let total = self.record.model.as_ref().map(|model| model.plan.timeouts.total);
+        self.deadline.zip(total).is_some_and(|(own, total)| own < total)
     }
 
     /// The time for the whole exchange, in words: the client is told its own where that is shorter.

@@ -3,11 +3,12 @@ use super::access::Access;
 use super::choices::KeySource;
 use super::generation::Table;
 use super::holds::Holds;
+use super::kept_canary::{KeptCanary, is_split_of};
 use super::model::{Member, Model, Reach, Version};
 use super::plan::{ModelPlan, Plan, ReplicaUrl, Scheme, VersionPlan};
 use super::set_split::SetSplit;
 use crate::balance::Segments;
-use crate::canary::{CanaryPlan, OutputRules, Snapshot};
+use crate::canary::{CanaryPlan, Ending, OutputRules};
 use crate::dialect::OutputWish;
 use crate::fleet::{Fleet, Replica, ReplicaId, VersionState};
 use crate::health::Stage;
@@ -38,14 +39,6 @@ pub struct Overrides {
     pub ejected: Holds,
 }
 
-/// A canary at rest in the state.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct KeptCanary {
-    /// The file's split that it began with.
-    pub split: Vec<(String, f64)>,
-    pub snapshot: Snapshot,
-}
-
 /// A message about a model's canary that was not told yet. Addresses and secrets are the file's alone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeptWebhook {
@@ -70,9 +63,13 @@ impl Overrides {
         self.ejected.forget_gone(plan);
         let canaries = &self.canaries;
         self.shares.retain(|model, _| {
-            let now = plan.models.iter().find(|now| now.name == *model && now.canary.is_some());
+            let now = plan.models.iter().find(|now| now.name == *model);
             let began = canaries.get(model);
-            now.zip(began).is_some_and(|(now, began)| began.split == now.split_by_name())
+            now.zip(began).is_some_and(|(now, began)| {
+                let promoted = began.ended.as_ref().map(|ended| ended.ending);
+                let lasts = now.canary.is_some() || promoted == Some(Ending::Promoted);
+                lasts && is_split_of(&began.split, now)
+            })
         });
     }
 

@@ -124,6 +124,7 @@ fn same_options(old: &ModelPlan, new: &ModelPlan) -> bool {
         versions: _,
         split: _,
         hash_on,
+        split_secret,
         allow_pin,
         balance,
         health,
@@ -142,6 +143,7 @@ fn same_options(old: &ModelPlan, new: &ModelPlan) -> bool {
         && *kind == new.kind
         && *answers == new.answers
         && *hash_on == new.hash_on
+        && *split_secret == new.split_secret
         && *allow_pin == new.allow_pin
         && *balance == new.balance
         && *health == new.health

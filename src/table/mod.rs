@@ -7,6 +7,7 @@ mod choices;
 mod generation;
 mod holds;
 mod jwt;
+mod kept_canary;
 mod model;
 mod pattern;
 mod plan;
@@ -14,15 +15,17 @@ mod reshare;
 mod route;
 mod route_plan;
 mod set_split;
+mod split_secret;
 mod told;
 
 pub use access::{Access, JwtPlan, Key, KeyPlan, Limits, Stranger};
-pub use build::{Built, KeptCanary, KeptWebhook, Overrides};
+pub use build::{Built, KeptWebhook, Overrides};
 pub use changes::Changes;
 pub use choices::{Answers, KeySource, Kind};
 pub use generation::{Current, Table};
 pub use holds::{Ends, Held, Hold, Holds};
 pub use jwt::{Jwt, Sight};
+pub use kept_canary::{Ended, KeptCanary, is_split_of};
 pub use model::{Member, Model, PoolView, Reach, Tier, Version};
 pub use plan::*;
 pub use route::{Asked, Routed, Unrouted};
@@ -30,4 +33,5 @@ pub use route_plan::{NameSource, PathPattern, PathSegment, RoutePlan, RouteTarge
 pub use set_split::{
     SetSplit, Shares, in_percent, shares_in_file, shares_in_words, shares_of_percents,
 };
+pub use split_secret::SplitSecret;
 pub use told::{Candidate, RouteUsed, Share};

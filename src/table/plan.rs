@@ -2,6 +2,7 @@
 use super::access::{JwtPlan, KeyPlan};
 use super::choices::{Answers, KeySource, Kind};
 use super::route_plan::RoutePlan;
+use super::split_secret::SplitSecret;
 use crate::access::MinRate;
 use crate::balance::Policy;
 use crate::canary::CanaryPlan;
@@ -131,6 +132,7 @@ pub struct ModelPlan {
     /// Fractions that sum to 1, one for each of `versions`.
     pub split: Vec<f64>,
     pub hash_on: Vec<KeySource>,
+    pub split_secret: Option<SplitSecret>,
     pub allow_pin: bool,
     pub balance: Policy,
     pub health: Option<ProbePlan>,

@@ -81,4 +81,5 @@ mod tokens;
 mod traces;
 mod unread;
 mod upstream;
+mod verdicts;
 mod webhook;

@@ -158,7 +158,9 @@ impl ModelDifference {
             name: name.to_owned(),
             change,
             sticky: is.or(was).is_some_and(|plan| !plan.hash_on.is_empty()),
-            rekeyed: was.zip(is).is_some_and(|(was, is)| was.hash_on != is.hash_on),
+            rekeyed: was.zip(is).is_some_and(|(was, is)| {
+                was.hash_on != is.hash_on || was.split_secret != is.split_secret
+            }),
             shares: [before.map(|before| &before.segments), after]
                 .map(|segments| segments.map(shares_of).unwrap_or_default()),
             moved: moved.unwrap_or_default(),
@@ -200,6 +202,8 @@ impl ModelDifference {
             "canary": match self.canary {
                 CanaryFate::None => Value::Null,
                 CanaryFate::GoesOn => json!("goes_on"),
+                CanaryFate::Promoted => json!("promoted"),
+                CanaryFate::Unseated => json!("unseated"),
                 CanaryFate::BeginsAnew => json!("begins_anew"),
                 CanaryFate::Waits => json!("waits_for_start"),
             },

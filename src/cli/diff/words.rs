@@ -42,7 +42,7 @@ impl ModelDifference {
         }
         out.extend(self.moved.iter().map(|one| format!("  {}", self.moved_in_words(one, paint))));
         if self.rekeyed {
-            let said = "`hash_on` changes: clients get other keys, so any of them may move";
+            let said = "`hash_on` or `split_secret` changes: keys get other points, so any client may move";
             out.push(format!("  {}", paint.on(Tone::Warn, said)));
         }
         if self.ends_set_split {
@@ -58,6 +58,14 @@ impl ModelDifference {
                 out.push("  its canary waits for `evener canary start`".to_owned());
             }
             CanaryFate::GoesOn => out.push("  its canary goes on".to_owned()),
+            CanaryFate::Promoted => {
+                let said = "its candidate was promoted and keeps its share until `split` changes";
+                out.push(format!("  {said}"));
+            }
+            CanaryFate::Unseated => {
+                let said = "its candidate was promoted: the new `split` takes its share away";
+                out.push(format!("  {}", paint.on(Tone::Warn, said)));
+            }
             CanaryFate::None => {}
         }
         for (version, [join, leave]) in &self.replicas {

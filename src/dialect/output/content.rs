@@ -6,7 +6,7 @@ use serde_json::Value;
 pub(super) type Take<'t> = &'t mut dyn FnMut(u64, &str);
 
 /// What was found in one JSON value.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[expect(clippy::struct_excessive_bools, reason = "independent findings, not states")]
 pub(super) struct Read {
     /// It has something a client asked for.
@@ -17,28 +17,45 @@ pub(super) struct Read {
     pub(super) ended: bool,
     /// It carries a piece of an answer, even if only a thought: most servers send one for each token.
     pub(super) chunk: bool,
+    /// It says that something failed.
+    pub(super) reported: bool,
+    /// It has none of the shapes of its dialect.
+    pub(super) shapeless: bool,
     pub(super) usage: Option<u32>,
+    /// The part of the prompt that was in a cache: 0 to 1.
+    pub(super) cached: Option<f32>,
 }
 
 impl Read {
     /// A whole body.
     pub(super) fn of_answer(dialect: Dialect, value: &Value, take: Take<'_>) -> Self {
+        let reported = reports(value);
         match dialect.answer_format() {
             AnswerFormat::OpenAi => {
-                let mut read = Self::default();
+                let mut read = Self { reported, ..Self::default() };
                 if !read.openai(value, take) {
                     read.content = !is_hollow(value);
+                    // Files, lists, tokenizers and scores.
+                    let others = ["object", "tokens", "prompt", "scores", "score", "embeddings"];
+                    let other = others.iter().any(|name| value.get(name).is_some());
+                    read.shapeless = read.content && value.is_object() && !other;
                 }
                 read
             }
-            AnswerFormat::KServe => Self::kserve(value, take),
+            AnswerFormat::KServe => Self { reported, ..Self::kserve(value, take) },
             AnswerFormat::Unknown => {
                 if let Some(text) = value.as_str() {
                     take(0, text);
                 } else {
                     take(0, &value.to_string());
                 }
-                Self { content: !is_hollow(value), usage: usage(value), ..Self::default() }
+                let reported = reported && dialect.has_known_answers();
+                Self {
+                    content: !is_hollow(value),
+                    reported,
+                    usage: usage(value),
+                    ..Self::default()
+                }
             }
         }
     }
@@ -70,6 +87,7 @@ impl Read {
     /// Chat, completions, responses, messages, embeddings and their kin. `false`: none of them.
     fn openai(&mut self, value: &Value, take: Take<'_>) -> bool {
         self.usage = usage(value).or(self.usage);
+        self.cached = cached(value).or(self.cached);
         let mut known = value.get("usage").is_some();
         if let Some(choices) = value["choices"].as_array() {
             known = true;
@@ -160,6 +178,7 @@ impl Read {
                 self.ended = true;
                 self.limited = kind == "response.incomplete";
                 self.usage = usage(&value["response"]);
+                self.cached = cached(&value["response"]);
                 // Its text was in the events before.
                 let mut whole = Self::default();
                 whole.openai(&value["response"], &mut |_, _| {});
@@ -182,6 +201,7 @@ impl Read {
                 self.content |= !is_hollow(&delta["partial_json"]);
                 self.chunk |= self.content || !is_hollow(&delta["thinking"]);
             }
+            "message_start" => self.cached = cached(&value["message"]),
             "message_delta" => {
                 self.limited = delta["stop_reason"] == "max_tokens";
                 self.usage = usage(value);
@@ -232,6 +252,27 @@ fn usage(value: &Value) -> Option<u32> {
     made.as_u64().map(|made| u32::try_from(made).unwrap_or(u32::MAX))
 }
 
+/// Does a whole answer say at its top that something failed? `"error": null` stands in many good ones.
+fn reports(value: &Value) -> bool {
+    value.get("error").is_some_and(|error| !is_hollow(error) && *error != Value::Bool(false))
+}
+
+/// The part of the prompt that was in a prefix cache, as `usage` tells it (OpenAI and those like it; Anthropic).
+fn cached(value: &Value) -> Option<f32> {
+    let usage = value.get("usage")?;
+    let number = |at: &str| usage.pointer(at).and_then(Value::as_f64);
+    let found = ["/prompt_tokens_details/cached_tokens", "/input_tokens_details/cached_tokens"];
+    if let Some(hits) = found.into_iter().find_map(number) {
+        let all = number("/prompt_tokens").or_else(|| number("/input_tokens"))?;
+        return (all > 0.0).then(|| (hits / all).clamp(0.0, 1.0) as f32);
+    }
+    // Anthropic counts what was in its cache, and what was put there, beside the rest.
+    let hits = number("/cache_read_input_tokens")?;
+    let written = number("/cache_creation_input_tokens").unwrap_or_default();
+    let all = hits + written + number("/input_tokens")?;
+    (all > 0.0).then(|| (hits / all).clamp(0.0, 1.0) as f32)
+}
+
 /// Nothing at all, however it is wrapped: `null`, `""`, `[[]]`, `{}`.
 fn is_hollow(value: &Value) -> bool {
     match value {
@@ -271,7 +312,7 @@ pub fn answer_text(dialect: Dialect, form: super::OutputForm, body: &[u8]) -> Op
             events.take(body, &mut each);
             events.end(&mut each);
         }
-        OutputForm::Text => take(0, &String::from_utf8_lossy(body)),
+        OutputForm::Text | OutputForm::Html => take(0, &String::from_utf8_lossy(body)),
         OutputForm::Opaque => {}
     }
     texts.sort_by_key(|(choice, _)| *choice);

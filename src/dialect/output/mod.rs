@@ -24,7 +24,7 @@ const MOST_CHOICES: usize = 8;
 /// What an answer must not be.
 #[derive(Clone, Debug, Default)]
 pub struct OutputWish {
-    /// No text, tool call, embedding or prediction at all.
+    /// No text, tool call, embedding or prediction at all, but maybe an error or a page in its place.
     pub empty: bool,
     /// It claims to be JSON and is not.
     pub json_invalid: bool,
@@ -40,6 +40,10 @@ pub struct OutputWish {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum OutputProblem {
     Truncated,
+    /// It reports an error, whatever its status.
+    Reported,
+    /// It has none of the shapes that answers on such a path have: a page, or JSON of somebody else's.
+    Shapeless,
     Empty,
     JsonInvalid,
     /// A JSON pointer does not lead to the value it should.
@@ -55,6 +59,8 @@ pub enum OutputForm {
     /// Server-sent events.
     Events,
     Text,
+    /// A page for a browser.
+    Html,
     /// Compressed or binary: nothing is judged but its end.
     Opaque,
 }
@@ -72,6 +78,7 @@ impl OutputForm {
             "application/json" => Self::Json,
             "text/event-stream" => Self::Events,
             kind if kind.starts_with("application/") && kind.ends_with("+json") => Self::Json,
+            "text/html" | "application/xhtml+xml" => Self::Html,
             kind if kind.starts_with("text/") => Self::Text,
             _ => Self::Opaque,
         }
@@ -79,11 +86,15 @@ impl OutputForm {
 }
 
 /// What was found of one answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Default)]
 pub struct Output {
     pub problem: Option<OutputProblem>,
+    /// It was stopped by a limit on its tokens.
+    pub limited: bool,
     /// Tokens made, as the answer says, or else as a stream's chunks tell.
     pub tokens: Option<u32>,
+    /// The part of its prompt that was in the prefix cache of its replica, as the answer says: 0 to 1.
+    pub cached: Option<f32>,
     /// `false`: it could not be read (compressed, too long), so its lack of a problem says nothing.
     pub judged: bool,
 }
@@ -111,6 +122,7 @@ struct Sum {
     broken: bool,
     matched: bool,
     usage: Option<u32>,
+    cached: Option<f32>,
     chunks: u32,
     /// Which expectations were met.
     met: Vec<bool>,
@@ -131,7 +143,7 @@ impl OutputScan {
                 let Self { dialect, wish, events, sum, .. } = self;
                 events.take(bytes, &mut |event| sum.add(*dialect, wish, event));
             }
-            OutputForm::Json | OutputForm::Text => {
+            OutputForm::Json | OutputForm::Text | OutputForm::Html => {
                 if self.too_long || self.body.len() + bytes.len() > LONGEST_BODY {
                     self.too_long = true;
                     self.body = Vec::new();
@@ -147,10 +159,10 @@ impl OutputScan {
     pub fn finish(mut self, complete: bool) -> Output {
         match self.form {
             OutputForm::Events => self.finish_events(complete),
-            OutputForm::Json | OutputForm::Text => self.finish_body(complete),
+            OutputForm::Json | OutputForm::Text | OutputForm::Html => self.finish_body(complete),
             OutputForm::Opaque => {
                 let problem = self.first_of(&[(OutputProblem::Truncated, !complete)]);
-                Output { problem, tokens: None, judged: problem.is_some() }
+                Output { problem, judged: problem.is_some(), ..Output::default() }
             }
         }
     }
@@ -177,13 +189,14 @@ impl OutputScan {
             (OutputProblem::Matches, matched),
         ]);
         let counted = (sum.chunks > 0).then_some(sum.chunks);
-        Output { problem, tokens: sum.usage.or(counted), judged: true }
+        let (tokens, cached) = (sum.usage.or(counted), sum.cached);
+        Output { problem, limited: sum.limited, tokens, cached, judged: true }
     }
 
     fn finish_body(&self, complete: bool) -> Output {
         if self.too_long {
             let problem = self.first_of(&[(OutputProblem::Truncated, !complete)]);
-            return Output { problem, tokens: None, judged: problem.is_some() };
+            return Output { problem, judged: problem.is_some(), ..Output::default() };
         }
         let body = &self.body;
         let blank = body.trim_ascii().is_empty();
@@ -191,7 +204,8 @@ impl OutputScan {
         let mut texts = Vec::new();
         let mut broken = false;
         let mut unexpected = false;
-        if self.form == OutputForm::Text {
+        if matches!(self.form, OutputForm::Text | OutputForm::Html) {
+            read.shapeless = self.form == OutputForm::Html && self.dialect.has_known_answers();
             read.content = !blank;
             texts.push(String::from_utf8_lossy(body).into_owned());
         } else if let Ok(value) = serde_json::from_slice::<Value>(body) {
@@ -208,12 +222,15 @@ impl OutputScan {
             pattern.is_some_and(|pattern| texts.iter().any(|text| pattern.is_match(text)));
         let problem = self.first_of(&[
             (OutputProblem::Truncated, !complete || read.limited),
+            (OutputProblem::Reported, read.reported),
+            (OutputProblem::Shapeless, read.shapeless),
             (OutputProblem::Empty, if broken { blank } else { !read.content }),
             (OutputProblem::JsonInvalid, broken),
             (OutputProblem::Unexpected, unexpected),
             (OutputProblem::Matches, matched),
         ]);
-        Output { problem, tokens: read.usage, judged: true }
+        let Read { limited, usage: tokens, cached, .. } = read;
+        Output { problem, limited, tokens, cached, judged: true }
     }
 
     /// The first that is so and is looked for.
@@ -221,7 +238,7 @@ impl OutputScan {
         let wish = &self.wish;
         let wished = |problem: OutputProblem| match problem {
             OutputProblem::Truncated => wish.truncated,
-            OutputProblem::Empty => wish.empty,
+            OutputProblem::Empty | OutputProblem::Reported | OutputProblem::Shapeless => wish.empty,
             OutputProblem::JsonInvalid => wish.json_invalid,
             OutputProblem::Unexpected => !wish.json.is_empty(),
             OutputProblem::Matches => wish.matches.is_some(),
@@ -264,6 +281,7 @@ impl Sum {
         self.limited |= read.limited;
         self.ended |= read.ended;
         self.usage = read.usage.or(self.usage);
+        self.cached = read.cached.or(self.cached);
         self.chunks = self.chunks.saturating_add(u32::from(read.chunk));
         for (met, (at, wanted)) in self.met.iter_mut().zip(&wish.json) {
             *met |= value.pointer(at) == Some(wanted);

@@ -1,4 +1,4 @@
-//! Files of the log: that they are kept, turned and lose no whole line.
+//! Rotation, removed files, full disks, and who may read a log.
 use super::*;
 
 /// The files of a log of lines `0`, `1` and so on, each beginning with the newest.

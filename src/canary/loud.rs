@@ -1,0 +1,172 @@
+//! Whose failures the evidence is made of: it must stand without its loudest client and without its loudest key, and must
+//! come of more than a few of them.
+use super::clients::Clients;
+use serde::{Deserialize, Serialize};
+
+/// Those whose part is followed; of more than that, the quietest gives way.
+const FOLLOWED: usize = 64;
+/// Those who are told apart when they are counted.
+const COUNTED: usize = 100;
+/// Of so many clients, and of so many keys, hits must be.
+pub(super) const FEW: u64 = 3;
+
+/// A hit of the candidate, by whom. `None`: of one who is not known, or a request that was drawn for itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Hit {
+    pub(super) client: Option<u32>,
+    pub(super) key: Option<u32>,
+}
+
+/// What those of one kind did: clients, or keys.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Tally {
+    /// What each added to the logarithm of the capital.
+    gains: Vec<(u32, f64)>,
+    /// Who had a hit, sorted; up to [`COUNTED`].
+    known: Vec<u32>,
+    more: bool,
+    /// Hits of unknown ones: each is taken for one of its own.
+    unknown: u64,
+}
+
+impl Tally {
+    fn gain(&mut self, who: Option<u32>, gain: f64) {
+        let Some(who) = who else { return };
+        if let Some((_, sum)) = self.gains.iter_mut().find(|(known, _)| *known == who) {
+            *sum += gain;
+        } else if self.gains.len() < FOLLOWED {
+            self.gains.push((who, gain));
+        } else {
+            let quietest = self.gains.iter_mut().min_by(|a, b| a.1.total_cmp(&b.1));
+            if let Some(quietest) = quietest.filter(|quietest| quietest.1 < gain) {
+                *quietest = (who, gain);
+            }
+        }
+    }
+
+    fn note(&mut self, who: Option<u32>) {
+        match who.map(|who| (who, self.known.binary_search(&who))) {
+            None => self.unknown += 1,
+            Some((_, Ok(_))) => {}
+            Some((_, Err(_))) if self.known.len() >= COUNTED => self.more = true,
+            Some((who, Err(place))) => self.known.insert(place, who),
+        }
+    }
+
+    fn count(&self) -> u64 {
+        self.known.len() as u64 + self.unknown
+    }
+
+    /// The most that one of them added.
+    fn most(&self, counts: impl Fn(u32) -> bool) -> f64 {
+        let counted = self.gains.iter().filter(|(who, _)| counts(*who));
+        counted.map(|(_, gain)| *gain).fold(0.0, f64::max)
+    }
+}
+
+/// Clients and keys of one check.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Loud {
+    clients: Tally,
+    keys: Tally,
+}
+
+/// Who had hits, for sentences.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Whose {
+    pub count: u64,
+    /// There are more of them than that.
+    pub more: bool,
+}
+
+impl Loud {
+    /// Takes note of a hit of the candidate, whether it is counted as evidence or not.
+    pub(super) fn note(&mut self, hit: Hit) {
+        self.clients.note(hit.client);
+        self.keys.note(hit.key);
+    }
+
+    /// Each of these hits added so much.
+    pub(super) fn gain(&mut self, hits: &[Hit], each: f64) {
+        for hit in hits {
+            self.clients.gain(hit.client, each);
+            self.keys.gain(hit.key, each);
+        }
+    }
+
+    /// What the loudest of them added. Behind a proxy are many.
+    pub(super) fn most(&self, clients: &Clients) -> f64 {
+        let of_client = self.clients.most(|who| !clients.is_proxy(who, self.is_sticky()));
+        of_client.max(self.keys.most(|_| true))
+    }
+
+    /// Are the hits of enough clients, and of enough keys?
+    pub(super) fn is_spread(&self, clients: &Clients) -> bool {
+        let sticky = self.is_sticky();
+        let proxy = || self.clients.known.iter().any(|who| clients.is_proxy(*who, sticky));
+        self.keys.count() >= FEW && (self.clients.count() >= FEW || proxy())
+    }
+
+    /// Of how many keys, or requests that were drawn for themselves.
+    pub(super) fn units(&self) -> u64 {
+        self.keys.count()
+    }
+
+    /// Do most hits belong to sticky keys, which their clients choose?
+    fn is_sticky(&self) -> bool {
+        self.keys.known.len() as u64 > self.keys.unknown
+    }
+
+    /// Has a sticky key had a hit?
+    pub(super) fn has_keys(&self) -> bool {
+        !self.keys.known.is_empty()
+    }
+
+    /// Of how many clients the hits are: keys, where keys are drawn. `None`: nobody can tell.
+    pub(super) fn whose(&self, clients: &Clients) -> Option<Whose> {
+        if self.keys.unknown == 0 && !self.keys.known.is_empty() {
+            return Some(Whose { count: self.keys.count(), more: self.keys.more });
+        }
+        let sticky = self.is_sticky();
+        let proxy = self.clients.known.iter().any(|who| clients.is_proxy(*who, sticky));
+        let known = self.clients.unknown == 0 && !self.clients.known.is_empty() && !proxy;
+        known.then_some(Whose { count: self.clients.count(), more: self.clients.more })
+    }
+
+    /// What they added is forgiven.
+    pub(super) fn forgive(&mut self) {
+        self.clients.gains.clear();
+        self.keys.gains.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_loudest_is_followed_however_many_others_there_are() {
+        let mut loud = Loud::default();
+        for n in 0..10_000_u32 {
+            let client = if n % 10 == 0 { 7 } else { 1000 + n };
+            let hit = Hit { client: Some(client), key: None };
+            loud.note(hit);
+            loud.gain(&[hit], 0.5);
+        }
+        assert!((loud.most(&Clients::default()) - 500.0).abs() < 1e-9);
+        assert_eq!(loud.whose(&Clients::default()), Some(Whose { count: 100, more: true }));
+        assert_eq!(loud.units(), 10_000);
+    }
+
+    #[test]
+    fn hits_of_two_keys_or_of_two_clients_are_not_enough() {
+        let hits = |clients: u32, keys: u32| {
+            let mut loud = Loud::default();
+            for n in 0..30 {
+                loud.note(Hit { client: Some(n % clients), key: Some(n % keys) });
+            }
+            loud.is_spread(&Clients::default())
+        };
+        assert!(!hits(2, 30) && !hits(30, 2) && hits(3, 3));
+    }
+}

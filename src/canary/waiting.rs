@@ -1,0 +1,174 @@
+//! Requests that are still open: what they have come to so far counts now, and not again at their end.
+use super::observation::Arm;
+use super::prefixes::Warmth;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Requests whose readings were taken before their end; of more, the end alone is read.
+const MOST: usize = 65_536;
+/// So unlikely must it be by chance that the candidate has so many of the late ones, as a logarithm: one in a thousand.
+const UNLIKELY: f64 = 6.9;
+/// Fewer late requests tell nothing.
+const FEW: u64 = 3;
+
+/// What was taken of one.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Read {
+    /// The checks that have read it, as bits.
+    checks: u16,
+    /// How warm the cache was that it met.
+    warmth: Option<Warmth>,
+    /// The round in which it was open last.
+    round: u32,
+}
+
+/// What was taken of open requests.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Waiting {
+    read: BTreeMap<u64, Read>,
+    round: u32,
+    /// Requests that began on this step: of each side, those that are over, those that are open, and those of them that
+    /// are late.
+    over: [u64; 2],
+    open: [u64; 2],
+    late: [u64; 2],
+    /// Who has one of the late ones, on which side: each counts once.
+    whose: BTreeSet<(usize, u64)>,
+}
+
+fn side(arm: Arm) -> usize {
+    usize::from(arm == Arm::Stable)
+}
+
+impl Waiting {
+    /// Begins to look at all that are open.
+    pub(super) fn begin(&mut self) {
+        self.round = self.round.wrapping_add(1);
+        (self.open, self.late) = ([0; 2], [0; 2]);
+        self.whose.clear();
+    }
+
+    /// Which checks have read this one, and how warm was its cache? `None`: it cannot be followed.
+    pub(super) fn read(&mut self, id: u64) -> Option<(u16, Option<Warmth>)> {
+        if self.read.len() >= MOST && !self.read.contains_key(&id) {
+            return None;
+        }
+        let read = self.read.entry(id).or_default();
+        read.round = self.round;
+        Some((read.checks, read.warmth))
+    }
+
+    /// These checks have read it.
+    pub(super) fn note(&mut self, id: u64, checks: u16, warmth: Warmth) {
+        if let Some(read) = self.read.get_mut(&id) {
+            (read.checks, read.warmth) = (checks, Some(warmth));
+        }
+    }
+
+    /// Counts one that began on this step. Is it open for longer than anybody should wait? `whose`: who has chosen its
+    /// side; `None`: it was drawn.
+    pub(super) fn count(&mut self, arm: Arm, late: bool, whose: Option<u64>) {
+        let side = side(arm);
+        self.open[side] += 1;
+        let counts = late && whose.is_none_or(|whose| self.whose.insert((side, whose)));
+        self.late[side] += u64::from(counts);
+    }
+
+    /// Those that are over are forgotten, once their end had time to be told.
+    pub(super) fn end(&mut self) {
+        let now = self.round;
+        self.read.retain(|_, read| now.wrapping_sub(read.round) <= 2);
+    }
+
+    /// One that began on this step, or before it, is over. Returns the checks that have read it, and how warm its cache
+    /// was.
+    pub(super) fn over(&mut self, id: u64, arm: Arm, on_step: bool) -> (u16, Option<Warmth>) {
+        self.over[side(arm)] += u64::from(on_step);
+        let read = if id == 0 { None } else { self.read.remove(&id) };
+        read.map_or((0, None), |read| (read.checks, read.warmth))
+    }
+
+    /// A step begins: nothing of it is over.
+    pub(super) fn step(&mut self) {
+        (self.over, self.open, self.late) = ([0; 2], [0; 2], [0; 2]);
+    }
+
+    /// Requests that began on this step, of the candidate and of the stable side.
+    pub(super) fn on_step(&self) -> [u64; 2] {
+        [0, 1].map(|side| self.over[side] + self.open[side])
+    }
+
+    /// How many of the candidate's requests and of the stable side's are late, where the candidate has more than its
+    /// part of them.
+    pub(super) fn unexplained(&self) -> Option<[u64; 2]> {
+        let [candidate, stable] = self.late;
+        let [own, others] = self.on_step();
+        let part = own as f64 / (own + others).max(1) as f64;
+        let of_late = candidate as f64 / (candidate + stable).max(1) as f64;
+        if candidate < FEW || of_late <= part || part <= 0.0 {
+            return None;
+        }
+        // Chernoff's bound on the tail of the binomial distribution.
+        let term = |p: f64, q: f64| if p > 0.0 { p * (p / q).ln() } else { 0.0 };
+        let far = term(of_late, part) + term(1.0 - of_late, 1.0 - part);
+        ((candidate + stable) as f64 * far >= UNLIKELY).then_some(self.late)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(over: [u64; 2], late: [u64; 2]) -> Waiting {
+        Waiting { over, open: late, late, ..Waiting::default() }
+    }
+
+    #[test]
+    fn late_requests_that_both_sides_have_are_nobodys_fault() {
+        assert_eq!(with([100, 9900], [0, 0]).unexplained(), None);
+        assert_eq!(with([5000, 5000], [40, 35]).unexplained(), None);
+        assert_eq!(with([100, 9900], [2, 0]).unexplained(), None);
+        assert_eq!(with([100, 9900], [3, 300]).unexplained(), None);
+    }
+
+    #[test]
+    fn late_requests_of_the_candidate_alone_are_unexplained() {
+        assert_eq!(with([100, 9900], [3, 0]).unexplained(), Some([3, 0]));
+        assert_eq!(with([5000, 5000], [12, 0]).unexplained(), Some([12, 0]));
+        assert_eq!(with([1000, 1000], [300, 20]).unexplained(), Some([300, 20]));
+    }
+
+    #[test]
+    fn late_requests_of_one_who_chose_its_side_are_one() {
+        let mut waiting = Waiting { over: [100, 9900], ..Waiting::default() };
+        waiting.begin();
+        for whose in [Some(7), Some(7), Some(7), Some(8)] {
+            waiting.count(Arm::Candidate, true, whose);
+        }
+        assert_eq!(waiting.unexplained(), None);
+        waiting.count(Arm::Candidate, true, Some(9));
+        assert_eq!(waiting.unexplained(), Some([3, 0]));
+        waiting.begin();
+        for _ in 0..3 {
+            waiting.count(Arm::Candidate, true, None);
+        }
+        assert_eq!(waiting.unexplained(), Some([3, 0]));
+    }
+
+    #[test]
+    fn what_was_read_is_known_at_the_end_and_then_forgotten() {
+        let mut waiting = Waiting::default();
+        waiting.begin();
+        assert_eq!(waiting.read(7), Some((0, None)));
+        waiting.note(7, 4, Warmth::New);
+        waiting.end();
+        assert_eq!(waiting.over(7, Arm::Candidate, true), (4, Some(Warmth::New)));
+        assert_eq!(waiting.over(7, Arm::Candidate, true), (0, None));
+        waiting.read(8).unwrap();
+        waiting.note(8, 1, Warmth::New);
+        for _ in 0..4 {
+            waiting.begin();
+            waiting.end();
+        }
+        assert_eq!(waiting.over(8, Arm::Candidate, true), (0, None), "nobody told of its end");
+    }
+}

@@ -1,0 +1,237 @@
+//! How a canary takes requests in: whose they are, with whom they are compared, and what each check says of them.
+use super::clients::tag;
+use super::keys::{Class, Slot};
+use super::loud::Hit;
+use super::observation::{Arm, Ended, Observation, Open};
+use super::prefixes::Warmth;
+use super::proof::Conditions;
+use super::rollout::{Memory, RollOut};
+use super::world::Fairness;
+use crate::stats::Moment;
+
+/// Splits that are remembered: requests that began under an older one are not judged.
+const SPLITS: usize = 16;
+
+/// Whose a request is.
+#[derive(Clone, Copy, Debug)]
+struct Who {
+    whose: Hit,
+    /// Where its key is kept, or its client.
+    slot: Option<Slot>,
+    /// Its side follows from a sticky key.
+    sticky: bool,
+    /// Its client has not had more than its part of this side.
+    admitted: bool,
+}
+
+impl RollOut {
+    /// Takes in one request. Between two ticks nothing but counts changes.
+    pub fn observe(&mut self, seen: &Observation, now: Moment) {
+        // What began before this life may be about another candidate.
+        if !self.is_live() || seen.began < self.epoch {
+            return;
+        }
+        let age = self.age(now);
+        let arm = self.arm(seen.arm, seen.id);
+        let side = usize::from(arm == Arm::Stable);
+        let memory = &mut self.memory;
+        memory.requests[side] += 1;
+        memory.cancelled[side] += u64::from(seen.ended == Ended::Cancelled);
+        memory.failures[side] += u64::from(seen.error);
+        memory.last_seen[side] = Some(age);
+        let tells = arm == Arm::Candidate && seen.ended == Ended::Seen;
+        if tells {
+            memory.recent.0 += 1.0;
+        }
+        let began = self.age(seen.began);
+        let on_step = began >= self.memory.step_since;
+        let (read, warmth) = self.memory.waiting.over(seen.id, arm, on_step);
+        if arm == Arm::Stable && seen.ended == Ended::Seen {
+            self.memory.outage.learn(f64::from(u8::from(seen.error)), 1.0, age);
+        }
+        let Some(at) = self.conditions((began, age)) else { return };
+        if tells && on_step {
+            self.memory.samples += 1;
+        }
+        if arm == Arm::Stable {
+            self.memory.typical.learn(seen, age);
+        }
+        let warmth = warmth.unwrap_or_else(|| self.memory.meet(seen, arm, age));
+        let at = Conditions { warmth, ..at };
+        let who = self.memory.identify(seen, arm, &at);
+        for i in 0..self.plan.checks.len() {
+            let check = &self.plan.checks[i];
+            if read & (1 << i) != 0 {
+                continue;
+            }
+            let fair = at.fairness == Fairness::All;
+            let reading = check.metric.read(seen, &self.memory.typical, fair);
+            let Some(reading) = reading else { continue };
+            let memory = &mut self.memory;
+            let class = memory.class(&who, i);
+            let at = Conditions { class, whose: who.whose, ..at };
+            let hit = memory.proofs[i].observe(check, (reading, seen), arm, &at);
+            if let (Some(slot), Some(hit)) = (who.slot.filter(|_| who.admitted), hit) {
+                memory.keys.note(slot, i, hit);
+            }
+        }
+    }
+
+    /// Takes in the requests that are open, all of them, before those that are over: who has waited for so long that it
+    /// counts, and who has its first byte, is read now.
+    pub fn open(&mut self, open: &[Open], now: Moment) {
+        if !self.is_live() {
+            return;
+        }
+        let age = self.age(now);
+        self.memory.waiting.begin();
+        for one in open {
+            if one.began < self.epoch {
+                continue;
+            }
+            let arm = self.arm(one.arm, one.id);
+            let (began, so_far) = (self.age(one.began), one.so_far(now));
+            if began >= self.memory.step_since {
+                let late = self.is_late(&so_far);
+                let whose = one.key.map(|key| self.memory.chooser(key, one.client));
+                self.memory.waiting.count(arm, late, whose);
+            }
+            self.read_open(&so_far, arm, (began, age));
+        }
+        self.memory.waiting.end();
+    }
+
+    /// Is it open for longer than anybody should wait?
+    fn is_late(&self, so_far: &Observation) -> bool {
+        let typical = &self.memory.typical;
+        let held = so_far.latency.is_some_and(|waited| waited >= self.plan.hold);
+        held || match so_far.first_byte {
+            None => typical.is_long_silence(so_far.latency),
+            Some(_) => typical.is_long(so_far.latency),
+        }
+    }
+
+    fn read_open(&mut self, so_far: &Observation, arm: Arm, (began, age): (f64, f64)) {
+        let asked = |i: &usize| self.plan.checks[*i].metric.read_open(so_far).is_some();
+        let asked: Vec<usize> = (0..self.plan.checks.len()).filter(asked).collect();
+        if asked.is_empty() {
+            return;
+        }
+        let Some((done, warmth)) = self.memory.waiting.read(so_far.id) else { return };
+        if asked.iter().all(|i| done & (1 << i) != 0) {
+            return;
+        }
+        let Some(at) = self.conditions((began, age)) else { return };
+        let warmth = warmth.unwrap_or_else(|| self.memory.meet(so_far, arm, age));
+        let at = Conditions { warmth, ..at };
+        let who = self.memory.identify(so_far, arm, &at);
+        let mut read = done;
+        for i in asked.into_iter().filter(|i| done & (1 << i) == 0) {
+            let check = &self.plan.checks[i];
+            let Some(reading) = check.metric.read_open(so_far) else { continue };
+            let memory = &mut self.memory;
+            let class = memory.class(&who, i);
+            let at = Conditions { class, whose: who.whose, ..at };
+            let Some(hit) = memory.proofs[i].observe(check, (reading, so_far), arm, &at) else {
+                continue;
+            };
+            if let Some(slot) = who.slot.filter(|_| who.admitted) {
+                memory.keys.note(slot, i, hit);
+            }
+            read |= 1 << i;
+        }
+        self.memory.waiting.note(so_far.id, read, warmth);
+    }
+
+    /// So many failures of each side, candidate and stable, were hidden from clients by a retry.
+    pub fn rescued(&mut self, hidden: [u64; 2]) {
+        if self.is_live() {
+            self.memory.rescued[0] += hidden[0];
+            self.memory.rescued[1] += hidden[1];
+        }
+    }
+
+    /// What a request is read under; `None`: it is not judged.
+    fn conditions(&self, (began, age): (f64, f64)) -> Option<Conditions> {
+        let memory = &self.memory;
+        if !self.is_judging(began) || began < memory.evidence_since {
+            return None;
+        }
+        let crowded = self.is_crowded() || began <= memory.crowded_until;
+        let fairness = if crowded { Fairness::Nobody } else { memory.fairness };
+        let place = memory.splits.iter().rposition(|(since, _)| *since <= began)?;
+        let split = (memory.first_split + place as u32, memory.splits[place].1);
+        let current = began >= memory.step_since;
+        let (warmth, class, whose) = (Warmth::Unknown, None, Hit::default());
+        Some(Conditions { age, began, split, current, fairness, warmth, class, whose })
+    }
+
+    /// In an A/A test a coin says which half a request belongs to; it knows nothing of the request but its number.
+    fn arm(&mut self, arm: Arm, id: u64) -> Arm {
+        if !self.plan.aa {
+            return arm;
+        }
+        // SplitMix64 (Steele, Lea and Flood, 2014).
+        let golden = 0x9E37_79B9_7F4A_7C15_u64;
+        if id == 0 {
+            self.memory.coin = self.memory.coin.wrapping_add(golden);
+        }
+        let mut z = if id == 0 { self.memory.coin } else { id.wrapping_mul(golden) };
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        if (z ^ (z >> 31)) >> 63 == 0 { Arm::Candidate } else { Arm::Stable }
+    }
+
+    /// Takes note of the share that begins now.
+    pub(super) fn note_split(&mut self, age: f64) {
+        let memory = &mut self.memory;
+        if memory.splits.last().is_some_and(|(_, share)| (share - memory.share).abs() < 1e-12) {
+            return;
+        }
+        memory.splits.push((age, memory.share));
+        if memory.splits.len() > SPLITS {
+            memory.splits.remove(0);
+            memory.first_split += 1;
+        }
+    }
+}
+
+impl Memory {
+    /// Who chose a sticky key: its client, where that is one.
+    fn chooser(&self, key: u64, client: Option<u64>) -> u64 {
+        client.filter(|client| !self.clients.is_proxy(tag(*client), true)).unwrap_or(key)
+    }
+
+    fn meet(&mut self, seen: &Observation, arm: Arm, age: f64) -> Warmth {
+        self.prefixes.meet(seen, arm, (age / 60.0) as u16)
+    }
+
+    /// Whose a request is; notes that it was there.
+    fn identify(&mut self, seen: &Observation, arm: Arm, at: &Conditions) -> Who {
+        let minute = (at.age / 60.0) as u16;
+        if let Some(client) = seen.client {
+            self.clients.note(client, at.age);
+        }
+        let whose = Hit { client: seen.client.map(tag), key: seen.key.map(tag) };
+        let Some(key) = seen.key else {
+            // Each request was drawn for itself; those of clients that mostly fail anyway are compared with each other.
+            let one = seen.client.filter(|client| !self.clients.is_proxy(tag(*client), false));
+            let slot = one.map(|client| self.keys.find(!client, Arm::Stable, minute));
+            return Who { whose, slot, sticky: false, admitted: true };
+        };
+        let share = at.split.1;
+        let admitted = seen.client.is_none_or(|client| self.clients.admits(client, arm, share));
+        let slot = admitted.then(|| self.keys.find(key, arm, minute));
+        Who { whose, slot, sticky: true, admitted }
+    }
+
+    /// With whom it is compared in this check; `None`: it is not counted.
+    fn class(&self, who: &Who, check: usize) -> Option<Class> {
+        match who.slot {
+            Some(slot) if who.sticky => self.keys.class(slot, check),
+            None if who.sticky => None,
+            Some(slot) if self.keys.mostly_fails(slot, check) => Some(Class::Failing),
+            Some(_) | None => Some(Class::Drawn),
+        }
+    }
+}
