@@ -12,10 +12,9 @@ use tokio::time::timeout;
 
 /// For connecting, asking and reading, of each of the two questions.
 const LIMIT: Duration = Duration::from_secs(2);
-/// Bytes of an answer: some five hundred models.
-const LONGEST: usize = 256 << 10;
-/// Names that are kept of an answer, and characters of each.
-const NAMES: usize = 100;
+/// Bytes of an answer: some two thousand models of vLLM.
+const LONGEST: usize = 1 << 20;
+/// Characters of a name: a longer one is none.
 const LENGTH: usize = 200;
 
 /// OpenAI's list of models, and that of KServe's V1.
@@ -62,20 +61,16 @@ fn names_in_list(body: &[u8]) -> Option<Vec<String>> {
     let named = models.into_iter().map(|named| match named {
         Named::Name(name) | Named::Entry { name } => name,
     });
-    Some(bounded(ids.chain(named)))
+    Some(sane(ids.chain(named)))
 }
 
 fn names_in_index(body: &[u8]) -> Option<Vec<String>> {
     let entries: Vec<Indexed> = serde_json::from_slice(body).ok()?;
-    Some(bounded(entries.into_iter().map(|entry| entry.name)))
+    Some(sane(entries.into_iter().map(|entry| entry.name)))
 }
 
-fn bounded(names: impl Iterator<Item = String>) -> Vec<String> {
-    let sane = names.filter(|name| !name.is_empty() && name.chars().count() <= LENGTH);
-    let mut names: Vec<String> = sane.take(NAMES).collect();
-    names.sort_unstable();
-    names.dedup();
-    names
+fn sane(names: impl Iterator<Item = String>) -> Vec<String> {
+    names.filter(|name| !name.is_empty() && name.chars().count() <= LENGTH).collect()
 }
 
 /// The body of a good answer.
@@ -116,8 +111,8 @@ mod tests {
         let list = |body: &str| names_in_list(body.as_bytes());
         let vllm =
             r#"{"object":"list","data":[{"id":"meta-llama/L","object":"model"},{"id":"lora"}]}"#;
-        assert_eq!(list(vllm).unwrap(), ["lora", "meta-llama/L"]);
-        assert_eq!(list(r#"{"models":["iris","iris"]}"#).unwrap(), ["iris"]);
+        assert_eq!(list(vllm).unwrap(), ["meta-llama/L", "lora"]);
+        assert_eq!(list(r#"{"models":["iris"]}"#).unwrap(), ["iris"]);
         assert_eq!(list(r#"{"models":[{"name":"llama3:8b"}],"data":[]}"#).unwrap(), ["llama3:8b"]);
         assert_eq!(list("<html>"), None);
         assert_eq!(list(r#"{"detail":"Not Found"}"#).unwrap(), Vec::<String>::new());
@@ -126,9 +121,9 @@ mod tests {
     }
 
     #[test]
-    fn few_names_of_sane_length_are_kept() {
+    fn every_name_of_sane_length_is_read() {
         let long = "x".repeat(LENGTH + 1);
         let names = (0..1000).map(|i| if i == 0 { long.clone() } else { i.to_string() });
-        assert_eq!(bounded(names).len(), NAMES);
+        assert_eq!(sane(names).len(), 999);
     }
 }

@@ -55,7 +55,7 @@ pub use output::{
 pub use path::{PathFacts, PathProblem, decoded_path, read_path, segment_of};
 pub use path_class::path_class;
 pub use prefix::peek_prefix;
-pub use prompt::{Prompt, PromptProblem, generates, prompt};
+pub use prompt::{Prompt, PromptProblem, asks_language_model, generates, prompt};
 pub use query::{TwoInQuery, cookie_value, model_in_query, models_in_query, query_value};
 pub use refusal::{ErrorBody, ErrorText, error_body};
 pub use rewrite::{Edit, edited, encoded_name, rename_in_path, rename_in_query};

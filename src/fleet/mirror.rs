@@ -59,6 +59,8 @@ type Counts = [u64; Mirrored::ALL.len()];
 pub struct Mirror {
     running: AtomicU32,
     results: [AtomicU64; Mirrored::ALL.len()],
+    /// Copies that were answered with an error or a redirect where the client got a good answer.
+    rejected: AtomicU64,
     /// Only those that mirror come here, and never on the way of a client.
     book: Mutex<Option<Book>>,
 }
@@ -117,6 +119,15 @@ impl Mirror {
     /// Since the process began, by what became of them.
     pub fn results(&self) -> impl Iterator<Item = (Mirrored, u64)> + '_ {
         Mirrored::ALL.into_iter().zip(self.counts())
+    }
+
+    /// The copy of a request that was answered well was not.
+    pub fn note_rejected(&self) {
+        self.rejected.fetch_add(1, Relaxed);
+    }
+
+    pub fn rejected(&self) -> u64 {
+        self.rejected.load(Relaxed)
     }
 
     pub fn note(&self, result: Mirrored) {

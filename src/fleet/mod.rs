@@ -1,5 +1,6 @@
 //! Live state: what is known of each replica, version and model, found again by identity after a reload.
 mod allowance;
+mod answered;
 mod aside;
 mod budget;
 mod ejection;
@@ -22,6 +23,7 @@ mod under_way;
 mod version_state;
 
 pub use allowance::{Allowance, Good};
+pub use answered::Answered;
 pub use budget::Budget;
 pub use ejection::Ejection;
 pub use foresight::Foresight;

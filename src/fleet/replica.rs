@@ -1,4 +1,5 @@
 //! One replica as it lives: who it is, how busy, how fast, and whether it may serve.
+use super::answered::Answered;
 use super::aside::Turns;
 use super::ejection::{Custody, Fate};
 use super::learned::Learned;
@@ -75,8 +76,7 @@ pub struct Replica {
     pub upstream: Upstream,
     /// How its exchanges ended, by status and class.
     pub outcomes: Tally,
-    /// Requests for a model that it answered with 404.
-    unknown_models: AtomicU64,
+    pub answered: Answered,
     pub(super) in_flight: AtomicU32,
     pub(super) learned: Mutex<Learned>,
     /// The learned [`Factor`], computed at each completion and by the second: two `f32`, `busy` above `idle`.
@@ -118,7 +118,7 @@ impl Replica {
             identity,
             upstream,
             outcomes: Tally::default(),
-            unknown_models: AtomicU64::default(),
+            answered: Answered::default(),
             in_flight: AtomicU32::default(),
             learned: Mutex::default(),
             slow: AtomicU64::new(bits(Factor::EQUAL)),
@@ -146,15 +146,6 @@ impl Replica {
 
     pub(super) fn listed(&self) -> u64 {
         self.listed.load(Relaxed)
-    }
-
-    /// It answered a request for a model with 404: it may serve another one.
-    pub fn note_unknown_model(&self) {
-        self.unknown_models.fetch_add(1, Relaxed);
-    }
-
-    pub fn unknown_models(&self) -> u64 {
-        self.unknown_models.load(Relaxed)
     }
 
     /// Requests now at this replica.

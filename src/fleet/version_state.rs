@@ -1,4 +1,5 @@
 //! What is known of a version while replicas and generations come and go.
+use super::answered::Answered;
 use super::pace::Pace;
 use super::paths::Paths;
 use super::suspects::Suspects;
@@ -30,6 +31,7 @@ struct Sums {
 #[derive(Debug)]
 pub struct VersionState {
     pub requests: Tally,
+    pub answered: Answered,
     pub duration: Histogram,
     pub first_byte: Histogram,
     pub inter_chunk: Histogram,
@@ -90,6 +92,7 @@ impl VersionState {
     pub fn new(suspects: Arc<Suspects>) -> Self {
         Self {
             requests: Tally::default(),
+            answered: Answered::default(),
             duration: Histogram::new(&LATENCY_BOUNDS),
             first_byte: Histogram::new(&LATENCY_BOUNDS),
             inter_chunk: Histogram::new(&INTER_CHUNK_BOUNDS),

@@ -84,7 +84,7 @@ impl Mirrors {
             let (name, rate, counts) = (&model.name, rate(&verdict.seen), counts(&verdict.seen));
             found.push(Found {
                 sentence: format!(
-                    "{rate} of the copies of {name}'s requests get no answer from {to} ({counts})"
+                    "{rate} of the copies of {name}'s requests get no good answer from {to} ({counts})"
                 ),
                 what_to_do: format!(
                     "look at `evener mirror report {name}`, or take `mirror` out of the file"

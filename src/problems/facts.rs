@@ -1,6 +1,7 @@
 //! What is known at one moment, as plain data: what the list of problems is made of.
+use super::serves::Serves;
 use crate::canary;
-use crate::health::Class;
+use crate::health::{Class, Reply};
 use crate::stats::Moment;
 use std::sync::Arc;
 
@@ -18,6 +19,56 @@ pub struct Facts {
     pub process: ProcessFacts,
 }
 
+/// What requests for a model were answered. Counts rise, except for clients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Replies {
+    /// By [`Reply::ALL`].
+    pub counts: [u64; Reply::ALL.len()],
+    /// A bit for each client that got no good answer since the last look, by its hash.
+    pub clients: u64,
+}
+
+impl Replies {
+    pub(super) fn of(&self, reply: Reply) -> u64 {
+        self.counts[reply as usize]
+    }
+
+    /// Those that brought no good answer.
+    pub fn fruitless(&self) -> u64 {
+        self.counts.iter().sum::<u64>() - self.of(Reply::Good)
+    }
+
+    /// How many clients there are at least, up to 64.
+    pub(super) fn clients(&self) -> u32 {
+        self.clients.count_ones()
+    }
+
+    /// The commonest of those that brought no good answer.
+    pub(super) fn commonest(&self) -> Reply {
+        let kinds = Reply::ALL.into_iter().filter(|reply| *reply != Reply::Good);
+        kinds.max_by_key(|reply| self.of(*reply)).unwrap_or(Reply::OtherMistake)
+    }
+
+    #[must_use]
+    pub(super) fn since(&self, before: &Self) -> Self {
+        let counts = std::array::from_fn(|i| self.counts[i].saturating_sub(before.counts[i]));
+        Self { counts, clients: self.clients }
+    }
+
+    #[must_use]
+    pub(super) fn plus(mut self, other: &Self) -> Self {
+        self.add(other);
+        self
+    }
+
+    pub(super) fn add(&mut self, other: &Self) {
+        for (sum, n) in self.counts.iter_mut().zip(other.counts) {
+            *sum += n;
+        }
+        self.clients |= other.clients;
+    }
+}
+
 /// How requests ended. A client's own mistakes and departures are in neither number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Outcomes {
@@ -30,8 +81,8 @@ pub struct Outcomes {
 pub struct ModelFacts {
     pub name: Arc<str>,
     pub fail_open: bool,
-    /// Names that clients use: its own and its aliases.
-    pub names: Vec<String>,
+    /// A client meets the same version or replica each time.
+    pub sticky: bool,
     /// Requests that ended before they had a version.
     pub unplaced: Outcomes,
     pub versions: Vec<VersionFacts>,
@@ -50,8 +101,13 @@ pub struct VersionFacts {
     pub standings: Standings,
     /// Replicas that fail enough to be ejected and stay.
     pub ejections_refused: u32,
-    pub upstream_model: Option<String>,
-    /// Answers of each replica, where some were 404. Empty: none were.
+    /// The names that its replicas are asked for: `upstream_model`, else the model's own and its aliases.
+    pub wanted: Vec<String>,
+    /// What requests for the model were answered.
+    pub replies: Replies,
+    /// `headers.set` sends credentials to its replicas.
+    pub sets_credentials: bool,
+    /// Answers of each replica, where some were no good ones. Empty: none were.
     pub answers: Vec<AnswerFacts>,
     /// Why the files of its `tls` are not what is used.
     pub tls_fault: Option<String>,
@@ -77,12 +133,13 @@ pub struct Standings {
 #[derive(Clone, Debug)]
 pub struct AnswerFacts {
     pub url: Arc<str>,
-    /// Requests for a model that it answered with 404.
+    /// Requests for a model that it answered with 404, on paths that it answers otherwise as far as that is known.
     pub not_found: u64,
     /// Successes.
     pub good: u64,
+    pub replies: Replies,
     /// The models that it said it serves; `None`: it was not asked, or does not say.
-    pub serves: Option<Arc<[String]>>,
+    pub serves: Option<Arc<Serves>>,
 }
 
 #[derive(Clone, Debug)]
@@ -94,7 +151,7 @@ pub struct CanaryFacts {
 #[derive(Clone, Debug)]
 pub struct MirrorFacts {
     pub to: String,
-    /// Copies that got an answer, and those that got none.
+    /// Copies that got a good answer or as bad a one as the client, and those that got none or a worse one.
     pub answered: u64,
     pub failed: u64,
 }

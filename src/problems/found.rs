@@ -33,6 +33,7 @@ pub enum Code {
     NoUsableReplica,
     VersionWithoutReplica,
     RequestsFail,
+    NoGoodAnswer,
     WrongModelName,
     ReplicasUnhealthy,
     ReplicasEjected,
@@ -66,6 +67,7 @@ impl Code {
             Self::NoUsableReplica => "no_usable_replica",
             Self::VersionWithoutReplica => "version_without_replica",
             Self::RequestsFail => "requests_fail",
+            Self::NoGoodAnswer => "no_good_answer",
             Self::WrongModelName => "wrong_model_name",
             Self::ReplicasUnhealthy => "replicas_unhealthy",
             Self::ReplicasEjected => "replicas_ejected",
@@ -101,6 +103,7 @@ impl Code {
                 Duration::from_secs(3)
             }
             Self::RequestsFail
+            | Self::NoGoodAnswer
             | Self::WrongModelName
             | Self::CertificateEnds
             | Self::CertificateNotYetValid
@@ -147,6 +150,7 @@ impl Code {
             Self::NoUsableReplica
             | Self::VersionWithoutReplica
             | Self::RequestsFail
+            | Self::NoGoodAnswer
             | Self::WrongModelName
             | Self::CertificateEnds
             | Self::CertificateNotYetValid

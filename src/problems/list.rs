@@ -2,6 +2,7 @@
 use super::canaries::{self, Mirrors};
 use super::facts::Facts;
 use super::found::{Code, Found, Problem, Severity};
+use super::fruitless::Fruitless;
 use super::names::{Names, ReplicaName};
 use super::process::{self, Losses};
 use super::requests::Requests;
@@ -15,6 +16,7 @@ use std::collections::BTreeMap;
 pub struct Problems {
     requests: Requests,
     names: Names,
+    fruitless: Fruitless,
     mirrors: Mirrors,
     losses: Losses,
     open: BTreeMap<(Code, String), Open>,
@@ -50,6 +52,7 @@ impl Problems {
         }
         self.requests.look(facts, &mut found);
         self.ask = self.names.look(facts, &mut found);
+        self.fruitless.look(facts, &mut found);
         self.mirrors.look(facts, &mut found);
         for certificate in &facts.certificates {
             certificates::look(certificate, facts.wall.as_second(), &mut found);

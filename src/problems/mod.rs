@@ -8,17 +8,20 @@ mod facts;
 mod failing;
 mod fleet;
 mod found;
+mod fruitless;
 mod list;
 mod names;
 mod process;
 mod requests;
+mod serves;
 mod words;
 
 pub use facts::{
     AnswerFacts, CanaryFacts, CertificateFacts, ExhaustedFacts, Facts, FileFacts, MirrorFacts,
-    ModelFacts, Outcomes, PanicFacts, ProcessFacts, RejectedFacts, Standings, VersionFacts,
-    WebhookFacts,
+    ModelFacts, Outcomes, PanicFacts, ProcessFacts, RejectedFacts, Replies, Standings,
+    VersionFacts, WebhookFacts,
 };
 pub use found::{Code, Problem, Severity};
 pub use list::{Change, Problems};
 pub use names::ReplicaName;
+pub use serves::Serves;

@@ -1,6 +1,7 @@
 //! Replicas that answer 404 to every request, because they serve a model of another name.
 use super::facts::{AnswerFacts, Facts, ModelFacts, VersionFacts};
 use super::found::{Code, Found, Severity};
+use super::serves::Serves;
 use super::words::count;
 use crate::stats::Moment;
 use std::collections::BTreeMap;
@@ -28,7 +29,8 @@ struct Track {
     last: Moment,
     /// When it last succeeded, as far as that was seen.
     good_at: Option<Moment>,
-    asked: Option<Moment>,
+    /// When it was asked what it serves, and for which names.
+    asked: Option<(Moment, Vec<String>)>,
 }
 
 /// What replicas answered lately.
@@ -75,11 +77,14 @@ impl Names {
                     );
                     let mut track = self.tracks.remove(&name).unwrap_or_default();
                     if track.look(answers, facts.now) {
-                        if track.asked.is_none_or(|asked| facts.now.since(asked) >= AGAIN) {
-                            track.asked = Some(facts.now);
+                        let stale = |(at, wanted): &(Moment, Vec<String>)| {
+                            facts.now.since(*at) >= AGAIN || *wanted != version.wanted
+                        };
+                        if track.asked.as_ref().is_none_or(stale) {
+                            track.asked = Some((facts.now, version.wanted.clone()));
                             ask.push(name.clone());
                         }
-                        wrong.extend(Wrong::of(model, version, answers, track.in_a_row));
+                        wrong.extend(Wrong::of(version, answers, track.in_a_row));
                     } else {
                         track.asked = None;
                     }
@@ -96,32 +101,23 @@ impl Names {
 /// A replica that serves something else.
 struct Wrong<'a> {
     url: &'a str,
-    serves: &'a [String],
+    serves: &'a Serves,
     not_found: u64,
 }
 
 impl<'a> Wrong<'a> {
     /// `None`: it serves what it is asked for, or does not say what.
-    fn of(
-        model: &ModelFacts,
-        version: &VersionFacts,
-        answers: &'a AnswerFacts,
-        not_found: u64,
-    ) -> Option<Self> {
-        let serves = answers.serves.as_deref().filter(|serves| !serves.is_empty())?;
-        let is_asked_for = |name: &String| match &version.upstream_model {
-            Some(upstream) => upstream == name,
-            None => model.names.contains(name),
-        };
-        let right = serves.iter().any(is_asked_for);
-        (!right).then_some(Self { url: &answers.url, serves, not_found })
+    fn of(version: &VersionFacts, answers: &'a AnswerFacts, not_found: u64) -> Option<Self> {
+        let serves = answers.serves.as_deref()?;
+        let is_wrong = serves.has(&version.wanted) == Some(false);
+        is_wrong.then_some(Self { url: &answers.url, serves, not_found })
     }
 }
 
 fn tell(model: &ModelFacts, version: &VersionFacts, wrong: &[Wrong<'_>]) -> Option<Found> {
     let first = wrong.first()?;
     let subject = format!("{}/{}", model.name, version.name);
-    let asked = version.upstream_model.as_deref().unwrap_or(&model.name);
+    let asked = version.wanted.first().map_or(&*model.name, String::as_str);
     let not_found = wrong.iter().map(|wrong| wrong.not_found).sum::<u64>();
     let answered = version.answers.iter().filter(|answers| answers.good + answers.not_found > 0);
     let all = wrong.len() == answered.count();
@@ -133,17 +129,24 @@ fn tell(model: &ModelFacts, version: &VersionFacts, wrong: &[Wrong<'_>]) -> Opti
     } else {
         format!("{} of {subject} answers every request with 404", first.url)
     };
-    let mut said: Vec<String> =
-        first.serves.iter().take(SAID).map(|name| format!("`{name}`")).collect();
-    if first.serves.len() > SAID {
-        said.push(format!("{} more", first.serves.len() - SAID));
+    let (some, more) = first.serves.some(SAID);
+    let mut said: Vec<String> = some.iter().map(|name| format!("`{name}`")).collect();
+    if more > 0 {
+        said.push(format!("{more} more"));
     }
     let served = said.join(", ");
-    let line = format!("upstream_model: {}", scalar(&first.serves[0]));
-    let what_to_do = if all {
-        format!("write `{line}` in version `{}` of model `{}`", version.name, model.name)
-    } else {
-        format!("start it with the name `{asked}`, or take it out of the file")
+    let place = format!("version `{}` of model `{}`", version.name, model.name);
+    let what_to_do = match first.serves.only() {
+        Some(only) if all => format!("write `upstream_model: {}` in {place}", scalar(only)),
+        // Which of them is meant only its operator knows.
+        None if all => {
+            format!(
+                "write the one that is meant as `upstream_model` in {place}, or serve `{asked}`"
+            )
+        }
+        Some(_) | None => {
+            format!("start it with the name `{asked}`, or take it out of the file")
+        }
     };
     let severity = if all { Severity::Critical } else { Severity::Warning };
     Some(Found {

@@ -7,9 +7,9 @@ use super::exchange::{Exchange, Stop};
 use super::placed::Placed;
 use super::request::{Ask, text};
 use super::retry::{asks_a_model, repeatable};
-use crate::dialect::{BodyRead, Dialect, ModelAt, RefusalCode, is_json};
-use crate::table::{Model, RoutePlan, Routed, Table};
-use http::header;
+use crate::dialect::{BodyRead, Dialect, ModelAt, PathFacts, Purpose, RefusalCode, is_json};
+use crate::table::{Kind, Model, RoutePlan, Routed, Table};
+use http::{Method, header};
 use std::sync::Arc;
 
 impl Exchange<'_> {
@@ -28,7 +28,7 @@ impl Exchange<'_> {
         if let Some(call) = self.call {
             return needed_of(call, table);
         }
-        if self.is_searched(path) || self.is_counted(path.facts.kind()) {
+        if self.is_searched(path) || self.is_counted(&path.facts) {
             return Need::Whole(table.max_buffered_body);
         }
         let path = &path.facts;
@@ -88,6 +88,7 @@ impl Exchange<'_> {
         let Routed { model, facts, .. } = routed;
         self.record.converses =
             self.call.is_some_and(|call| call.converses()) && matches!(body, Body::Stream(..));
+        self.record.infers = infers(&head.method, path, model.plan.kind, route);
         self.attempts.repeatable = repeatable(head, model.plan.kind, facts.repeats);
         #[cfg(feature = "otlp")]
         self.trace_route(route.and_then(|route| route.path.as_ref()));
@@ -120,6 +121,16 @@ impl Exchange<'_> {
         let headers = &self.session.req_header().headers;
         (text(headers, "content-type"), text(headers, header::CONTENT_ENCODING.as_str()))
     }
+}
+
+/// Does this ask a model to work? Where neither the path nor the file says so, it may be anything: a scanner's, say.
+fn infers(method: &Method, path: &PathFacts, kind: Kind, route: Option<&RoutePlan>) -> bool {
+    let works = match path.purpose(method) {
+        Purpose::Inference => true,
+        Purpose::Information | Purpose::Management => false,
+        Purpose::Unknown => kind != Kind::Auto || route.is_some_and(|route| route.path.is_some()),
+    };
+    works && (kind == Kind::Raw || [Method::POST, Method::PUT].contains(method))
 }
 
 /// Our own limit ended the search for the model's name.

@@ -30,6 +30,8 @@ use tokio::time::timeout;
 
 /// A longer answer is not compared.
 const LONGEST: usize = 1 << 20;
+/// Redirects and errors begin here.
+const FIRST_BAD: u16 = 300;
 /// The least space of `buffers` that an answer takes; it grows by doubling, as the memory does.
 const STEP: u64 = 64 << 10;
 /// Parsed answers take many times their length, and a core each: of all models so many pairs are compared at once.
@@ -305,6 +307,9 @@ impl Case {
         };
         let spec = CompareSpec { dialect, facets: &plan.compare, tolerance: plan.tolerance };
         let (stable, candidate) = (original.answer(), copied.answer());
+        if stable.status < FIRST_BAD && candidate.status >= FIRST_BAD {
+            model.state.mirror.note_rejected();
+        }
         let found = compare(&stable, &candidate, &spec);
         let (request_id, request) = (&*request_id, &**request.read_so_far());
         let pair = Pair { request_id, from: &from, request, stable, candidate };

@@ -4,17 +4,17 @@ use super::decision::Reasons;
 use super::limits::Pass;
 use super::shared::Proxy;
 use crate::dialect::grpc::{GrpcStatus, http_status_of_code};
-use crate::dialect::{Purpose, RefusalCode, UsageScan, masked_query, read_path};
+use crate::dialect::{RefusalCode, UsageScan, masked_query};
 use crate::fleet::{Replica, VersionState};
-use crate::health::Class;
+use crate::health::{Class, Reply};
 use crate::stats::Moment;
 use crate::table::{Candidate, Model};
 use crate::wire::glimpse;
-use http::Method;
 use serde::Serialize;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use xxhash_rust::xxh3::xxh3_64;
 
 /// Filled in as the request passes; read when it is dropped.
 #[derive(Debug)]
@@ -56,6 +56,8 @@ pub(super) struct Record {
     /// Client and replica talk to each other, as long as they like: it says nothing of speed.
     pub(super) converses: bool,
     pub(super) fail_open: bool,
+    /// It asks a model to work.
+    pub(super) infers: bool,
     /// A replica has the request, or had it when it ended: it may have worked on it.
     pub(super) worked: bool,
     /// Of an answer that tells its tokens.
@@ -171,6 +173,7 @@ impl Record {
             tunnel: false,
             converses: false,
             fail_open: false,
+            infers: false,
             worked: false,
             usage: None,
             pass: None,
@@ -258,8 +261,8 @@ impl Record {
         if let Some(code) = self.refusal {
             state.refusals.add(code);
         }
-        if let Some(replica) = self.replica.as_ref().filter(|_| self.model_was_unknown()) {
-            replica.note_unknown_model();
+        if let Some(replica) = self.replica.as_ref().filter(|_| self.infers) {
+            self.note_reply(replica, took);
         }
         match &self.version {
             Some((_, version)) => {
@@ -278,13 +281,42 @@ impl Record {
         }
     }
 
-    /// Did the replica answer 404 to what model servers answer with it when they do not know the model?
-    fn model_was_unknown(&self) -> bool {
-        self.status == 404
-            && self.class == Class::ClientError
-            && self.method == "POST"
-            && read_path(&self.path)
-                .is_ok_and(|path| path.purpose(&Method::POST) == Purpose::Inference)
+    /// Counts what the client of a request for a model got.
+    fn note_reply(&self, replica: &Replica, took: Duration) {
+        let waited = if self.first_byte.is_some() {
+            None
+        } else {
+            // A client that leaves while it sends its request waits for nothing.
+            Some(if self.worked { took } else { Duration::ZERO })
+        };
+        let status = http_status_of_code(self.status);
+        let Some(reply) = Reply::of(self.class, status, waited) else { return };
+        match reply {
+            Reply::Good if self.class == Class::Success => replica.answered.note_good(&self.path),
+            Reply::NotFound | Reply::MethodNotAllowed if replica.answered.lacks(&self.path) => {
+                return;
+            }
+            Reply::NotFound => replica.answered.note_unknown_model(),
+            Reply::Good
+            | Reply::Redirect
+            | Reply::BadRequest
+            | Reply::Unauthorized
+            | Reply::Forbidden
+            | Reply::MethodNotAllowed
+            | Reply::Unprocessable
+            | Reply::OtherMistake
+            | Reply::Left => {}
+        }
+        let client = || match (&self.pass, self.client) {
+            (Some(pass), _) => xxh3_64(pass.key.name.as_bytes()),
+            (None, IpAddr::V4(address)) => xxh3_64(&address.octets()),
+            (None, IpAddr::V6(address)) => xxh3_64(&address.octets()),
+        };
+        let client = if reply == Reply::Good { 0 } else { client() };
+        replica.answered.note(reply, client);
+        if let Some((_, version)) = &self.version {
+            version.answered.note(reply, client);
+        }
     }
 
     fn log(&self, took: Duration) {

@@ -6,6 +6,7 @@ use crate::site::{Setup, Site, eventually, text_of};
 use crate::upstream::{Mock, Upstream};
 use evener::mock::Knobs;
 use serde_json::{Value, json};
+use std::fmt::Write as _;
 use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -245,6 +246,89 @@ async fn a_replica_that_serves_another_name_is_asked_and_the_line_to_write_is_to
         site.send(Request::post("/v1/chat/completions", r#"{"model":"nobody"}"#)).await;
     }
     well(&site).await;
+}
+
+/// Serves chat under any name and no other path; lists `names`.
+async fn chats_only(names: Vec<String>) -> Upstream {
+    let entries: Vec<Value> = names.iter().map(|name| json!({"id": name})).collect();
+    let list = json!({"object": "list", "data": entries}).to_string();
+    Upstream::start(move |mut talk| {
+        let list = list.clone();
+        async move {
+            while let Some(seen) = talk.request().await {
+                if seen.line().starts_with("GET /v1/models ") {
+                    talk.answer(&list).await;
+                } else if seen.line().starts_with("POST /v1/chat/completions ") {
+                    talk.answer("{}").await;
+                } else {
+                    let body = r#"{"detail":"Not Found"}"#;
+                    let length = body.len();
+                    talk.write(format!(
+                        "HTTP/1.1 404 Not Found\r\ncontent-length: {length}\r\n\r\n{body}"
+                    ))
+                    .await;
+                }
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_path_that_a_replica_lacks_is_no_wrong_name() {
+    let loras = (0..150).map(|i| format!("lora-{i:03}")).chain(["z-base".to_owned()]).collect();
+    let lists = [
+        ("llama3", vec!["llama3:latest".to_owned()]),
+        ("z-base", loras),
+        ("gem", vec!["models/gem".to_owned()]),
+        ("openai/gpt-4o", vec!["openai/*".to_owned()]),
+        // It serves whatever it is asked for, and lists its file.
+        ("any", vec!["/models/any.gguf".to_owned()]),
+    ];
+    let mut upstreams = Vec::new();
+    let mut models = String::from("defaults: {health: false}\nmodels:\n");
+    for (i, (name, list)) in lists.into_iter().enumerate() {
+        let upstream = chats_only(list).await;
+        let url = upstream.url();
+        let served = format!("{{replicas: [\"{url}\"], upstream_model: \"{name}\"}}");
+        writeln!(models, "  m{i}: {{versions: {{v1: {served}}}}}").unwrap();
+        upstreams.push(upstream);
+    }
+    let site = Site::start(models).await;
+    let ask = async |path: &str, i: usize| {
+        let request = Request::post(path, json!({"model": format!("m{i}")}).to_string());
+        site.send(request).await.status
+    };
+    for (i, upstream) in upstreams.iter().enumerate() {
+        if i == 4 {
+            assert_eq!(ask("/v1/chat/completions", i).await, 200);
+        }
+        for _ in 0..3 {
+            assert_eq!(ask("/v1/embeddings", i).await, 404);
+        }
+        if i != 4 {
+            let asked = |seen: &crate::upstream::Seen| seen.line().starts_with("GET /v1/models ");
+            eventually("it is asked for its list", async || {
+                upstream.seen().iter().any(asked).then_some(())
+            })
+            .await;
+        }
+    }
+    let mut page = Page::open(&site, "").await;
+    for _ in 0..3 {
+        let tick = page.next("tick").await;
+        assert_eq!(tick["problems"], json!([]), "{tick}");
+    }
+    for i in 0..upstreams.len() {
+        assert_eq!(ask("/v1/chat/completions", i).await, 200);
+        for _ in 0..25 {
+            assert_eq!(ask("/v1/embeddings", i).await, 404);
+        }
+    }
+    for _ in 0..3 {
+        let tick = page.next("tick").await;
+        assert_eq!(tick["problems"], json!([]), "{tick}");
+    }
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use std::time::Duration;
 const COMPLETIONS: &str = "/v1/completions";
 
 /// A replica that gives each request this answer, as HTTP/1.1 has it after its first line.
-async fn answering(kind: &'static str, body: impl Into<String>) -> Upstream {
+pub(crate) async fn answering(kind: &'static str, body: impl Into<String>) -> Upstream {
     let body = body.into();
     let length = body.len();
     Upstream::start(move |mut talk| {
@@ -91,8 +91,9 @@ async fn an_answer_that_cannot_be_read_is_paid_by_its_bytes() {
     })
     .await;
     let site = limited_to(&upstream, 100_000).await;
-    // Two bytes to a token; whatever was reserved.
-    take(&site, 2000, &[ask(10, "")]).await;
+    // Two bytes to a token, of those that were reserved.
+    take(&site, 10, &[ask(10, "")]).await;
+    take(&site, 2000, &[ask(50_000, "")]).await;
     take(&site, 2000, &[ask(50_000, STREAM)]).await;
     let before = tokens_left(&site).await;
     let mut client = Client::connect(site.address, false).await.unwrap();

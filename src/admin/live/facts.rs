@@ -3,15 +3,17 @@ use super::figures::outcomes;
 use super::served::Served;
 use crate::admin::office::{Office, Readiness};
 use crate::control::Loaded;
-use crate::fleet::{Mirrored, ModelState, Replica};
-use crate::health::{Class, Stage, Standing};
+use crate::fleet::{Answered, Mirrored, ModelState, Replica};
+use crate::health::{Class, Reply, Stage, Standing};
 use crate::observe::{CanaryReport, Task, Undelivered, UsedUp, log_lines_dropped};
 use crate::problems::{
     AnswerFacts, CanaryFacts, CertificateFacts, ExhaustedFacts, Facts, FileFacts, MirrorFacts,
-    ModelFacts, PanicFacts, ProcessFacts, RejectedFacts, Standings, VersionFacts, WebhookFacts,
+    ModelFacts, PanicFacts, ProcessFacts, RejectedFacts, Replies, Standings, VersionFacts,
+    WebhookFacts,
 };
 use crate::stats::Clock as _;
 use crate::table::{Jwt, Kind, Model, Table, Version};
+use http::HeaderName;
 use serde_json::Value;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -43,11 +45,10 @@ pub(super) fn gather(
 
 fn model(model: &Model, canaries: &[CanaryReport], served: &Served) -> ModelFacts {
     let canary = canaries.iter().find(|report| report.model == *model.name);
-    let aliases = model.plan.aliases.iter().filter(|alias| *alias != "*").cloned();
     ModelFacts {
         name: Arc::clone(&model.name),
         fail_open: model.plan.fail_open,
-        names: std::iter::once(model.name.to_string()).chain(aliases).collect(),
+        sticky: !model.plan.hash_on.is_empty(),
         unplaced: outcomes(&model.state.requests),
         versions: model.versions.iter().map(|each| version(model, each, served)).collect(),
         canary: canary
@@ -68,6 +69,10 @@ fn mirror(to: &str, state: &ModelState) -> MirrorFacts {
             Mirrored::Skipped | Mirrored::Abandoned => {}
         }
     }
+    // They are among those that answered.
+    let rejected = state.mirror.rejected().min(facts.answered);
+    facts.answered -= rejected;
+    facts.failed += rejected;
     facts
 }
 
@@ -76,9 +81,9 @@ fn version(model: &Model, version: &Version, served: &Served) -> VersionFacts {
     let members = || version.members.iter().map(|member| &member.replica);
     let mut standings = Standings::default();
     members().for_each(|replica| stand(&mut standings, replica));
-    // Paths of a raw model name no model.
-    let named = model.plan.kind != Kind::Raw;
-    let asked = || named && members().any(|replica| replica.unknown_models() > 0);
+    let sets_credentials = plan.headers.set.iter().any(|(name, _)| is_credential(name));
+    let raw = (model.plan.kind == Kind::Raw).then_some(sets_credentials);
+    let any_fruitless = || members().any(|replica| replies(&replica.answered, raw).fruitless() > 0);
     VersionFacts {
         name: Arc::clone(&version.name),
         share: version.share,
@@ -86,9 +91,14 @@ fn version(model: &Model, version: &Version, served: &Served) -> VersionFacts {
         standings,
         ejections_refused: u32::try_from(members().filter(|each| each.refused()).count())
             .unwrap_or(u32::MAX),
-        upstream_model: plan.upstream_model.clone(),
-        answers: if asked() {
-            members().map(|replica| answers(replica, served)).collect()
+        wanted: wanted_names(model, version),
+        replies: Replies {
+            clients: version.state.answered.take_clients(),
+            ..replies(&version.state.answered, raw)
+        },
+        sets_credentials,
+        answers: if any_fruitless() {
+            members().map(|replica| answers(replica, raw, served)).collect()
         } else {
             Vec::new()
         },
@@ -96,11 +106,52 @@ fn version(model: &Model, version: &Version, served: &Served) -> VersionFacts {
     }
 }
 
-fn answers(replica: &Replica, served: &Served) -> AnswerFacts {
+/// The names that the replicas of this version are asked for.
+pub(super) fn wanted_names(model: &Model, version: &Version) -> Vec<String> {
+    if let Some(upstream) = &model.plan_of(version).upstream_model {
+        return vec![upstream.clone()];
+    }
+    let own = std::iter::once(model.name.to_string());
+    own.chain(model.plan.aliases.iter().cloned()).collect()
+}
+
+/// `raw`: the model is raw, and whether Evener sends its credentials. Its paths are its own, so that most 4xx say nothing.
+fn replies(answered: &Answered, raw: Option<bool>) -> Replies {
+    let mut counts = answered.replies();
+    if let Some(sets_credentials) = raw {
+        for reply in Reply::ALL {
+            let says = match reply {
+                Reply::Good | Reply::Left => true,
+                Reply::Unauthorized | Reply::Forbidden => sets_credentials,
+                Reply::Redirect
+                | Reply::BadRequest
+                | Reply::NotFound
+                | Reply::MethodNotAllowed
+                | Reply::Unprocessable
+                | Reply::OtherMistake => false,
+            };
+            if !says {
+                counts[reply as usize] = 0;
+            }
+        }
+    }
+    Replies { counts, clients: 0 }
+}
+
+fn is_credential(header: &HeaderName) -> bool {
+    ["authorization", "x-api-key", "api-key", "x-goog-api-key", "cookie"].contains(&header.as_str())
+}
+
+fn answers(replica: &Replica, raw: Option<bool>, served: &Served) -> AnswerFacts {
     AnswerFacts {
         url: Arc::clone(&replica.id.url),
-        not_found: replica.unknown_models(),
+        // Paths of a raw model name no model.
+        not_found: if raw.is_some() { 0 } else { replica.answered.unknown_models() },
         good: replica.outcomes.of_class(Class::Success),
+        replies: Replies {
+            clients: replica.answered.take_clients(),
+            ..replies(&replica.answered, raw)
+        },
         serves: served.of(&replica.id),
     }
 }

@@ -1,7 +1,8 @@
 //! Which models replicas say they serve, asked when the list of problems wants to know.
+use super::facts::wanted_names;
 use crate::control::served_models;
 use crate::fleet::ReplicaId;
-use crate::problems::ReplicaName;
+use crate::problems::{ReplicaName, Serves};
 use crate::table::Table;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -14,19 +15,19 @@ const AT_ONCE: usize = 4;
 /// What was answered, by replica.
 #[derive(Clone, Debug)]
 pub(super) struct Served {
-    names: Arc<Mutex<BTreeMap<ReplicaId, Arc<[String]>>>>,
+    lists: Arc<Mutex<BTreeMap<ReplicaId, Arc<Serves>>>>,
     places: Arc<Semaphore>,
 }
 
 impl Default for Served {
     fn default() -> Self {
-        Self { names: Arc::default(), places: Arc::new(Semaphore::new(AT_ONCE)) }
+        Self { lists: Arc::default(), places: Arc::new(Semaphore::new(AT_ONCE)) }
     }
 }
 
 impl Served {
-    pub(super) fn of(&self, id: &ReplicaId) -> Option<Arc<[String]>> {
-        self.names.lock().get(id).cloned()
+    pub(super) fn of(&self, id: &ReplicaId) -> Option<Arc<Serves>> {
+        self.lists.lock().get(id).cloned()
     }
 
     /// Asks these, in the background. What was known of replicas that left is forgotten.
@@ -38,7 +39,7 @@ impl Served {
             let versions = table.models.iter().flat_map(|model| &model.versions);
             versions.flat_map(|version| &version.members).any(|member| member.replica.id == *id)
         };
-        self.names.lock().retain(|id, _| listed(id));
+        self.lists.lock().retain(|id, _| listed(id));
         for (model, version, url) in wanted {
             let Some(model) = table.models.iter().find(|each| each.name == *model) else {
                 continue;
@@ -49,15 +50,17 @@ impl Served {
             let mut members = version.members.iter();
             let Some(member) = members.find(|each| each.replica.id.url == *url) else { continue };
             let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else { return };
-            let (replica, names) = (Arc::clone(&member.replica), Arc::clone(&self.names));
+            let (replica, lists) = (Arc::clone(&member.replica), Arc::clone(&self.lists));
+            let wanted = wanted_names(model, version);
             let edits = model.plan_of(version).headers.clone();
             tokio::spawn(async move {
                 let _place = place;
                 let served = served_models(&replica, &edits).await;
-                let mut names = names.lock();
-                match served {
-                    Some(served) => names.insert(replica.id.clone(), served.into()),
-                    None => names.remove(&replica.id),
+                let serves = served.and_then(|listed| Serves::new(&wanted, listed));
+                let mut lists = lists.lock();
+                match serves {
+                    Some(serves) => lists.insert(replica.id.clone(), Arc::new(serves)),
+                    None => lists.remove(&replica.id),
                 };
             });
         }

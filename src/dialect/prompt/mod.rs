@@ -1,8 +1,11 @@
 //! How many tokens a request to a model will take, before it is asked: an estimate that the answer corrects.
+mod language;
 pub(super) mod names;
 #[cfg(test)]
 mod tests;
 mod walk;
+
+pub use language::asks_language_model;
 
 use super::encoding::{JsonText, json_text};
 
@@ -22,6 +25,8 @@ pub struct Prompt {
     pub bounded: u64,
     /// How many answers it asks for without a bound.
     pub unbounded: u64,
+    /// The server works on after the client has left (`background` of OpenAI's Responses).
+    pub background: bool,
 }
 
 /// Why the tokens of a request cannot be counted.

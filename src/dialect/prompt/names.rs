@@ -6,8 +6,10 @@ use std::borrow::Cow;
 pub(super) enum Field {
     /// The longest answer, in tokens; its name as servers spell it.
     Most(&'static str),
-    /// As [`Self::Most`]; -1 and -2 say that there is no bound.
+    /// As [`Self::Most`]; a negative number says that there is no bound.
     MostOrNone(&'static str),
+    /// As [`Self::MostOrNone`]; so does zero.
+    MostOrZero(&'static str),
     /// How many answers are made of one prompt.
     Answers(&'static str),
     /// One prompt, or a list of them.
@@ -18,6 +20,8 @@ pub(super) enum Field {
     Options,
     /// A list of whole requests.
     Requests,
+    /// The server works on without its client.
+    Background,
     /// Its text is none of the prompt.
     Name,
     Other,
@@ -28,7 +32,10 @@ const LONGEST: usize = 32;
 
 /// What the field of this key is for. Some servers (those in Go) tell keys apart without their case.
 pub(super) fn field(key: &str) -> Field {
-    use Field::{Answers, Instances, Most, MostOrNone, Name, Options, Other, Prompts, Requests};
+    use Field::{
+        Answers, Background, Instances, Most, MostOrNone, MostOrZero, Name, Options, Other,
+        Prompts, Requests,
+    };
     if key.len() > LONGEST {
         return Other;
     }
@@ -47,8 +54,8 @@ pub(super) fn field(key: &str) -> Field {
         "maxtokens" => Most("maxTokens"),
         "maxtokencount" => Most("maxTokenCount"),
         "max_gen_len" => Most("max_gen_len"),
-        // Ollama, llama.cpp.
-        "num_predict" => MostOrNone("num_predict"),
+        // Ollama (`numPredict > 0` in its runner), llama.cpp.
+        "num_predict" => MostOrZero("num_predict"),
         "n_predict" => MostOrNone("n_predict"),
         "n" => Answers("n"),
         "best_of" => Answers("best_of"),
@@ -69,6 +76,7 @@ pub(super) fn field(key: &str) -> Field {
         | "textgenerationconfig"
         | "body" => Options,
         "requests" => Requests,
+        "background" => Background,
         "model" | "user" => Name,
         _ => Other,
     }

@@ -18,7 +18,9 @@ fn problem(body: &str) -> PromptProblem {
 #[test]
 fn texts_are_counted_by_four_bytes_and_names_are_not() {
     let chat = r#"{"model":"a-long-name-of-a-model","messages":[{"role":"user","content":"12345678"}],"temperature":0.5}"#;
-    assert_eq!(read(chat), Prompt { tokens: 3, bounded: 0, unbounded: 1 });
+    assert_eq!(read(chat), Prompt { tokens: 3, unbounded: 1, ..Prompt::default() });
+    assert!(read(r#"{"input":"a","background":true}"#).background);
+    assert!(!read(r#"{"input":"a","background":false}"#).background);
     assert_eq!(read(r#"{"prompt":["abcd","efgh"]}"#).tokens, 2);
     assert_eq!(read(r#"{"prompt":[[1,2,3],[4]]}"#).tokens, 4);
     assert_eq!(read(r#"{"input":"\u4f60\u597d"}"#).tokens, 2);
@@ -42,6 +44,12 @@ fn the_longest_answer_is_what_the_body_lets_it_be() {
         // Ollama, where -1 is no bound; Gemini; Bedrock.
         (r#"{"model":"m","prompt":"a","options":{"num_predict":64}}"#, 64, 0),
         (r#"{"options":{"num_predict":-1}}"#, 0, 1),
+        (r#"{"options":{"num_predict":-3}}"#, 0, 1),
+        (r#"{"options":{"num_predict":0}}"#, 0, 1),
+        (r#"{"max_tokens":1,"options":{"num_predict":-1}}"#, 0, 1),
+        (r#"{"max_tokens":7,"num_predict":null}"#, 7, 0),
+        (r#"{"prompt":"a","n_predict":-2}"#, 0, 1),
+        (r#"{"prompt":"a","n_predict":0}"#, 0, 0),
         (r#"{"contents":[],"generationConfig":{"maxOutputTokens":8,"candidateCount":4}}"#, 32, 0),
         (r#"{"inferenceConfig":{"maxTokens":6}}"#, 6, 0),
         // SGLang.
@@ -97,8 +105,8 @@ fn what_is_no_whole_number_is_a_problem() {
             assert_eq!(problem(&inner), PromptProblem::NotACount { name, found }, "{inner}");
         }
     }
-    let negative = problem(r#"{"options":{"num_predict":-3}}"#);
-    assert_eq!((negative.code(), negative.param()), ("bad_request", Some("num_predict")));
+    let text = problem(r#"{"options":{"num_predict":"9"}}"#);
+    assert_eq!((text.code(), text.param()), ("bad_request", Some("num_predict")));
 }
 
 #[test]

@@ -10,6 +10,8 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, Default)]
 struct Scope {
     most: Option<u64>,
+    /// It asks for answers without an end, whatever else it says: of two fields, servers differ in which one counts.
+    endless: bool,
     answers: u64,
     prompts: u64,
 }
@@ -23,6 +25,7 @@ struct Reading {
     unbounded: u64,
     /// It is a list of requests.
     listed: bool,
+    background: bool,
     problem: Option<PromptProblem>,
 }
 
@@ -38,11 +41,13 @@ pub(super) fn walk(body: &str) -> Result<Prompt, PromptProblem> {
         return Err(read.problem.take().unwrap_or_else(broken));
     }
     // A list of requests asks for nothing beside them.
-    if !(read.listed && read.scope.most.is_none() && read.scope.prompts == 0) {
+    let asks = read.scope.most.is_some() || read.scope.endless || read.scope.prompts > 0;
+    if asks || !read.listed {
         read.close_scope(Scope::default());
     }
     let tokens = read.tokens.saturating_add(read.bytes.div_ceil(BYTES));
-    Ok(Prompt { tokens, bounded: read.bounded, unbounded: read.unbounded })
+    let Reading { bounded, unbounded, background, .. } = read;
+    Ok(Prompt { tokens, bounded, unbounded, background })
 }
 
 impl Reading {
@@ -58,9 +63,9 @@ impl Reading {
 
     /// One request is read to its end; the next one begins with `next`.
     fn close_scope(&mut self, next: Scope) {
-        let Scope { most, answers, prompts } = std::mem::replace(&mut self.scope, next);
+        let Scope { most, endless, answers, prompts } = std::mem::replace(&mut self.scope, next);
         let all = prompts.max(1).saturating_mul(answers.max(1));
-        match most {
+        match most.filter(|_| !endless) {
             Some(most) => self.bounded = self.bounded.saturating_add(most.saturating_mul(all)),
             None => self.unbounded = self.unbounded.saturating_add(all),
         }
@@ -120,7 +125,10 @@ impl Walk<'_> {
         let mut seen: Vec<&'static str> = Vec::new();
         while let Some(key) = map.next_key::<Cow<'_, str>>()? {
             match field(&key) {
-                Field::Most(name) | Field::MostOrNone(name) | Field::Answers(name)
+                Field::Most(name)
+                | Field::MostOrNone(name)
+                | Field::MostOrZero(name)
+                | Field::Answers(name)
                     if seen.contains(&name) =>
                 {
                     return Err(self.stop(PromptProblem::Twice(name)));
@@ -131,13 +139,18 @@ impl Walk<'_> {
                     // Of two names for it, servers differ in which one counts.
                     self.read.scope.most = self.read.scope.most.max(most);
                 }
-                Field::MostOrNone(name) => {
+                bound @ (Field::MostOrNone(name) | Field::MostOrZero(name)) => {
                     seen.push(name);
                     let value: &RawValue = map.next_value()?;
-                    if !matches!(value.get(), "-1" | "-2") {
-                        let most = self.count(name, value)?;
-                        self.read.scope.most = self.read.scope.most.max(most);
-                    }
+                    let most = if value.get().starts_with('-') {
+                        None
+                    } else {
+                        let bounds =
+                            |most: &u64| *most > 0 || matches!(bound, Field::MostOrNone(_));
+                        self.count(name, value)?.filter(bounds)
+                    };
+                    self.read.scope.endless |= most.is_none() && value.get() != "null";
+                    self.read.scope.most = self.read.scope.most.max(most);
                 }
                 Field::Answers(name) => {
                     seen.push(name);
@@ -147,6 +160,10 @@ impl Walk<'_> {
                 Field::Prompts => drop(map.next_value_seed(self.at(PROMPTS))?),
                 Field::Instances => {
                     map.next_value_seed(self.at(Place::Prompts { objects: true }))?;
+                }
+                Field::Background => {
+                    let value: &RawValue = map.next_value()?;
+                    self.read.background |= value.get() == "true";
                 }
                 Field::Options => drop(map.next_value_seed(self.at(Place::Options))?),
                 Field::Requests => drop(map.next_value_seed(self.at(Place::Requests))?),

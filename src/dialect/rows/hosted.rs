@@ -78,9 +78,9 @@ pub(super) const SAGEMAKER: Group = Group {
     bases: &["/endpoints"],
     health: "/ping",
     rows: &[
-        Row::predict("/{model}/invocations", Aws).in_path(),
-        Row::predict("/{model}/invocations-response-stream", Aws).in_path().streaming(),
-        Row::predict("/{model}/async-invocations", Aws).in_path().once(),
+        Row::predict("/{model}/invocations", Aws).in_path().or_llm(),
+        Row::predict("/{model}/invocations-response-stream", Aws).in_path().or_llm().streaming(),
+        Row::predict("/{model}/async-invocations", Aws).in_path().or_llm().once(),
     ],
 };
 
@@ -121,5 +121,5 @@ const fn asks(path: &'static str) -> Row {
 }
 
 const fn endpoint(path: &'static str) -> Row {
-    Row { usage: UsageAt::Nowhere, ..Row::predict(path, Google).in_path() }
+    Row { usage: UsageAt::Nowhere, ..Row::predict(path, Google).in_path().or_llm() }
 }

@@ -18,6 +18,7 @@ use http::Method;
 
 /// One shape of path, and what it means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Row {
     /// Behind a base of its group. Segments are literal, `{model}`, or `{}` for any text; the last one may be `{model+}`
     /// (one or more segments), a capture with a `:verb`, or `*` (anything below, or nothing).
@@ -37,6 +38,8 @@ pub struct Row {
     pub local: Option<Local>,
     /// The model's segment may hold encoded slashes.
     pub slashes: bool,
+    /// A language model may serve behind a path of this kind, too: the body tells.
+    pub or_llm: bool,
 }
 
 /// Rows under each of several bases.
@@ -198,6 +201,7 @@ impl Row {
         repeats: false,
         local: None,
         slashes: false,
+        or_llm: false,
     };
 
     /// The row of each call of gRPC.
@@ -243,6 +247,11 @@ impl Row {
 
     const fn streaming(self) -> Self {
         Self { streams: true, ..self }
+    }
+
+    /// A language model may serve behind it, too.
+    const fn or_llm(self) -> Self {
+        Self { or_llm: true, ..self }
     }
 
     const fn once(self) -> Self {

@@ -20,6 +20,8 @@ pub(super) struct Told {
     total: Option<u64>,
     /// It is the answer to one of several prompts, which stand side by side.
     one_of_many: bool,
+    /// The answer is only that the work has begun, or waits.
+    pending: bool,
 }
 
 impl Told {
@@ -30,6 +32,11 @@ impl Told {
 
     pub(super) fn completion(&self) -> Option<u64> {
         self.completion.map(|completion| completion.saturating_add(self.thoughts))
+    }
+
+    /// Does the work go on behind this answer? (`status` of OpenAI's Responses with `background`.)
+    pub(super) fn is_pending(&self) -> bool {
+        self.pending
     }
 
     /// Does it stand beside others whose tokens come on top of its own?
@@ -63,6 +70,8 @@ enum State {
     Text {
         escaped: bool,
     },
+    /// More of the text that is the value of `status`.
+    Status,
     /// A colon, if the string was a key.
     Colon,
     /// The value of a key that counts.
@@ -131,6 +140,19 @@ impl Counters {
                     };
                     bytes = &bytes[at + 1..];
                 }
+                State::Status => {
+                    let Some(at) = memchr2(b'"', b'\\', bytes) else {
+                        return self.keep(bytes);
+                    };
+                    self.keep(&bytes[..at]);
+                    self.state = if bytes[at] == b'\\' {
+                        State::Text { escaped: true }
+                    } else {
+                        self.told.pending |= matches!(self.key(), b"queued" | b"in_progress");
+                        State::Between
+                    };
+                    bytes = &bytes[at + 1..];
+                }
                 State::Colon | State::Value if byte.is_ascii_whitespace() => bytes = &bytes[1..],
                 State::Colon if byte == b':' => {
                     self.state = State::Value;
@@ -139,6 +161,13 @@ impl Counters {
                 State::Value if byte == b'{' => {
                     self.open(self.zone_of_key());
                     self.state = State::Between;
+                    bytes = &bytes[1..];
+                }
+                State::Value
+                    if byte == b'"' && self.zone() == Zone::Root && self.key() == b"status" =>
+                {
+                    self.key_length = 0;
+                    self.state = State::Status;
                     bytes = &bytes[1..];
                 }
                 State::Value if byte.is_ascii_digit() => self.state = State::Number(0),

@@ -11,6 +11,9 @@ pub use chunk::{UsageChunks, ask_for_usage};
 use counters::{Counters, Told};
 use lines::{Line, Lines};
 
+/// So many events may follow the one that tells the tokens of the whole answer.
+const LAST_EVENTS: u64 = 3;
+
 /// How an answer's bytes tell of their tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UsageForm {
@@ -85,6 +88,10 @@ pub struct UsageScan {
     told: Usage,
     /// Lines with data.
     events: u64,
+    /// How many of them there were when the tokens of the answer were told last.
+    told_at: u64,
+    /// The work goes on behind the answer.
+    pending: bool,
     bytes: u64,
 }
 
@@ -98,15 +105,19 @@ pub struct Usage {
 impl UsageScan {
     pub fn new(form: UsageForm) -> Self {
         let (counters, lines) = (Counters::default(), Lines::default());
-        Self { form, counters, lines, told: Usage::default(), events: 0, bytes: 0 }
+        let told = Usage::default();
+        Self { form, counters, lines, told, events: 0, told_at: 0, pending: false, bytes: 0 }
     }
 
     /// Takes the next bytes of the body.
     pub fn chunk(&mut self, bytes: &[u8]) {
         self.bytes += bytes.len() as u64;
-        let Self { form, counters, lines, told, events, .. } = self;
+        let Self { form, counters, lines, told, events, told_at, pending, .. } = self;
         match form {
-            UsageForm::Json => counters.take(bytes, |one| told.add(one, true)),
+            UsageForm::Json => counters.take(bytes, |one| {
+                told.add(one, true);
+                *pending |= one.is_pending();
+            }),
             UsageForm::Events | UsageForm::JsonLines => {
                 let named = *form == UsageForm::Events;
                 lines.take(bytes, named, |line| match line {
@@ -117,7 +128,12 @@ impl UsageScan {
                             *counters = Counters::default();
                         }
                     }
-                    Line::Data(data) => counters.take(data, |one| told.add(one, false)),
+                    Line::Data(data) => counters.take(data, |one| {
+                        told.add(one, false);
+                        if one.completion().is_some() {
+                            *told_at = *events;
+                        }
+                    }),
                     Line::Done => *events -= 1,
                     Line::Empty => *counters = Counters::default(),
                 });
@@ -133,8 +149,23 @@ impl UsageScan {
         // A server that counts nothing says zero; what was seen is believed over that.
         let prompt = told.prompt.filter(|tokens| *tokens > 0);
         let counts = told.completion != Some(0) || (prompt.is_some() && self.events == 0);
-        let counted = self.form.has_events().then_some(self.events);
-        Usage { prompt, completion: told.completion.filter(|_| counts).or(counted) }
+        let mut completion = told.completion.filter(|_| counts);
+        // Many events behind what was told: it was a beginning (Anthropic's `message_start` says 1).
+        let is_old = self.events.saturating_sub(self.told_at) > LAST_EVENTS;
+        if completion.is_none() || is_old {
+            completion = completion.max(self.events());
+        }
+        Usage { prompt, completion }
+    }
+
+    /// Events that were seen, each of which stands for about a token; `None`: it has none.
+    pub fn events(&self) -> Option<u64> {
+        self.form.has_events().then_some(self.events)
+    }
+
+    /// Does the answer say only that the work waits or runs?
+    pub fn is_pending(&self) -> bool {
+        self.pending
     }
 
     pub fn form(&self) -> UsageForm {

@@ -44,6 +44,13 @@ const OPENAI: &[Case] = &[
         Some(9),
     ),
     (Events, "data: {\"usage\":null}\n\n", None, Some(1)),
+    // What is told at the beginning only is old behind many events.
+    (
+        Events,
+        "data: {\"usage\":{\"prompt_tokens\":4,\"completion_tokens\":1}}\n\ndata: 1\n\ndata: 2\n\ndata: 3\n\ndata: 4\n\n",
+        Some(4),
+        Some(5),
+    ),
     // A value in two lines of one event, after a byte order mark.
     (
         Events,

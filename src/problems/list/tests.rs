@@ -3,12 +3,15 @@ use super::*;
 use crate::canary;
 use crate::health::Class;
 use crate::problems::facts::{
-    AnswerFacts, CanaryFacts, CertificateFacts, ExhaustedFacts, FileFacts, MirrorFacts, ModelFacts,
-    Outcomes, PanicFacts, ProcessFacts, RejectedFacts, Standings, VersionFacts, WebhookFacts,
+    CanaryFacts, CertificateFacts, ExhaustedFacts, FileFacts, MirrorFacts, ModelFacts, Outcomes,
+    PanicFacts, ProcessFacts, RejectedFacts, Replies, Standings, VersionFacts, WebhookFacts,
 };
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 use std::time::Duration;
+
+mod fruitless;
+mod names;
 
 /// A fleet, a list, and a clock.
 struct Site {
@@ -24,7 +27,9 @@ fn version(name: &str, share: f64) -> VersionFacts {
         outcomes: Outcomes::default(),
         standings: Standings { all: 3, usable: 3, ..Standings::default() },
         ejections_refused: 0,
-        upstream_model: None,
+        wanted: vec!["chat".to_owned(), "gpt".to_owned()],
+        replies: Replies::default(),
+        sets_credentials: false,
         answers: Vec::new(),
         tls_fault: None,
     }
@@ -36,7 +41,7 @@ impl Site {
         let model = ModelFacts {
             name: "chat".into(),
             fail_open: true,
-            names: vec!["chat".to_owned(), "gpt".to_owned()],
+            sticky: false,
             unplaced: Outcomes::default(),
             versions: vec![version("v1", 0.9), version("v2", 0.1)],
             canary: None,
@@ -218,64 +223,6 @@ fn failing_requests_are_those_of_each_version() {
         text.ends_with("since 14:01 UTC: look at `evener tap --model chat --errors`"),
         "{text}"
     );
-}
-
-#[test]
-fn a_replica_that_serves_another_name_is_asked_once_and_named() {
-    let mut site = Site::new();
-    let answers = |not_found, good, serves: Option<&[&str]>| AnswerFacts {
-        url: "http://a:8000".into(),
-        not_found,
-        good,
-        serves: serves.map(|names| names.iter().map(|name| (*name).to_owned()).collect()),
-    };
-    site.version(0).answers = vec![answers(3, 0, None)];
-    site.seconds(1);
-    let asked = |site: &Site| site.problems.ask().len();
-    assert_eq!((asked(&site), site.codes().len()), (1, 0));
-    site.version(0).answers = vec![answers(3, 0, Some(&["meta-llama/Llama-3.1-8B-Instruct"]))];
-    site.seconds(1);
-    assert_eq!(asked(&site), 0);
-    assert_eq!(
-        site.texts(),
-        ["chat/v1 answers every request with 404 (3 requests in a row), because it serves \
-          `meta-llama/Llama-3.1-8B-Instruct` and not `chat` since 14:00 UTC: write `upstream_model: \
-          meta-llama/Llama-3.1-8B-Instruct` in version `v1` of model `chat`"]
-    );
-    site.seconds(59);
-    assert_eq!(asked(&site), 1, "after a minute again");
-    // An alias is a name, too.
-    site.version(0).answers = vec![answers(3, 0, Some(&["gpt"]))];
-    site.seconds(1);
-    assert_eq!(site.codes(), Vec::<&str>::new());
-    site.version(0).answers = vec![answers(4, 1, Some(&["other"]))];
-    site.seconds(1);
-    assert_eq!(site.codes(), Vec::<&str>::new(), "it works");
-    site.version(0).answers = vec![answers(23, 1, Some(&["other"]))];
-    site.seconds(1);
-    assert_eq!(site.codes(), Vec::<&str>::new(), "a client asked for what is not there");
-    site.version(0).answers = vec![answers(24, 1, Some(&["other"]))];
-    site.seconds(1);
-    assert_eq!(site.codes(), ["wrong_model_name"], "it serves another model now");
-}
-
-#[test]
-fn one_wrong_replica_of_several_is_named_by_its_address() {
-    let mut site = Site::new();
-    let answers = |url: &str, good, names: &[&str]| AnswerFacts {
-        url: url.into(),
-        not_found: 2,
-        good,
-        serves: Some(names.iter().map(|name| (*name).to_owned()).collect()),
-    };
-    site.version(0).upstream_model = Some("llama".to_owned());
-    site.version(0).answers = vec![
-        answers("http://a:1", 50, &["llama"]),
-        answers("http://b:1", 0, &["w", "x", "y", "z"]),
-    ];
-    site.seconds(1);
-    let text = site.texts()[0];
-    assert!(text.starts_with("http://b:1 of chat/v1 answers every request with 404, because it serves `w`, `x`, `y`, 1 more and not `llama` since"), "{text}");
 }
 
 #[test]

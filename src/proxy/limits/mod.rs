@@ -11,7 +11,8 @@ use super::record::Record;
 use super::request::text;
 use crate::access::{Level, PerMinute, Shortage, Taken};
 use crate::dialect::{
-    Edit, PathKind, Prompt, RefusalCode, Usage, UsageScan, ask_for_usage, generates, prompt,
+    Edit, PathFacts, PathKind, Prompt, RefusalCode, Usage, UsageScan, ask_for_usage,
+    asks_language_model, generates, prompt,
 };
 use crate::fleet::Good;
 use crate::health::Class;
@@ -39,6 +40,7 @@ pub(super) struct Pass {
 
 /// Tokens that were set aside.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 struct Reserved {
     taken: Taken,
     amount: u64,
@@ -46,8 +48,12 @@ struct Reserved {
     prompt: u64,
     /// Does it ask for a text?
     generates: bool,
+    /// What its answers may take together; `None`: it bounds none, or not all of them.
+    bound: Option<u64>,
     /// Its one answer ends where the model ends it.
     unbounded: bool,
+    /// The replica works on after the client has left.
+    background: bool,
     /// Both sides send as long as they like: so many tokens of that were taken on the way.
     flowed: u64,
     /// Evener asked for the usage of a stream, and the client did not.
@@ -100,9 +106,9 @@ impl Pass {
 
 impl Exchange<'_> {
     /// Must the whole body be here before this request may be sent, so that its tokens can be counted?
-    pub(super) fn is_counted(&self, path: PathKind) -> bool {
+    pub(super) fn is_counted(&self, path: &PathFacts) -> bool {
         let limited = self.key().is_some_and(|key| key.limits.tokens.is_some());
-        limited && speaks(Kind::Auto, path) && self.session.req_header().method == Method::POST
+        limited && (speaks(Kind::Auto, path.kind()) || path.row.or_llm)
     }
 
     /// Sets aside what this request may take of its key's tokens.
@@ -111,9 +117,9 @@ impl Exchange<'_> {
             return Ok(());
         };
         let Some(limit) = pass.key.limits.tokens else { return Ok(()) };
-        let posts = self.session.req_header().method == Method::POST;
-        let speaks = speaks(placed.model.plan.kind, placed.facts.kind);
-        if !speaks || !(posts || placed.upgrading) {
+        // Some servers take a PUT as a POST: whatever has a body may ask a model.
+        let asks = self.session.req_header().method == Method::POST || has_body(&placed.body);
+        if !self.speaks(placed) || !(asks || placed.upgrading) {
             return Ok(());
         }
         // What a tunnel will take nobody knows: it is taken as it flows, and begins only while there is something left.
@@ -137,7 +143,9 @@ impl Exchange<'_> {
             amount,
             prompt: read.tokens,
             generates,
+            bound: (read.unbounded == 0).then_some(read.bounded),
             unbounded: generates && (read.bounded, read.unbounded) == (0, 1),
+            background: read.background,
             flowed: 0,
             asks_usage: edit.is_some(),
         };
@@ -146,6 +154,19 @@ impl Exchange<'_> {
             pass.tokens = Some(tokens);
         }
         Ok(())
+    }
+
+    /// Does this request take tokens?
+    fn speaks(&self, placed: &Placed<'_>) -> bool {
+        let kind = placed.model.plan.kind;
+        if kind == Kind::Auto && self.row.or_llm && !placed.upgrading {
+            let headers = &self.session.req_header().headers;
+            let (sort, encoding) =
+                (text(headers, "content-type"), text(headers, "content-encoding"));
+            let whole = matches!(placed.body, Body::Whole(..));
+            return asks_language_model(sort, encoding, placed.body.read_so_far(), whole);
+        }
+        speaks(kind, placed.facts.kind)
     }
 
     /// What the body asks for.
@@ -253,19 +274,31 @@ impl Reserved {
     /// What the answer says it took, else what is seen of it. `whole`: it came to its end.
     fn actual(&self, scan: &UsageScan, whole: bool) -> u64 {
         let usage = scan.usage();
+        let bounded = |estimate: u64| estimate.min(self.bound.unwrap_or(u64::MAX));
         let answer = match usage {
+            // What was told while the answer went on is the least of it.
+            Usage { completion: Some(told), .. } if !whole && self.generates => {
+                told.max(bounded(scan.events().unwrap_or(0)))
+            }
             Usage { completion: Some(completion), .. } => completion,
             _ if !self.generates => 0,
             // It tells that there is no answer.
             Usage { prompt: Some(_), .. } => 0,
             // An answer of one piece is made before its first byte leaves.
             _ if !(whole || scan.form().is_stream()) => {
-                scan.estimate().max(self.amount - self.prompt)
+                bounded(scan.estimate()).max(self.amount - self.prompt)
             }
-            _ => scan.estimate(),
+            _ => bounded(scan.estimate()),
         };
-        usage.prompt.unwrap_or(self.prompt).saturating_add(answer)
+        let taken = usage.prompt.unwrap_or(self.prompt).saturating_add(answer);
+        // The work goes on, and nobody tells what it comes to.
+        let goes_on = scan.is_pending() || (self.background && !whole);
+        if goes_on { taken.max(self.amount) } else { taken }
     }
+}
+
+fn has_body(body: &Body) -> bool {
+    matches!(body, Body::Stream(..)) || !body.read_so_far().is_empty()
 }
 
 /// Does a request to such a model take tokens? Where nothing is known it does: another path must be no way around.
@@ -292,7 +325,9 @@ mod tests {
             amount: 50,
             prompt: 10,
             generates: true,
+            bound: None,
             unbounded: true,
+            background: false,
             flowed: 0,
             asks_usage: false,
         };
@@ -312,6 +347,27 @@ mod tests {
         assert_eq!(stream("data: a\n\ndata: b\n\n", false), 12);
         let reads = Reserved { generates: false, ..reserved };
         assert_eq!(takes(reads, UsageForm::Json, &untold, true), 10);
+        // What the request bounds, no estimate exceeds.
+        let short = Reserved { amount: 40, bound: Some(30), unbounded: false, ..reserved };
+        let whole = |reserved, form, text| takes(reserved, form, text, true);
+        assert_eq!(whole(short, UsageForm::Json, &untold), 10 + 30);
+        assert_eq!(whole(short, UsageForm::Compressed, &untold), 10 + 30);
+        let told = r#"{"usage":{"completion_tokens":70}}"#;
+        assert_eq!(whole(short, UsageForm::Json, told), 10 + 70, "the server knows better");
+        // A beginning of a stream says how it began.
+        let begun = "data: {\"message\":{\"usage\":{\"input_tokens\":5,\"output_tokens\":1}}}\n\n";
+        let few = format!("{begun}{}", "data: {}\n\n".repeat(2));
+        assert_eq!(stream(&few, false), 5 + 3);
+        assert_eq!(stream(&few, true), 5 + 1);
+        let many = format!("{begun}{}", "data: {}\n\n".repeat(39));
+        assert_eq!((stream(&many, false), stream(&many, true)), (5 + 40, 5 + 40));
+        // Work that goes on behind the answer keeps what was reserved for it.
+        let queued = r#"{"id":"resp_1","status":"queued","usage":null}"#;
+        assert_eq!((json(queued, true), json(queued, false)), (50, 50));
+        assert_eq!(json(r#"{"status":"completed","usage":{"completion_tokens":3}}"#, true), 13);
+        let background = Reserved { background: true, ..reserved };
+        assert_eq!(takes(background, UsageForm::Events, "data: a\n\n", false), 50);
+        assert_eq!(takes(background, UsageForm::Events, "data: a\n\n", true), 11);
         let sealed = |form, whole| takes(reserved, form, &"x".repeat(40), whole);
         assert_eq!(sealed(UsageForm::Compressed, true), 10 + 20);
         assert_eq!(sealed(UsageForm::Compressed, false), 50);
