@@ -17,7 +17,7 @@ async fn two(v1: &Mock, v2: &Mock) -> Site {
     let versions = format!("{{v1: [\"{a}\"], v2: [\"{b}\"]}}");
     let canary = "canary: {candidate: v2, steps: [50, 100], warmup: 0s}";
     Site::start(format!(
-        "models: {{m: {{versions: {versions}, split: {{v1: 50, v2: 50}}, {canary}}}}}\n"
+        "models: {{m: {{versions: {versions}, split: {{v1: 50, v2: 50}}, health: false, {canary}}}}}\n"
     ))
     .await
 }
