@@ -16,7 +16,7 @@ const STEP: f32 = 0.05;
 /// And of the one with a longer memory.
 const LONG_STEP: f32 = 0.01;
 
-/// After this many latencies, what is known of a pool does not hang on the first.
+/// After this many latencies, what is known of a pool, or of an idle replica, does not hang on the first.
 const SETTLED: u32 = 8;
 /// The noise of a pool of which nothing is known; counts as ten latencies.
 const UNKNOWN_NOISE: f32 = 0.5;
@@ -119,6 +119,9 @@ impl Slowness {
     /// after the other, over three equal replicas whose latencies stray by a factor of 2 or 3, or stall one time in ten,
     /// 1 at most gives a replica less than 70 or more than 130; without it 15 to 190 do.
     const ERRORS: f32 = 3.0;
+    /// And, among idle replicas, so many milliseconds: on a busy machine the scheduler takes as long to wake whoever waits for one
+    /// connection, and not for another. A few slow answers one after the other may be one pause, too: [`SETTLED`].
+    const PAUSE: f32 = 10.0;
     /// At most 8 times slower or faster.
     const LIMIT: f32 = 2.079_441_5;
 
@@ -174,9 +177,15 @@ impl Slowness {
             let beyond = (2.0 * (apart.abs() - zone)).max(0.0);
             beyond.min(apart.abs()).min(Self::LIMIT).copysign(apart)
         };
-        let error = |least| Self::ERRORS * self.error(pool, least);
-        let soon = beyond(self.ell, error(STEP));
-        let surely = beyond(self.long, error(LONG_STEP));
+        let idle = |average: f32, least| {
+            let millis = (average.exp() - pool.ref_ln.exp()).abs();
+            if self.m < SETTLED || millis < Self::PAUSE {
+                return 0.0;
+            }
+            beyond(average, Self::ERRORS * self.error(pool, least))
+        };
+        let soon = idle(self.ell, STEP);
+        let surely = idle(self.long, LONG_STEP);
         let idle = if soon.abs() > surely.abs() { soon } else { surely };
         Factor { busy: beyond(self.ell, 0.0).exp(), idle: idle.exp() }
     }

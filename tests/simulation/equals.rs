@@ -33,7 +33,7 @@ impl Pool for Idle {
     }
 }
 
-/// What disturbs the latencies of a pool of 1 ms.
+/// What disturbs the latencies of a pool of 50 ms.
 #[derive(Clone, Copy, Debug)]
 struct Noise {
     /// σ of ln latency.
@@ -59,7 +59,7 @@ impl Noise {
         if is_first {
             millis *= self.first;
         }
-        Duration::from_secs_f64(millis / 1e3)
+        Duration::from_secs_f64(50.0 * millis / 1e3)
     }
 }
 
