@@ -119,7 +119,7 @@ async fn one_replica_one_version_and_one_mirror_that_know_nothing_are_named() {
         "defaults: {{health: false}}\nmodels:\n\
          \x20 replica: {{versions: {{v1: [\"{good}\", \"{bad}\"]}}}}\n\
          \x20 version: {{versions: {{v1: [\"{good}\"], v2: [\"{bad}\"]}}, split: {{v1: 50, v2: 50}}}}\n\
-         \x20 mirrored: {{versions: {{v1: [\"{good}\"], v2: [\"{bad}\"]}}, split: {{v1: 100, v2: 0}}, mirror: {{to: v2}}}}\n"
+         \x20 mirrored: {{versions: {{v1: [\"{good}\"], v2: [\"{bad}\"]}}, split: {{v1: 100, v2: 0}}, mirror: {{to: v2, percent: 100}}}}\n"
     ))
     .await;
     for _ in 0..50 {
