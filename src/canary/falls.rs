@@ -4,13 +4,13 @@
 //! With `confirm` evidence rolls back only where it stands without what may be one event. Until then the candidate gets
 //! the first step's share. An event that is over is forgiven, and the share returns step by step.
 use super::burst::{Burst, Length};
+use super::fall::{Fall, Peak};
 use super::metric::Metric;
 use super::proof::Proof;
 use super::rollout::RollOut;
 use super::state::{Effect, Occasion};
 use super::view::loudest;
 use crate::stats::Moment;
-use serde::{Deserialize, Serialize};
 
 /// How long a candidate that failed is kept at the first step, in seconds, at least.
 const KEPT_BACK: f64 = 120.0;
@@ -36,28 +36,6 @@ const FALLS: usize = 6;
 /// The same, where each fall but the first came so soon after the return, in seconds.
 const SOON: f64 = 5.0;
 const SOON_FALLS: usize = 2;
-
-/// Evidence that crossed the bar and was not confirmed.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Fall {
-    /// The step it fell from.
-    pub(super) step: usize,
-    /// Seconds since the canary began.
-    pub(super) at: f64,
-    /// Seconds on that step, if it had come back to it.
-    pub(super) returned: Option<f64>,
-    /// All its replicas failed, or at least three.
-    pub(super) wide: bool,
-}
-
-/// The most evidence of an event that is not over.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Peak {
-    evidence: f64,
-    /// Seconds since the canary began, and the candidate's requests until then.
-    at: f64,
-    requests: u64,
-}
 
 /// Why its climb ends.
 #[derive(Clone, Copy, Debug, PartialEq)]

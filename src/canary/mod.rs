@@ -10,6 +10,7 @@ mod change;
 mod clients;
 mod command;
 mod evidence;
+mod fall;
 mod falls;
 mod keys;
 mod loud;

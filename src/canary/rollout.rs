@@ -13,7 +13,7 @@
 use super::burst::Burst;
 use super::clients::Clients;
 use super::evidence::log_sum;
-use super::falls::{Fall, Peak};
+use super::fall::{Fall, Peak};
 use super::keys::Keys;
 use super::plan::{CanaryPlan, DoWhenUndecided, Judged};
 use super::prefixes::Prefixes;

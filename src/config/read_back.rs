@@ -1,10 +1,8 @@
 //! Reading a configuration back as it was shown, with its secrets masked.
 use super::diagnostic::Diagnostics;
 use super::load::{Checked, parse_text};
+use super::render::MASKED_HASH;
 use crate::access::Digest;
-
-/// Stands where the hash of a key was.
-pub(super) const MASKED_HASH: &str = "sha256:***";
 
 /// What `effective_yaml` wrote, read again. `file` is only its name. Secrets are as they are shown; a hash of a key, which
 /// must be one, is made up of the line before it: its name.

@@ -6,6 +6,8 @@ use std::ops::Range;
 
 /// Stands where a secret was.
 pub(super) const MASK: &str = "***";
+/// Stands where the hash of a key was.
+pub(super) const MASKED_HASH: &str = "sha256:***";
 
 pub(super) fn text(all: &Diagnostics, color: bool) -> String {
     let renderer = if color { Renderer::styled() } else { Renderer::plain() };

@@ -1,8 +1,8 @@
 //! Reads what routing needs from a JSON body, and checks that the whole of it is JSON.
 //!
 //! Nothing is built in memory: values that are not wanted are skipped by the parser.
-use super::facts::Named;
 use super::grpc::MessageProblem;
+use super::name::Named;
 use serde::de::{DeserializeSeed, Deserializer as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::fmt;

@@ -1,5 +1,4 @@
 //! The dialects that clients and model servers speak, and what is the same on all paths of each.
-use super::rows::{StreamError, UsageAt};
 
 /// How a client speaks to a model. What each means for a path stands in the table of [`Row`](super::Row)s.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
@@ -40,6 +39,44 @@ pub enum AnswerFormat {
     KServe,
     /// Any JSON.
     Unknown,
+}
+
+/// The shape of an error inside a stream that began well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamError {
+    /// `{"error": {"message", "type", "param", "code", "request_id"}}`.
+    OpenAi,
+    /// OpenAI's Responses: an event `error`, then `response.failed`.
+    Responses,
+    /// An event `error` with `{"type": "error", "error": {"type", "message"}}`.
+    Anthropic,
+    /// `{"error": {"code", "message", "status"}}`.
+    Google,
+    /// `{"error": "text"}`.
+    Text,
+    /// `{"error": "text", "error_type": "…"}`.
+    Tgi,
+    /// There is none that clients raise for: the stream is cut.
+    None,
+}
+
+/// Where an answer says how many tokens it took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UsageAt {
+    /// It does not.
+    Nowhere,
+    /// `usage` at the end of the body or in the last events.
+    OpenAi,
+    /// `usage` in pieces: `message_start` has the prompt, `message_delta` the answer.
+    Anthropic,
+    /// `prompt_eval_count` and `eval_count` in the last line.
+    Ollama,
+    /// `usageMetadata`.
+    Google,
+    /// `usage` with `inputTokens` and `outputTokens`.
+    Converse,
+    /// `details` of the last event.
+    Tgi,
 }
 
 impl Dialect {

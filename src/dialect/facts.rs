@@ -3,20 +3,12 @@ use super::body::{BodyFacts, BodyProblem, begins_object, peek};
 use super::dialects::{Dialect, PathKind};
 use super::grpc::NameAt;
 use super::multipart::peek_multipart;
+use super::name::Named;
 use super::path::{PathFacts, PathProblem};
 use super::prefix::peek_prefix;
 use super::query::TwoInQuery;
 use super::rows::ModelAt;
 use std::ops::Range;
-
-/// A model's name and the bytes that spelled it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Named {
-    /// Decoded.
-    pub name: String,
-    /// As sent: percent-encoded in a path; a JSON string with its quotes in a body; bare in a form.
-    pub range: Range<usize>,
-}
 
 /// What was read of a request before it is routed.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]

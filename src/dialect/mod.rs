@@ -13,6 +13,7 @@ mod guarded_path;
 mod listing;
 mod masked_query;
 mod multipart;
+mod name;
 mod named;
 mod naming;
 mod nearest;
@@ -35,15 +36,16 @@ pub use body::{BodyFacts, BodyProblem, peek};
 pub use code::RefusalCode;
 pub use conversation::conversation;
 pub use deadline::DeadlineHeader;
-pub use dialects::{AnswerFormat, Dialect, PathKind};
+pub use dialects::{AnswerFormat, Dialect, PathKind, StreamError, UsageAt};
 pub use encoding::{JsonText, is_json, json_text};
-pub use facts::{BodyRead, Facts, FoundIn, Named, Source, Unidentified, identify};
+pub use facts::{BodyRead, Facts, FoundIn, Source, Unidentified, identify};
 pub use guarded_path::{OddPath, lenient_purpose, odd_path};
 pub use listing::{
     LIVE_BODY, Lister, READY_BODY, SERVER_BODY, UNREADY_BODY, model_body, models_body,
 };
 pub use masked_query::{is_secret_name, masked_query};
 pub use multipart::peek_multipart;
+pub use name::Named;
 pub use named::models_named;
 pub use naming::NAMING_HEADERS;
 pub use nearest::nearest;
@@ -59,9 +61,7 @@ pub use prompt::{Prompt, PromptProblem, asks_language_model, generates, prompt};
 pub use query::{TwoInQuery, cookie_value, model_in_query, models_in_query, query_value};
 pub use refusal::{ErrorBody, ErrorText, error_body};
 pub use rewrite::{Edit, edited, encoded_name, rename_in_path, rename_in_query};
-pub use rows::{
-    Duty, GROUPS, Group, Local, ModelAt, Purpose, Row, StreamError, UsageAt, paths_reference,
-};
+pub use rows::{Duty, GROUPS, Group, Local, ModelAt, Purpose, Row, paths_reference};
 pub use sole_form::FormProblem;
 pub use stream::{Failure, StreamForm, StreamWatch, broken_stream};
 pub use usage::{Usage, UsageChunks, UsageForm, UsageScan, ask_for_usage};

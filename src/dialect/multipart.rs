@@ -1,5 +1,5 @@
 //! Finds the field `model` of a multipart form (RFC 7578), as audio and image uploads send it.
-use super::facts::Named;
+use super::name::Named;
 use memchr::memmem;
 
 /// The form field `model`, with the byte range of its bare value, in a body or its beginning.

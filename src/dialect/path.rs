@@ -4,8 +4,8 @@
 //! move a border; comparison is on the decoded text.
 use super::dialects::{Dialect, PathKind};
 use super::escape::{Slash, decode, raw_len};
-use super::facts::Named;
 use super::grpc::Call;
+use super::name::Named;
 use super::rows::{Captured, Found, Local, Purpose, Row, find};
 use http::Method;
 use std::borrow::Cow;

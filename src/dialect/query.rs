@@ -1,6 +1,6 @@
 //! Parameters of a query (WHATWG URL, `application/x-www-form-urlencoded`), and cookies (RFC 6265).
 use super::escape::{Slash, decode};
-use super::facts::Named;
+use super::name::Named;
 use super::naming::NAMING_PARAMETERS;
 use super::prompt::names::folded;
 use std::borrow::Cow;

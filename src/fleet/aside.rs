@@ -4,7 +4,7 @@ use super::learned::Learned;
 use super::replica::Replica;
 use crate::health::{Carried, Class, Strain};
 use crate::stats::Moment;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 /// It fails nearly all its requests, but no more replicas may be ejected.
@@ -24,28 +24,6 @@ const PROVING_TURN: Duration = Duration::from_secs(1);
 const PROOFS: u8 = 3;
 /// A failing replica has its health check asked at most this often.
 const DOUBTED: Duration = Duration::from_secs(5);
-
-/// What a pick looks at beside standing and load.
-#[derive(Debug, Default)]
-pub(super) struct Turns {
-    /// When it was picked last.
-    asked_at: AtomicU64,
-    due: AtomicBool,
-    aside: AtomicU8,
-    /// When a failure last had its health check asked; 0: never.
-    doubted_at: AtomicU64,
-    /// [`Strain`].
-    crowded: AtomicBool,
-    time_out: AtomicBool,
-    /// `f32`, in requests.
-    peers_load: AtomicU32,
-}
-
-impl Turns {
-    pub(super) fn asked(&self, now: Moment) {
-        self.asked_at.store(now.as_nanos(), Relaxed);
-    }
-}
 
 impl Replica {
     /// Does it get requests only while no other is usable, and in its turn?

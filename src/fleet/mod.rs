@@ -9,6 +9,7 @@ mod gather;
 mod holder;
 mod in_flight;
 mod learned;
+mod lesson;
 mod mirror;
 mod model_state;
 mod pace;
@@ -19,6 +20,7 @@ mod sketch;
 mod suspects;
 mod tally;
 mod trial;
+mod turns;
 mod under_way;
 mod version_state;
 

@@ -1,9 +1,9 @@
 //! One replica as it lives: who it is, how busy, how fast, and whether it may serve.
 use super::answered::Answered;
-use super::aside::Turns;
 use super::ejection::{Custody, Fate};
 use super::learned::Learned;
 use super::tally::Tally;
+use super::turns::Turns;
 use crate::balance::Factor;
 use crate::health::{Carried, Faded, PoolCounts, Senders, Standing};
 use crate::stats::Moment;

@@ -20,6 +20,7 @@ mod scrape;
 mod shares;
 mod stderr;
 mod troubles;
+mod walk;
 
 pub use canaries::CanaryReport;
 pub use decisions::{Assignment, Decision, Decisions, Interest};

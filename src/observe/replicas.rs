@@ -1,7 +1,7 @@
 //! What is known of each replica, for `/metrics`.
 use super::exposition::Page;
 use super::metrics::{EJECTIONS, EJECTIONS_REFUSED, IN_FLIGHT, REPLICA_REQUESTS, REPLICA_STATE};
-use super::scrape::{members, versions};
+use super::walk::{members, versions};
 use crate::health::{Cause, Class, Standing};
 use crate::table::{Member, Table};
 use std::sync::atomic::Ordering::Relaxed;

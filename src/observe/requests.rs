@@ -2,7 +2,7 @@
 use super::exposition::Page;
 use super::meters::Meters;
 use super::metrics::{DURATION, FIRST_BYTE, INTER_CHUNK, REFUSALS, REQUESTS, TOKENS};
-use super::scrape::versions;
+use super::walk::versions;
 use crate::dialect::RefusalCode;
 use crate::dialect::grpc::code_word;
 use crate::fleet::{Histogram, ModelState, Tally};

@@ -10,7 +10,8 @@ use super::metrics::{
 use super::panics::Task;
 use super::shares::{fails_open, observed_shares};
 use super::stderr::log_lines_dropped;
-use crate::table::{Member, Model, Table, Version};
+use super::walk::versions;
+use crate::table::Table;
 use crate::wire::Resource;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
@@ -27,18 +28,6 @@ pub fn expose(table: &Table, meters: &Meters) -> String {
     process(&mut page, table, meters);
     meters.troubles.expose(&mut page);
     page.render()
-}
-
-pub(super) fn versions(table: &Table) -> impl Iterator<Item = (&Model, &Version)> {
-    table
-        .models
-        .iter()
-        .flat_map(|model| model.versions.iter().map(move |version| (&**model, version)))
-}
-
-pub(super) fn members(table: &Table) -> impl Iterator<Item = (&Model, &Version, &Member)> {
-    versions(table)
-        .flat_map(|(model, version)| version.members.iter().map(move |m| (model, version, m)))
 }
 
 fn attempts(page: &mut Page, table: &Table) {

@@ -1,45 +1,14 @@
 //! Whose request is it, which models may it ask for, and how much: `keys` and `jwt` of a plan, and the table's part of them.
 use super::generation::Table;
 use super::jwt::Jwt;
+use super::key_plan::{KeyPlan, Limits};
 use super::place::place_of;
 use super::plan::{ModelPlan, Plan};
-use crate::access::{
-    Digest, Jwks, LONGEST_SECRET, PerMinute, TokenProblem, TokenTerms, Tries, named_by,
-};
+use crate::access::{Digest, LONGEST_SECRET, TokenProblem, Tries, named_by};
 use crate::fleet::{Allowance, Fleet};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::path::PathBuf;
 use std::sync::Arc;
-
-/// One entry of `keys`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct KeyPlan {
-    /// Identity across reloads.
-    pub name: String,
-    /// `None`: only tokens name it.
-    pub hash: Option<Digest>,
-    /// Names of models that exist; `None`: all.
-    pub models: Option<Vec<String>>,
-    pub limits: Limits,
-}
-
-/// What a key may use; `None`: any number.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Limits {
-    pub requests: Option<PerMinute>,
-    pub tokens: Option<PerMinute>,
-}
-
-/// Signed tokens that name a key.
-#[derive(Clone, Debug, PartialEq)]
-pub struct JwtPlan {
-    /// The file of the keys that verify.
-    pub file: PathBuf,
-    /// Its text, as it was read with the plan.
-    pub keys: Arc<Jwks>,
-    pub terms: TokenTerms,
-}
 
 /// A key that requests come with.
 #[derive(Debug)]

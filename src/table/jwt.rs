@@ -1,6 +1,6 @@
 //! How signed tokens are verified for a table: the keys of the issuer, which change with their file, and what they have
 //! verified.
-use super::access::JwtPlan;
+use super::key_plan::JwtPlan;
 use crate::access::{Digest, Jwks, TokenTerms, Verified};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;

@@ -1,10 +1,10 @@
 //! The checked configuration as plain data: what `config` makes and everything else trusts.
-use super::access::{JwtPlan, KeyPlan};
 use super::choices::{Answers, KeySource, Kind};
+use super::key_plan::{JwtPlan, KeyPlan};
 use super::route_plan::RoutePlan;
 use super::split_secret::SplitSecret;
 use crate::access::MinRate;
-use crate::balance::Policy;
+use crate::balance::{Policy, keyed_point};
 use crate::canary::CanaryPlan;
 use crate::health::{EjectionPlan, HedgePlan, ProbePlan, RetryPlan};
 use crate::mirror::{MirrorPlan, Terms};
@@ -152,6 +152,11 @@ pub struct ModelPlan {
 }
 
 impl ModelPlan {
+    /// Where a sticky key lies in the split, as a fraction of 2⁶⁴.
+    pub fn point_of(&self, key: &[u8]) -> u64 {
+        keyed_point(self.split_secret.as_ref().map(|secret| &*secret.0), &self.name, key)
+    }
+
     /// Each version's name with its share in the file.
     pub fn split_by_name(&self) -> Vec<(String, f64)> {
         self.versions.iter().map(|v| v.name.clone()).zip(self.split.iter().copied()).collect()

@@ -1,6 +1,6 @@
 //! What the list of problems is made of, gathered from everywhere.
 use super::figures::outcomes;
-use super::served::Served;
+use super::served::{Served, wanted_names};
 use crate::admin::office::{Office, Readiness};
 use crate::control::Loaded;
 use crate::fleet::{Answered, Mirrored, ModelState, Replica};
@@ -104,15 +104,6 @@ fn version(model: &Model, version: &Version, served: &Served) -> VersionFacts {
         },
         tls_fault: plan.tls.as_ref().and_then(|tls| tls.fault()),
     }
-}
-
-/// The names that the replicas of this version are asked for.
-pub(super) fn wanted_names(model: &Model, version: &Version) -> Vec<String> {
-    if let Some(upstream) = &model.plan_of(version).upstream_model {
-        return vec![upstream.clone()];
-    }
-    let own = std::iter::once(model.name.to_string());
-    own.chain(model.plan.aliases.iter().cloned()).collect()
 }
 
 /// `raw`: the model is raw, and whether Evener sends its credentials. Its paths are its own, so that most 4xx say nothing.

@@ -1,9 +1,8 @@
 //! Which models replicas say they serve, asked when the list of problems wants to know.
-use super::facts::wanted_names;
 use crate::control::served_models;
 use crate::fleet::ReplicaId;
 use crate::problems::{ReplicaName, Serves};
-use crate::table::Table;
+use crate::table::{Model, Table, Version};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -65,4 +64,13 @@ impl Served {
             });
         }
     }
+}
+
+/// The names that the replicas of this version are asked for.
+pub(super) fn wanted_names(model: &Model, version: &Version) -> Vec<String> {
+    if let Some(upstream) = &model.plan_of(version).upstream_model {
+        return vec![upstream.clone()];
+    }
+    let own = std::iter::once(model.name.to_string());
+    own.chain(model.plan.aliases.iter().cloned()).collect()
 }

@@ -13,7 +13,7 @@ mod tree;
 pub use reference::paths_reference;
 pub(super) use tree::{Captured, Found, find};
 
-use super::dialects::{Dialect, PathKind};
+use super::dialects::{Dialect, PathKind, StreamError, UsageAt};
 use http::Method;
 
 /// One shape of path, and what it means.
@@ -128,44 +128,6 @@ pub enum ModelAt {
     KnownBody,
     /// This parameter of the query, else as [`Self::KnownBody`].
     Query(&'static str),
-}
-
-/// The shape of an error inside a stream that began well.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StreamError {
-    /// `{"error": {"message", "type", "param", "code", "request_id"}}`.
-    OpenAi,
-    /// OpenAI's Responses: an event `error`, then `response.failed`.
-    Responses,
-    /// An event `error` with `{"type": "error", "error": {"type", "message"}}`.
-    Anthropic,
-    /// `{"error": {"code", "message", "status"}}`.
-    Google,
-    /// `{"error": "text"}`.
-    Text,
-    /// `{"error": "text", "error_type": "…"}`.
-    Tgi,
-    /// There is none that clients raise for: the stream is cut.
-    None,
-}
-
-/// Where an answer says how many tokens it took.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum UsageAt {
-    /// It does not.
-    Nowhere,
-    /// `usage` at the end of the body or in the last events.
-    OpenAi,
-    /// `usage` in pieces: `message_start` has the prompt, `message_delta` the answer.
-    Anthropic,
-    /// `prompt_eval_count` and `eval_count` in the last line.
-    Ollama,
-    /// `usageMetadata`.
-    Google,
-    /// `usage` with `inputTokens` and `outputTokens`.
-    Converse,
-    /// `details` of the last event.
-    Tgi,
 }
 
 /// Paths that Evener answers itself.

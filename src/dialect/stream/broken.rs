@@ -1,9 +1,9 @@
 //! The last words of a stream that broke after it began, in the form that clients of its dialect raise for.
 use super::StreamForm;
+use crate::dialect::dialects::StreamError;
 use crate::dialect::refusal::{
     ErrorText, OpenAiError, anthropic_form, google_form, openai_form, text_form, tgi_form,
 };
-use crate::dialect::rows::StreamError;
 use bytes::Bytes;
 use serde::Serialize;
 
