@@ -1,5 +1,6 @@
 //! Who may speak to the admin listener: decided from the head of a request alone.
 use crate::access::Digest;
+use crate::dialect::essence;
 use crate::table::AdminPlan;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use std::net::IpAddr;
@@ -129,7 +130,7 @@ fn is_ours(authority: &str, admin: &AdminPlan, local: IpAddr) -> bool {
 
 fn is_json(headers: &HeaderMap) -> bool {
     let value = single(headers, &header::CONTENT_TYPE).unwrap_or_default();
-    let essence = value.split(';').next().unwrap_or_default().trim();
+    let essence = essence(value);
     essence.eq_ignore_ascii_case("application/json")
 }
 

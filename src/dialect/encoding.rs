@@ -1,5 +1,6 @@
 //! Is a body JSON, and in which encoding? Servers differ in what they take: Python's `json` reads UTF-16 and UTF-32 (it
 //! looks for zero bytes, RFC 4627 §3) and a byte order mark, others refuse them (RFC 8259 §8.1 asks for UTF-8 alone).
+use super::media::essence;
 
 /// A body, as far as it is JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +49,7 @@ pub(super) fn mark_of(body: &[u8]) -> Option<&'static str> {
 
 /// Does a content type say JSON?
 pub fn is_json(content_type: &str) -> bool {
-    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    let essence = essence(content_type);
     let is_suffix = |end: &str| end.eq_ignore_ascii_case("+json");
     essence.eq_ignore_ascii_case("application/json")
         || essence.get(essence.len().saturating_sub(5)..).is_some_and(is_suffix)

@@ -2,6 +2,7 @@
 use super::body::{BodyFacts, BodyProblem, begins_object, peek};
 use super::dialects::{Dialect, PathKind};
 use super::grpc::NameAt;
+use super::media::is_coded;
 use super::multipart::peek_multipart;
 use super::name::Named;
 use super::path::{PathFacts, PathProblem};
@@ -153,8 +154,7 @@ impl BodyRead {
         if body.is_empty() {
             return Self::Absent;
         }
-        let encoding = content_encoding.unwrap_or("identity").trim();
-        if !(encoding.is_empty() || encoding.eq_ignore_ascii_case("identity")) {
+        if is_coded(content_encoding) {
             return Self::Sealed;
         }
         match content_type {

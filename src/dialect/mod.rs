@@ -12,6 +12,7 @@ pub mod grpc;
 mod guarded_path;
 mod listing;
 mod masked_query;
+mod media;
 mod multipart;
 mod name;
 mod named;
@@ -44,6 +45,7 @@ pub use listing::{
     LIVE_BODY, Lister, READY_BODY, SERVER_BODY, UNREADY_BODY, model_body, models_body,
 };
 pub use masked_query::{is_secret_name, masked_query};
+pub use media::essence;
 pub use multipart::peek_multipart;
 pub use name::Named;
 pub use named::models_named;

@@ -2,6 +2,7 @@
 //! a name that the replica reads and routing did not.
 use super::body::{BodyProblem, peek};
 use super::facts::Unidentified;
+use super::media::is_coded;
 use super::multipart::fields;
 use super::path::PathFacts;
 use super::rows::ModelAt;
@@ -15,8 +16,7 @@ pub fn models_named(
     content_encoding: Option<&str>,
     body: &[u8],
 ) -> Result<Vec<String>, Unidentified> {
-    let encoding = content_encoding.unwrap_or("identity").trim();
-    if !(encoding.is_empty() || encoding.eq_ignore_ascii_case("identity")) {
+    if is_coded(content_encoding) {
         return if path.row.model == ModelAt::Body {
             Err(Unidentified::Sealed)
         } else {

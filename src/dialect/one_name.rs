@@ -6,6 +6,7 @@
 //! and the name is written back as it was understood.
 use super::body::{BodyProblem, not_json};
 use super::encoding::{JsonText, json_text};
+use super::media::{essence, is_coded};
 use super::naming::NAMING_FIELDS;
 use super::prompt::names::folded;
 use super::rewrite::Edit;
@@ -95,12 +96,11 @@ pub fn one_name(
     content_encoding: Option<&str>,
     body: &[u8],
 ) -> Result<OneName, NameProblem> {
-    let encoding = content_encoding.unwrap_or_default().trim();
-    if !(encoding.is_empty() || encoding.eq_ignore_ascii_case("identity")) {
+    if is_coded(content_encoding) {
         return Err(NameProblem::Sealed);
     }
     let kind = content_type.unwrap_or_default();
-    let essence = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let essence = essence(kind).to_ascii_lowercase();
     let is_form = essence.starts_with("multipart/");
     let is_urlencoded = essence == "application/x-www-form-urlencoded";
     match json_text(content_type, body) {

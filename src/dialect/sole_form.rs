@@ -3,6 +3,7 @@
 //! Parsers of RFC 7578 differ: Starlette's stops at a parameter without a value, Go's joins folded lines and decodes
 //! quoted-printable, some know `name*` (RFC 5987), take the last of two boundaries, or skip a preamble. None of them differs
 //! in what is left here: the plain form that browsers and client libraries write.
+use super::media::essence;
 use super::prompt::names::folded;
 use memchr::memmem::{Finder, find};
 use std::ops::Range;
@@ -99,7 +100,7 @@ fn is_token(byte: u8) -> bool {
 
 /// The one boundary (RFC 2046 §5.1.1).
 fn boundary(content_type: &str) -> Option<String> {
-    let essence = content_type.split(';').next()?.trim();
+    let essence = essence(content_type);
     let all = parameters(content_type)?;
     let mut boundaries = all.iter().filter(|(name, _)| name == "boundary");
     let (_, boundary) = boundaries.next()?;

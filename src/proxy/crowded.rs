@@ -6,7 +6,7 @@ use super::exchange::Exchange;
 use super::placed::Placed;
 use super::request::{origin_form, text};
 use crate::dialect::{
-    Dialect, FormProblem, NAMING_HEADERS, NameProblem, OneName, Purpose, RefusalCode,
+    Dialect, FormProblem, NAMING_HEADERS, NameProblem, OneName, Purpose, RefusalCode, essence,
     models_in_query, one_name,
 };
 use crate::table::{NameSource, RouteTarget, Table, VersionPlan};
@@ -190,8 +190,8 @@ fn names_a_model(header: &str) -> bool {
 }
 
 fn is_urlencoded(content_type: Option<&str>) -> bool {
-    let essence = content_type.unwrap_or_default().split(';').next().unwrap_or_default();
-    essence.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded")
+    let essence = essence(content_type.unwrap_or_default());
+    essence.eq_ignore_ascii_case("application/x-www-form-urlencoded")
 }
 
 /// Does this name mean the model that serves, and no other one? What `*` catches is its own, too.

@@ -1,7 +1,7 @@
 //! What the head of an answer says: how its replica fared, what is counted, and how its body is framed and read.
 use super::trouble::Trouble;
 use crate::dialect::grpc::{GrpcStatus, is_grpc, severity_of_code};
-use crate::dialect::{Failure, OutputForm, StreamForm, UsageForm};
+use crate::dialect::{Failure, OutputForm, StreamForm, UsageForm, essence};
 use crate::health::Class;
 use crate::wire::{AnswerFraming, BadAnswer, read_answer_head, read_length};
 use http::{HeaderMap, Method, StatusCode, header};
@@ -146,7 +146,7 @@ pub(super) const fn class_of_failure(failure: Failure) -> Class {
 pub(super) fn is_stream(head: &ResponseHeader) -> bool {
     const OPAQUE: [&str; 2] = ["application/json-seq", "application/vnd.amazon.eventstream"];
     let kind = head.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-    let essence = kind.unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    let essence = essence(kind.unwrap_or_default());
     StreamForm::of(kind, None).is_some()
         || OPAQUE.iter().any(|stream| essence.eq_ignore_ascii_case(stream))
 }

@@ -9,6 +9,7 @@ mod messages;
 use super::dialects::Dialect;
 use super::facts::FoundIn;
 use super::grpc::{Call, NameAt, is_grpc};
+use crate::dialect::media::essence;
 use bytes::{Bytes, BytesMut};
 use events::Events;
 use json::Json;
@@ -74,7 +75,7 @@ impl NameWriter {
         name: &str,
         fallback: &str,
     ) -> Option<Self> {
-        let kind = content_type?.split(';').next()?.trim().to_ascii_lowercase();
+        let kind = essence(content_type?).to_ascii_lowercase();
         let name = if name.len() > LONGEST { fallback } else { name };
         let (form, in_json) = match place {
             NameIn::Json { top, within } => match kind.as_str() {

@@ -10,6 +10,7 @@ pub use budget::{OutputBudget, Reserved};
 pub use content::{answer_text, event_values};
 
 use super::dialects::{AnswerFormat, Dialect};
+use crate::dialect::media::{essence, is_coded};
 use content::Read;
 use events::Events;
 use serde_json::Value;
@@ -68,12 +69,10 @@ pub enum OutputForm {
 impl OutputForm {
     /// From the answer's head.
     pub fn of(content_type: Option<&str>, content_encoding: Option<&str>) -> Self {
-        let encoding = content_encoding.unwrap_or("identity").trim();
-        if !(encoding.is_empty() || encoding.eq_ignore_ascii_case("identity")) {
+        if is_coded(content_encoding) {
             return Self::Opaque;
         }
-        let kind = content_type.unwrap_or_default().split(';').next().unwrap_or_default();
-        let kind = kind.trim().to_ascii_lowercase();
+        let kind = essence(content_type.unwrap_or_default()).to_ascii_lowercase();
         match kind.as_str() {
             "application/json" => Self::Json,
             "text/event-stream" => Self::Events,

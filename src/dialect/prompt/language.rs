@@ -1,6 +1,7 @@
 //! Does a body ask a language model? For paths behind which any kind of model may serve: their body alone tells.
 use super::names::folded;
 use crate::dialect::encoding::{JsonText, json_text};
+use crate::dialect::media::is_coded;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
@@ -37,8 +38,7 @@ pub fn asks_language_model(
     body: &[u8],
     whole: bool,
 ) -> bool {
-    let encoding = content_encoding.unwrap_or_default().trim();
-    if !(encoding.is_empty() || encoding.eq_ignore_ascii_case("identity")) {
+    if is_coded(content_encoding) {
         return true;
     }
     let bare = body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(body);

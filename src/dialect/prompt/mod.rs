@@ -8,6 +8,7 @@ mod walk;
 pub use language::asks_language_model;
 
 use super::encoding::{JsonText, json_text};
+use crate::dialect::media::is_coded;
 
 /// Bytes of text to a token, by rule of thumb; in bytes rather than letters, it holds for Chinese too.
 const BYTES: u64 = 4;
@@ -79,8 +80,7 @@ pub fn prompt(
     body: &[u8],
     rest: u64,
 ) -> Result<Prompt, PromptProblem> {
-    let encoding = content_encoding.unwrap_or_default().trim();
-    if !(encoding.is_empty() || encoding.eq_ignore_ascii_case("identity")) {
+    if is_coded(content_encoding) {
         return Err(PromptProblem::Sealed);
     }
     let one = Prompt { unbounded: 1, ..Prompt::default() };

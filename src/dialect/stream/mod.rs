@@ -8,6 +8,8 @@ pub use broken::broken_stream;
 pub use failure::Failure;
 pub use watch::StreamWatch;
 
+use super::media::{essence, is_coded};
+
 /// How a stream is cut into pieces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamForm {
@@ -20,11 +22,10 @@ pub enum StreamForm {
 impl StreamForm {
     /// From an answer's head. `None`: it is no stream, or compressed, so that nobody may look inside or add to it.
     pub fn of(content_type: Option<&str>, content_encoding: Option<&str>) -> Option<Self> {
-        let encoding = content_encoding.unwrap_or("identity").trim();
-        if !(encoding.is_empty() || encoding.eq_ignore_ascii_case("identity")) {
+        if is_coded(content_encoding) {
             return None;
         }
-        let kind = content_type?.split(';').next()?.trim().to_ascii_lowercase();
+        let kind = essence(content_type?).to_ascii_lowercase();
         match kind.as_str() {
             "text/event-stream" => Some(Self::Events),
             "application/x-ndjson"

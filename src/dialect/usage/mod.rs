@@ -8,6 +8,7 @@ mod lines;
 
 pub use chunk::{UsageChunks, ask_for_usage};
 
+use crate::dialect::media::{essence, is_coded};
 use counters::{Counters, Told};
 use lines::{Line, Lines};
 
@@ -33,10 +34,8 @@ pub enum UsageForm {
 impl UsageForm {
     /// From the answer's head.
     pub fn of(content_type: Option<&str>, content_encoding: Option<&str>) -> Self {
-        let kind = content_type.unwrap_or_default().split(';').next().unwrap_or_default();
-        let kind = kind.trim().to_ascii_lowercase();
-        let encoding = content_encoding.unwrap_or_default().trim();
-        let plain = encoding.is_empty() || encoding.eq_ignore_ascii_case("identity");
+        let kind = essence(content_type.unwrap_or_default()).to_ascii_lowercase();
+        let plain = !is_coded(content_encoding);
         let form = match kind.as_str() {
             "text/event-stream" => Self::Events,
             "application/x-ndjson"
