@@ -109,6 +109,10 @@ fn rooms_import_only_downward() {
     let mut wrong = Vec::new();
     for (room, allowed) in ROOMS {
         for (file, text) in sources(&[&format!("src/{room}")]) {
+            // Tests may build a table out of a text.
+            if file.ends_with("tests.rs") {
+                continue;
+            }
             for line in code_lines(shipped(&text)) {
                 for imported in line.match_indices("crate::").map(|(at, _)| &line[at + 7..]) {
                     let name: String =

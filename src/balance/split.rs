@@ -63,6 +63,11 @@ impl Segments {
         self.versions.iter().position(|(_, segments)| owns(segments)).unwrap_or(0)
     }
 
+    /// A point that a version owns; `None`: it owns none.
+    pub fn some_point(&self, version: usize) -> Option<u64> {
+        self.versions.get(version)?.1.first().map(|&(start, _)| start << 32)
+    }
+
     /// The segment that holds `point`, as fractions of all points.
     pub fn segment(&self, point: u64) -> [f64; 2] {
         let holds = |&(a, b): &(u64, u64)| a <= point >> 32 && point >> 32 < b;

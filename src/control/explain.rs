@@ -1,74 +1,41 @@
 //! Where a request would go, and why: without sending it, and without changing anything.
 use super::explanation::{self, Explanation, Named, Question};
+use super::found::Found;
 use crate::access::Tries;
 use crate::access::{CARRIERS, secret_in};
-use crate::balance::{Policy, fraction};
-use crate::dialect::{
-    Facts, PathFacts, cookie_value, decoded_path, nearest, query_value, read_path,
-};
-use crate::health::Standing;
-use crate::proxy::bare_host;
+use crate::balance::fraction;
+use crate::dialect::{PathFacts, nearest, read_path};
+use crate::health::Repeatable;
+use crate::proxy::Ask;
 use crate::stats::Moment;
-use crate::table::{
-    Asked, Key, KeySource, Model, RouteUsed, Routed, Table, Tier, Unrouted, Version,
-};
-use rand::SeedableRng as _;
-use rand::rngs::SmallRng;
-use std::borrow::Cow;
+use crate::table::{AskedPath, Key, RouteUsed, Routed, Share, Table, Unrouted, Wish};
 
 /// Follows a request through the table as it stands. `Err`: why no model answers it.
 pub fn explain(table: &Table, question: &Question, now: Moment) -> Result<Explanation, String> {
     let asker = asker(table, question)?;
-    let path = read_path(&question.path).map_err(|problem| problem.to_string())?;
+    let head = question.head()?;
+    let asked = Ask::new(&head);
+    let path = read_path(head.uri.path()).map_err(|problem| problem.to_string())?;
     let path = question.call().map_or(path, PathFacts::of_call);
-    let is_call = path.call.is_some();
-    let asked = Ask {
-        question,
-        host: bare_host(question.header("host").unwrap_or_default()),
-        path: decoded_path(question.path.split('?').next().unwrap_or_default()),
-    };
     let route = table.find_route(&asked).map_err(|why| words(&why))?;
+    let path = AskedPath::read(path, route, &question.path)?.facts;
     let body = question.read(&table.wanted_fields);
     let Routed { model, facts, .. } =
         table.route(route, &asked, &path, body).map_err(|why| words(&why))?;
     if let Some(key) = asker.filter(|key| !key.may_use(&model.name)) {
         return Err(format!("key `{}` may not use model `{}`", key.name, model.name));
     }
-    let sticky = sticky(model, question, &facts, asker);
-    let point = sticky.as_ref().map(|(_, point)| *point);
-    let (owner, mut reason) = match owner(model, question, point)? {
-        Some((version, why)) => (Some(version), why),
-        None => (None, "drawn anew for each request, in proportion to the shares".to_owned()),
+    let pinned = model.pinned(&asked, false).map_err(|none| none.to_string())?;
+    let sticky = model.sticky_key(&asked, &facts, asker, question.client_ip);
+    let key = sticky.map(|(_, point)| point);
+    let wish = Wish {
+        key,
+        pinned,
+        repeatable: model.repeatable(&asked, facts.repeats) == Repeatable::Always,
+        is_call: path.call.is_some(),
+        ..Wish::UNSPLIT
     };
-    let version = owner.and_then(|owner| {
-        let serves = serves(model, owner, point, is_call);
-        let (of, other) = (&owner.name, serves.filter(|serves| serves.index != owner.index));
-        match other {
-            Some(other) => {
-                reason = format!("{reason}; {of} has no usable replica, so {} serves", other.name);
-            }
-            None if serves.is_none() => {
-                reason = format!("{reason}; neither it nor another has a usable replica");
-            }
-            None => {}
-        }
-        serves.or(Some(owner))
-    });
-    if is_call && !model.versions.iter().any(Version::speaks_http2) {
-        reason +=
-            "; gRPC needs a replica that speaks HTTP/2: write its address as `h2c://HOST:PORT`";
-    }
-    if let Some(instead) = without_usable(model, version, is_call) {
-        reason = format!("{reason}; {instead}");
-    }
-    let shown = |candidate: &&Version| match version {
-        Some(version) => version.index == candidate.index,
-        None => candidate.share > 0.0,
-    };
-    let replicas =
-        model.versions.iter().filter(shown).flat_map(|v| {
-            v.candidates(&model.plan, v.reach(is_call), &[], now, (usize::MAX, None))
-        });
+    let found = Found::new(model, wish, now);
     Ok(Explanation {
         generation: table.generation,
         route: route.map(RouteUsed::of),
@@ -76,17 +43,17 @@ pub fn explain(table: &Table, question: &Question, now: Moment) -> Result<Explan
         named: Named::of(&facts),
         api_key: asker.map(|key| key.name.to_string()),
         key: sticky.map(|(source, point)| explanation::Key {
-            source,
+            source: source.to_string(),
             hash: format!("{point:#018x}"),
             point: fraction(point),
             segment: model.segments.segment(point),
         }),
-        shares: model.shares(),
-        version: version.map(|version| version.name.to_string()),
-        reason,
+        shares: Share::all_of(model),
+        version: found.version().map(|version| version.name.to_string()),
+        reason: found.reason(),
         balance: model.plan.balance.name().to_owned(),
-        replicas: replicas.collect(),
-        picked: version.and_then(|version| picked(model, (version, is_call), point, now)),
+        replicas: found.candidates(now),
+        picked: found.picked(now),
     })
 }
 
@@ -112,148 +79,6 @@ fn asker<'a>(table: &'a Table, question: &Question) -> Result<Option<&'a Key>, S
     let Some(secret) = secrets.next() else { return Ok(None) };
     let known = access.whose(secret, crate::observe::stamp().as_second(), &mut Tries::default());
     known.map(|key| Some(&**key)).map_err(|stranger| format!("it is refused: {stranger}"))
-}
-
-/// The version that a request belongs to, and why; `None`: it is drawn.
-fn owner<'a>(
-    model: &'a Model,
-    question: &Question,
-    point: Option<u64>,
-) -> Result<Option<(&'a Version, String)>, String> {
-    let pin = question.header("x-evener-version").filter(|_| model.plan.allow_pin);
-    if let Some(pin) = pin {
-        let pinned = model.versions.iter().find(|version| *version.name == *pin);
-        let pinned = pinned.ok_or_else(|| {
-            format!(
-                "model `{}` has no version `{pin}`, which `x-evener-version` asks for",
-                model.name
-            )
-        })?;
-        return Ok(Some((pinned, "`x-evener-version` asks for it".to_owned())));
-    }
-    if let Some(point) = point {
-        let owner = &model.versions[model.segments.version(point)];
-        return Ok(Some((owner, "the point of its key is in this version's part".to_owned())));
-    }
-    let mut served = model.versions.iter().filter(|version| version.share > 0.0);
-    Ok(match (served.next(), served.next()) {
-        (Some(only), None) => Some((only, "it has everything".to_owned())),
-        _ => None,
-    })
-}
-
-/// The version that serves what belongs to `owner`; `None`: none has a usable replica.
-fn serves<'a>(
-    model: &'a Model,
-    owner: &'a Version,
-    point: Option<u64>,
-    is_call: bool,
-) -> Option<&'a Version> {
-    let any = |version: &Version| version.any_within(version.reach(is_call), &[]);
-    if any(owner) {
-        return Some(owner);
-    }
-    let usable = |i: usize| any(&model.versions[i]);
-    model.segments.without(point?, usable).map(|i| &model.versions[i])
-}
-
-/// Who is asked although no replica is usable; `None`: one is, or will be tried first.
-fn without_usable(model: &Model, version: Option<&Version>, is_call: bool) -> Option<String> {
-    let mut serving = model.versions.iter().filter(|version| version.share > 0.0);
-    if serving.any(|version| version.any_within(version.reach(is_call), &[])) {
-        return None;
-    }
-    let asked = |candidate: &&Version| version.is_none_or(|v| v.index == candidate.index);
-    let members = model.versions.iter().filter(asked).flat_map(|version| {
-        let reach = version.reach(is_call);
-        version.members.iter().filter(move |member| reach.takes(&member.replica))
-    });
-    let left = members.filter(|member| member.replica.standing() != Standing::Draining);
-    let urls: Vec<String> = left.map(|member| format!("`{}`", member.replica.id.url)).collect();
-    Some(if model.plan.fail_open && !urls.is_empty() {
-        format!("as `fail_open` is on, it asks those that fail: {}", urls.join(", "))
-    } else {
-        "it is refused with 503 `no_replicas`".to_owned()
-    })
-}
-
-/// The first sticky key that is there: where it stands, and its point.
-fn sticky(
-    model: &Model,
-    question: &Question,
-    facts: &Facts,
-    asker: Option<&Key>,
-) -> Option<(String, u64)> {
-    model.plan.hash_on.iter().find_map(|source| {
-        let key = match source {
-            KeySource::Header(name) => question.header(name).map(str::to_owned),
-            KeySource::Cookie(name) => {
-                cookie_value(question.header("cookie").into_iter(), name).map(str::to_owned)
-            }
-            KeySource::Query(name) => query_value(&question.path, name).map(Cow::into_owned),
-            KeySource::Json(field) => facts.field(field).map(str::to_owned),
-            KeySource::ApiKey => asker.map(|key| key.name.to_string()),
-            KeySource::ClientIp => question.client_ip.map(|ip| ip.to_string()),
-        };
-        let key = key.filter(|key| !key.trim_ascii().is_empty())?;
-        Some((source.to_string(), model.plan.point_of(key.as_bytes())))
-    })
-}
-
-/// The replica that would be asked. Of policies that draw, none can be told; of equals, any.
-fn picked(
-    model: &Model,
-    (version, is_call): (&Version, bool),
-    key: Option<u64>,
-    now: Moment,
-) -> Option<String> {
-    let told = match model.plan.balance {
-        Policy::LeastLoad | Policy::LeastRequest => true,
-        Policy::Hash => key.is_some(),
-        Policy::P2c | Policy::RoundRobin | Policy::Random => false,
-    };
-    let reach = version.reach(is_call);
-    let view = version.view(&model.plan, Tier::Usable, &[], now).within(reach);
-    let mut rng = SmallRng::seed_from_u64(now.as_nanos());
-    let picked = told.then(|| model.plan.balance.pick(&view, 0, key, &mut rng)).flatten()?;
-    Some(version.members[picked].replica.id.url.to_string())
-}
-
-/// A question as routes look at it.
-struct Ask<'a> {
-    question: &'a Question,
-    host: String,
-    path: Cow<'a, str>,
-}
-
-impl Asked for Ask<'_> {
-    fn method(&self) -> &str {
-        &self.question.method
-    }
-
-    fn host(&self) -> &str {
-        &self.host
-    }
-
-    fn path(&self) -> &str {
-        &self.path
-    }
-
-    fn header(&self, name: &str) -> Option<&str> {
-        self.question.header(name)
-    }
-
-    fn cookie(&self, name: &str) -> Option<&str> {
-        cookie_value(self.question.header("cookie").into_iter(), name)
-    }
-
-    fn target(&self) -> &str {
-        &self.question.path
-    }
-
-    fn upgrades(&self) -> bool {
-        self.question.headers.contains_key("upgrade")
-    }
 }
 
 fn words(why: &Unrouted) -> String {

@@ -2,6 +2,7 @@
 use crate::dialect::grpc::{Call, is_grpc, read_call};
 use crate::dialect::{BodyRead, Facts, FoundIn};
 use crate::table::{Candidate, RouteUsed, Share};
+use pingora_http::RequestHeader;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -77,6 +78,17 @@ pub struct Key {
 impl Question {
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(String::as_str)
+    }
+
+    /// As its head would come. `Err`: it could not.
+    pub(super) fn head(&self) -> Result<RequestHeader, String> {
+        let mut head = RequestHeader::build(&*self.method, self.path.as_bytes(), None)
+            .map_err(|_| format!("`{} {}` is no request", self.method, self.path))?;
+        for (name, value) in &self.headers {
+            let added = head.append_header(name.clone(), value);
+            added.map_err(|_| format!("`{name}: {value}` is no header"))?;
+        }
+        Ok(head)
     }
 
     /// A call of gRPC, by its content type, or else by its path.

@@ -1,4 +1,6 @@
 //! Everything that changes the table: the file, operators, probes. One writer, whose inbox this room is.
+#[cfg(test)]
+mod agreement;
 mod announce;
 mod ask;
 mod canaries;
@@ -12,6 +14,7 @@ mod ejections;
 mod explain;
 mod explanation;
 mod forecast;
+mod found;
 mod grpc_probe;
 mod handover;
 mod heritage;

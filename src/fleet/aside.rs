@@ -44,7 +44,12 @@ impl Replica {
 
     /// Claims its turn, if it has one and may serve.
     pub fn take_turn(&self) -> bool {
-        self.turns.due.load(Relaxed) && self.usable() && self.turns.due.swap(false, Relaxed)
+        self.has_turn() && self.turns.due.swap(false, Relaxed)
+    }
+
+    /// Is it its turn, and may it serve?
+    pub fn has_turn(&self) -> bool {
+        self.turns.due.load(Relaxed) && self.usable()
     }
 
     /// It fails nearly all its requests and cannot be ejected, or no longer does.

@@ -118,9 +118,16 @@ impl Replica {
 
     /// Claims the one place of a replica on probation, if it has been free for `patience`.
     pub fn try_trial(&self, patience: Duration, now: Moment) -> bool {
-        self.fate() == Fate::Probation
-            && self.standing() == Standing::Probation
-            && self.custody.slot.claim(patience, now)
+        self.is_on_probation() && self.custody.slot.claim(patience, now)
+    }
+
+    /// Would [`Self::try_trial`] succeed now?
+    pub fn awaits_trial(&self, patience: Duration, now: Moment) -> bool {
+        self.is_on_probation() && self.custody.slot.is_free(patience, now)
+    }
+
+    fn is_on_probation(&self) -> bool {
+        self.fate() == Fate::Probation && self.standing() == Standing::Probation
     }
 
     /// Is it convicted, and stays all the same?

@@ -45,17 +45,28 @@ impl Slot {
     /// Claims it if it has been free for `patience`. Of several at once, one gets it.
     pub(super) fn claim(&self, patience: Duration, now: Moment) -> bool {
         let held = self.holder.load(Relaxed);
-        let since = Moment::from_nanos(self.free_since.load(Relaxed));
-        let free = match held {
-            FREE => now.since(since) >= patience,
+        let claimed = (now.as_nanos() & !BEGUN).max(2);
+        self.may_be_claimed(held, patience, now)
+            && self.holder.compare_exchange(held, claimed, Relaxed, Relaxed).is_ok()
+    }
+
+    /// Would [`Self::claim`] succeed now?
+    pub(super) fn is_free(&self, patience: Duration, now: Moment) -> bool {
+        self.may_be_claimed(self.holder.load(Relaxed), patience, now)
+    }
+
+    fn may_be_claimed(&self, held: u64, patience: Duration, now: Moment) -> bool {
+        match held {
+            FREE => {
+                let since = Moment::from_nanos(self.free_since.load(Relaxed));
+                now.since(since) >= patience
+            }
             CLOSED => false,
             claimed => {
                 let lost = claimed & BEGUN == 0;
                 lost && now.since(Moment::from_nanos(claimed)) >= CLAIM_LASTS
             }
-        };
-        let claimed = (now.as_nanos() & !BEGUN).max(2);
-        free && self.holder.compare_exchange(held, claimed, Relaxed, Relaxed).is_ok()
+        }
     }
 
     /// The request that claimed it begins.

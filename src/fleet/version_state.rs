@@ -148,8 +148,13 @@ impl VersionState {
 
     /// Is it some replica's turn to be asked? True for each fourth request that asks, so that the others go where the
     /// policy sends them, however few there are.
-    pub fn has_turn(&self) -> bool {
-        self.due.load(Relaxed) > 0 && self.chances.fetch_add(1, Relaxed).is_multiple_of(4)
+    pub fn draws_turn(&self) -> bool {
+        self.has_turns() && self.chances.fetch_add(1, Relaxed).is_multiple_of(4)
+    }
+
+    /// Is it some replica's turn to be asked?
+    pub fn has_turns(&self) -> bool {
+        self.due.load(Relaxed) > 0
     }
 
     /// One of them was asked.

@@ -4,7 +4,6 @@
 //! chooses by what it reads itself: there everything is refused that Evener did not read as exactly one name, and that name
 //! is written back.
 use super::answer::{Refusal, refuse_unrouted};
-use super::asked::AskedPath;
 use super::body::Body;
 use super::call::read_messages;
 use super::exchange::Exchange;
@@ -15,7 +14,7 @@ use crate::dialect::{
     BodyProblem, BodyRead, FoundIn, ModelAt, PathFacts, Purpose, RefusalCode, Unidentified,
     models_named, nearest,
 };
-use crate::table::{Access, Key, RoutePlan, RouteTarget, Table, Unrouted};
+use crate::table::{Access, AskedPath, Key, RoutePlan, RouteTarget, Table, Unrouted};
 use http::header;
 
 /// A request of a key that may use some models, and what stands in it.

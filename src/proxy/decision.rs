@@ -1,12 +1,13 @@
 //! Why a request went where it went, noted where somebody wants to know.
 use super::exchange::Exchange;
-use super::pick::{Choice, Wish};
 use super::record::{Line, Record};
 use crate::balance::fraction;
 use crate::health::Class;
 use crate::observe::{Assignment, Decision, Interest};
 use crate::stats::Moment;
-use crate::table::{Candidate, KeySource, Model, RoutePlan, RouteUsed, Table};
+use crate::table::{
+    Candidate, Choice, KeySource, Model, RoutePlan, RouteUsed, Share, Table, Telling, Tier, Wish,
+};
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,7 +53,7 @@ impl Exchange<'_> {
         wish: Wish<'_>,
     ) {
         let decisions = &self.proxy.logs.decisions;
-        let interest = decisions.interest(self.proxy.now(), super::pick::chance);
+        let interest = decisions.interest(self.proxy.now(), super::chance::chance);
         if interest.is_none() && !self.listener.debug_headers {
             return;
         }
@@ -72,10 +73,14 @@ impl Exchange<'_> {
     /// Notes the replicas that an attempt had to choose from, before it is counted among their load.
     pub(super) fn note_candidates(&mut self, choice: Choice<'_>, now: Moment) {
         let Some(reasons) = &mut self.record.reasons else { return };
-        let tried = &self.attempts.tried;
-        let reach = choice.version.reach(self.call.is_some());
-        let told = (TOLD, Some(&choice.member.replica));
-        let candidates = choice.version.candidates(&reasons.model.plan, reach, tried, now, told);
+        let telling = Telling {
+            tier: if choice.fail_open { Tier::FailOpen } else { Tier::Usable },
+            is_call: self.call.is_some(),
+            tried: &self.attempts.tried,
+            most: TOLD,
+            picked: Some(&choice.member.replica),
+        };
+        let candidates = choice.version.candidates(&reasons.model.plan, telling, now);
         reasons.picks.push(Pick { began: now, candidates });
     }
 }
@@ -95,7 +100,7 @@ impl Reasons {
             segment: self.model.segments.segment(self.point),
             owner: self.owner().to_owned(),
             pinned: self.pinned,
-            shares: self.model.shares(),
+            shares: Share::all_of(&self.model),
             balance: self.model.plan.balance.name().to_owned(),
         }
     }

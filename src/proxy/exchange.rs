@@ -1,33 +1,31 @@
 //! One request and its response, passing the proxy step by step.
 use super::accept::Client;
 use super::answer::Refusal;
-use super::assign::Witness;
 use super::body::Body;
 use super::call::call_of;
+use super::chance::choose;
 use super::gate::is_open;
 use super::head;
 use super::mirror::Original;
 use super::naming::AnswerName;
-use super::none_left::why_none;
-use super::pick::{Wish, choose};
 use super::placed::Placed;
 use super::record::Record;
 use super::request::{Ask, client_ip, hash_origin, is_trusted, is_upgrade, origin_form, text};
 use super::request_id::request_id;
 use super::retry::{Attempts, client_deadline};
 use super::shared::Proxy;
+use super::witness::Witness;
 use crate::balance::Policy;
 use crate::canary::Arm;
 use crate::dialect::grpc::Call;
 use crate::dialect::{
-    Dialect, Facts, Local, PathFacts, RefusalCode, Row, StreamWatch, is_json, nearest, query_value,
-    read_path,
+    Dialect, Local, PathFacts, RefusalCode, Row, StreamWatch, is_json, read_path,
 };
 use crate::fleet::InFlight;
 use crate::health::{Repeatable, Sender};
 use crate::observe::{Panicked, Task};
 use crate::stats::Moment;
-use crate::table::{Asked as _, KeySource, ListenerPlan, Model, Table};
+use crate::table::{ListenerPlan, NoVersion, Table, Wish, why_none};
 use crate::wire::Reins;
 use bytes::Bytes;
 use pingora_core::protocols::http::ServerSession;
@@ -234,8 +232,14 @@ impl Exchange<'_> {
     /// Splits, picks and asks a replica.
     async fn forward(&mut self, table: &Table, mut placed: Placed<'_>) -> Result<End, Stop> {
         let model = placed.model;
-        let pinned = self.pinned(model)?;
-        let (source, key) = self.sticky_key(model, &placed.facts).unzip();
+        let ask = Ask::new(self.session.req_header());
+        let pinned = model.pinned(&ask, self.trusted).map_err(|none| {
+            let refusal = Refusal::new(RefusalCode::VersionNotFound, none.to_string());
+            refusal.about(Some(NoVersion::PARAMETER))
+        })?;
+        let client = Some(self.client_ip);
+        let sticky = model.sticky_key(&ask, &placed.facts, self.key(), client);
+        let (source, key) = sticky.unzip();
         let repeatable = self.attempts.repeatable == Repeatable::Always;
         let is_call = self.is_call();
         let wish = Wish { repeatable, is_call, ..Wish::new(model, key, pinned) };
@@ -255,7 +259,7 @@ impl Exchange<'_> {
             Refusal::new(RefusalCode::NoReplicas, message)
         })?;
         if !self.record.is_test {
-            self.assign(&placed, wish, choice);
+            self.note_side(&placed, wish, choice);
             choice.version.state.served.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             self.overhear(&placed, choice.version);
         }
@@ -268,46 +272,5 @@ impl Exchange<'_> {
     /// How client and replica speak.
     pub(super) fn dialect(&self) -> Dialect {
         self.row.dialect
-    }
-
-    /// The version that the client asked for, where it may.
-    fn pinned(&self, model: &Model) -> Result<Option<usize>, Stop> {
-        let head = self.session.req_header();
-        let Some(wanted) = text(&head.headers, "x-evener-version") else { return Ok(None) };
-        if !(model.plan.allow_pin || self.trusted) {
-            return Ok(None);
-        }
-        let names = || model.versions.iter().map(|version| &*version.name);
-        let found = names().position(|name| name == wanted);
-        found.map(Some).ok_or_else(|| {
-            let near = nearest(wanted, names()).join("`, `");
-            let hint =
-                if near.is_empty() { names().collect::<Vec<_>>().join("`, `") } else { near };
-            let message =
-                format!("model `{}` has no version `{wanted}`; there is `{hint}`", model.name);
-            Refusal::new(RefusalCode::VersionNotFound, message)
-                .about(Some("x-evener-version"))
-                .into()
-        })
-    }
-
-    /// The first sticky key that is present, and its point.
-    fn sticky_key<'m>(&self, model: &'m Model, facts: &Facts) -> Option<(&'m KeySource, u64)> {
-        let head = self.session.req_header();
-        let ask = Ask::new(head);
-        model.plan.hash_on.iter().find_map(|source| {
-            // An empty key is none: else all that send one would be one client.
-            let point = |key: &[u8]| {
-                (!key.trim_ascii().is_empty()).then(|| (source, model.plan.point_of(key)))
-            };
-            match source {
-                KeySource::Header(name) => point(head.headers.get(name.as_str())?.as_bytes()),
-                KeySource::Cookie(name) => point(ask.cookie(name)?.as_bytes()),
-                KeySource::Query(name) => point(query_value(ask.target(), name)?.as_bytes()),
-                KeySource::Json(field) => point(facts.field(field)?.as_bytes()),
-                KeySource::ApiKey => point(self.key()?.name.as_bytes()),
-                KeySource::ClientIp => point(self.client_ip.to_string().as_bytes()),
-            }
-        })
     }
 }

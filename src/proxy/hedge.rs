@@ -2,11 +2,11 @@
 //! other is cancelled (Dean and Barroso, "The Tail at Scale", CACM 2013).
 use super::attempt::{alone, harmless};
 use super::body::Body;
+use super::chance::choose;
 use super::exchange::Exchange;
 use super::forward::upstream;
 use super::hops::join_cookies;
 use super::meaning::{Framed, Meaning};
-use super::pick::{Choice, Wish, choose};
 use super::placed::Placed;
 use super::record::Note;
 use super::relay::Relayed;
@@ -17,7 +17,7 @@ use crate::canary::Ended;
 use crate::fleet::{Hedged, InFlight, Replica};
 use crate::health::{Class, Outcome, Repeatable, RetryOn, Standing};
 use crate::stats::Moment;
-use crate::table::{Model, Timeouts};
+use crate::table::{Choice, Model, Timeouts, Wish};
 use crate::wire::{Checkout, Reins};
 use bytes::Bytes;
 use http::{Method, StatusCode};

@@ -1,14 +1,12 @@
 //! Which model a request asks for: how much of its body is read for that, and what it says.
 use super::answer::{Refusal, refuse_unrouted};
-use super::asked::AskedPath;
 use super::body::{Body, Need};
 use super::call::{needed_of, read_messages};
 use super::exchange::{Exchange, Stop};
 use super::placed::Placed;
-use super::request::{Ask, text};
-use super::retry::{asks_a_model, repeatable};
+use super::request::{Ask, origin_form, text};
 use crate::dialect::{BodyRead, Dialect, ModelAt, PathFacts, Purpose, RefusalCode, is_json};
-use crate::table::{Kind, Model, RoutePlan, Routed, Table};
+use crate::table::{AskedPath, Kind, Model, RoutePlan, Routed, Table};
 use http::{Method, header};
 use std::sync::Arc;
 
@@ -48,11 +46,26 @@ impl Exchange<'_> {
         }
         // Tensors, images and the like name no model, and are kept for retries where the model's requests may be repeated.
         match unread() {
-            Ok(Routed { model, .. }) if asks_a_model(head, model.plan.kind, path.repeats()) => {
+            Ok(Routed { model, .. }) if model.is_asked(&Ask::new(head), path.repeats()) => {
                 Need::Whole(model.plan.max_buffered_body)
             }
             Ok(_) | Err(_) => Need::Nothing,
         }
+    }
+
+    /// Reads the path as a replica is asked. From here on the request is one of that shape.
+    pub(super) fn read_asked(
+        &mut self,
+        sent: PathFacts,
+        route: Option<&RoutePlan>,
+    ) -> Result<AskedPath, Refusal> {
+        let path = AskedPath::read(sent, route, origin_form(self.session.req_header()))
+            .map_err(|problem| Refusal::new(RefusalCode::BadRequest, problem))?;
+        if path.is_rewritten() {
+            self.row = path.facts.row;
+            self.call = path.facts.call;
+        }
+        Ok(path)
     }
 
     /// Finds the model.
@@ -89,7 +102,7 @@ impl Exchange<'_> {
         self.record.converses =
             self.call.is_some_and(|call| call.converses()) && matches!(body, Body::Stream(..));
         self.record.infers = infers(&head.method, path, model.plan.kind, route);
-        self.attempts.repeatable = repeatable(head, model.plan.kind, facts.repeats);
+        self.attempts.repeatable = model.repeatable(&Ask::new(head), facts.repeats);
         #[cfg(feature = "otlp")]
         self.trace_route(route.and_then(|route| route.path.as_ref()));
         let mut placed = Placed::new(model, route, facts, body, upgrade);

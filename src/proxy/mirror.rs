@@ -4,13 +4,13 @@
 //! to a length, and only of requests that are mirrored. The copy runs in a task of its own that no drain waits for.
 use super::body::Body;
 use super::buffers::{Buffers, Reservation};
+use super::chance::{chance, spare};
 use super::exchange::Exchange;
 use super::forward::upstream;
 use super::hedge::{Begun, First, open};
 use super::meaning::{Meaning, form_of, grpc_status};
-use super::pick::{Choice, chance, spare};
 use super::placed::Placed;
-use super::retry::asks_a_model;
+use super::request::Ask;
 use super::shared::{Phase, Proxy, draining};
 use super::trouble::Trouble;
 use crate::dialect::grpc::{GrpcStatus, http_status_of_grpc, severity_of_code};
@@ -19,7 +19,7 @@ use crate::fleet::{Burden, Mirrored, Mirroring, Replica};
 use crate::health::Class;
 use crate::mirror::{Answer, CompareSpec, Pair, compare};
 use crate::observe::Task;
-use crate::table::{Model, Timeouts, Version};
+use crate::table::{Choice, Model, Timeouts, Version, Wish};
 use bytes::{Bytes, BytesMut};
 use http::HeaderValue;
 use pingora_core::protocols::http::client::HttpSession;
@@ -90,7 +90,7 @@ impl Exchange<'_> {
         let whole = matches!(&placed.body, Body::Whole(bytes, _) if !bytes.is_empty());
         if !whole
             || *serves.name == *plan.to
-            || !asks_a_model(head, model.plan.kind, placed.facts.repeats)
+            || !model.is_asked(&Ask::new(head), placed.facts.repeats)
             || chance() * 100.0 >= plan.percent
             || self.proxy.phase() >= Phase::Draining
         {
@@ -122,9 +122,8 @@ impl Exchange<'_> {
             return mirroring.ended(lost);
         }
         let to = model.versions.iter().find(|version| *version.name == *plan.to);
-        let Some(choice) =
-            to.and_then(|to| spare(&model, to, key, self.is_call(), self.proxy.now()))
-        else {
+        let wish = Wish { key, is_call: self.is_call(), ..Wish::UNSPLIT };
+        let Some(choice) = to.and_then(|to| spare(&model, to, wish, self.proxy.now())) else {
             return mirroring.ended(Mirrored::Skipped);
         };
         let replica = &choice.member.replica;

@@ -1,9 +1,8 @@
 //! A request that knows its model, made ready for one replica after the other.
 use super::body::Body;
-use super::pick::Choice;
 use crate::dialect::grpc::{Messages, NameAt, rename_in_messages};
 use crate::dialect::{Edit, Facts, FoundIn, NameSpot, edited};
-use crate::table::{Model, RoutePlan};
+use crate::table::{Choice, Model, RoutePlan};
 use bytes::Bytes;
 use std::sync::Arc;
 

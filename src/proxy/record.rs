@@ -248,7 +248,7 @@ impl Record {
         if !self.is_test {
             self.count(took);
         }
-        if self.proxy.logs.access.wants(super::pick::chance) {
+        if self.proxy.logs.access.wants(super::chance::chance) {
             self.log(took);
         }
         self.tell(took, now);

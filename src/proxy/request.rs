@@ -12,14 +12,14 @@ use xxhash_rust::xxh3::xxh3_64;
 
 /// The head, with what routes ask of it computed when one first asks: without routes, nothing is.
 #[derive(Debug)]
-pub(super) struct Ask<'a> {
+pub struct Ask<'a> {
     head: &'a RequestHeader,
     host: OnceCell<String>,
     path: OnceCell<Cow<'a, str>>,
 }
 
 impl<'a> Ask<'a> {
-    pub(super) fn new(head: &'a RequestHeader) -> Self {
+    pub fn new(head: &'a RequestHeader) -> Self {
         Self { head, host: OnceCell::new(), path: OnceCell::new() }
     }
 }
@@ -39,6 +39,10 @@ impl Asked for Ask<'_> {
 
     fn header(&self, name: &str) -> Option<&str> {
         text(&self.head.headers, name)
+    }
+
+    fn header_bytes(&self, name: &str) -> Option<&[u8]> {
+        Some(self.head.headers.get(name)?.as_bytes())
     }
 
     fn cookie(&self, name: &str) -> Option<&str> {
@@ -69,7 +73,7 @@ pub(super) fn host_of(head: &RequestHeader) -> &str {
 }
 
 /// A host as routes compare it: lower case, without a port and without the dot that ends a full name.
-pub fn bare_host(authority: &str) -> String {
+pub(super) fn bare_host(authority: &str) -> String {
     let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
     let bare = match host.rsplit_once(':') {
         Some((bare, port)) if port.bytes().all(|b| b.is_ascii_digit()) => bare,

@@ -11,8 +11,8 @@ pub(super) fn request_id(sent: Option<&str>, trusted: bool) -> String {
     }
     let millis = u64::try_from(crate::observe::stamp().as_millisecond()).unwrap_or(0);
     let mut random = [0; 10];
-    random[..8].copy_from_slice(&super::pick::draw().to_le_bytes());
-    random[8..].copy_from_slice(&super::pick::draw().to_le_bytes()[..2]);
+    random[..8].copy_from_slice(&super::chance::draw().to_le_bytes());
+    random[8..].copy_from_slice(&super::chance::draw().to_le_bytes()[..2]);
     uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid().to_string()
 }
 

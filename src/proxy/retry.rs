@@ -1,15 +1,14 @@
 //! The attempts of one request: the first, and those that follow while failing may still be hidden from the client.
 use super::answer::Refusal;
 use super::body::Body;
+use super::chance::{chance, choose};
 use super::exchange::{End, Exchange, Stop};
-use super::pick::{Choice, Wish, chance, choose};
 use super::placed::Placed;
 use super::trouble::Trouble;
 use crate::dialect::{DeadlineHeader, RefusalCode};
 use crate::fleet::Replica;
 use crate::health::{Repeatable, RetryOn, RetryPlan};
-use crate::table::{Kind, Timeouts};
-use http::Method;
+use crate::table::{Choice, Timeouts, Wish};
 use pingora_http::RequestHeader;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -195,33 +194,9 @@ pub(super) fn client_deadline(head: &RequestHeader) -> Option<Duration> {
     DeadlineHeader::ALL.into_iter().filter_map(read).min()
 }
 
-/// May this request be worked on twice (RFC 9110 §9.2.2)? Asking a model for an answer has no other effect. `repeats`: what
-/// the path says of a POST.
-pub(super) fn repeatable(head: &RequestHeader, kind: Kind, repeats: bool) -> Repeatable {
-    let by_method = [Method::GET, Method::HEAD, Method::OPTIONS, Method::PUT, Method::DELETE]
-        .contains(&head.method);
-    let declared = head.headers.contains_key("idempotency-key");
-    if by_method || declared || asks_a_model(head, kind, repeats) {
-        Repeatable::Always
-    } else {
-        Repeatable::Unseen
-    }
-}
-
-/// Does it only ask a model for an answer?
-pub(super) fn asks_a_model(head: &RequestHeader, kind: Kind, repeats: bool) -> bool {
-    let asks = match kind {
-        Kind::Llm | Kind::Predict => true,
-        Kind::Raw => false,
-        Kind::Auto => repeats,
-    };
-    asks && head.method == Method::POST
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dialect::read_path;
 
     fn head(method: &str, headers: &[(&'static str, &str)]) -> RequestHeader {
         let mut head = RequestHeader::build(method, b"/", None).unwrap();
@@ -229,32 +204,6 @@ mod tests {
             head.insert_header(*name, *value).unwrap();
         }
         head
-    }
-
-    #[test]
-    fn posts_are_repeatable_when_they_ask_a_model_or_say_so() {
-        use Repeatable::{Always, Unseen};
-        let key = [("idempotency-key", "7")];
-        let (chat, infer) = ("/v1/chat/completions", "/v2/models/m/infer");
-        for (method, headers, kind, path, expected) in [
-            ("GET", &[][..], Kind::Raw, "/orders", Always),
-            ("DELETE", &[], Kind::Raw, "/orders", Always),
-            ("POST", &[], Kind::Auto, chat, Always),
-            ("POST", &[], Kind::Auto, infer, Always),
-            ("POST", &[], Kind::Auto, "/invocations", Always),
-            ("POST", &[], Kind::Auto, "/predictions/m", Always),
-            ("POST", &[], Kind::Auto, "/orders", Unseen),
-            ("POST", &[], Kind::Auto, "/v1/batches", Unseen),
-            ("POST", &[], Kind::Auto, "/v2/repository/models/m/load", Unseen),
-            ("POST", &[], Kind::Raw, chat, Unseen),
-            ("POST", &[], Kind::Predict, "/orders", Always),
-            ("POST", &key, Kind::Raw, "/orders", Always),
-            ("PATCH", &[], Kind::Llm, chat, Unseen),
-        ] {
-            let facts = read_path(path).unwrap();
-            let found = repeatable(&head(method, headers), kind, facts.repeats());
-            assert_eq!(found, expected, "{method} {path}");
-        }
     }
 
     #[test]

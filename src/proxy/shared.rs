@@ -1,6 +1,6 @@
 //! What all exchanges share.
 use super::buffers::Buffers;
-use super::pick::draw;
+use super::chance::draw;
 use super::rounds::Instance;
 #[cfg(feature = "otlp")]
 use crate::observe::otlp::Traces;

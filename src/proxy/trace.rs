@@ -1,6 +1,5 @@
 //! The trace that a request belongs to: continued or begun, told to replicas, and handed over when the record settles.
 use super::exchange::Exchange;
-use super::pick::Choice;
 use super::record::{Note, Record};
 use super::request::host_of;
 use super::shared::Proxy;
@@ -10,6 +9,7 @@ use crate::observe::otlp::{
     Copied, Parent, Part, Settled, SpanId, TraceId, Tried, copy_span, request_spans, traceparent,
 };
 use crate::stats::Moment;
+use crate::table::Choice;
 use http::{HeaderMap, HeaderValue};
 use pingora_error::Result;
 use pingora_http::RequestHeader;
@@ -55,7 +55,7 @@ impl Exchange<'_> {
         let Some(sample) = self.proxy.traces.sample() else { return };
         let head = self.session.req_header();
         let sent = parent(&head.headers);
-        let draw = super::pick::draw;
+        let draw = super::chance::draw;
         let span = SpanId::new(draw());
         let begin = || {
             let trace = TraceId::new((u128::from(draw()) << 64) | u128::from(draw()));

@@ -69,8 +69,8 @@ impl Reach {
     }
 }
 
-/// Which replicas may be picked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Which replicas may be picked. Each takes in those before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Tier {
     /// Those in good standing.
     Usable,
@@ -96,6 +96,13 @@ pub struct PoolView<'a> {
     /// Not to be asked again.
     tried: &'a [Arc<Replica>],
     now: Moment,
+}
+
+impl Member {
+    /// Has it a free slot, or no limit of slots?
+    pub fn has_room(&self) -> bool {
+        self.slots.is_none_or(|slots| self.replica.in_flight() < slots)
+    }
 }
 
 impl Model {
@@ -160,34 +167,10 @@ impl Version {
         self.any_within(Reach::All, tried)
     }
 
-    /// A replica that is to be asked whatever its load: one on probation whose one place is free, claimed for the
-    /// request that asks, or one whose turn it is.
-    /// `patience`: only if the place has been free for so long.
-    pub fn trial(&self, reach: Reach, patience: Duration, now: Moment) -> Option<&Member> {
-        self.probation(reach, patience, now).or_else(|| self.turn(reach, |_| true))
-    }
-
-    /// A replica on probation whose one place is free, claimed for the request that asks.
-    pub fn probation(&self, reach: Reach, patience: Duration, now: Moment) -> Option<&Member> {
-        if !self.state.on_probation() {
-            return None;
-        }
-        let mut reached = self.members.iter().filter(|member| reach.takes(&member.replica));
-        reached.find(|member| member.replica.try_trial(patience, now))
-    }
-
-    /// A replica `fit` for the request whose turn it is, because nobody asked it for long.
-    pub fn turn(&self, reach: Reach, fit: impl Fn(&Replica) -> bool) -> Option<&Member> {
-        if !self.state.has_turn() {
-            return None;
-        }
-        let full = |m: &Member| m.slots.is_some_and(|slots| m.replica.in_flight() >= slots);
-        let member = self.members.iter().find(|member| {
-            let replica = &*member.replica;
-            reach.takes(replica) && fit(replica) && !full(member) && replica.take_turn()
-        })?;
-        self.state.turn_taken();
-        Some(member)
+    /// Those that a request can be sent to, whatever their state.
+    pub fn reached(&self, is_call: bool) -> impl Iterator<Item = &Member> {
+        let reach = self.reach(is_call);
+        self.members.iter().filter(move |member| reach.takes(&member.replica))
     }
 
     /// Draining by hand, all of it?
@@ -217,6 +200,11 @@ impl PoolView<'_> {
         let without_aside = self.without_aside && (reach == self.reach || others());
         Self { reach, without_aside, ..self }
     }
+
+    /// Is there one that may be picked?
+    pub fn any(&self) -> bool {
+        (0..self.len()).any(|i| self.usable(i))
+    }
 }
 
 impl Pool for PoolView<'_> {
@@ -240,8 +228,7 @@ impl Pool for PoolView<'_> {
     }
 
     fn has_room(&self, i: usize) -> bool {
-        let member = &self.members[i];
-        member.slots.is_none_or(|slots| member.replica.in_flight() < slots)
+        self.members[i].has_room()
     }
 
     fn load(&self, i: usize) -> f32 {

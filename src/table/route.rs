@@ -19,6 +19,10 @@ pub trait Asked {
     fn path(&self) -> &str;
     /// The first value of a header; `name` is lower case.
     fn header(&self, name: &str) -> Option<&str>;
+    /// The same, also where it is no text.
+    fn header_bytes(&self, name: &str) -> Option<&[u8]> {
+        self.header(name).map(str::as_bytes)
+    }
     /// The first value of a cookie.
     fn cookie(&self, name: &str) -> Option<&str>;
     /// Path and query, as sent.

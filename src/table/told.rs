@@ -1,5 +1,5 @@
 //! What people are told of a choice: the route that took a request, and the replicas that could serve it.
-use super::model::{Model, Reach, Tier, Version};
+use super::model::{Model, Tier, Version};
 use super::plan::ModelPlan;
 use super::route_plan::RoutePlan;
 use super::set_split::in_percent;
@@ -39,10 +39,11 @@ pub struct Share {
     pub share: f64,
 }
 
-impl Model {
-    pub fn shares(&self) -> Vec<Share> {
-        let share = |v: &Version| Share { version: v.name.to_string(), share: in_percent(v.share) };
-        self.versions.iter().map(share).collect()
+impl Share {
+    /// Of each version of a model.
+    pub fn all_of(model: &Model) -> Vec<Self> {
+        let share = |v: &Version| Self { version: v.name.to_string(), share: in_percent(v.share) };
+        model.versions.iter().map(share).collect()
     }
 }
 
@@ -62,18 +63,29 @@ pub struct Candidate {
     pub score: Option<f32>,
 }
 
+/// What is told of a version's replicas.
+#[derive(Clone, Copy, Debug)]
+pub struct Telling<'a> {
+    /// Those that the policy chose among have a score.
+    pub tier: Tier,
+    pub is_call: bool,
+    /// Those that the request has asked before: they have none.
+    pub tried: &'a [Arc<Replica>],
+    /// Of more than so many, those with the least load are told, and the one that was picked.
+    pub most: usize,
+    pub picked: Option<&'a Arc<Replica>>,
+}
+
 impl Version {
-    /// Its replicas as a request finds them that asked `tried` before; of more than `most` the one that was picked, and
-    /// those with the least load.
+    /// Its replicas as a request finds them.
     pub fn candidates(
         &self,
         plan: &ModelPlan,
-        reach: Reach,
-        tried: &[Arc<Replica>],
+        telling: Telling<'_>,
         now: Moment,
-        (most, picked): (usize, Option<&Arc<Replica>>),
     ) -> Vec<Candidate> {
-        let view = self.view(plan, Tier::Usable, tried, now).within(reach);
+        let Telling { tier, is_call, tried, most, picked } = telling;
+        let view = self.view(plan, tier, tried, now).within(self.reach(is_call));
         let score = |i: usize| view.usable(i).then(|| view.load(i));
         let mut told: Vec<usize> = (0..self.members.len()).collect();
         if told.len() > most {
@@ -97,7 +109,7 @@ impl Version {
                 url: replica.id.url.to_string(),
                 state: replica.standing().name().to_owned(),
                 reason: replica.reason().map(|reason| reason.to_string()),
-                usable: score.is_some(),
+                usable: score.is_some() && replica.usable(),
                 in_flight: replica.in_flight(),
                 slots: member.slots,
                 weight: member.weight,
@@ -133,8 +145,8 @@ mod tests {
             version.members.iter().take(40).map(|m| m.replica.begin(&version.state, NOW)).collect();
         let told = |most, picked: usize| {
             let picked = Some(&version.members[picked].replica);
-            let told =
-                version.candidates(&model.plan, version.reach(false), &[], NOW, (most, picked));
+            let telling = Telling { tier: Tier::Usable, is_call: false, tried: &[], most, picked };
+            let told = version.candidates(&model.plan, telling, NOW);
             told.iter().map(|c| c.url.rsplit(':').next().unwrap().parse().unwrap()).collect()
         };
         let idle: Vec<usize> = (41..=50).collect();

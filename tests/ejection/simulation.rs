@@ -4,7 +4,7 @@ use evener::control::{Core, Ruling};
 use evener::fleet::Replica;
 use evener::health::{Class, Outcome, Stage, Standing};
 use evener::stats::Moment;
-use evener::table::{Member, Model, Overrides, Plan, Reach, Tier};
+use evener::table::{Model, Overrides, Plan, Wish};
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 use std::sync::Arc;
@@ -86,16 +86,11 @@ impl Simulation {
     fn request(&mut self, fails: Fails<'_>) {
         let model = self.model();
         let version = &model.versions[0];
-        let mut pick = |tier| {
-            let view = version.view(&model.plan, tier, &[], self.now);
-            model.plan.balance.pick(&view, 0, None, &mut self.chance)
-        };
-        let place = |member: &Member| {
-            let members = version.members.iter();
-            members.map(|m| &m.replica).position(|r| Arc::ptr_eq(r, &member.replica))
-        };
-        let trial = version.trial(Reach::All, Duration::ZERO, self.now).and_then(place);
-        let some = trial.or_else(|| pick(Tier::Usable)).or_else(|| pick(Tier::FailOpen));
+        let choice = model.choose(Wish::UNSPLIT, self.now, &mut self.chance);
+        let mut members = version.members.iter();
+        let some = choice.ok().and_then(|choice| {
+            members.position(|m| Arc::ptr_eq(&m.replica, &choice.member.replica))
+        });
         let Some(i) = some else {
             // 503 `no_replicas`: all are drained.
             self.sent += 1;

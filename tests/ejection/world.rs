@@ -6,7 +6,7 @@ use evener::control::{Core, Ruling};
 use evener::fleet::InFlight;
 use evener::health::{Class, Outcome, Sender, Stage};
 use evener::stats::Moment;
-use evener::table::{Member, Overrides, Plan, Reach, Tier};
+use evener::table::{Overrides, Plan, Wish};
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 use std::cmp::Reverse;
@@ -269,21 +269,11 @@ impl Run<'_> {
         let client = self.world.client(&mut self.chance);
         let by_key = model.plan.balance.name() == "hash";
         let key = by_key.then(|| hash_point("m", &client.to_le_bytes()));
-        let place = |member: &Member| {
-            version.members.iter().position(|m| Arc::ptr_eq(&m.replica, &member.replica))
-        };
-        let trial = version.probation(Reach::All, Duration::ZERO, at);
-        let turn = || version.turn(Reach::All, |replica| !by_key || replica.is_aside());
-        let asked = trial.or_else(turn).and_then(place);
-        let turn = self.came.sent as u64;
-        let mut pick = |tier| {
-            let view = version.view(&model.plan, tier, &[], at);
-            model.plan.balance.pick(&view, turn, key, &mut self.chance)
-        };
-        let Some(replica) = asked.or_else(|| pick(Tier::Usable)).or_else(|| pick(Tier::FailOpen))
-        else {
-            return;
-        };
+        let wish = Wish { key, ..Wish::UNSPLIT };
+        let Ok(choice) = model.choose(wish, at, &mut self.chance) else { return };
+        let mut members = version.members.iter();
+        let replica =
+            members.position(|m| Arc::ptr_eq(&m.replica, &choice.member.replica)).unwrap();
         let mut in_flight = version.members[replica].replica.begin(&version.state, at);
         if by_key {
             let origin = if self.world.proxied { 7 } else { client };

@@ -1,21 +1,18 @@
 //! What a request's path says once its route is known: where a route rewrites the path, what counts is what a replica reads.
-use super::answer::Refusal;
-use super::exchange::Exchange;
-use super::request::origin_form;
+use super::route_plan::{RoutePlan, RouteTarget};
 use crate::dialect::grpc::read_call;
 use crate::dialect::{
-    Dialect, ModelAt, OddPath, PathFacts, PathProblem, Purpose, RefusalCode, Row, lenient_purpose,
-    odd_path, read_path,
+    Dialect, ModelAt, OddPath, PathFacts, PathProblem, Purpose, Row, lenient_purpose, odd_path,
+    read_path,
 };
-use crate::table::{RoutePlan, RouteTarget};
 use http::Method;
 
 /// What a path says.
 #[derive(Debug)]
-pub(super) struct AskedPath {
+pub struct AskedPath {
     /// What routing, retries and answers go by: what a replica is asked, where that is a known path, else what the client
     /// wrote; the model that the client's path names, else the one that its part of a replica's path names.
-    pub(super) facts: PathFacts,
+    pub facts: PathFacts,
     rewritten: Option<Box<Rewritten>>,
 }
 
@@ -31,8 +28,9 @@ struct Rewritten {
 }
 
 impl AskedPath {
-    /// `sent`: what the client's own path says.
-    fn read(sent: PathFacts, route: Option<&RoutePlan>, target: &str) -> Result<Self, Refusal> {
+    /// `sent`: what the client's own path says. `target`: path and query as it wrote them. `Err`: what is wrong with the
+    /// path that the route makes of it.
+    pub fn read(sent: PathFacts, route: Option<&RoutePlan>, target: &str) -> Result<Self, String> {
         let spelled = target;
         let Some((route, target)) =
             route.and_then(|route| Some((route, route.rewritten(target, None)?)))
@@ -50,8 +48,7 @@ impl AskedPath {
             },
         };
         let asked = asked.map_err(|problem| {
-            let message = format!("{problem} (a route rewrites it to `{}`)", path_of(&target));
-            Refusal::new(RefusalCode::BadRequest, message)
+            format!("{problem} (a route rewrites it to `{}`)", path_of(&target))
         })?;
         let segment = |end: usize| target[..end].matches('/').count().saturating_sub(1);
         let by_file = asked.model.as_ref().is_some_and(|named| {
@@ -70,20 +67,25 @@ impl AskedPath {
         Ok(Self { facts, rewritten: Some(Box::new(Rewritten { sent, asked, target, by_file })) })
     }
 
+    /// Does a route rewrite it?
+    pub fn is_rewritten(&self) -> bool {
+        self.rewritten.is_some()
+    }
+
     /// Does the name of [`Self::facts`] stand in the rewritten path?
-    pub(super) fn names_where_rewritten(&self) -> bool {
+    pub fn names_where_rewritten(&self) -> bool {
         let sent = self.rewritten.as_ref().map(|path| path.sent.model.is_some());
         self.facts.model.is_some() && sent == Some(false)
     }
 
     /// The row by which a replica reads the request.
-    pub(super) fn read_by(&self) -> &'static Row {
+    pub fn read_by(&self) -> &'static Row {
         self.rewritten.as_ref().map_or(self.facts.row, |path| path.asked.row)
     }
 
     /// May a body name a model to a replica? Those of V1 and V2 do not: their model stands in the path. gRPC's messages are
     /// looked at apart.
-    pub(super) fn reads_names(&self) -> bool {
+    pub fn reads_names(&self) -> bool {
         match self.read_by().dialect {
             Dialect::KServeV1 | Dialect::KServeV2 | Dialect::Grpc => false,
             Dialect::OpenAi
@@ -99,13 +101,13 @@ impl AskedPath {
     }
 
     /// Does a model stand in the path that a replica reads?
-    pub(super) fn names_in_path(&self) -> bool {
+    pub fn names_in_path(&self) -> bool {
         let asked = self.rewritten.as_ref().map_or(&self.facts, |path| &path.asked);
         self.read_by().model == ModelAt::Path && asked.model.is_some()
     }
 
     /// The names of models that the client's path and the rewritten one have, but for one that the file wrote.
-    pub(super) fn names(&self) -> Vec<String> {
+    pub fn names(&self) -> Vec<String> {
         let both: Vec<&PathFacts> = match self.rewritten.as_deref() {
             None => vec![&self.facts],
             Some(path) if path.by_file => vec![&path.sent],
@@ -115,13 +117,13 @@ impl AskedPath {
     }
 
     /// The name that a rewrite of the file puts into the path.
-    pub(super) fn name_by_file(&self) -> Option<String> {
+    pub fn name_by_file(&self) -> Option<String> {
         let path = self.rewritten.as_deref().filter(|path| path.by_file)?;
         path.asked.model.as_ref().map(|named| named.name.clone())
     }
 
     /// What the path that a replica reads is for. `target` is what the client wrote.
-    pub(super) fn strictest_purpose(&self, target: &str, method: &Method) -> Purpose {
+    pub fn strictest_purpose(&self, target: &str, method: &Method) -> Purpose {
         let of = |facts: &PathFacts, raw: &str| {
             let purpose = facts.purpose(method);
             let lenient =
@@ -140,25 +142,9 @@ impl AskedPath {
     }
 
     /// What is odd about either path.
-    pub(super) fn odd(&self, target: &str) -> Option<OddPath> {
+    pub fn odd(&self, target: &str) -> Option<OddPath> {
         let rewritten = self.rewritten.as_deref().and_then(|path| odd_path(&path.target));
         odd_path(target).or(rewritten)
-    }
-}
-
-impl Exchange<'_> {
-    /// Reads the path as a replica is asked. From here on the request is one of that shape.
-    pub(super) fn read_asked(
-        &mut self,
-        sent: PathFacts,
-        route: Option<&RoutePlan>,
-    ) -> Result<AskedPath, Refusal> {
-        let path = AskedPath::read(sent, route, origin_form(self.session.req_header()))?;
-        if path.rewritten.is_some() {
-            self.row = path.facts.row;
-            self.call = path.facts.call;
-        }
-        Ok(path)
     }
 }
 
@@ -172,10 +158,10 @@ fn path_of(target: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use super::super::route_plan::PathPattern;
     use super::*;
-    use crate::table::PathPattern;
 
-    fn asked(prefix: &str, rewrite: &str, target: &str) -> Result<AskedPath, Refusal> {
+    fn asked(prefix: &str, rewrite: &str, target: &str) -> Result<AskedPath, String> {
         let route = RoutePlan {
             line: 1,
             host: None,

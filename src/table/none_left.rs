@@ -1,15 +1,14 @@
 //! Why no replica of a version may serve, in words.
+use super::model::Version;
 use crate::health::Standing;
-use crate::table::Version;
 
 /// "4 replicas: 2 ejected, 1 draining, 1 failing its health check".
-pub(super) fn why_none(version: &Version, is_call: bool) -> String {
-    let reach = version.reach(is_call);
+pub fn why_none(version: &Version, is_call: bool) -> String {
     if is_call && !version.speaks_http2() {
         return "gRPC needs one that speaks HTTP/2: write its address as `h2c://HOST:PORT`"
             .to_owned();
     }
-    let reached = || version.members.iter().filter(|member| reach.takes(&member.replica));
+    let reached = || version.reached(is_call);
     let count = |standing| reached().filter(|m| m.replica.standing() == standing).count();
     let unhealthy = count(Standing::Unhealthy);
     let check =

@@ -1,7 +1,6 @@
 //! What a canary learns of a request: its side, and how its first attempt went.
 use super::body::Body;
 use super::exchange::Exchange;
-use super::pick::{Choice, Wish};
 use super::placed::Placed;
 use super::request::text;
 use crate::balance::hash_point;
@@ -10,7 +9,7 @@ use crate::dialect::{Output, OutputProblem, PathKind, conversation, generates, p
 use crate::fleet::Ticket;
 use crate::health::{Class, Outcome};
 use crate::stats::Moment;
-use crate::table::Model;
+use crate::table::{Choice, Model, Wish};
 use bytes::Bytes;
 use http::Method;
 use std::net::IpAddr;
@@ -72,7 +71,7 @@ impl Witness {
 impl Exchange<'_> {
     /// Notes the side of a request that a canary judges. Pinned ones say nothing: their version was chosen for a
     /// reason. One whose version had nothing usable is an error of that version, whoever serves it.
-    pub(super) fn assign(&mut self, placed: &Placed<'_>, wish: Wish<'_>, choice: Choice<'_>) {
+    pub(super) fn note_side(&mut self, placed: &Placed<'_>, wish: Wish<'_>, choice: Choice<'_>) {
         let model = placed.model;
         if !model.state.seen.is_open() || wish.pinned.is_some() {
             return;
