@@ -8,6 +8,7 @@ pub mod config;
 pub mod control;
 pub mod dialect;
 pub mod fleet;
+pub mod flow;
 pub mod health;
 pub mod mirror;
 pub mod mock;

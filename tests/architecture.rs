@@ -27,6 +27,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         "config",
         &["stats", "access", "canary", "balance", "health", "dialect", "mirror", "tls", "table"],
     ),
+    ("flow", &["stats", "dialect", "health", "wire", "fleet", "table"]),
     (
         "observe",
         &["stats", "canary", "balance", "health", "dialect", "mirror", "wire", "fleet", "table"],
@@ -35,7 +36,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         "proxy",
         &[
             "stats", "access", "canary", "balance", "health", "dialect", "mirror", "tls", "wire",
-            "fleet", "table", "observe",
+            "fleet", "table", "flow", "observe",
         ],
     ),
     (

@@ -1,6 +1,7 @@
 //! Reads what routing needs from a JSON body, and checks that the whole of it is JSON.
 //!
 //! Nothing is built in memory: values that are not wanted are skipped by the parser.
+use super::RefusalCode;
 use super::grpc::MessageProblem;
 use super::name::Named;
 use serde::de::{DeserializeSeed, Deserializer as _, IgnoredAny, MapAccess, Visitor};
@@ -32,12 +33,12 @@ pub enum BodyProblem {
 }
 
 impl BodyProblem {
-    /// The stable code of the refusal.
-    pub fn code(&self) -> &'static str {
+    /// The code of the refusal.
+    pub fn code(&self) -> RefusalCode {
         match self {
-            Self::NotJson { .. } => "invalid_json",
-            Self::TwoModels => "bad_request",
-            Self::ModelNotText { .. } => "model_required",
+            Self::NotJson { .. } => RefusalCode::InvalidJson,
+            Self::TwoModels => RefusalCode::BadRequest,
+            Self::ModelNotText { .. } => RefusalCode::ModelRequired,
             Self::Message(problem) => problem.code(),
         }
     }

@@ -1,4 +1,5 @@
 //! What routing may know of a request, and in which order its model's name is looked for.
+use super::RefusalCode;
 use super::body::{BodyFacts, BodyProblem, begins_object, peek};
 use super::dialects::{Dialect, PathKind};
 use super::grpc::NameAt;
@@ -185,19 +186,12 @@ pub enum Unidentified {
 }
 
 impl Unidentified {
-    pub fn status(&self) -> u16 {
-        match self {
-            Self::Body(_) | Self::Query(_) | Self::Path(_) => 400,
-            Self::Sealed => 415,
-        }
-    }
-
-    /// The stable code of the refusal.
-    pub fn code(&self) -> &'static str {
+    /// The code of the refusal.
+    pub fn code(&self) -> RefusalCode {
         match self {
             Self::Body(problem) => problem.code(),
-            Self::Query(_) | Self::Path(_) => "bad_request",
-            Self::Sealed => "model_unreadable",
+            Self::Query(_) | Self::Path(_) => RefusalCode::BadRequest,
+            Self::Sealed => RefusalCode::ModelUnreadable,
         }
     }
 
@@ -338,7 +332,7 @@ mod tests {
     #[test]
     fn a_broken_body_is_an_error_where_it_has_to_name_the_model() {
         let problem = ask("/v1/chat/completions", "{", &Source::DEFAULT).unwrap_err();
-        assert_eq!((problem.status(), problem.code()), (400, "invalid_json"));
+        assert_eq!(problem.code(), RefusalCode::InvalidJson);
         assert!(ask("/v2/models/a/infer", "{", &Source::DEFAULT).is_ok());
     }
 
@@ -356,7 +350,7 @@ mod tests {
         let sealed = || BodyRead::whole(None, Some("gzip"), b"\x1f\x8b", &["user"; 0]);
         let chat = read_path("/v1/chat/completions").unwrap();
         let problem = identify(&chat, sealed(), &Source::DEFAULT, known).unwrap_err();
-        assert_eq!((problem.status(), problem.code()), (415, "model_unreadable"));
+        assert_eq!(problem.code(), RefusalCode::ModelUnreadable);
         let header = Source::Header { name: "x-model", value: Some("chat") };
         let facts = identify(&chat, sealed(), &[Source::Body, header], known).unwrap();
         assert_eq!(facts.found_in, Some(FoundIn::Header("x-model".to_owned())));

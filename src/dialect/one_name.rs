@@ -4,6 +4,7 @@
 //! in what they take: Go's `encoding/json` knows keys without their case and takes the last of two, Python's `json` reads
 //! UTF-16, form parsers differ in half of what RFC 7578 leaves open. What is read here is refused unless it has one meaning,
 //! and the name is written back as it was understood.
+use super::RefusalCode;
 use super::body::{BodyProblem, not_json};
 use super::encoding::{JsonText, json_text};
 use super::media::{essence, is_coded};
@@ -60,14 +61,16 @@ pub enum NameProblem {
 }
 
 impl NameProblem {
-    /// The stable code of the refusal.
-    pub fn code(&self) -> &'static str {
+    /// The code of the refusal.
+    pub fn code(&self) -> RefusalCode {
         match self {
             Self::Body(problem) => problem.code(),
-            Self::Encoding(_) | Self::Charset | Self::Unreadable => "invalid_json",
-            Self::Sealed => "model_unreadable",
-            Self::Form(FormProblem::Nameless) => "model_required",
-            Self::Alike(_) | Self::Beside(_) | Self::Mistyped | Self::Form(_) => "bad_request",
+            Self::Encoding(_) | Self::Charset | Self::Unreadable => RefusalCode::InvalidJson,
+            Self::Sealed => RefusalCode::ModelUnreadable,
+            Self::Form(FormProblem::Nameless) => RefusalCode::ModelRequired,
+            Self::Alike(_) | Self::Beside(_) | Self::Mistyped | Self::Form(_) => {
+                RefusalCode::BadRequest
+            }
         }
     }
 }

@@ -3,7 +3,6 @@
 //! Where no replica of its model serves another one, it is enough to know which model serves. Where one does, the replica
 //! chooses by what it reads itself: there everything is refused that Evener did not read as exactly one name, and that name
 //! is written back.
-use super::answer::{Refusal, refuse_unrouted};
 use super::body::Body;
 use super::call::read_messages;
 use super::exchange::Exchange;
@@ -14,6 +13,7 @@ use crate::dialect::{
     BodyProblem, BodyRead, FoundIn, ModelAt, PathFacts, Purpose, RefusalCode, Unidentified,
     models_named, nearest,
 };
+use crate::flow::Refusal;
 use crate::table::{Access, AskedPath, Key, RoutePlan, RouteTarget, Table, Unrouted};
 use http::header;
 
@@ -129,7 +129,7 @@ impl Exchange<'_> {
         match models_named(path, kind, encoding, body.read_so_far()) {
             Ok(names) => Ok(names),
             Err(problem @ Unidentified::Body(BodyProblem::TwoModels)) => {
-                Err(refuse_unrouted(Unrouted::Unidentified(problem)))
+                Err(Refusal::from(Unrouted::Unidentified(problem)))
             }
             Err(_) => Ok(Vec::new()),
         }
@@ -150,13 +150,13 @@ impl Exchange<'_> {
                     let mut messages = Messages::new(at, &name, None, limit).strict(true);
                     let passed = messages.take(placed.body.read_so_far());
                     let problem = |problem| Unidentified::Body(BodyProblem::Message(problem));
-                    passed.map_err(|why| refuse_unrouted(Unrouted::Unidentified(problem(why))))?;
+                    passed.map_err(|why| Refusal::from(Unrouted::Unidentified(problem(why))))?;
                 }
                 placed.watch(at, &name);
                 Some(name)
             }
             BodyRead::Broken(problem) if strict => {
-                return Err(refuse_unrouted(Unrouted::Unidentified(Unidentified::Body(problem))));
+                return Err(Refusal::from(Unrouted::Unidentified(Unidentified::Body(problem))));
             }
             read if strict && call.name_at.is_some() => {
                 let sealed = read == BodyRead::Sealed;

@@ -6,47 +6,15 @@ use crate::dialect::{
     Dialect, ErrorBody, ErrorText, LIVE_BODY, Local, READY_BODY, RefusalCode, SERVER_BODY,
     UNREADY_BODY, error_body,
 };
+use crate::flow::Refusal;
 use crate::health::Class;
-use crate::table::{Table, Unrouted};
+use crate::table::Table;
 use crate::wire::Conn;
 use bytes::Bytes;
 use http::{Method, header};
 use pingora_http::ResponseHeader;
-use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
-
-/// An answer instead of forwarding.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
-    pub(super) code: RefusalCode,
-    /// One English sentence that says what to do.
-    pub(super) message: String,
-    /// The field to blame.
-    pub(super) param: Option<&'static str>,
-    /// Where a replica failed: how.
-    pub(super) class: Option<Class>,
-    /// When the same request would be served.
-    pub(super) wait: Option<Duration>,
-}
-
-impl Refusal {
-    pub(super) fn new(code: RefusalCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), param: None, class: None, wait: None }
-    }
-
-    pub(super) fn about(self, param: Option<&'static str>) -> Self {
-        Self { param, ..self }
-    }
-
-    pub(super) fn until(self, wait: Duration) -> Self {
-        Self { wait: Some(wait), ..self }
-    }
-
-    pub(super) fn caused_by(self, class: Class) -> Self {
-        Self { class: Some(class), ..self }
-    }
-}
 
 impl Exchange<'_> {
     /// Answers with a refusal.
@@ -152,34 +120,6 @@ impl Exchange<'_> {
         self.session.write_response_header(Box::new(head)).await?;
         let body = if bare { Bytes::new() } else { body };
         self.session.write_response_body(body, true).await
-    }
-}
-
-/// Why no model answers.
-pub(super) fn refuse_unrouted(why: Unrouted) -> Refusal {
-    match why {
-        Unrouted::NoRoute => {
-            Refusal::new(RefusalCode::NoRoute, "no route matches this host, path and method")
-        }
-        Unrouted::ModelRequired => Refusal::new(
-            RefusalCode::ModelRequired,
-            "the request names no model: set `model` in the JSON body or the path",
-        )
-        .about(Some("model")),
-        Unrouted::ModelNotFound { name, nearest } => {
-            let shown: String = name.chars().take(200).collect();
-            let hint = match nearest.as_slice() {
-                [] => "see /v1/models for those that exist".to_owned(),
-                near => format!("did you mean `{}`?", near.join("` or `")),
-            };
-            let message = format!("the model `{shown}` does not exist; {hint}");
-            Refusal::new(RefusalCode::ModelNotFound, message).about(Some("model"))
-        }
-        Unrouted::Unidentified(problem) => {
-            let code = RefusalCode::ALL.iter().find(|code| code.name() == problem.code());
-            let code = code.copied().unwrap_or(RefusalCode::BadRequest);
-            Refusal::new(code, problem.to_string()).about(problem.param())
-        }
     }
 }
 

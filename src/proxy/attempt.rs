@@ -1,13 +1,12 @@
 //! One replica, asked once: connect, send, relay, and what its ending means.
-use super::answer::Refusal;
 use super::body::Body;
-use super::exchange::{End, Exchange, Stop};
+use super::exchange::{End, Exchange};
 use super::forward::upstream;
 use super::placed::Placed;
 use super::relay::Relayed;
-use super::trouble::Trouble;
 use crate::canary::Ended;
 use crate::fleet::{InFlight, Replica};
+use crate::flow::{Refusal, Stop, Trouble};
 use crate::health::{Class, Outcome, Repeatable};
 use crate::observe::During;
 use crate::stats::Moment;
@@ -192,7 +191,12 @@ impl Exchange<'_> {
         if asked.is_err() {
             self.record.status = status;
         }
-        let over = matches!(asked, Err(Trouble::Total)) && self.has_own_deadline();
+        let over = matches!(asked, Err(Trouble::Total))
+            && self
+                .record
+                .model
+                .as_ref()
+                .is_some_and(|model| self.deadline.is_of_client(&model.plan.timeouts));
         let left = matches!(asked, Err(Trouble::ClientGone));
         let ended = if left || over { Ended::Cancelled } else { Ended::Seen };
         if matches!(asked, Err(Trouble::Exhausted(_))) {
@@ -215,7 +219,7 @@ impl Exchange<'_> {
     /// have replicas ejected by giving them no time.
     fn was_impatient(&self, choice: Choice<'_>, began: Moment, now: Moment) -> bool {
         let usual = choice.version.state.speed().typical();
-        self.deadline.is_some() && usual.is_none_or(|usual| now.since(began) < usual * 8)
+        self.deadline.own.is_some() && usual.is_none_or(|usual| now.since(began) < usual * 8)
     }
 
     /// Was a part of an answer passed on?
@@ -246,7 +250,7 @@ impl Exchange<'_> {
         }
         let Some(code) = trouble.code() else { return Ok(End::Cut) };
         let timeouts = &placed.model.plan.timeouts;
-        let what = trouble.describe(timeouts, &self.time_given(timeouts));
+        let what = trouble.describe(timeouts, &self.deadline.given(timeouts));
         tracing::debug!(replica = %replica.id, %trouble, "attempt failed");
         if begun {
             self.record.refusal = Some(code);

@@ -1,11 +1,11 @@
 //! Request bodies: kept whole when they choose the model and fit, streamed when not.
-use super::answer::Refusal;
 use super::buffers::{Reservation, Shortage};
-use super::exchange::{Exchange, Stop};
+use super::exchange::Exchange;
 use super::head::Framing;
 use crate::dialect::RefusalCode;
 use crate::dialect::grpc::{Frame, next_frame};
 use crate::fleet::Holder;
+use crate::flow::{Refusal, Stop};
 use crate::wire::BadChunks;
 use bytes::{Bytes, BytesMut};
 use http::header;
@@ -181,7 +181,7 @@ impl Exchange<'_> {
         let limits = &self.listener.client;
         let rate = limits.min_rate.filter(|rate| self.waited >= rate.allows(self.record.bytes_in));
         let over = self.proxy.now().since(self.record.began) >= within;
-        if let Some(own) = self.deadline.filter(|own| over && *own <= within) {
+        if let Some(own) = self.deadline.own.filter(|own| over && *own <= within) {
             let message = format!(
                 "the request body was not here within {own:?}, the deadline that came with the request"
             );

@@ -1,15 +1,14 @@
 //! gRPC on its way in: which call it is, how much of it is read, and the messages of a stream as they pass.
-use super::answer::{Refusal, refuse_unrouted};
 use super::body::{Body, Need, no_space};
 use super::buffers::Reservation;
-use super::exchange::{Exchange, Stop};
+use super::exchange::Exchange;
 use super::identify::no_model;
 use super::placed::Placed;
 use super::progress::Progress;
-use super::trouble::Trouble;
 use crate::access::MinRate;
 use crate::dialect::grpc::{Call, MessageProblem, Messages, first_name, is_grpc, read_call};
 use crate::dialect::{BodyProblem, BodyRead, Duty, RefusalCode};
+use crate::flow::{Refusal, Stop, Trouble};
 use crate::stats::Moment;
 use crate::table::{Table, Timeouts, Unrouted};
 use bytes::Bytes;
@@ -94,7 +93,7 @@ impl Exchange<'_> {
     /// Why no model answers. `sealed`: what might have named one is compressed.
     pub(super) fn refuse_unplaced(&self, why: Unrouted, sealed: bool) -> Refusal {
         if why != Unrouted::ModelRequired {
-            return refuse_unrouted(why);
+            return Refusal::from(why);
         }
         if !self.is_call() {
             let reads = [Method::GET, Method::HEAD].contains(&self.session.req_header().method);
@@ -138,9 +137,7 @@ impl Exchange<'_> {
     ) -> Result<Option<Bytes>, Trouble> {
         let Some(Passing { messages, space, since }) = &mut at.passing else { return Ok(read) };
         let refused = |problem: MessageProblem| {
-            let code = RefusalCode::ALL.iter().find(|code| code.name() == problem.code());
-            let code = code.copied().unwrap_or(RefusalCode::BadRequest);
-            Trouble::Client(Refusal::new(code, problem.to_string()).into())
+            Trouble::Client(Refusal::new(problem.code(), problem.to_string()).into())
         };
         let Some(bytes) = read else {
             let cut = messages.held() > 0;

@@ -1,6 +1,5 @@
 //! Where replicas of a model serve others, too: a key that may use only some gets them asked in one spelling, or not at all.
 use super::allowed::{Restricted, not_allowed};
-use super::answer::Refusal;
 use super::body::Body;
 use super::exchange::Exchange;
 use super::placed::Placed;
@@ -9,6 +8,7 @@ use crate::dialect::{
     Dialect, FormProblem, NAMING_HEADERS, NameProblem, OneName, Purpose, RefusalCode, essence,
     models_in_query, one_name,
 };
+use crate::flow::Refusal;
 use crate::table::{NameSource, RouteTarget, Table, VersionPlan};
 use http::header;
 
@@ -99,12 +99,10 @@ impl Exchange<'_> {
                 Ok(())
             }
             Err(problem) => {
-                let code = RefusalCode::ALL.iter().find(|code| code.name() == problem.code());
                 let message = format!(
                     "with a key that may use only some models, the body must name its model in one way: {problem}"
                 );
-                Err(Refusal::new(code.copied().unwrap_or(RefusalCode::BadRequest), message)
-                    .about(Some("model")))
+                Err(Refusal::new(problem.code(), message).about(Some("model")))
             }
         }
     }

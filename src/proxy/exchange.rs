@@ -1,6 +1,5 @@
 //! One request and its response, passing the proxy step by step.
 use super::accept::Client;
-use super::answer::Refusal;
 use super::body::Body;
 use super::call::call_of;
 use super::chance::choose;
@@ -22,6 +21,7 @@ use crate::dialect::{
     Dialect, Local, PathFacts, RefusalCode, Row, StreamWatch, is_json, read_path,
 };
 use crate::fleet::InFlight;
+use crate::flow::{Deadline, Refusal, Stop};
 use crate::health::{Repeatable, Sender};
 use crate::observe::{Panicked, Task};
 use crate::stats::Moment;
@@ -43,21 +43,6 @@ pub(super) enum End {
     Linger,
     /// The answer is incomplete: close so that the client notices.
     Cut,
-}
-
-/// Why an exchange stops before its end.
-#[derive(Debug)]
-pub(super) enum Stop {
-    /// Answer so.
-    Refused(Refusal),
-    /// The client left.
-    Gone,
-}
-
-impl From<Refusal> for Stop {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
-    }
 }
 
 /// One request on its way through.
@@ -87,8 +72,7 @@ pub(super) struct Exchange<'a> {
     pub(super) client_ip: IpAddr,
     /// When a replica was first picked.
     pub(super) asked_at: Option<Moment>,
-    /// The client's own limit for the whole exchange.
-    pub(super) deadline: Option<Duration>,
+    pub(super) deadline: Deadline,
     pub(super) attempts: Attempts,
     /// The side of a canary that this request was assigned to, until its first attempt was counted.
     pub(super) witness: Option<Witness>,
@@ -120,7 +104,7 @@ pub(super) async fn exchange(
 ) -> End {
     let listener = client.door.settings.load_full();
     let record = Record::new(proxy, client, began);
-    let deadline = client_deadline(session.req_header());
+    let deadline = Deadline { began, own: client_deadline(session.req_header()) };
     let mut exchange = Exchange {
         proxy,
         session,
@@ -195,8 +179,7 @@ impl Exchange<'_> {
         } else {
             let need = self.need(table, route, &path);
             let within = table.time_for_body(route, &path.facts);
-            let within = self.deadline.map_or(within, |own| own.min(within));
-            self.read_body(framing, need, within).await?
+            self.read_body(framing, need, self.deadline.at_most(within)).await?
         };
         let placed = self.place(table, route, &path, body, upgrade)?;
         if let Some(end) = self.tell_model(local, table, &placed).await {

@@ -89,7 +89,7 @@ impl Exchange<'_> {
 
     /// A replica is told what is left of the time that the client gave.
     fn set_deadline(&self, head: &mut RequestHeader, placed: &Placed<'_>) -> Result<()> {
-        if self.deadline.is_none() {
+        if self.deadline.own.is_none() {
             return Ok(());
         }
         let left = self.time_left(&placed.model.plan.timeouts);

@@ -1,10 +1,10 @@
 //! Who is let in: before a body is read.
-use super::answer::Refusal;
-use super::exchange::{Exchange, Stop};
+use super::exchange::Exchange;
 use super::limits::{Pass, too_many};
 use super::request::{bare_host, host_of};
 use crate::access::{CARRIERS, Tries, secret_in};
 use crate::dialect::{Local, RefusalCode};
+use crate::flow::{Refusal, Stop};
 use crate::table::{Access, Key, Stranger, Table};
 use http::{HeaderMap, Method, header};
 use pingora_http::RequestHeader;

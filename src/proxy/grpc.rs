@@ -1,7 +1,6 @@
 //! gRPC on its way out: refusals as statuses, ends of broken calls, and the calls that Evener answers itself.
-use super::answer::Refusal;
 use super::body::Need;
-use super::exchange::{End, Exchange, Stop};
+use super::exchange::{End, Exchange};
 use super::head::Framing;
 use super::limits::whole_seconds;
 use super::shared::{Phase, draining};
@@ -10,6 +9,7 @@ use crate::dialect::grpc::{
     Frame, GrpcStatus, LocalCall, escape_message, frame, grpc_status_of_http, is_grpc, name_in,
     next_frame, put_bytes, put_varint,
 };
+use crate::flow::{Refusal, Stop};
 use crate::health::Class;
 use crate::table::Table;
 use bytes::Bytes;

@@ -1,11 +1,11 @@
 //! Which model a request asks for: how much of its body is read for that, and what it says.
-use super::answer::{Refusal, refuse_unrouted};
 use super::body::{Body, Need};
 use super::call::{needed_of, read_messages};
-use super::exchange::{Exchange, Stop};
+use super::exchange::Exchange;
 use super::placed::Placed;
 use super::request::{Ask, origin_form, text};
 use crate::dialect::{BodyRead, Dialect, ModelAt, PathFacts, Purpose, RefusalCode, is_json};
+use crate::flow::{Refusal, Stop};
 use crate::table::{AskedPath, Kind, Model, RoutePlan, Routed, Table};
 use http::{Method, header};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ impl Exchange<'_> {
         }
         table
             .find_route(&Ask::new(self.session.req_header()))
-            .map_err(|why| refuse_unrouted(why).into())
+            .map_err(|why| Refusal::from(why).into())
     }
 
     /// How much of the body is read before a replica is asked. What may name the model, and what may be sent twice, is

@@ -1,12 +1,12 @@
 //! Requests from inside the process: an operator's test passes the data path as a client's request does, and counts
 //! for nobody.
 use super::accept::serve;
-use super::answer::Refusal;
-use super::exchange::{Exchange, Stop};
+use super::exchange::Exchange;
 use super::listener::Door;
 use super::request::text;
 use super::shared::Proxy;
 use crate::dialect::RefusalCode;
+use crate::flow::{Refusal, Stop};
 use crate::observe::{ListenerMeter, Task};
 use crate::table::{Choice, ClientLimits, ListenAddress, ListenerPlan, Model};
 use crate::wire::Raw;

@@ -1,7 +1,7 @@
 //! What the head of an answer says: how its replica fared, what is counted, and how its body is framed and read.
-use super::trouble::Trouble;
 use crate::dialect::grpc::{GrpcStatus, is_grpc, severity_of_code};
 use crate::dialect::{Failure, OutputForm, StreamForm, UsageForm, essence};
+use crate::flow::Trouble;
 use crate::health::Class;
 use crate::wire::{AnswerFraming, BadAnswer, read_answer_head, read_length};
 use http::{HeaderMap, Method, StatusCode, header};

@@ -50,7 +50,6 @@ mod shared;
 mod timer;
 #[cfg(feature = "otlp")]
 mod trace;
-mod trouble;
 mod tunnel;
 mod witness;
 

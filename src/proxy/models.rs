@@ -1,9 +1,9 @@
 //! What Evener says of its models: the list, and one of them by its name.
-use super::answer::Refusal;
 use super::exchange::{End, Exchange};
 use super::placed::Placed;
 use super::request::{Ask, text};
 use crate::dialect::{Dialect, FoundIn, Lister, Local, RefusalCode, model_body, models_body};
+use crate::flow::Refusal;
 use crate::health::Class;
 use crate::table::{Kind, PathPattern, RoutePlan, Table};
 use bytes::Bytes;

@@ -1,7 +1,7 @@
 //! An exchange that panicked: its client is told so, and nothing of it stays behind.
-use super::answer::Refusal;
 use super::exchange::{End, Exchange};
 use crate::dialect::RefusalCode;
+use crate::flow::Refusal;
 
 impl Exchange<'_> {
     /// Answers 500 where no answer has begun, and cuts the connection otherwise. The replica is not blamed.

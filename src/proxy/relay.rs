@@ -11,9 +11,9 @@ use super::placed::Placed;
 use super::progress::{Phase, Progress, fullness};
 use super::send::{finish_body, write_body};
 use super::timer::{Timer, after};
-use super::trouble::Trouble;
 use super::tunnel::Tunnel;
 use crate::dialect::Output;
+use crate::flow::Trouble;
 use crate::health::Class;
 use crate::table::Version;
 use crate::wire::Reins;
@@ -132,7 +132,7 @@ impl Exchange<'_> {
         let timer = Timer::new(self.limit_of(phase, at), total);
         let beat = sleep(at.heartbeat.unwrap_or_default());
         tokio::pin!(timer, beat);
-        if phase == Phase::Conversation && self.deadline.is_none() {
+        if phase == Phase::Conversation && self.deadline.own.is_none() {
             timer.as_mut().lift_total();
         }
         let mut client_took = 0;
@@ -198,7 +198,7 @@ impl Exchange<'_> {
                 self.take_flow();
             }
             let next = at.phase(self);
-            let began = next != phase && self.deadline.is_none();
+            let began = next != phase && self.deadline.own.is_none();
             if (next == Phase::Tunnel && next != phase) || (next == Phase::Conversation && began) {
                 timer.as_mut().lift_total();
             }
@@ -245,7 +245,7 @@ impl Exchange<'_> {
         match phase {
             Phase::ClientFull => Trouble::ClientStalled,
             _ if total && slow_client => Trouble::ClientStalled,
-            _ if total && clients => Trouble::Client(self.total_over(at.timeouts).into()),
+            _ if total && clients => Trouble::Client(self.deadline.passed(at.timeouts).into()),
             _ if total => Trouble::Total,
             Phase::Conversation if !at.awaits_message() => {
                 Trouble::Client(fell_silent(at.timeouts).into())

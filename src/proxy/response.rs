@@ -7,10 +7,10 @@ use super::meaning::{
 use super::progress::Progress;
 use super::relay::Relayed;
 use super::shared::Phase;
-use super::trouble::Trouble;
 use super::tunnel::Tunnel;
 use crate::dialect::grpc::GrpcStatus;
 use crate::dialect::{StreamForm, StreamWatch, UsageAt, UsageChunks, UsageScan};
+use crate::flow::Trouble;
 use crate::health::{Class, RetryOn};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};

@@ -1,12 +1,11 @@
 //! The attempts of one request: the first, and those that follow while failing may still be hidden from the client.
-use super::answer::Refusal;
 use super::body::Body;
 use super::chance::{chance, choose};
-use super::exchange::{End, Exchange, Stop};
+use super::exchange::{End, Exchange};
 use super::placed::Placed;
-use super::trouble::Trouble;
 use crate::dialect::{DeadlineHeader, RefusalCode};
 use crate::fleet::Replica;
+use crate::flow::{Refusal, Stop, Trouble};
 use crate::health::{Repeatable, RetryOn, RetryPlan};
 use crate::table::{Choice, Timeouts, Wish};
 use pingora_http::RequestHeader;
@@ -56,7 +55,7 @@ impl Exchange<'_> {
         let mut choice = first;
         loop {
             if self.time_left(timeouts).is_zero() {
-                return Err(self.total_over(timeouts).into());
+                return Err(self.deadline.passed(timeouts).into());
             }
             self.record.version =
                 Some((Arc::clone(&choice.version.name), Arc::clone(&choice.version.state)));
@@ -152,37 +151,13 @@ impl Exchange<'_> {
         };
         paused.map_err(|trouble| {
             let over = matches!(trouble, Trouble::Total);
-            if over { self.total_over(timeouts).into() } else { Stop::Gone }
+            if over { self.deadline.passed(timeouts).into() } else { Stop::Gone }
         })
     }
 
-    /// What is left of the time for the whole exchange: the configured one, or the client's own where that is shorter.
+    /// What is left of the time for the whole exchange.
     pub(super) fn time_left(&self, timeouts: &Timeouts) -> Duration {
-        if self.record.converses && self.deadline.is_none() {
-            return timeouts.tunnel;
-        }
-        let total = self.deadline.map_or(timeouts.total, |own| own.min(timeouts.total));
-        total.saturating_sub(self.proxy.now().since(self.record.began))
-    }
-
-    /// Has the client given it less time than the file does?
-    pub(super) fn has_own_deadline(&self) -> bool {
-        let total = self.record.model.as_ref().map(|model| model.plan.timeouts.total);
-        self.deadline.zip(total).is_some_and(|(own, total)| own < total)
-    }
-
-    /// The time for the whole exchange, in words: the client is told its own where that is shorter.
-    pub(super) fn time_given(&self, timeouts: &Timeouts) -> String {
-        match self.deadline.filter(|own| *own < timeouts.total) {
-            Some(own) => format!("{own:?}, the deadline that came with the request"),
-            None => format!("{:?}", timeouts.total),
-        }
-    }
-
-    /// The whole exchange took too long, and no replica is to blame.
-    pub(super) fn total_over(&self, timeouts: &Timeouts) -> Refusal {
-        let message = format!("the request was not done within {}", self.time_given(timeouts));
-        Refusal::new(RefusalCode::TotalTimeout, message)
+        self.deadline.left(timeouts, self.record.converses, self.proxy.now())
     }
 }
 

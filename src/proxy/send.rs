@@ -3,7 +3,7 @@ use super::body::Body;
 use super::exchange::Exchange;
 use super::placed::Placed;
 use super::progress::{Progress, fullness};
-use super::trouble::Trouble;
+use crate::flow::Trouble;
 use crate::wire::Reins;
 use bytes::Bytes;
 use http::Uri;

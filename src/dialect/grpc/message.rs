@@ -1,4 +1,5 @@
 //! The model that a message names, and another name in its stead.
+use super::super::RefusalCode;
 use super::field::{Fields, Value, put_bytes};
 use super::frame::{Frame, frame, next_frame};
 use bytes::Bytes;
@@ -30,16 +31,16 @@ pub enum MessageProblem {
 }
 
 impl MessageProblem {
-    /// The stable code of the refusal.
-    pub fn code(&self) -> &'static str {
+    /// The code of the refusal.
+    pub fn code(&self) -> RefusalCode {
         match self {
-            Self::TooLong { .. } => "body_too_large",
-            Self::Sealed => "model_unreadable",
+            Self::TooLong { .. } => RefusalCode::BodyTooLarge,
+            Self::Sealed => RefusalCode::ModelUnreadable,
             Self::Malformed
             | Self::TwoModels(..)
             | Self::OtherModel(..)
             | Self::Nameless(_)
-            | Self::SeveralMessages => "bad_request",
+            | Self::SeveralMessages => RefusalCode::BadRequest,
         }
     }
 }

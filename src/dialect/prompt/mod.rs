@@ -1,4 +1,5 @@
 //! How many tokens a request to a model will take, before it is asked: an estimate that the answer corrects.
+use super::RefusalCode;
 mod language;
 pub(super) mod names;
 #[cfg(test)]
@@ -53,13 +54,13 @@ pub enum PromptProblem {
 }
 
 impl PromptProblem {
-    /// The stable code of the refusal.
-    pub fn code(&self) -> &'static str {
+    /// The code of the refusal.
+    pub fn code(&self) -> RefusalCode {
         match self {
-            Self::NotACount { .. } | Self::Twice(_) => "bad_request",
-            Self::Broken(_) | Self::Encoding(_) => "invalid_json",
-            Self::Sealed => "model_unreadable",
-            Self::TooLong => "body_too_large",
+            Self::NotACount { .. } | Self::Twice(_) => RefusalCode::BadRequest,
+            Self::Broken(_) | Self::Encoding(_) => RefusalCode::InvalidJson,
+            Self::Sealed => RefusalCode::ModelUnreadable,
+            Self::TooLong => RefusalCode::BodyTooLarge,
         }
     }
 

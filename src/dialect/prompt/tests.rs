@@ -106,7 +106,7 @@ fn what_is_no_whole_number_is_a_problem() {
         }
     }
     let text = problem(r#"{"options":{"num_predict":"9"}}"#);
-    assert_eq!((text.code(), text.param()), ("bad_request", Some("num_predict")));
+    assert_eq!((text.code(), text.param()), (RefusalCode::BadRequest, Some("num_predict")));
 }
 
 #[test]

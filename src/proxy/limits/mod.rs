@@ -3,18 +3,18 @@ mod words;
 
 pub(super) use words::{too_many, whole_seconds};
 
-use super::answer::Refusal;
 use super::body::Body;
-use super::exchange::{Exchange, Stop};
+use super::exchange::Exchange;
 use super::placed::Placed;
 use super::record::Record;
 use super::request::text;
 use crate::access::{Level, PerMinute, Shortage, Taken};
 use crate::dialect::{
-    Edit, PathFacts, PathKind, Prompt, RefusalCode, Usage, UsageScan, ask_for_usage,
-    asks_language_model, generates, prompt,
+    Edit, PathFacts, PathKind, Prompt, Usage, UsageScan, ask_for_usage, asks_language_model,
+    generates, prompt,
 };
 use crate::fleet::Good;
+use crate::flow::{Refusal, Stop};
 use crate::health::Class;
 use crate::stats::Moment;
 use crate::table::{Key, Kind, Limits};
@@ -184,9 +184,7 @@ impl Exchange<'_> {
         let kind = text(headers, "content-type");
         let encoding = text(headers, "content-encoding");
         prompt(kind, encoding, body.read_so_far(), rest).map_err(|problem| {
-            let code = RefusalCode::ALL.iter().find(|code| code.name() == problem.code());
-            let code = code.copied().unwrap_or(RefusalCode::BadRequest);
-            Refusal::new(code, problem.to_string()).about(problem.param())
+            Refusal::new(problem.code(), problem.to_string()).about(problem.param())
         })
     }
 

@@ -1,7 +1,7 @@
 //! What a client is told whose key has used up a limit.
-use super::super::answer::Refusal;
 use crate::access::{PerMinute, Shortage};
 use crate::dialect::{Prompt, RefusalCode};
+use crate::flow::Refusal;
 use std::time::Duration;
 
 /// No request is left.

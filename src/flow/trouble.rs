@@ -1,5 +1,5 @@
 //! Why an exchange with a replica broke: what the client is told, and what it says of the replica.
-use super::exchange::Stop;
+use super::refusal::Stop;
 use crate::dialect::RefusalCode;
 use crate::health::{Class, RetryOn};
 use crate::table::Timeouts;
@@ -8,7 +8,7 @@ use pingora_error::{Error, ErrorType, RetryType};
 
 /// Why an exchange broke.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Trouble {
+pub enum Trouble {
     #[error("no connection: {0}")]
     Connect(String),
     /// This process lacks something that a connection takes. The replica was not asked.
@@ -53,7 +53,7 @@ pub(super) enum Trouble {
 
 impl Trouble {
     /// An error while the head was written. What cannot be written at all is the client's fault.
-    pub(super) fn of_head(error: Box<Error>) -> Self {
+    pub fn of_head(error: Box<Error>) -> Self {
         let ours = error.root_cause().downcast_ref::<h2::Error>().is_some_and(|error| {
             !(error.is_io() || error.is_go_away() || error.is_reset() || error.is_library())
         });
@@ -65,7 +65,7 @@ impl Trouble {
     }
 
     /// An error while a connection was opened.
-    pub(super) fn of_dial(error: &Error) -> Self {
+    pub fn of_dial(error: &Error) -> Self {
         match Exhausted::of(error) {
             Some(exhausted) => Self::Exhausted(exhausted),
             None => Self::Connect(error.to_string()),
@@ -73,7 +73,7 @@ impl Trouble {
     }
 
     /// What the client is told; nothing when it left.
-    pub(super) fn code(&self) -> Option<RefusalCode> {
+    pub fn code(&self) -> Option<RefusalCode> {
         Some(match self {
             Self::ClientGone | Self::ClientStalled | Self::Client(_) => return None,
             Self::Connect(_)
@@ -92,7 +92,7 @@ impl Trouble {
     }
 
     /// Did the replica do nothing for it, or nothing that its client should pay for?
-    pub(super) fn is_of_no_work(&self) -> bool {
+    pub fn is_of_no_work(&self) -> bool {
         match self {
             Self::Connect(_)
             | Self::Died(_)
@@ -112,19 +112,19 @@ impl Trouble {
     }
 
     /// A switch of protocols that nobody asked for: what follows is not HTTP (RFC 9110 §15.2.2).
-    pub(super) fn uninvited_upgrade() -> Self {
+    pub fn uninvited_upgrade() -> Self {
         Self::Malformed("it switches to a protocol that the client did not ask for")
     }
 
     /// The class of the attempt, and the status that is logged for it.
-    pub(super) fn meaning(&self) -> (Class, u16) {
+    pub fn meaning(&self) -> (Class, u16) {
         if let Self::Answered { class, status, .. } = self {
             return (*class, *status);
         }
         (self.class(), self.code().map_or(499, RefusalCode::status))
     }
 
-    pub(super) fn class(&self) -> Class {
+    pub fn class(&self) -> Class {
         match self {
             Self::ClientGone | Self::ClientStalled | Self::Client(Stop::Gone) => Class::Cancelled,
             Self::Client(Stop::Refused(_)) | Self::BadRequest(_) | Self::Exhausted(_) => {
@@ -137,7 +137,7 @@ impl Trouble {
         }
     }
 
-    pub(super) fn describe(&self, timeouts: &Timeouts, given: &str) -> String {
+    pub fn describe(&self, timeouts: &Timeouts, given: &str) -> String {
         match self {
             Self::Connect(_) => "could not be reached".to_owned(),
             Self::Exhausted(exhausted) => format!("could not be asked: {exhausted}"),
@@ -176,5 +176,55 @@ impl From<Box<Error>> for Trouble {
         }
         let died = [ConnectionClosed, ReadError, WriteError].contains(etype);
         if died { Self::Died(error.to_string()) } else { Self::Reset(error.to_string()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::Refusal;
+
+    #[test]
+    fn what_a_client_is_told_and_who_is_blamed() {
+        use RefusalCode as Code;
+        let gone = || Trouble::Client(Stop::Gone);
+        let refused = || Trouble::Client(Refusal::new(Code::BadRequest, "no").into());
+        let answered =
+            Trouble::Answered { failed: None, status: 503, class: Class::Overloaded, sent: true };
+        for (trouble, code, class, status) in [
+            (
+                Trouble::Connect(String::new()),
+                Some(Code::UpstreamFailed),
+                Class::ConnectFailure,
+                502,
+            ),
+            (Trouble::Died(String::new()), Some(Code::UpstreamFailed), Class::Reset, 502),
+            (Trouble::Unseen(String::new()), Some(Code::UpstreamFailed), Class::Reset, 502),
+            (Trouble::Reset(String::new()), Some(Code::UpstreamFailed), Class::Reset, 502),
+            (Trouble::uninvited_upgrade(), Some(Code::UpstreamFailed), Class::Reset, 502),
+            (answered, Some(Code::UpstreamFailed), Class::Overloaded, 503),
+            (Trouble::FirstByte, Some(Code::FirstByteTimeout), Class::Timeout, 504),
+            (Trouble::Stalled, Some(Code::StreamStalled), Class::Timeout, 504),
+            (Trouble::Total, Some(Code::TotalTimeout), Class::Timeout, 504),
+            // Nobody's but Evener's, or the client's.
+            (Trouble::BadRequest(String::new()), Some(Code::BadRequest), Class::Refused, 400),
+            (refused(), None, Class::Refused, 499),
+            (gone(), None, Class::Cancelled, 499),
+            (Trouble::ClientGone, None, Class::Cancelled, 499),
+            (Trouble::ClientStalled, None, Class::Cancelled, 499),
+        ] {
+            assert_eq!(trouble.code(), code, "{trouble}");
+            assert_eq!(trouble.meaning(), (class, status), "{trouble}");
+        }
+    }
+
+    #[test]
+    fn a_key_pays_for_what_a_replica_may_have_worked_on() {
+        for trouble in [Trouble::FirstByte, Trouble::Stalled, Trouble::Total, Trouble::ClientGone] {
+            assert!(!trouble.is_of_no_work(), "{trouble}");
+        }
+        for trouble in [Trouble::Connect(String::new()), Trouble::Unseen(String::new())] {
+            assert!(trouble.is_of_no_work(), "{trouble}");
+        }
     }
 }

@@ -1,0 +1,8 @@
+//! What both sides of an exchange speak of: how long it may take, why it stops, and what is answered instead. Values, without a session or a clock.
+mod deadline;
+mod refusal;
+mod trouble;
+
+pub use deadline::Deadline;
+pub use refusal::{Refusal, Stop};
+pub use trouble::Trouble;
