@@ -4,8 +4,8 @@ use super::exchange::Exchange;
 use super::request::origin_form;
 use crate::dialect::grpc::read_call;
 use crate::dialect::{
-    Dialect, ModelAt, OddPath, PathFacts, PathProblem, Purpose, RefusalCode, Row, lenient_purpose,
-    odd_path, read_path,
+    Dialect, ModelAt, OddPath, PathFacts, PathProblem, Purpose, RefusalCode, Row, generates,
+    lenient_purpose, odd_path, read_path,
 };
 use crate::table::{RoutePlan, RouteTarget};
 use http::Method;
@@ -154,11 +154,22 @@ impl Exchange<'_> {
         route: Option<&RoutePlan>,
     ) -> Result<AskedPath, Refusal> {
         let path = AskedPath::read(sent, route, origin_form(self.session.req_header()))?;
-        if path.rewritten.is_some() {
+        if let Some(rewritten) = &path.rewritten {
+            self.asked_path = Some(path_of(&rewritten.target).into());
             self.row = path.facts.row;
             self.call = path.facts.call;
         }
         Ok(path)
+    }
+
+    /// Does the path that a replica is asked ask for a text to be made?
+    pub(super) fn generates(&self) -> bool {
+        generates(self.asked_path())
+    }
+
+    /// The path that replicas are asked, without the query; but for the version's own name of the model.
+    pub(super) fn asked_path(&self) -> &str {
+        self.asked_path.as_deref().unwrap_or(&self.record.path)
     }
 }
 

@@ -74,6 +74,8 @@ pub(super) struct Exchange<'a> {
     pub(super) record: Record,
     /// What is known of the shape of its path, of the rewritten one where a route rewrites it to one that is known.
     pub(super) row: &'static Row,
+    /// The path that replicas are asked, where a route rewrites it.
+    pub(super) asked_path: Option<Box<str>>,
     /// The call that it is in gRPC.
     pub(super) call: Option<Call>,
     /// An error on a path of no known dialect is JSON too.
@@ -131,6 +133,7 @@ pub(super) async fn exchange(
         listener,
         record,
         row: &Row::UNKNOWN,
+        asked_path: None,
         call: None,
         wants_json: false,
         continued: false,
@@ -301,7 +304,11 @@ impl Exchange<'_> {
                 (!key.trim_ascii().is_empty()).then(|| (source, model.plan.point_of(key)))
             };
             match source {
-                KeySource::Header(name) => point(head.headers.get(name.as_str())?.as_bytes()),
+                // Of several values the first that is not empty counts.
+                KeySource::Header(name) => {
+                    let values = head.headers.get_all(name.as_str()).iter();
+                    values.map(http::HeaderValue::as_bytes).find_map(point)
+                }
                 KeySource::Cookie(name) => point(ask.cookie(name)?.as_bytes()),
                 KeySource::Query(name) => point(query_value(ask.target(), name)?.as_bytes()),
                 KeySource::Json(field) => point(facts.field(field)?.as_bytes()),

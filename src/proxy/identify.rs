@@ -28,7 +28,7 @@ impl Exchange<'_> {
         if let Some(call) = self.call {
             return needed_of(call, table);
         }
-        if self.is_searched(path) || self.is_counted(&path.facts) {
+        if self.is_searched() || self.is_counted(&path.facts) {
             return Need::Whole(table.max_buffered_body);
         }
         let path = &path.facts;

@@ -1,6 +1,6 @@
 //! A request's head, as routing and forwarding ask about it.
 use super::accept::Client;
-use crate::dialect::{cookie_value, decoded_path};
+use crate::dialect::{cookie_value, decoded_path, first_of};
 use crate::table::{Asked, Key, ListenerPlan};
 use http::{HeaderMap, header};
 use pingora_core::protocols::http::ServerSession;
@@ -38,7 +38,8 @@ impl Asked for Ask<'_> {
     }
 
     fn header(&self, name: &str) -> Option<&str> {
-        text(&self.head.headers, name)
+        let values = self.head.headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+        first_of(values, |value| value.trim().is_empty())
     }
 
     fn cookie(&self, name: &str) -> Option<&str> {
