@@ -131,7 +131,7 @@ pub(crate) fn answer_head(data: &[u8]) {
 
 /// A name is written into the same places however an answer comes, and nowhere else.
 pub(crate) fn answer_name(data: &[u8]) {
-    let json = NameIn::Json { top: "model", within: Some("response") };
+    let json = NameIn::Json { top: &["model"], within: Some("response") };
     for (place, kind) in [
         (json, "application/json"),
         (json, "text/event-stream"),

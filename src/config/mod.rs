@@ -18,6 +18,7 @@ mod mirror;
 mod model;
 mod notify;
 mod otlp;
+mod pipe;
 mod probe;
 mod read_back;
 mod reader;

@@ -1,13 +1,15 @@
 //! Values of secret keys: read from `file:PATH`, and warned about when written out.
 use super::diagnostic::Diagnostic;
+use super::pipe;
 use super::reader::Reader;
 use super::scalar::{Complaint, Read};
 use super::secrets;
 use super::tree::Node;
-use std::io::{ErrorKind, Read as _};
+use std::io::ErrorKind;
 use std::ops::Range;
+use std::path::Path;
 
-/// No secret is longer; a device such as /dev/zero would never end.
+/// No secret is longer.
 const LONGEST: u64 = 64 << 10;
 
 impl Reader<'_> {
@@ -36,9 +38,6 @@ impl Reader<'_> {
 
 fn resolve(text: &str) -> Read<String> {
     let Some(path) = text.strip_prefix("file:") else { return Ok(text.to_owned()) };
-    let mut secret = String::new();
-    let read = std::fs::File::open(path)
-        .and_then(|file| file.take(LONGEST + 1).read_to_string(&mut secret));
     let complain = |why: String| {
         Complaint::new(
             "unreadable-secret",
@@ -46,19 +45,17 @@ fn resolve(text: &str) -> Read<String> {
             "unreadable",
         )
     };
-    match read {
-        Ok(length) if length as u64 > LONGEST => {
-            Err(complain(format!("it is longer than {LONGEST} bytes")))
-        }
-        Ok(_) => {
-            if secret.trim().is_empty() {
-                return Err(complain("it is empty".to_owned()));
-            }
-            let trimmed = secret.strip_suffix('\n').unwrap_or(&secret);
-            Ok(trimmed.strip_suffix('\r').unwrap_or(trimmed).to_owned())
-        }
-        Err(error) => Err(complain(io_reason(&error))),
+    let secret = pipe::read(Path::new(path), LONGEST + 1)
+        .and_then(|bytes| String::from_utf8(bytes).map_err(|_| ErrorKind::InvalidData.into()))
+        .map_err(|error| complain(io_reason(&error)))?;
+    if secret.len() as u64 > LONGEST {
+        return Err(complain(format!("it is longer than {LONGEST} bytes")));
     }
+    if secret.trim().is_empty() {
+        return Err(complain("it is empty".to_owned()));
+    }
+    let trimmed = secret.strip_suffix('\n').unwrap_or(&secret);
+    Ok(trimmed.strip_suffix('\r').unwrap_or(trimmed).to_owned())
 }
 
 /// Why a file cannot be read, without the number of the error.

@@ -8,6 +8,70 @@ use super::path::without_query;
 use super::rows::{Purpose, find};
 use http::Method;
 
+/// What levers are called: a whole segment, without punctuation…
+const SEGMENTS: [&str; 10] = [
+    "control",
+    "controlplane",
+    "debug",
+    "expert",
+    "experts",
+    "load",
+    "loads",
+    "server",
+    "settings",
+    "system",
+];
+/// … a part of one, however words are joined…
+const PARTS: [&str; 12] = [
+    "adapter",
+    "flush",
+    "loadmodel",
+    "memorydump",
+    "reconfigure",
+    "reload",
+    "restart",
+    "shutdown",
+    "terminate",
+    "uninstall",
+    "unload",
+    "updateweights",
+];
+/// … or a word of one.
+const WORDS: [&str; 32] = [
+    "abort",
+    "admin",
+    "cache",
+    "clear",
+    "config",
+    "deregister",
+    "destroy",
+    "drain",
+    "dump",
+    "evict",
+    "exit",
+    "expert",
+    "freeze",
+    "internal",
+    "kill",
+    "lora",
+    "loras",
+    "management",
+    "metrics",
+    "pause",
+    "profile",
+    "profiler",
+    "purge",
+    "quit",
+    "register",
+    "reset",
+    "resume",
+    "rpc",
+    "sleep",
+    "wake",
+    "weights",
+    "workers",
+];
+
 /// What servers read in different ways.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OddPath {
@@ -38,7 +102,20 @@ pub fn lenient_purpose(raw_path: &str, method: &Method) -> Purpose {
     let (text, _) = decode(without_query(raw_path), Slash::Kept);
     let segments: Vec<String> =
         text.trim_matches('/').split('/').map(|part| part.trim().to_lowercase()).collect();
-    find(&segments.join("/")).map_or(Purpose::Unknown, |found| found.row.duty.purpose(method))
+    match find(&segments.join("/")) {
+        Some(found) => found.row.duty.purpose(method),
+        None if segments.iter().any(|segment| is_lever(segment)) => Purpose::Management,
+        None => Purpose::Unknown,
+    }
+}
+
+/// Does a segment of a path that is not known read as a lever: `/unload`, `/v1/lora_adapters`, `/rpc`?
+fn is_lever(segment: &str) -> bool {
+    let mut words = segment.split(|letter: char| !letter.is_ascii_alphanumeric());
+    let flat: String = segment.chars().filter(char::is_ascii_alphanumeric).collect();
+    SEGMENTS.contains(&&*flat)
+        || PARTS.iter().any(|part| flat.contains(part))
+        || words.any(|word| WORDS.contains(&word))
 }
 
 #[cfg(test)]
@@ -73,7 +150,35 @@ mod tests {
         {
             assert_eq!(lenient_purpose(path, &Method::POST), Purpose::Management, "{path}");
         }
-        for path in ["/sleeping", "/v1/chat/completions", "/V2/models/m/infer"] {
+        // Those of servers that the table does not have, too.
+        for path in [
+            "/unload",
+            "/quit",
+            "/rpc",
+            "/v1/lora_adapters",
+            "/v1/loads",
+            "/flush_l2",
+            "/engine/pause",
+            "/dump_memory",
+            "/v1/cache/reset",
+            "/dynamic_lora",
+            "/UnloadModel",
+            "/control_plane/x",
+        ] {
+            assert_eq!(lenient_purpose(path, &Method::POST), Purpose::Management, "{path}");
+        }
+        for path in [
+            "/sleeping",
+            "/v1/chat/completions",
+            "/V2/models/m/infer",
+            "/any",
+            "/run",
+            "/score-me",
+            "/quality-control/predict",
+            "/load-forecast",
+            "/upload",
+            "/exploration",
+        ] {
             assert_ne!(lenient_purpose(path, &Method::POST), Purpose::Management, "{path}");
         }
     }

@@ -11,9 +11,64 @@ pub(super) fn is_coded(content_encoding: Option<&str>) -> bool {
     !(coding.is_empty() || coding.eq_ignore_ascii_case("identity"))
 }
 
+/// How a body of some media type is cut into JSON documents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum JsonForm {
+    /// One document.
+    Document,
+    /// A document a line.
+    Lines,
+    /// Server-sent events, whose data are documents.
+    Events,
+}
+
+impl JsonForm {
+    /// From a content type in any spelling. `None`: it says something else than JSON.
+    pub(super) fn of(content_type: Option<&str>) -> Option<Self> {
+        let kind = essence(content_type?).to_ascii_lowercase();
+        match kind.as_str() {
+            "text/event-stream" => Some(Self::Events),
+            "application/x-ndjson"
+            | "application/ndjson"
+            | "application/jsonl"
+            | "application/x-jsonlines"
+            | "application/jsonlines"
+            | "application/json-lines"
+            | "application/stream+json" => Some(Self::Lines),
+            "application/json" => Some(Self::Document),
+            kind if kind.starts_with("application/") && kind.ends_with("+json") => {
+                Some(Self::Document)
+            }
+            _ => None,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn json_is_known_by_its_type_in_any_spelling() {
+        for (kind, form) in [
+            ("application/json", Some(JsonForm::Document)),
+            ("Application/Problem+JSON; charset=utf-8", Some(JsonForm::Document)),
+            ("application/x-ndjson", Some(JsonForm::Lines)),
+            ("application/NDJSON", Some(JsonForm::Lines)),
+            ("application/jsonl", Some(JsonForm::Lines)),
+            ("application/x-jsonlines", Some(JsonForm::Lines)),
+            ("application/jsonlines;a=b", Some(JsonForm::Lines)),
+            ("application/json-lines", Some(JsonForm::Lines)),
+            ("application/stream+json", Some(JsonForm::Lines)),
+            (" TEXT/Event-Stream ;a=b", Some(JsonForm::Events)),
+            ("text/plain", None),
+            ("text/plain; a=application/json", None),
+            ("image/svg+json", None),
+        ] {
+            assert_eq!(JsonForm::of(Some(kind)), form, "{kind}");
+        }
+        assert_eq!(JsonForm::of(None), None);
+    }
 
     #[test]
     fn parameters_and_blanks_are_no_part_of_a_type() {

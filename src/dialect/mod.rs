@@ -15,6 +15,7 @@ mod masked_query;
 mod media;
 mod multipart;
 mod name;
+mod name_fields;
 mod named;
 mod naming;
 mod nearest;
@@ -48,10 +49,11 @@ pub use masked_query::{is_secret_name, masked_query};
 pub use media::essence;
 pub use multipart::peek_multipart;
 pub use name::Named;
+pub use name_fields::{FieldProblem, OtherName};
 pub use named::models_named;
-pub use naming::NAMING_HEADERS;
+pub use naming::header_names_model;
 pub use nearest::nearest;
-pub use one_name::{NameProblem, NameSpot, OneName, one_name};
+pub use one_name::{NameProblem, NameSpot, OneName, names_beside_path, one_name};
 pub use output::{
     Output, OutputBudget, OutputForm, OutputProblem, OutputScan, OutputWish, Reserved, answer_text,
     event_values,
@@ -60,7 +62,7 @@ pub use path::{PathFacts, PathProblem, decoded_path, read_path, segment_of};
 pub use path_class::path_class;
 pub use prefix::peek_prefix;
 pub use prompt::{Prompt, PromptProblem, asks_language_model, generates, prompt};
-pub use query::{TwoInQuery, cookie_value, model_in_query, models_in_query, query_value};
+pub use query::{TwoInQuery, cookie_value, first_of, model_in_query, models_in_query, query_value};
 pub use refusal::{ErrorBody, ErrorText, error_body};
 pub use rewrite::{Edit, edited, encoded_name, rename_in_path, rename_in_query};
 pub use rows::{Duty, GROUPS, Group, Local, ModelAt, Purpose, Row, paths_reference};

@@ -6,15 +6,12 @@
 //! and the name is written back as it was understood.
 use super::RefusalCode;
 use super::body::{BodyProblem, not_json};
-use super::encoding::{JsonText, json_text};
+use super::dialects::Dialect;
+use super::encoding::{JsonText, is_json, json_text};
 use super::media::{essence, is_coded};
-use super::naming::NAMING_FIELDS;
-use super::prompt::names::folded;
+use super::name_fields::{FieldProblem, Names, OtherName, Top, names};
 use super::rewrite::Edit;
 use super::sole_form::{FormProblem, parameters, sole_model};
-use serde::de::{DeserializeSeed, Deserializer as _, Error as _, IgnoredAny, MapAccess, Visitor};
-use serde_json::value::RawValue;
-use std::fmt;
 use std::ops::Range;
 
 /// Where the name stands, or is to stand.
@@ -33,6 +30,8 @@ pub enum NameSpot {
 pub struct OneName {
     pub name: Option<String>,
     pub spot: NameSpot,
+    /// Names beside it, which must be the same.
+    pub others: Vec<OtherName>,
 }
 
 /// Why it cannot be told which model a body names to every server.
@@ -44,12 +43,8 @@ pub enum NameProblem {
     Encoding(&'static str),
     #[error("the body is compressed: send it uncompressed")]
     Sealed,
-    #[error("the body has a field `{0}`, which some servers take for `model`: write it as `model`")]
-    Alike(String),
-    #[error(
-        "the body has a field `{0}`, which some servers take for the name of a model: leave it out"
-    )]
-    Beside(&'static str),
+    #[error(transparent)]
+    Field(#[from] FieldProblem),
     #[error("the body is neither a JSON object nor a form")]
     Unreadable,
     #[error("the body is a JSON object, and its content type says a form: send `application/json`")]
@@ -68,9 +63,7 @@ impl NameProblem {
             Self::Encoding(_) | Self::Charset | Self::Unreadable => RefusalCode::InvalidJson,
             Self::Sealed => RefusalCode::ModelUnreadable,
             Self::Form(FormProblem::Nameless) => RefusalCode::ModelRequired,
-            Self::Alike(_) | Self::Beside(_) | Self::Mistyped | Self::Form(_) => {
-                RefusalCode::BadRequest
-            }
+            Self::Field(_) | Self::Mistyped | Self::Form(_) => RefusalCode::BadRequest,
         }
     }
 }
@@ -95,6 +88,7 @@ impl NameSpot {
 
 /// Reads a whole body.
 pub fn one_name(
+    dialect: Dialect,
     content_type: Option<&str>,
     content_encoding: Option<&str>,
     body: &[u8],
@@ -113,11 +107,13 @@ pub fn one_name(
             if !charset_is_plain(kind) {
                 return Err(NameProblem::Charset);
             }
-            in_json(text)
+            // Its servers took `name` for `model` once.
+            let top = if dialect == Dialect::Ollama { Top::NamesTwice } else { Top::Names };
+            in_json(text, top)
         }
         JsonText::No if is_form => {
             let (name, part) = sole_model(kind, body).map_err(NameProblem::Form)?;
-            Ok(OneName { name: Some(name), spot: NameSpot::Part(part) })
+            Ok(OneName { name: Some(name), spot: NameSpot::Part(part), others: Vec::new() })
         }
         JsonText::No => Err(NameProblem::Unreadable),
     }
@@ -132,21 +128,16 @@ fn charset_is_plain(content_type: &str) -> bool {
     })
 }
 
-fn in_json(text: &str) -> Result<OneName, NameProblem> {
+fn in_json(text: &str, top: Top) -> Result<OneName, NameProblem> {
     let start = text.len() - text.trim_ascii_start().len();
     if !text[start..].starts_with('{') {
         return Err(NameProblem::Unreadable);
     }
-    let mut found = Found { top: true, ..Found::default() };
-    let mut json = serde_json::Deserializer::from_str(text);
-    let read = json.deserialize_map(Fields(&mut found)).and_then(|()| json.end());
-    if let Some(problem) = found.problem {
-        return Err(problem);
-    }
-    read.map_err(|error| not_json(&error))?;
-    let Some(raw) = found.model else {
-        let spot = NameSpot::Missing { at: start + 1, alone: found.fields == 0 };
-        return Ok(OneName { name: None, spot });
+    let found = names(text, top).map_err(|error| not_json(&error))??;
+    let Names { model, fields, others } = found;
+    let Some(raw) = model else {
+        let spot = NameSpot::Missing { at: start + 1, alone: fields == 0 };
+        return Ok(OneName { name: None, spot, others });
     };
     let from = raw.as_ptr().addr() - text.as_ptr().addr();
     let name = match raw.as_bytes().first() {
@@ -154,131 +145,74 @@ fn in_json(text: &str) -> Result<OneName, NameProblem> {
         Some(b'n') => None,
         _ => return Err(BodyProblem::ModelNotText { found: super::body::kind(raw) }.into()),
     };
-    Ok(OneName { name, spot: NameSpot::Value(from..from + raw.len()) })
+    Ok(OneName { name, spot: NameSpot::Value(from..from + raw.len()), others })
 }
 
-/// What was found in an object.
-#[derive(Debug, Default)]
-struct Found<'a> {
-    /// It is the body itself; in `parameters` a `model` is none.
-    top: bool,
-    /// It is `session`, in which OpenAI's realtime API names a model.
-    session: bool,
-    fields: usize,
-    model: Option<&'a str>,
-    problem: Option<NameProblem>,
-}
-
-struct Fields<'f, 'a>(&'f mut Found<'a>);
-
-impl<'a> Visitor<'a> for Fields<'_, 'a> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
+/// Reads what a body says of models beside a path of V1 or V2, which has named the one. `json_length`: how much of it is JSON,
+/// where binary tensors follow that. Numbers that are none (`NaN`) are let pass, as their servers do.
+pub fn names_beside_path(
+    content_type: Option<&str>,
+    content_encoding: Option<&str>,
+    json_length: Option<usize>,
+    body: &[u8],
+) -> Result<Vec<OtherName>, NameProblem> {
+    if is_coded(content_encoding) {
+        return Err(NameProblem::Sealed);
     }
-
-    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
-        let found = self.0;
-        while let Some(key) = map.next_key_seed(Spelled)? {
-            found.fields += 1;
-            let problem = match key {
-                Spelling::Model if found.top => {
-                    let raw: &RawValue = map.next_value()?;
-                    let twice = found.model.replace(raw.get()).is_some();
-                    twice.then_some(NameProblem::Body(BodyProblem::TwoModels))
-                }
-                Spelling::Parameters | Spelling::Session if found.top => {
-                    let raw: &RawValue = map.next_value()?;
-                    if raw.get().starts_with('{') {
-                        let session = matches!(key, Spelling::Session);
-                        let mut inner = Found { session, ..Found::default() };
-                        let mut json = serde_json::Deserializer::from_str(raw.get());
-                        let read = json.deserialize_map(Fields(&mut inner));
-                        if inner.problem.is_none() {
-                            read.map_err(A::Error::custom)?;
-                        }
-                        inner.problem
-                    } else {
-                        None
-                    }
-                }
-                Spelling::Alike(key) if found.top => Some(NameProblem::Alike(key)),
-                Spelling::Beside(key) => Some(NameProblem::Beside(key)),
-                Spelling::Model | Spelling::Alike(_) if found.session => {
-                    Some(NameProblem::Beside("session.model"))
-                }
-                Spelling::Model
-                | Spelling::Alike(_)
-                | Spelling::Parameters
-                | Spelling::Session
-                | Spelling::Other => {
-                    map.next_value::<IgnoredAny>()?;
-                    None
-                }
-            };
-            if problem.is_some() {
-                found.problem = problem;
-                return Err(A::Error::custom("more than one name"));
-            }
-        }
-        Ok(())
+    let says_json = content_type.is_none_or(is_json) || json_length.is_some();
+    let json = body.get(..json_length.unwrap_or(body.len())).ok_or(NameProblem::Unreadable)?;
+    let text = match json_text(content_type, json) {
+        JsonText::Utf8(text) if text.trim_ascii_start().starts_with('{') => text,
+        JsonText::Unusual(what) if says_json => return Err(NameProblem::Encoding(what)),
+        // Tensors, images and lists have no place for a name.
+        JsonText::Utf8(_) | JsonText::Unusual(_) | JsonText::No => return Ok(Vec::new()),
+    };
+    if content_type.is_some_and(|kind| !charset_is_plain(kind)) {
+        return Err(NameProblem::Charset);
     }
+    let others = match names(text, Top::Tensors) {
+        Ok(found) => found?.others,
+        Err(error) => match names(&without_odd_numbers(text), Top::Tensors) {
+            Ok(found) => found?.others,
+            Err(_) if !says_json => Vec::new(),
+            Err(_) => return Err(not_json(&error).into()),
+        },
+    };
+    Ok(others)
 }
 
-/// How a key is spelled.
-enum Spelling {
-    /// As `model`, to the letter.
-    Model,
-    /// In another way that some servers take for it.
-    Alike(String),
-    Beside(&'static str),
-    Parameters,
-    Session,
-    Other,
-}
-
-impl Spelling {
-    fn of(key: &str, to_the_letter: bool) -> Self {
-        let bare = key.trim_matches(|c: char| c.is_whitespace() || c.is_control());
-        match &*folded(bare) {
-            "model" if to_the_letter && key == "model" => Self::Model,
-            "model" => Self::Alike(key.chars().take(20).collect()),
-            "parameters" => Self::Parameters,
-            "session" => Self::Session,
-            other => {
-                let beside = NAMING_FIELDS.into_iter().find(|known| *known == other);
-                beside.map_or(Self::Other, Self::Beside)
-            }
+/// `NaN` and `Infinity` outside of texts, which JSON does not have and writers of tensors use, become zeros.
+fn without_odd_numbers(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(['"', 'N', 'I']) {
+        out.push_str(&rest[..at]);
+        rest = &rest[at..];
+        if rest.starts_with('"') {
+            let end = end_of_text(rest);
+            out.push_str(&rest[..end]);
+            rest = &rest[end..];
+        } else if let Some(after) = ["NaN", "Infinity"].iter().find_map(|w| rest.strip_prefix(w)) {
+            out.push('0');
+            rest = after;
+        } else {
+            out.push_str(&rest[..1]);
+            rest = &rest[1..];
         }
     }
+    out + rest
 }
 
-struct Spelled;
-
-impl<'de> DeserializeSeed<'de> for Spelled {
-    type Value = Spelling;
-
-    fn deserialize<D: serde::Deserializer<'de>>(self, key: D) -> Result<Spelling, D::Error> {
-        key.deserialize_str(self)
+/// Behind the quote that ends the string at the beginning of this text.
+fn end_of_text(text: &str) -> usize {
+    let mut escaped = false;
+    for (at, byte) in text.bytes().enumerate().skip(1) {
+        match byte {
+            b'"' if !escaped => return at + 1,
+            _ => escaped = byte == b'\\' && !escaped,
+        }
     }
-}
-
-impl<'de> Visitor<'de> for Spelled {
-    type Value = Spelling;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a key")
-    }
-
-    /// A key without escapes.
-    fn visit_borrowed_str<E>(self, key: &'de str) -> Result<Spelling, E> {
-        Ok(Spelling::of(key, true))
-    }
-
-    fn visit_str<E>(self, key: &str) -> Result<Spelling, E> {
-        Ok(Spelling::of(key, false))
-    }
+    text.len()
 }
 
 #[cfg(test)]
@@ -293,7 +227,12 @@ mod tests {
 
     /// The name, and the body with another one.
     fn read(body: &str) -> Result<(Option<String>, String), NameProblem> {
-        let OneName { name, spot } = one_name(JSON, None, body.as_bytes())?;
+        let OneName { name, spot, others } =
+            one_name(Dialect::OpenAi, JSON, None, body.as_bytes())?;
+        let another = |other: &OtherName| Some(&other.name) != name.as_ref();
+        if let Some(other) = others.into_iter().find(another) {
+            return Err(FieldProblem::Beside(other.field).into());
+        }
         let new = edited(&Bytes::copy_from_slice(body.as_bytes()), vec![spot.edit("n\"é")]);
         Ok((name, String::from_utf8(new.to_vec()).unwrap()))
     }
@@ -311,11 +250,6 @@ mod tests {
             ),
             ("{}", None, r#"{"model":"n\"é"}"#),
             (" {\n}", None, " {\"model\":\"n\\\"é\"\n}"),
-            (
-                r#"{"parameters":{"model":"b"}}"#,
-                None,
-                r#"{"model":"n\"é","parameters":{"model":"b"}}"#,
-            ),
         ] {
             let name = name.map(str::to_owned);
             assert_eq!(read(body), Ok((name, written.to_owned())), "{body}");
@@ -362,14 +296,14 @@ mod tests {
             "application/json; charset=utf-8; charset=utf-7",
             "application/json; x; charset=utf-7",
         ] {
-            assert!(one_name(Some(kind), None, body).is_err(), "{kind}");
+            assert!(one_name(Dialect::OpenAi, Some(kind), None, body).is_err(), "{kind}");
         }
         for kind in
             ["application/json; charset=utf-8", "text/plain", "application/json ;CHARSET=\"UTF-8\""]
         {
-            assert!(one_name(Some(kind), None, body).is_ok(), "{kind}");
+            assert!(one_name(Dialect::OpenAi, Some(kind), None, body).is_ok(), "{kind}");
         }
-        assert_eq!(one_name(JSON, Some("gzip"), body), Err(NameProblem::Sealed));
+        assert_eq!(one_name(Dialect::OpenAi, JSON, Some("gzip"), body), Err(NameProblem::Sealed));
     }
 
     proptest! {
@@ -377,7 +311,7 @@ mod tests {
         fn whatever_is_read_any_parser_reads_the_name_that_was_written(
             json in "\\{[{}\\[\\]\",:a1\\\\u model]{0,40}\\}", name in "[a-zé\"\\\\]{1,5}",
         ) {
-            let Ok(OneName { spot, .. }) = one_name(JSON, None, json.as_bytes()) else { return Ok(()) };
+            let Ok(OneName { spot, .. }) = one_name(Dialect::OpenAi, JSON, None, json.as_bytes()) else { return Ok(()) };
             let body = edited(&Bytes::from(json), vec![spot.edit(&name)]);
             let whole: Value = serde_json::from_slice(&body).unwrap();
             prop_assert_eq!(whole["model"].as_str(), Some(&*name));

@@ -1,7 +1,7 @@
 //! Parameters of a query (WHATWG URL, `application/x-www-form-urlencoded`), and cookies (RFC 6265).
 use super::escape::{Slash, decode};
 use super::name::Named;
-use super::naming::NAMING_PARAMETERS;
+use super::naming::{flat, reads_as_model};
 use super::prompt::names::folded;
 use std::borrow::Cow;
 use std::ops::Range;
@@ -11,9 +11,20 @@ use std::ops::Range;
 #[error("the query has two parameters `{0}` that differ: send one")]
 pub struct TwoInQuery(pub String);
 
-/// The first value of a parameter in a target (path and query, as sent), decoded.
+/// The value of a parameter in a target (path and query, as sent), decoded. Of several the first that is not empty counts.
 pub fn query_value<'a>(target: &'a str, name: &str) -> Option<Cow<'a, str>> {
-    values(target, name).next().map(|range| decoded(&target[range]))
+    let all = values(target, name).map(|range| decoded(&target[range]));
+    first_of(all, |value| value.trim().is_empty())
+}
+
+/// The first value that is not empty, else the first.
+pub fn first_of<T>(
+    mut values: impl Iterator<Item = T>,
+    is_empty: impl Fn(&T) -> bool,
+) -> Option<T> {
+    let first = values.next()?;
+    let later = if is_empty(&first) { values.find(|value| !is_empty(value)) } else { None };
+    Some(later.unwrap_or(first))
 }
 
 /// The model that a parameter names; nothing where it is absent or empty.
@@ -31,8 +42,8 @@ pub fn model_in_query(target: &str, name: &str) -> Result<Option<Named>, TwoInQu
     Ok(found)
 }
 
-/// Every parameter that some server may take for a model's name, in lower case, with its value: those that are known for
-/// it, and those in `more`. Some servers tell parameters apart neither by case nor by what follows in brackets.
+/// Every parameter that some server may take for a model's name, in lower case, with its value: those that read so, and
+/// those in `more`. Some servers tell parameters apart neither by case nor by what follows in brackets.
 pub fn models_in_query(target: &str, more: &[&str]) -> Vec<(String, String)> {
     let target = target.split('#').next().unwrap_or_default();
     let Some((_, query)) = target.split_once('?') else { return Vec::new() };
@@ -44,8 +55,7 @@ pub fn models_in_query(target: &str, more: &[&str]) -> Vec<(String, String)> {
         folded(stem.trim()).into_owned()
     };
     let names = |name: &String| {
-        NAMING_PARAMETERS.contains(&name.as_str())
-            || more.iter().any(|known| folded(known) == name.as_str())
+        reads_as_model(&flat(name)) || more.iter().any(|known| folded(known) == name.as_str())
     };
     pairs
         .map(|(name, value)| (spelled(name), value))
@@ -54,14 +64,16 @@ pub fn models_in_query(target: &str, more: &[&str]) -> Vec<(String, String)> {
         .collect()
 }
 
-/// The first value of a cookie among the values of all `cookie` headers; without the quotes around it.
+/// The value of a cookie among the values of all `cookie` headers, without the quotes around it. Of several the first that
+/// is not empty counts.
 pub fn cookie_value<'a>(headers: impl Iterator<Item = &'a str>, name: &str) -> Option<&'a str> {
-    let mut pairs =
-        headers.flat_map(|header| header.split(';')).filter_map(|one| one.split_once('='));
-    let (_, value) = pairs.find(|(known, _)| known.trim() == name)?;
-    let value = value.trim();
-    let quoted = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
-    Some(quoted.unwrap_or(value))
+    let pairs = headers.flat_map(|header| header.split(';')).filter_map(|one| one.split_once('='));
+    let values = pairs.filter(|(known, _)| known.trim() == name).map(|(_, value)| {
+        let value = value.trim();
+        let quoted = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
+        quoted.unwrap_or(value)
+    });
+    first_of(values, |value| value.trim().is_empty())
 }
 
 /// Where the values of a parameter stand.
@@ -120,7 +132,9 @@ mod tests {
         let target = "/x?MODEL[]=b&deployment=c&Model_Name=d&X-Model=e&model.x=f";
         let first = ["model=b", "deployment=c", "model_name=d"];
         assert_eq!(found(target, &[])[..3], first);
-        assert_eq!(found(target, &["x-model"]), [&first[..], &["x-model=e", "model=f"]].concat());
+        assert_eq!(found(target, &[]), [&first[..], &["x-model=e", "model=f"]].concat());
+        assert_eq!(found("/x?engine=a&lora-id=b&m=c", &["m"]), ["engine=a", "lora-id=b", "m=c"]);
+        assert!(found("/x?model-version=1&m=c&search_engine=d", &[]).is_empty());
         assert!(found("/model=x", &[]).is_empty());
     }
 
@@ -130,6 +144,23 @@ mod tests {
         let value = |name| cookie_value(headers.into_iter(), name);
         assert_eq!((value("session"), value("a"), value("c")), (Some("x y"), Some("1"), Some("3")));
         assert_eq!((value("b"), value("ession")), (None, None));
+    }
+
+    #[test]
+    fn an_empty_value_gives_way_to_a_later_one() {
+        for (target, value) in [
+            ("/?u=&u=a&u=b", Some("a")),
+            ("/?u=b&u=", Some("b")),
+            ("/?u=%20&u=c", Some("c")),
+            ("/?u&u=", Some("")),
+            ("/?x=1", None),
+        ] {
+            assert_eq!(query_value(target, "u").as_deref(), value, "{target}");
+        }
+        let value = |headers: [&'static str; 2]| cookie_value(headers.into_iter(), "u");
+        assert_eq!(value(["u=; x=1", "u=a; u=b"]), Some("a"));
+        assert_eq!(value(["u=\"\"", "u=c"]), Some("c"));
+        assert_eq!(value(["u=", "x=1"]), Some(""));
     }
 
     proptest! {

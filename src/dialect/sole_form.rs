@@ -4,6 +4,8 @@
 //! quoted-printable, some know `name*` (RFC 5987), take the last of two boundaries, or skip a preamble. None of them differs
 //! in what is left here: the plain form that browsers and client libraries write.
 use super::media::essence;
+use super::name_fields::{holds_content, holds_settings, is_nameless, parts_of_key};
+use super::naming::{flat, reads_as_model};
 use super::prompt::names::folded;
 use memchr::memmem::{Finder, find};
 use std::ops::Range;
@@ -23,6 +25,8 @@ pub enum FormProblem {
     Head(&'static str),
     #[error("has a field `{0}`, which some servers take for `model`: write it as `model`")]
     Alike(String),
+    #[error("has a field `{0}`, which some servers take for the name of a model: leave it out")]
+    Beside(String),
     #[error("has two fields `model`: send one")]
     Twice,
     #[error("names no model: add the field `model`")]
@@ -48,6 +52,10 @@ pub(super) fn sole_model(
         // `model[]` and `model.x` are lists and mappings to some.
         let stem = folded(&name).split(['[', '.']).next().unwrap_or_default().trim().to_owned();
         if stem != "model" {
+            let text = std::str::from_utf8(value).ok().filter(|_| !is_file);
+            if names_beside(&name, text) {
+                return Err(FormProblem::Beside(name.chars().take(40).collect()));
+            }
             continue;
         }
         if name != "model" || is_file || !is_text {
@@ -62,6 +70,15 @@ pub(super) fn sole_model(
         }
     }
     found.ok_or(FormProblem::Nameless)
+}
+
+/// Does a field other than `model` name a model to some server? `text`: its value.
+fn names_beside(name: &str, text: Option<&str>) -> bool {
+    if holds_content(parts_of_key(name).next().unwrap_or_default()) {
+        return false;
+    }
+    parts_of_key(name).any(|part| reads_as_model(&flat(part)))
+        || holds_settings(name) && text.is_some_and(|text| !is_nameless(text))
 }
 
 /// The parameters of a header's value, if there is one way to read them: `; name=token` or `; name="text"`.
@@ -231,7 +248,7 @@ mod tests {
                 "Content-Type: text/plain\r\nContent-Disposition: form-data; name=\"model\"",
                 "whisper",
             )],
-            &[("Content-Disposition: form-data; name=\"modelx\"", "x"), (NAME, "whisper")],
+            &[("Content-Disposition: form-data; name=\"modal\"", "x"), (NAME, "whisper")],
         ] {
             assert_eq!(model(KIND, &form(parts)), good, "{parts:?}");
         }

@@ -32,8 +32,8 @@ pub(super) struct Restricted<'a> {
 impl Exchange<'_> {
     /// Must the whole body be here before this request may be sent anywhere? Where replicas serve several models, what
     /// stands in a body can ask for another one than it was routed by.
-    pub(super) fn is_searched(&self, path: &AskedPath) -> bool {
-        self.key().is_some_and(Key::is_crowded_anywhere) && path.reads_names()
+    pub(super) fn is_searched(&self) -> bool {
+        self.key().is_some_and(Key::is_crowded_anywhere) && self.call.is_none()
     }
 
     /// Sees that the key may use the model that serves, however the request named it, and asks for no other one.
@@ -71,24 +71,55 @@ impl Exchange<'_> {
             );
         }
         asked.allows(path.name_by_file())?;
+        let is_fixed = is_fixed(placed.route);
+        if is_fixed {
+            self.check_named_for_fixed(asked, placed)?;
+        }
         if key.is_crowded(&placed.model.name) {
             return self.check_crowded(asked, placed);
         }
         asked.allows(path.names())?;
         if let Some(call) = self.call {
-            return asked.allows(self.name_in_messages(call, table, placed, false)?);
+            let named = self.name_in_messages(call, table, placed, false)?;
+            let stranger = |name: &&String| is_fixed && !table.is_theirs(key, name);
+            return match named.as_ref().filter(stranger) {
+                Some(name) => Err(not_allowed(table, key, Some(name))),
+                None => asked.allows(named),
+            };
         }
         let names = match &placed.facts.found_in {
             Some(FoundIn::Body(_)) => placed.facts.model.clone().into_iter().collect(),
             _ if path.reads_names() => self.names_in(&path.facts, &placed.body)?,
             _ => Vec::new(),
         };
-        // A name beside that of the path is told the same whether it exists or not.
-        let beside = matches!(placed.facts.found_in, Some(FoundIn::Path(_)));
+        // A name beside that of the path or route is told the same whether it exists or not.
+        let beside = is_fixed || matches!(placed.facts.found_in, Some(FoundIn::Path(_)));
         let stranger = |name: &&String| !table.is_theirs(key, name);
-        match names.iter().find(stranger).filter(|_| beside && !is_fixed(placed.route)) {
+        match names.iter().find(stranger).filter(|_| beside) {
             Some(name) => Err(not_allowed(table, key, Some(name))),
             None => asked.allows(names),
+        }
+    }
+
+    /// Where the route says which model serves, a name that the client writes is one of the key's all the same: else an answer
+    /// would tell which others exist. What the route itself has of the path is its file's.
+    fn check_named_for_fixed(
+        &self,
+        asked: Restricted<'_>,
+        placed: &Placed<'_>,
+    ) -> Result<(), Refusal> {
+        let by_file = match (&placed.facts.found_in, placed.route) {
+            (Some(FoundIn::Path(range)), Some(route)) if !asked.path.names_where_rewritten() => {
+                let target = origin_form(self.session.req_header());
+                let before = target.get(..range.start).unwrap_or_default();
+                route.names_segment(before.matches('/').count().saturating_sub(1))
+            }
+            _ => false,
+        };
+        let named = placed.facts.model.as_ref().filter(|_| !by_file);
+        match named.filter(|name| !asked.table.is_theirs(asked.key, name)) {
+            Some(name) => Err(not_allowed(asked.table, asked.key, Some(name))),
+            None => Ok(()),
         }
     }
 

@@ -5,12 +5,15 @@ use super::exchange::Exchange;
 use super::placed::Placed;
 use super::request::{origin_form, text};
 use crate::dialect::{
-    Dialect, FormProblem, NAMING_HEADERS, NameProblem, OneName, Purpose, RefusalCode, essence,
-    models_in_query, one_name,
+    Dialect, FieldProblem, FormProblem, NameProblem, OneName, OtherName, Purpose, RefusalCode,
+    essence, header_names_model, models_in_query, names_beside_path, one_name,
 };
 use crate::flow::Refusal;
 use crate::table::{NameSource, RouteTarget, Table, VersionPlan};
 use http::header;
+
+/// How much of a body is JSON, where binary tensors follow it (Triton's extension of V2).
+const TENSORS: &str = "inference-header-content-length";
 
 impl Exchange<'_> {
     /// Sees that a replica can read no other model in this request than one of the key's.
@@ -41,7 +44,7 @@ impl Exchange<'_> {
                 return Err(asked.closed("its messages are not read"));
             }
             let name = self.name_in_messages(call, table, placed, true)?;
-            placed.writes_name(None);
+            placed.writes_name(None, Vec::new());
             return asked.allows(name);
         }
         let kind = text(&head.headers, "content-type");
@@ -54,12 +57,23 @@ impl Exchange<'_> {
         let in_path = path.names_in_path();
         let named = in_path || names_in_query || asked.opened || path.name_by_file().is_some();
         let body = placed.body.read_so_far();
-        if !path.reads_names() || body.is_empty() && matches!(placed.body, Body::Whole(..)) {
-            let nameless = || asked.closed("it does not say which one it is for");
-            return if named { Ok(()) } else { Err(nameless()) };
-        }
+        let is_whole = matches!(placed.body, Body::Whole(..));
         let encoding = text(&head.headers, header::CONTENT_ENCODING.as_str());
-        let read = one_name(kind, encoding, body);
+        if !path.reads_names() || body.is_empty() && is_whole {
+            if !named {
+                return Err(asked.closed("it does not say which one it is for"));
+            }
+            if body.is_empty() {
+                return Ok(());
+            }
+            let json = text(&head.headers, TENSORS).and_then(|length| length.parse().ok());
+            let read = names_beside_path(kind, encoding, json, body);
+            if read.is_err() && !is_whole {
+                return Err(too_long());
+            }
+            return check_others(asked, placed, &read.map_err(|problem| unclear(&problem))?);
+        }
+        let read = one_name(path.read_by().dialect, kind, encoding, body);
         // Images, tensors and lists behind a path that names the model have no place for another.
         let silent = match &read {
             Err(NameProblem::Unreadable) => !is_urlencoded(kind),
@@ -69,42 +83,35 @@ impl Exchange<'_> {
         if in_path && silent {
             return Ok(());
         }
-        if matches!(placed.body, Body::Stream(..)) {
-            let message = "with a key that may use only some models, a body must be shorter: \
-                           it is longer than `max_buffered_body`, so that it cannot be told which model it names";
-            return Err(Refusal::new(RefusalCode::BodyTooLarge, message));
+        if !is_whole {
+            return Err(too_long());
         }
-        match read {
+        let OneName { name, spot, others } = read.map_err(|problem| unclear(&problem))?;
+        check_others(asked, placed, &others)?;
+        let is_resource = |name: &str| {
+            let bare = name.strip_prefix("models/");
+            path.read_by().dialect == Dialect::Google
+                && bare.is_some_and(|bare| is_name_of(asked, placed, bare))
+        };
+        let spot = match &name {
             // The path has said it.
-            Ok(OneName { name: None, .. }) if in_path => Ok(()),
+            None if in_path => None,
             // Google's clients write the resource's name beside it.
-            Ok(OneName { name: Some(name), .. })
-                if in_path
-                    && path.read_by().dialect == Dialect::Google
-                    && name
-                        .strip_prefix("models/")
-                        .is_some_and(|n| is_name_of(asked, placed, n)) =>
-            {
-                Ok(())
+            Some(name) if in_path && is_resource(name) => None,
+            Some(name) if in_path && !is_name_of(asked, placed, name) => {
+                return Err(not_allowed(table, asked.key, Some(name)));
             }
-            Ok(OneName { name, spot }) => {
-                if let Some(name) = &name {
-                    if in_path && !is_name_of(asked, placed, name) {
-                        return Err(not_allowed(table, asked.key, Some(name)));
-                    }
-                    asked.allows_unheard(name)?;
-                }
-                asked.allows(name)?;
-                placed.writes_name(Some(spot));
-                Ok(())
+            Some(name) => {
+                asked.allows_unheard(name)?;
+                asked.allows([name.clone()])?;
+                Some(spot)
             }
-            Err(problem) => {
-                let message = format!(
-                    "with a key that may use only some models, the body must name its model in one way: {problem}"
-                );
-                Err(Refusal::new(problem.code(), message).about(Some("model")))
-            }
+            None => Some(spot),
+        };
+        if spot.is_some() || !others.is_empty() {
+            placed.writes_name(spot, others);
         }
+        Ok(())
     }
 
     /// Sees that no header and no parameter of the query names another model. Does the query name this one?
@@ -126,7 +133,7 @@ impl Exchange<'_> {
                 if !value.is_empty() && !is_name_of(asked, placed, value) {
                     return Err(not_allowed(asked.table, asked.key, Some(value)));
                 }
-            } else if names_a_model(name) {
+            } else if header_names_model(name) {
                 let message = format!(
                     "the header `{name}` names a model to some servers: leave it out with this key"
                 );
@@ -164,6 +171,32 @@ impl Restricted<'_> {
     }
 }
 
+/// Sees that what stands beside the name of the model names no other one.
+fn check_others(
+    asked: Restricted<'_>,
+    placed: &Placed<'_>,
+    others: &[OtherName],
+) -> Result<(), Refusal> {
+    match others.iter().find(|other| !is_name_of(asked, placed, other.bare())) {
+        Some(OtherName { field, .. }) => Err(unclear(&FieldProblem::Beside(field.clone()).into())),
+        None => Ok(()),
+    }
+}
+
+/// A body that names its model in more than one way.
+fn unclear(problem: &NameProblem) -> Refusal {
+    let message = format!(
+        "with a key that may use only some models, the body must name its model in one way: {problem}"
+    );
+    Refusal::new(problem.code(), message).about(Some("model"))
+}
+
+fn too_long() -> Refusal {
+    let message = "with a key that may use only some models, a body must be shorter: \
+                   it is longer than `max_buffered_body`, so that it cannot be told which model it names";
+    Refusal::new(RefusalCode::BodyTooLarge, message)
+}
+
 fn odd(message: impl Into<String>) -> Refusal {
     Refusal::new(RefusalCode::BadRequest, message)
 }
@@ -173,17 +206,6 @@ fn sources(table: &Table) -> impl Iterator<Item = &NameSource> {
     table.plan.routes.iter().flat_map(|route| match &route.target {
         RouteTarget::Find(sources) => sources.as_slice(),
         RouteTarget::Model(_) | RouteTarget::Captured(_) => &[],
-    })
-}
-
-/// Gateways of Python's frameworks take `_` and `-` in headers for one.
-fn names_a_model(header: &str) -> bool {
-    NAMING_HEADERS.iter().any(|known| {
-        known.len() == header.len()
-            && known
-                .bytes()
-                .zip(header.bytes())
-                .all(|(known, byte)| known == byte || known == b'-' && byte == b'_')
     })
 }
 

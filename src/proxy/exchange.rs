@@ -57,6 +57,8 @@ pub(super) struct Exchange<'a> {
     pub(super) record: Record,
     /// What is known of the shape of its path, of the rewritten one where a route rewrites it to one that is known.
     pub(super) row: &'static Row,
+    /// The path that replicas are asked, where a route rewrites it.
+    pub(super) asked_path: Option<Box<str>>,
     /// The call that it is in gRPC.
     pub(super) call: Option<Call>,
     /// An error on a path of no known dialect is JSON too.
@@ -113,6 +115,7 @@ pub(super) async fn exchange(
         listener,
         record,
         row: &Row::UNKNOWN,
+        asked_path: None,
         call: None,
         wants_json: false,
         continued: false,

@@ -4,7 +4,9 @@ use super::call::{needed_of, read_messages};
 use super::exchange::Exchange;
 use super::placed::Placed;
 use super::request::{Ask, origin_form, text};
-use crate::dialect::{BodyRead, Dialect, ModelAt, PathFacts, Purpose, RefusalCode, is_json};
+use crate::dialect::{
+    BodyRead, Dialect, ModelAt, PathFacts, Purpose, RefusalCode, generates, is_json,
+};
 use crate::flow::{Refusal, Stop};
 use crate::table::{AskedPath, Kind, Model, RoutePlan, Routed, Table};
 use http::{Method, header};
@@ -26,7 +28,7 @@ impl Exchange<'_> {
         if let Some(call) = self.call {
             return needed_of(call, table);
         }
-        if self.is_searched(path) || self.is_counted(&path.facts) {
+        if self.is_searched() || self.is_counted(&path.facts) {
             return Need::Whole(table.max_buffered_body);
         }
         let path = &path.facts;
@@ -61,11 +63,22 @@ impl Exchange<'_> {
     ) -> Result<AskedPath, Refusal> {
         let path = AskedPath::read(sent, route, origin_form(self.session.req_header()))
             .map_err(|problem| Refusal::new(RefusalCode::BadRequest, problem))?;
-        if path.is_rewritten() {
+        if let Some(rewritten) = path.rewritten() {
+            self.asked_path = Some(rewritten.into());
             self.row = path.facts.row;
             self.call = path.facts.call;
         }
         Ok(path)
+    }
+
+    /// Does the path that a replica is asked ask for a text to be made?
+    pub(super) fn generates(&self) -> bool {
+        generates(self.asked_path())
+    }
+
+    /// The path that replicas are asked, without the query; but for the version's own name of the model.
+    pub(super) fn asked_path(&self) -> &str {
+        self.asked_path.as_deref().unwrap_or(&self.record.path)
     }
 
     /// Finds the model.

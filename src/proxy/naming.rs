@@ -3,10 +3,10 @@ use super::exchange::Exchange;
 use super::meaning::Framed;
 use super::placed::Placed;
 use super::progress::Progress;
-use crate::dialect::{NameIn, NameWriter};
+use crate::dialect::{NameIn, NameWriter, header_names_model};
 use crate::table::Answers;
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 use pingora_error::Result;
 use pingora_http::{RequestHeader, ResponseHeader};
 
@@ -23,6 +23,8 @@ pub(super) struct AnswerName {
     name: String,
     /// What the model is called in the file.
     own: String,
+    /// What its versions are called upstream.
+    upstream: Vec<String>,
 }
 
 impl AnswerName {
@@ -44,10 +46,13 @@ impl Exchange<'_> {
             return None;
         }
         let facts = &placed.facts;
-        let place = NameIn::of(self.dialect(), self.call, facts.found_in.as_ref())?;
+        let chats = self.row.or_llm && self.asks_language_model(&placed.body);
+        let place = NameIn::of(self.row, self.call, facts.found_in.as_ref(), chats)?;
         let own = plan.name.clone();
         let name = facts.model.clone().unwrap_or_else(|| own.clone());
-        Some(AnswerName { place, name, own })
+        let versions = plan.versions.iter();
+        let upstream = versions.filter_map(|version| version.upstream_model.clone()).collect();
+        Some(AnswerName { place, name, own, upstream })
     }
 
     /// What writes the name into the answer with this head. Its length and what else describes its bytes are removed.
@@ -56,7 +61,8 @@ impl Exchange<'_> {
         head: &mut ResponseHeader,
         framed: &mut Framed,
     ) -> Option<Box<NameWriter>> {
-        let AnswerName { place, name, own } = self.names.as_deref()?;
+        let AnswerName { place, name, own, upstream } = self.names.as_deref()?;
+        name_in_headers(head, name, upstream);
         let coded = head.headers.get(header::CONTENT_ENCODING);
         let plain = coded.is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity"));
         let whole = head.status != StatusCode::PARTIAL_CONTENT && !framed.bare;
@@ -70,6 +76,23 @@ impl Exchange<'_> {
             head.remove_header(name);
         }
         Some(Box::new(writer))
+    }
+}
+
+/// Writes the name into headers that say the model (`openai-model`).
+fn name_in_headers(head: &mut ResponseHeader, name: &str, upstream: &[String]) {
+    let told = |value: &HeaderValue| upstream.iter().any(|known| value == known.as_str());
+    let says = |(header, value): (&HeaderName, &HeaderValue)| {
+        (told(value) && header_names_model(header.as_str())).then(|| header.clone())
+    };
+    let headers: Vec<HeaderName> = head.headers.iter().filter_map(says).collect();
+    for header in headers {
+        // A name that no header can hold is left out.
+        head.remove_header(&header);
+        if let Ok(value) = HeaderValue::from_str(name) {
+            // It cannot fail: the header had a value before.
+            head.insert_header(header, value).ok();
+        }
     }
 }
 

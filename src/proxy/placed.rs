@@ -1,7 +1,7 @@
 //! A request that knows its model, made ready for one replica after the other.
 use super::body::Body;
 use crate::dialect::grpc::{Messages, NameAt, rename_in_messages};
-use crate::dialect::{Edit, Facts, FoundIn, NameSpot, edited};
+use crate::dialect::{Edit, Facts, FoundIn, NameSpot, OtherName, edited};
 use crate::table::{Choice, Model, RoutePlan};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -21,6 +21,8 @@ pub(super) struct Placed<'a> {
     /// Where the name of the model is written, and the name where the version has none of its own: the replica is to read
     /// nothing but what was understood here.
     spot: Option<NameSpot>,
+    /// Fields beside it that name the same model.
+    others: Vec<OtherName>,
     writes: Option<String>,
     /// What reads the rest of a stream of messages, each of which names the model.
     pub(super) messages: Option<Messages>,
@@ -50,6 +52,7 @@ impl<'a> Placed<'a> {
             renamed: None,
             edits: Vec::new(),
             spot: None,
+            others: Vec::new(),
             writes: None,
             messages: None,
             watched: None,
@@ -66,14 +69,14 @@ impl<'a> Placed<'a> {
 
     /// Has the name of the model written back as it was understood: at this place of the body, or in each message of a
     /// call.
-    pub(super) fn writes_name(&mut self, spot: Option<NameSpot>) {
+    pub(super) fn writes_name(&mut self, spot: Option<NameSpot>, others: Vec<OtherName>) {
         let in_body = match &self.facts.found_in {
             Some(FoundIn::Body(_) | FoundIn::Form(_) | FoundIn::Messages(_)) => true,
             Some(FoundIn::Path(_) | FoundIn::Header(_) | FoundIn::Query { .. }) | None => false,
         };
         let named = self.facts.model.clone().filter(|_| in_body);
         self.writes = Some(named.unwrap_or_else(|| self.model.name.to_string()));
-        self.spot = spot;
+        (self.spot, self.others) = (spot, others);
     }
 
     /// Makes it ready for this replica.
@@ -105,6 +108,9 @@ impl<'a> Placed<'a> {
             _ => {
                 let mut edits = self.edits.clone();
                 edits.extend(name.and_then(|name| self.edit_that_names(name)));
+                edits.extend(
+                    name.into_iter().flat_map(|name| self.others.iter().map(|o| o.edit(name))),
+                );
                 let body = self.body.read_so_far();
                 self.renamed = (!edits.is_empty()).then(|| edited(body, edits));
             }

@@ -11,6 +11,7 @@ use crate::stats::Moment;
 use crate::table::{Candidate, Model};
 use crate::wire::glimpse;
 use serde::Serialize;
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +31,7 @@ pub(super) struct Record {
     pub(super) method: String,
     /// Without the query.
     pub(super) path: String,
-    /// Its secrets are masked.
+    /// As it was sent: whoever shows it masks its secrets.
     pub(super) query: Option<String>,
     pub(super) protocol: &'static str,
     /// Over TLS.
@@ -51,6 +52,8 @@ pub(super) struct Record {
     pub(super) bytes_in: u64,
     pub(super) bytes_out: u64,
     pub(super) first_byte: Option<Duration>,
+    /// An event of a stream came whole, or a byte of another answer: not comments alone, which only say that somebody lives.
+    pub(super) spoke: bool,
     pub(super) streaming: bool,
     pub(super) tunnel: bool,
     /// Client and replica talk to each other, as long as they like: it says nothing of speed.
@@ -112,7 +115,7 @@ pub(super) struct Line<'a> {
     method: &'a str,
     path: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    query: Option<&'a str>,
+    query: Option<Cow<'a, str>>,
     protocol: &'a str,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     tls: bool,
@@ -169,6 +172,7 @@ impl Record {
             bytes_in: 0,
             bytes_out: 0,
             first_byte: None,
+            spoke: false,
             streaming: false,
             tunnel: false,
             converses: false,
@@ -202,7 +206,7 @@ impl Record {
     pub(super) fn note_target(&mut self, target: &str) {
         let (path, query) = target.split_once('?').unzip();
         path.unwrap_or(target).clone_into(&mut self.path);
-        self.query = query.map(|query| masked_query(query).into_owned());
+        self.query = query.map(str::to_owned);
     }
 
     pub(super) fn refuse(&mut self, code: RefusalCode) {
@@ -283,7 +287,7 @@ impl Record {
 
     /// Counts what the client of a request for a model got.
     fn note_reply(&self, replica: &Replica, took: Duration) {
-        let waited = if self.first_byte.is_some() {
+        let waited = if self.first_byte.is_some() && self.spoke {
             None
         } else {
             // A client that leaves while it sends its request waits for nothing.
@@ -342,7 +346,7 @@ impl Record {
             listener: &self.listener,
             method: &self.method,
             path: &self.path,
-            query: self.query.as_deref(),
+            query: self.query.as_deref().map(masked_query),
             protocol: self.protocol,
             tls: self.secure,
             key: self.pass.as_ref().map(|pass| &*pass.key.name),

@@ -1,8 +1,8 @@
 //! A request's head, as routing and forwarding ask about it.
 use super::accept::Client;
-use crate::dialect::{cookie_value, decoded_path};
+use crate::dialect::{cookie_value, decoded_path, first_of};
 use crate::table::{Asked, Key, ListenerPlan};
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, header};
 use pingora_core::protocols::http::ServerSession;
 use pingora_http::RequestHeader;
 use std::borrow::Cow;
@@ -38,11 +38,13 @@ impl Asked for Ask<'_> {
     }
 
     fn header(&self, name: &str) -> Option<&str> {
-        text(&self.head.headers, name)
+        let values = self.head.headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+        first_of(values, |value| value.trim().is_empty())
     }
 
     fn header_bytes(&self, name: &str) -> Option<&[u8]> {
-        Some(self.head.headers.get(name)?.as_bytes())
+        let mut values = self.head.headers.get_all(name).iter().map(HeaderValue::as_bytes);
+        values.find(|value| !value.trim_ascii().is_empty())
     }
 
     fn cookie(&self, name: &str) -> Option<&str> {

@@ -189,6 +189,7 @@ impl Exchange<'_> {
         let done = upstream.response_done() && matches!(upstream, Upstream::H1(_)) && !at.upgraded;
         let passed = at.passed(bytes.clone(), done)?;
         let failure = self.stream.as_mut().and_then(|stream| stream.take(&bytes));
+        self.record.spoke |= self.stream.as_ref().is_none_or(|stream| stream.pieces() > 0);
         at.note_failure(failure);
         if let Some(original) = &mut self.original {
             original.answer.take(&bytes, &self.proxy.buffers);

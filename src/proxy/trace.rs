@@ -3,7 +3,7 @@ use super::exchange::Exchange;
 use super::record::{Note, Record};
 use super::request::host_of;
 use super::shared::Proxy;
-use crate::dialect::UsageScan;
+use crate::dialect::{UsageScan, masked_query};
 use crate::fleet::{Mirrored, Replica};
 use crate::observe::otlp::{
     Copied, Parent, Part, Settled, SpanId, TraceId, Tried, copy_span, request_spans, traceparent,
@@ -143,6 +143,7 @@ pub(super) fn hand_over(record: &Record, proxy: &Proxy, now: Moment) {
     }
     let last = record.last_attempt(now);
     let attempts = record.earlier.iter().chain(&last).map(tried).collect();
+    let query = record.query.as_deref().map(masked_query);
     let settled = Settled {
         trace: own.trace,
         parent: *parent,
@@ -151,7 +152,7 @@ pub(super) fn hand_over(record: &Record, proxy: &Proxy, now: Moment) {
         trace_state: &told.state,
         method: &record.method,
         path: &record.path,
-        query: record.query.as_deref(),
+        query: query.as_deref(),
         protocol: record.protocol,
         secure: record.secure,
         host: &told.host,

@@ -5,7 +5,7 @@ use super::placed::Placed;
 use super::request::text;
 use crate::balance::hash_point;
 use crate::canary::{Arm, Ended, Finding, Observation, Open, client_of_address, client_of_key};
-use crate::dialect::{Output, OutputProblem, PathKind, conversation, generates, prompt};
+use crate::dialect::{Output, OutputProblem, PathKind, conversation, prompt};
 use crate::fleet::Ticket;
 use crate::health::{Class, Outcome};
 use crate::stats::Moment;
@@ -93,7 +93,7 @@ impl Exchange<'_> {
             // Its place in memory is its own.
             replica: Arc::as_ptr(&member.replica).addr() as u64,
             beside: beside as u32,
-            prefix: (plan.reads_prompts() && self.generates())
+            prefix: (plan.reads_prompts() && self.row.kind == PathKind::Llm && self.generates())
                 .then(|| conversation(body))
                 .flatten(),
             first_byte: None,
@@ -120,11 +120,6 @@ impl Exchange<'_> {
             (None, IpAddr::V4(ip)) => client_of_address(hash_point("address", &ip.octets())),
             (None, IpAddr::V6(ip)) => client_of_address(hash_point("address", &ip.octets()[..8])),
         }
-    }
-
-    /// Does it ask for a text to be made?
-    fn generates(&self) -> bool {
-        self.row.kind == PathKind::Llm && generates(&self.record.path)
     }
 
     /// Hands on how the first attempt ended, once. Later ones speak of whoever they were sent to.

@@ -67,9 +67,9 @@ impl AskedPath {
         Ok(Self { facts, rewritten: Some(Box::new(Rewritten { sent, asked, target, by_file })) })
     }
 
-    /// Does a route rewrite it?
-    pub fn is_rewritten(&self) -> bool {
-        self.rewritten.is_some()
+    /// The path that a route makes of it, without the query; `None`: no route rewrites it.
+    pub fn rewritten(&self) -> Option<&str> {
+        self.rewritten.as_ref().map(|path| path_of(&path.target))
     }
 
     /// Does the name of [`Self::facts`] stand in the rewritten path?

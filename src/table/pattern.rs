@@ -1,7 +1,9 @@
 //! Paths of routes: whether they take a path, what they capture of it, and what a rewrite makes of both.
 use super::route_plan::{PathPattern, PathSegment, RoutePlan, RouteTarget};
 use crate::dialect::grpc::read_call;
-use crate::dialect::{Named, PathProblem, Purpose, encoded_name, read_path, segment_of};
+use crate::dialect::{
+    Named, PathProblem, Purpose, encoded_name, lenient_purpose, read_path, segment_of,
+};
 use http::Method;
 
 impl PathPattern {
@@ -75,9 +77,24 @@ impl RoutePlan {
             return base.split('/').any(literal);
         }
         // Below a prefix of an API stand its levers, too: those are named by a prefix of theirs.
-        let lever = || read_path(base).is_ok_and(|path| path.purpose(method) == purpose);
+        let lever = || {
+            read_path(base).is_ok_and(|path| path.purpose(method) == purpose)
+                || lenient_purpose(base, method) == purpose
+        };
         let calls = || !open && read_call(base).purpose == purpose;
         if call { calls() } else { lever() }
+    }
+
+    /// Does the file itself write this segment of the paths that the route takes?
+    pub fn names_segment(&self, number: usize) -> bool {
+        match &self.path {
+            None => false,
+            Some(PathPattern::Exact(_)) => true,
+            Some(PathPattern::Prefix(prefix)) => number + 1 < prefix.matches('/').count(),
+            Some(PathPattern::Segments { segments, .. }) => {
+                matches!(segments.get(number), Some(PathSegment::Literal(_)))
+            }
+        }
     }
 
     /// Does a replica find the model in the path where this route found it?
@@ -216,6 +233,7 @@ mod tests {
         };
         for (path, rewrite, unknown, lever) in [
             ("/sleep", None, true, true),
+            ("/unload/*", None, true, true),
             ("/nap", Some("/sleep"), true, true),
             ("/v2/repository/*", None, true, true),
             ("/adapters/*", Some("/v2/repository/*"), true, true),

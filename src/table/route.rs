@@ -17,13 +17,13 @@ pub trait Asked {
     fn host(&self) -> &str;
     /// Decoded.
     fn path(&self) -> &str;
-    /// The first value of a header; `name` is lower case.
+    /// The value of a header, of several the first that is not empty; `name` is lower case.
     fn header(&self, name: &str) -> Option<&str>;
     /// The same, also where it is no text.
     fn header_bytes(&self, name: &str) -> Option<&[u8]> {
         self.header(name).map(str::as_bytes)
     }
-    /// The first value of a cookie.
+    /// The value of a cookie, of several the first that is not empty.
     fn cookie(&self, name: &str) -> Option<&str>;
     /// Path and query, as sent.
     fn target(&self) -> &str;

@@ -62,6 +62,13 @@ impl Request {
         self
     }
 
+    /// One more header of this name.
+    pub(crate) fn and_header(mut self, name: &'static str, value: &str) -> Self {
+        let name = HeaderName::from_static(name);
+        self.headers.append(name, HeaderValue::from_str(value).unwrap());
+        self
+    }
+
     /// Of this host.
     pub(crate) fn at(self, host: &str) -> Self {
         Self { host: host.to_owned(), ..self }

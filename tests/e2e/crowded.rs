@@ -4,6 +4,7 @@ use crate::grpc_client::{Calls, INFER, STREAM, echo, naming, next};
 use crate::key_models::{SECRET, models};
 use crate::keys::{WithKey as _, chat, refused};
 use crate::site::Site;
+use crate::spellings::{forms, spellings};
 use crate::upstream::Upstream;
 use bytes::Bytes;
 use evener::dialect::grpc::frame;
@@ -11,7 +12,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 pub(crate) const CHAT: &str = "/v1/chat/completions";
-const TRANSCRIBE: &str = "/v1/audio/transcriptions";
+pub(crate) const TRANSCRIBE: &str = "/v1/audio/transcriptions";
 
 /// Models `chat` and `vip` in one process.
 pub(crate) async fn shared(more: &str) -> (Site, Upstream) {
@@ -22,121 +23,6 @@ pub(crate) async fn shared(more: &str) -> (Site, Upstream) {
 
 pub(crate) fn of_kind(path: &str, kind: &str, body: impl Into<Bytes>) -> Request {
     Request::new(Method::POST, path, body.into()).header("content-type", kind)
-}
-
-fn wide(text: &str, unit: impl Fn(u16) -> Vec<u8>) -> Vec<u8> {
-    text.encode_utf16().flat_map(unit).collect()
-}
-
-/// Bodies of JSON in which some server reads `vip`.
-fn spellings() -> Vec<(&'static str, Request)> {
-    let vip = r#"{"model":"vip"}"#;
-    let json = |body: &[u8]| of_kind(CHAT, "application/json", body.to_vec());
-    let u32s = |unit: u16| u32::from(unit);
-    vec![
-        ("plain", json(vip.as_bytes())),
-        ("escaped", json(br#"{"mod\u0065l":"v\u0069p"}"#)),
-        ("twice", json(br#"{"model":"chat","model":"vip"}"#)),
-        ("alike beside", json(br#"{"model":"chat","Model":"vip"}"#)),
-        ("alike alone", json(br#"{"MODEL":"vip"}"#)),
-        (
-            "kelvin and long s are no letters of it",
-            json("{\"model\":\"chat\",\"\u{212a}\":\"vip\",\"model\":\"vip\"}".as_bytes()),
-        ),
-        ("byte order mark", json(format!("\u{feff}{vip}").as_bytes())),
-        ("utf-16le", json(&wide(vip, |unit| unit.to_le_bytes().into()))),
-        ("utf-16be", json(&wide(vip, |unit| unit.to_be_bytes().into()))),
-        (
-            "utf-16 with a mark",
-            json(&wide(&format!("\u{feff}{vip}"), |unit| unit.to_le_bytes().into())),
-        ),
-        ("utf-32le", json(&wide(vip, |unit| u32s(unit).to_le_bytes().into()))),
-        ("utf-32be", json(&wide(vip, |unit| u32s(unit).to_be_bytes().into()))),
-        ("two values", json(b"{\"model\":\"chat\"}{\"model\":\"vip\"}")),
-        ("a list", json(br#"[{"model":"vip"}]"#)),
-        ("not a number", json(br#"{"model":"vip","temperature":NaN}"#)),
-        ("single quotes", json(b"{'model':'vip'}")),
-        ("a comment", json(b"/**/{\"model\":\"vip\"}")),
-        (
-            "utf-7",
-            of_kind(
-                CHAT,
-                "application/json; charset=utf-7",
-                r#"{"model":"chat","x":"+ACI-,+ACI-model+ACI-:+ACI-vip"}"#,
-            ),
-        ),
-        ("form-urlencoded", of_kind(CHAT, "application/x-www-form-urlencoded", "model=vip")),
-        (
-            "form-urlencoded that is JSON",
-            of_kind(
-                CHAT,
-                "application/x-www-form-urlencoded",
-                r#"{"model":"chat","x":"&model=vip&"}"#,
-            ),
-        ),
-        ("a form that is JSON", of_kind(CHAT, "multipart/form-data; boundary=b", vip)),
-        ("a list of models", json(br#"{"model":"chat","models":["vip"]}"#)),
-        ("an adapter", json(br#"{"model":"chat","lora_path":"vip"}"#)),
-        (
-            "an adapter in parameters",
-            of_kind(
-                "/generate",
-                "application/json",
-                r#"{"inputs":"x","parameters":{"adapter_id":"vip"}}"#,
-            ),
-        ),
-        ("the query", json(br#"{"model":"chat"}"#).header("x-more", "1")),
-        ("compressed", json(b"\x1f\x8b vip").header("content-encoding", "gzip")),
-        ("compressed twice", json(b"vip").header("content-encoding", "identity, gzip")),
-        ("a header", json(br#"{"model":"chat"}"#).header("x-amzn-sagemaker-target-model", "vip")),
-        ("another path", of_kind("/api/chat", "application/json", r#"{"Model":"vip"}"#)),
-        ("an unknown path", of_kind("/predict/vip", "application/json", r#"{"x":1}"#)),
-        (
-            "an unknown path with a body of its own",
-            of_kind("/run", "application/octet-stream", "model: vip"),
-        ),
-        ("an empty segment", of_kind("//v1/chat/completions", "application/json", vip)),
-        ("a session", json(br#"{"model":"chat","session":{"model":"vip"}}"#)),
-        ("a blank in a key", json(br#"{"model":"chat","model ":"vip"}"#)),
-    ]
-}
-
-/// Forms in which some framework reads `vip`.
-fn forms() -> Vec<(String, Request)> {
-    let first = "--b\r\ncontent-disposition: form-data; name=\"model\"\r\n\r\nchat\r\n--b\r\n";
-    let file = "content-disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\nxx";
-    let usual = "multipart/form-data; boundary=b";
-    let mut all: Vec<(String, Request)> = [
-        "content-disposition: form-data; name=\"model\"",
-        "content-disposition: form-data; foo; name=\"model\"",
-        "content-disposition: form-data;; name=\"model\"",
-        "content-disposition: form-data; name=\"x\"; name=\"model\"",
-        "content-disposition: form-data;\r\n name=\"model\"",
-        "content-disposition: form-data; name*=utf-8''model",
-        "content-disposition: form-data; name=\"Model\"",
-        "content-disposition: form-data; name=\"mo\\del\"",
-        "content-disposition: form-data; name=\"model\"; filename=\"\"",
-        "content-disposition: form-data; name=\"x\"\r\ncontent-transfer-encoding: quoted-printable",
-    ]
-    .into_iter()
-    .map(|head| {
-        let body = format!("{first}{head}\r\n\r\nvip\r\n--b\r\n{file}\r\n--b--\r\n");
-        (head.to_owned(), of_kind(TRANSCRIBE, usual, body))
-    })
-    .collect();
-    let vip = first.replace("chat", "vip") + file + "\r\n--b--\r\n";
-    for kind in [
-        "multipart/form-data; boundary=zz; boundary=b",
-        "multipart/form-data; boundary=b; boundary=zz",
-        "multipart/form-data; foo; boundary=b",
-        "multipart/form-data; boundary=b; charset=utf-16",
-        "multipart/mixed; boundary=b",
-    ] {
-        all.push((kind.to_owned(), of_kind(TRANSCRIBE, kind, vip.clone())));
-    }
-    let before = format!("preamble\r\n{vip}");
-    all.push(("a preamble".to_owned(), of_kind(TRANSCRIBE, usual, before)));
-    all
 }
 
 #[tokio::test]
@@ -169,7 +55,7 @@ async fn the_name_is_written_back_as_it_was_understood() {
     for (body, model) in [
         (r#"{"messages":[],"model":"ch\u0061t"}"#, "chat"),
         (r#"{"model" : "gpt","x":"é"}"#, "gpt"),
-        (r#"{"x":{"model":"vip"}}"#, "chat"),
+        (r#"{"metadata":{"model":"vip"},"messages":[{"model":"vip"}]}"#, "chat"),
         ("{}", "chat"),
         (r#"{"model":null}"#, "chat"),
     ] {
@@ -251,6 +137,67 @@ async fn a_path_that_names_its_model_needs_no_body_that_does_and_takes_no_other(
         assert_eq!(refused(&reply), (403, "model_not_allowed"), "{path}");
     }
     assert_eq!(upstream.seen().len(), before);
+}
+
+#[tokio::test]
+async fn fields_beside_the_name_say_the_same_or_nothing() {
+    let (site, upstream) = shared("default_model: chat\n").await;
+    let last = || String::from_utf8(upstream.seen().pop().unwrap().body).unwrap();
+    for (path, body, seen) in [
+        (
+            CHAT,
+            r#"{"model":"gpt","extra_body":{"model":"chat"}}"#,
+            r#"{"model":"gpt","extra_body":{"model":"gpt"}}"#,
+        ),
+        (
+            CHAT,
+            r#"{"model":"chat","model_name":"g\u0070t"}"#,
+            r#"{"model":"chat","model_name":"chat"}"#,
+        ),
+        (
+            "/v1beta/models/chat:batchEmbedContents",
+            r#"{"requests":[{"model":"models/chat","content":{}}]}"#,
+            r#"{"requests":[{"model":"models/chat","content":{}}]}"#,
+        ),
+        (
+            "/v2/models/chat/generate",
+            r#"{"parameters":{"lora_name":"chat"}}"#,
+            r#"{"parameters":{"lora_name":"chat"}}"#,
+        ),
+        (
+            "/v2/models/chat/infer",
+            r#"{"inputs":[{"data":[NaN]}]}"#,
+            r#"{"inputs":[{"data":[NaN]}]}"#,
+        ),
+    ] {
+        let reply = site.send(Request::post(path, body).key(SECRET)).await;
+        assert_eq!(reply.status, 200, "{path} {body}: {reply:?}");
+        assert_eq!(last(), seen);
+    }
+    let before = upstream.seen().len();
+    let post = |path: &str, body: &str| Request::post(path, body.to_owned());
+    let infer = |body: &str| {
+        Request::new(Method::POST, "/v2/models/chat/infer", Bytes::copy_from_slice(body.as_bytes()))
+    };
+    let lora = r#"{"parameters":{"lora_name":"vip"},"inputs":[]}"#;
+    for request in [
+        post("/v1beta/models/chat:batchEmbedContents", r#"{"requests":[{"model":"models/vip"}]}"#),
+        post("/v2/models/chat/generate", r#"{"text_input":"x","parameters":{"lora_name":"vip"}}"#),
+        post("/v2/models/chat/infer", r#"{"x":NaN,"parameters":{"lora_name":"vip"}}"#),
+        post("/v1/models/chat:predict", r#"{"instances":[],"adapter":"nobody"}"#),
+        infer(lora),
+        infer(&format!("{lora}\0\u{1}")).header("inference-header-content-length", "46"),
+        infer(lora).header("content-encoding", "gzip"),
+        infer(lora).header("content-type", "application/octet-stream"),
+    ] {
+        let reply = site.send(request.clone().key(SECRET)).await;
+        assert!((400..500).contains(&reply.status), "{request:?}: {reply:?}");
+    }
+    assert_eq!(upstream.seen().len(), before);
+    // Tensors behind the JSON are nobody's name.
+    let plain = r#"{"inputs":[]}"#;
+    let binary = infer(&format!("{plain}\0{lora}")).header("inference-header-content-length", "13");
+    assert_eq!(site.send(binary.key(SECRET)).await.status, 200);
 }
 
 #[tokio::test]

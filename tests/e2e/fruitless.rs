@@ -111,6 +111,60 @@ async fn a_replica_that_lets_every_client_leave_is_named() {
     .await;
 }
 
+/// A head of a stream, and behind it nothing that says anything.
+#[tokio::test]
+async fn streams_of_which_only_the_head_comes_are_named() {
+    for (begun, timeouts, words) in [
+        ("", "first_byte: 300ms", "most by timeout"),
+        ("", "total: 300ms", "most by timeout"),
+        ("8\r\n: ping\n\n\r\n", "total: 300ms", "most by timeout"),
+        ("", "total: 1m", "left before an answer began"),
+        ("8\r\n: ping\n\n\r\n", "total: 1m", "left before an answer began"),
+    ] {
+        let upstream = Upstream::start(move |mut talk| async move {
+            if talk.request().await.is_some() {
+                talk.write(format!("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n{begun}")).await;
+                talk.wait_for_close().await;
+            }
+        })
+        .await;
+        let url = upstream.url();
+        let site = Site::start(format!(
+            "models: {{m: {{versions: {{v1: [\"{url}\"]}}, health: false, retries: false, timeouts: {{{timeouts}}}}}}}\n"
+        ))
+        .await;
+        let body = r#"{"model":"m","stream":true}"#;
+        let request = format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let mut clients = Vec::new();
+        for _ in 0..20 {
+            let mut raw = Raw::connect(site.address).await;
+            raw.write(&request).await;
+            clients.push(raw);
+        }
+        eventually("all are at the replica", async || (upstream.seen().len() == 20).then_some(()))
+            .await;
+        // So long they wait for an answer.
+        tokio::time::sleep(PATIENCE).await;
+        if words.contains("left") {
+            drop(clients);
+        } else {
+            for client in &mut clients {
+                client.read_to_end().await;
+            }
+        }
+        eventually(&format!("{begun:?} {timeouts}: a problem {words}"), async || {
+            let status: Value = site.ask(Request::get("/api/v1/status")).await.json();
+            let problems = status["problems"].as_array().unwrap().clone();
+            let says = |each: &Value| each["sentence"].as_str().unwrap().contains(words);
+            problems.iter().any(says).then_some(())
+        })
+        .await;
+    }
+}
+
 #[tokio::test]
 async fn one_replica_one_version_and_one_mirror_that_know_nothing_are_named() {
     let (good, bad) = (answering("200 OK").await, answering("404 Not Found").await);

@@ -165,6 +165,42 @@ async fn a_name_in_a_body_is_told_the_same_whether_it_exists_or_not() {
 }
 
 #[tokio::test]
+async fn a_route_with_a_model_tells_nothing_of_others() {
+    let mocks = [Mock::version("chat").await, Mock::version("vip").await];
+    let routes = "routes:\n  - {match: {path: /v2/models/legacy/*}, model: chat}\n  \
+                  - {match: {path: /llm/*}, model: chat, rewrite: {path: /*}}\n  - {match: {path: /*}, model: chat}\n";
+    let site = Site::start(models(&mocks[0].url(), &mocks[1].url(), routes)).await;
+    for path in [
+        "/v1/chat/completions",
+        "/llm/v1/chat/completions",
+        "/generate",
+        "/v2/models/NAME/infer",
+        "/llm/v2/models/NAME/infer",
+    ] {
+        let mut told = Vec::new();
+        for name in ["vip", "gold", "org%2FVip", "vop", "zold", "org%2FVop"] {
+            let name = if path.contains("NAME") {
+                name.replace("%2F", "-")
+            } else {
+                name.replace("%2F", "/")
+            };
+            let body = format!(r#"{{"model":"{name}","messages":[],"inputs":[]}}"#);
+            let reply =
+                site.send(Request::post(&path.replace("NAME", &name), body).key(SECRET)).await;
+            assert_eq!(reply.status, 403, "{path} {name}: {reply:?}");
+            let said = reply.text().replace(reply.header("x-request-id"), "ID");
+            told.push(said.replace(&name, "NAME"));
+        }
+        told.dedup();
+        assert_eq!(told.len(), 1, "{path}: {told:?}");
+    }
+    // What the file writes into the path of its route is the file's business; other keys may name anything.
+    let own = Request::post("/v2/models/legacy/infer", r#"{"inputs":[]}"#);
+    assert_eq!(site.send(own.key(SECRET)).await.status, 200);
+    assert_eq!(site.send(chat("vop").key("sk-all")).await.status, 200);
+}
+
+#[tokio::test]
 async fn levers_are_closed_in_every_spelling() {
     let upstream = Upstream::answering("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
     let other = Upstream::answering("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
@@ -200,6 +236,13 @@ async fn levers_are_closed_in_every_spelling() {
         "/v1/internal/model/load",
         "/add_worker",
         "/backend/shutdown",
+        // Those of servers that Evener does not know.
+        "/unload",
+        "/quit",
+        "/rpc",
+        "/v1/lora_adapters",
+        "/v1/loads",
+        "/flush_l2",
     ] {
         let reply = site.send(Request::post(path, "{}").key(SECRET)).await;
         assert_eq!(refused(&reply), (403, "model_not_allowed"), "{path}");
@@ -292,8 +335,12 @@ async fn a_replica_of_several_models_is_not_told_another_one_than_was_allowed() 
     }
     assert!(refusals > 2 * tricks.len(), "{refusals}");
     let good = |request: Request| request.header("x-fixed", "1").key(SECRET);
-    for fine in [chat("chat"), chat("gpt"), body("{}"), chat("unheard-of")] {
+    for fine in [chat("chat"), chat("gpt"), body("{}")] {
         assert_eq!(site.send(good(fine)).await.status, 200);
+    }
+    // Names that exist and names that do not are told the same.
+    for stranger in ["unheard-of", "vip", "gold", "org/Vip"] {
+        assert_eq!(refused(&site.send(good(chat(stranger))).await), (403, "model_not_allowed"));
     }
     assert_eq!(site.send(chat("vip").key("sk-all")).await.status, 200);
 }

@@ -68,6 +68,7 @@ mod set_split;
 mod site;
 mod sized;
 mod slow_bodies;
+mod spellings;
 mod spending;
 mod split;
 mod start;

@@ -258,6 +258,31 @@ async fn messages_of_grpc_give_the_name() {
 }
 
 #[tokio::test]
+async fn every_api_and_every_header_of_an_answer_gives_the_clients_name() {
+    for (path, method, headers, said) in [
+        ("/v1beta/models/gpt:generateContent", "POST", "", r#"{"modelVersion":"org/Server-8B"}"#),
+        (
+            "/v1beta/models/gpt:streamGenerateContent",
+            "POST",
+            "",
+            r#"[{"modelVersion":"org/Server-8B"}]"#,
+        ),
+        ("/v2/rerank", "POST", "", r#"{"model":"org/Server-8B"}"#),
+        ("/v2/models/gpt", "GET", "", r#"{"name":"org/Server-8B","inputs":[{"name":"x"}]}"#),
+        (ASK, "POST", "openai-model: org/Server-8B\r\n", "\u{feff}{\"model\":\"org/Server-8B\"}"),
+        ("/v1/score", "POST", "", r#"[{"model":"org/Server-8B"}]"#),
+    ] {
+        let upstream = saying("application/json", headers, said).await;
+        let site = Site::start(models(&upstream.url(), "client", "")).await;
+        let request = if method == "GET" { Request::get(path) } else { Request::post(path, BODY) };
+        let reply = site.send(request).await;
+        assert_eq!(reply.text(), said.replace("org/Server-8B", "gpt"), "{path}");
+        let told = reply.headers.get("openai-model").map(http::HeaderValue::as_bytes);
+        assert_eq!(told, (!headers.is_empty()).then_some(&b"gpt"[..]), "{path}");
+    }
+}
+
+#[tokio::test]
 async fn tokens_and_mirrors_read_what_the_replica_said() {
     const TOLD: &str = r#"{"model":"org/Server-8B","choices":[{"message":{"content":"hi"}}],"usage":{"prompt_tokens":3,"completion_tokens":4}}"#;
     let (served, mirrored) =

@@ -247,9 +247,9 @@ async fn openai() -> Upstream {
 async fn usage_is_asked_for_and_the_client_sees_none_of_that() {
     let upstream = openai().await;
     let site = limited_to(&upstream, 100_000).await;
-    for path in ["/v1/chat/completions", COMPLETIONS] {
+    for path in ["/v1/chat/completions", COMPLETIONS, "/invocations"] {
         for wire in [Wire::Sized, Wire::Chunked, Wire::H2c] {
-            let body = r#"{"model":"m","stream":true,"max_tokens":4000}"#;
+            let body = r#"{"model":"m","messages":[],"stream":true,"max_tokens":4000}"#;
             let request = || Request::post(path, body).wire(wire);
             let free = site.send(request().key("sk-free")).await;
             assert_eq!(upstream.seen().pop().unwrap().body, body.as_bytes(), "nobody asks");
@@ -264,10 +264,33 @@ async fn usage_is_asked_for_and_the_client_sees_none_of_that() {
                 (tokens_left(&site).await == before - 540).then_some(())
             })
             .await;
-            let own = r#"{"model":"m","stream":true,"stream_options":{"include_usage":true}}"#;
+            let own = r#"{"model":"m","messages":[],"stream":true,"stream_options":{"include_usage":true}}"#;
             let own = site.send(Request::post(path, own).key(SECRET).wire(wire)).await;
             assert!(own.text().contains("\"completion_tokens\":500"), "who asks gets it");
         }
+    }
+}
+
+#[tokio::test]
+async fn what_a_request_takes_goes_by_the_path_that_a_replica_is_asked() {
+    let upstream = openai().await;
+    let routes = "routes:\n  - {match: {path: /ask}, model: m, rewrite: {path: /v1/chat/completions}}\n  \
+                  - {match: {path: /v1/completions}, model: m, rewrite: {path: /v1/embeddings}}\n";
+    let site = Site::with(Setup::new(format!(
+        "models: {{m: {{versions: {{v: [\"{}\"]}}, health: false}}}}\nkeys:\n{}{routes}",
+        upstream.url(),
+        entry("few", SECRET, ", limits: {tokens_per_minute: 9000}")
+    )))
+    .await;
+    let body = json!({"model": "m", "messages": [], "stream": true, "max_tokens": 8000});
+    let seen =
+        || -> Value { serde_json::from_slice(&upstream.seen().pop().unwrap().body).unwrap() };
+    assert_eq!(site.send(post("/ask", &body)).await.status, 200);
+    assert_eq!(seen()["stream_options"]["include_usage"], true);
+    // Embeddings make no text: nothing is set aside for one, or asked about it.
+    for _ in 0..2 {
+        assert_eq!(site.send(post(COMPLETIONS, &body)).await.status, 200);
+        assert!(seen()["stream_options"].is_null());
     }
 }
 

@@ -90,6 +90,30 @@ async fn a_growing_share_moves_no_key_back_and_a_restart_moves_none() {
 }
 
 #[tokio::test]
+async fn an_empty_sticky_key_gives_way_to_the_next_of_its_name() {
+    let mocks = two_versions().await;
+    let sources = "    hash_on: [\"header:x-user\", \"cookie:user\", \"query:user\"]\n";
+    let site = Site::with(split(&mocks, 50, sources)).await;
+    let ask = async |request: Request| site.send(request).await.version().to_owned();
+    let mut seen = std::collections::BTreeSet::new();
+    for user in 0..20 {
+        let one = ask(Request::get("/a").header("x-user", &format!("u{user}"))).await;
+        let user = format!("u{user}");
+        let first = |value| Request::get("/a").header("x-user", value).and_header("x-user", &user);
+        for request in [
+            first(""),
+            first(" ").and_header("x-user", "z"),
+            Request::get("/a").header("cookie", &format!("user=; user={user}")),
+            Request::get(&format!("/a?user=&user={user}")),
+        ] {
+            assert_eq!(ask(request.clone()).await, one, "{request:?}");
+        }
+        seen.insert(one);
+    }
+    assert_eq!(seen.len(), 2);
+}
+
+#[tokio::test]
 async fn a_sticky_key_may_come_from_the_body() {
     let mocks = two_versions().await;
     let site = Site::with(split(&mocks, 50, "    hash_on: [\"json:user\"]\n")).await;

@@ -1,6 +1,6 @@
 //! Server-sent events read byte by byte: which of their bytes are data (WHATWG HTML, 9.2.6).
 use super::Pieces;
-use super::json::Json;
+use super::json::{BOM, Json};
 
 const DATA: &[u8] = b"data:";
 
@@ -11,6 +11,8 @@ pub(super) struct Events {
     line: Line,
     /// The last byte was a carriage return: a line feed behind it ends no further line.
     returned: bool,
+    /// Bytes of a byte order mark that the stream began with; past it, more.
+    mark: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,14 +25,24 @@ enum Line {
 }
 
 impl Events {
-    pub(super) fn new(top: &'static str, within: Option<&'static str>) -> Self {
-        Self { json: Json::new(top, within), line: Line::Begun(0), returned: false }
+    pub(super) fn new(top: &'static [&'static str], within: Option<&'static str>) -> Self {
+        Self { json: Json::new(top, within), line: Line::Begun(0), returned: false, mark: 0 }
     }
 
     pub(super) fn read(&mut self, pieces: &mut Pieces<'_>, name: &[u8]) {
         let from = pieces.from;
         let mut at = 0;
         while let Some(byte) = from.get(at) {
+            if BOM.get(self.mark) == Some(byte) {
+                self.mark += 1;
+                at += 1;
+                continue;
+            }
+            if self.mark < BOM.len() {
+                // What looked like a mark and is none belongs to the first line.
+                self.line = if self.mark == 0 { self.line } else { Line::Other };
+                self.mark = BOM.len();
+            }
             let ends = matches!(byte, b'\n' | b'\r');
             let second = std::mem::replace(&mut self.returned, *byte == b'\r') && *byte == b'\n';
             match self.line {

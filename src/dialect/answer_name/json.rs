@@ -2,23 +2,29 @@
 use super::Pieces;
 use std::ops::Range;
 
+/// Bytes of a byte order mark.
+pub(super) const BOM: &[u8] = "\u{feff}".as_bytes();
 /// Keys longer than this are none of those looked for.
 const LONGEST_KEY: usize = 16;
 
 /// Reads one value of JSON after the other.
 #[derive(Debug)]
 pub(super) struct Json {
-    top: &'static str,
+    top: &'static [&'static str],
     within: Option<&'static str>,
     at: At,
     /// The objects that are open and looked into: the outermost one, and the one in its field `within`.
     open: u8,
+    /// They stand in a list.
+    listed: bool,
     key: Key,
 }
 
 /// Where in a value the reader is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum At {
+    /// At the beginning, where so many bytes of a byte order mark were read.
+    Marked(usize),
     /// Before a value, or between two.
     Between,
     /// In an object, before a key or its end.
@@ -70,13 +76,13 @@ impl Key {
 }
 
 impl Json {
-    pub(super) fn new(top: &'static str, within: Option<&'static str>) -> Self {
-        Self { top, within, at: At::Between, open: 0, key: Key::default() }
+    pub(super) fn new(top: &'static [&'static str], within: Option<&'static str>) -> Self {
+        Self { top, within, at: At::Marked(0), open: 0, listed: false, key: Key::default() }
     }
 
     /// The next byte begins another value.
     pub(super) fn restart(&mut self) {
-        (self.at, self.open) = (At::Between, 0);
+        (self.at, self.open, self.listed) = (At::Between, 0, false);
     }
 
     /// A line ended that the value may go on after. No string does.
@@ -115,9 +121,15 @@ impl Json {
 
     fn step(&mut self, byte: u8) -> At {
         let space = matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
+        if let At::Marked(read) = self.at {
+            if BOM.get(read) == Some(&byte) {
+                return At::Marked(read + 1);
+            }
+            self.at = if [0, BOM.len()].contains(&read) { At::Between } else { At::Lost };
+        }
         match self.at {
             At::Lost if byte == b'\n' => {
-                self.open = 0;
+                (self.open, self.listed) = (0, false);
                 At::Between
             }
             At::InKey { escaped } => {
@@ -137,6 +149,7 @@ impl Json {
             At::Inside { depth, text } => self.inside(byte, depth, text),
             At::InWord if byte.is_ascii_alphanumeric() || b"+-.".contains(&byte) => At::InWord,
             At::InWord if space => self.after_value(),
+            At::InWord if byte == b',' && self.open == 0 && self.listed => At::Between,
             At::InWord | At::AfterValue if self.open > 0 => match byte {
                 b',' => At::BeforeKey,
                 b'}' => self.close(),
@@ -147,6 +160,16 @@ impl Json {
             At::Between if byte == b'{' => {
                 self.open = 1;
                 At::BeforeKey
+            }
+            // A list of answers (Gemini's streams without `alt=sse`).
+            At::Between if byte == b'[' && !self.listed => {
+                self.listed = true;
+                At::Between
+            }
+            At::Between if byte == b',' && self.listed => At::Between,
+            At::Between if byte == b']' && self.listed => {
+                self.listed = false;
+                At::Between
             }
             At::Between => self.value(byte, false),
             At::BeforeKey => match byte {
@@ -166,9 +189,9 @@ impl Json {
                     self.open = 2;
                     return At::BeforeKey;
                 }
-                self.value(byte, self.key.is(self.top))
+                self.value(byte, self.top.iter().any(|word| self.key.is(word)))
             }
-            At::Lost | At::InWord | At::AfterValue | At::BeforeColon => At::Lost,
+            At::Marked(_) | At::Lost | At::InWord | At::AfterValue | At::BeforeColon => At::Lost,
         }
     }
 

@@ -6,10 +6,11 @@ mod events;
 mod json;
 mod messages;
 
-use super::dialects::Dialect;
+use super::dialects::{Dialect, PathKind};
 use super::facts::FoundIn;
 use super::grpc::{Call, NameAt, is_grpc};
-use crate::dialect::media::essence;
+use super::media::JsonForm;
+use super::rows::{Duty, Row};
 use bytes::{Bytes, BytesMut};
 use events::Events;
 use json::Json;
@@ -21,33 +22,36 @@ const LONGEST: usize = 512;
 /// Where answers say their model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NameIn {
-    /// The field `top` of the outermost object; in an event also that of the object in its field `within`.
+    /// The fields `top` of the outermost object, or of each object in the outermost list; in an event also those of the
+    /// object in its field `within`.
     Json {
-        top: &'static str,
+        top: &'static [&'static str],
         within: Option<&'static str>,
     },
     Messages(NameAt),
 }
 
 impl NameIn {
-    /// Of answers in this dialect. `asked`: where the request named its model; on paths of no known API an answer's
-    /// `model` is a model where the request's was.
-    pub fn of(dialect: Dialect, call: Option<Call>, asked: Option<&FoundIn>) -> Option<Self> {
+    /// Of answers to a request of this shape. `asked`: where the request named its model; on paths of no known API an
+    /// answer's `model` is a model where the request's was. `chats`: its body is one of a language model.
+    pub fn of(row: &Row, call: Option<Call>, asked: Option<&FoundIn>, chats: bool) -> Option<Self> {
         let json = |top, within| Some(Self::Json { top, within });
-        match dialect {
-            Dialect::OpenAi => json("model", Some("response")),
-            Dialect::Anthropic => json("model", Some("message")),
-            Dialect::Ollama => json("model", None),
-            Dialect::KServeV2 => json("model_name", None),
+        match row.dialect {
+            Dialect::OpenAi => json(&["model"], Some("response")),
+            Dialect::Anthropic => json(&["model"], Some("message")),
+            Dialect::Ollama | Dialect::Tgi | Dialect::Cohere => json(&["model"], None),
+            Dialect::Google => json(&["modelVersion", "model"], None),
+            // Metadata and readiness of a model.
+            Dialect::KServeV1 | Dialect::KServeV2 if row.duty == Duty::Page => {
+                json(&["name", "model_name"], None)
+            }
+            Dialect::KServeV1 | Dialect::KServeV2 => json(&["model_name"], None),
             Dialect::Grpc => call?.answers_at.map(Self::Messages),
-            Dialect::Plain if matches!(asked, Some(FoundIn::Body(_))) => json("model", None),
-            Dialect::Google
-            | Dialect::Cohere
-            | Dialect::Aws
-            | Dialect::Tgi
-            | Dialect::TorchServe
-            | Dialect::KServeV1
-            | Dialect::Plain => None,
+            Dialect::Aws if row.kind == PathKind::Llm => json(&["model"], None),
+            Dialect::Plain if matches!(asked, Some(FoundIn::Body(_))) => json(&["model"], None),
+            // Elsewhere `model` may be what a model says of a car.
+            Dialect::Aws | Dialect::TorchServe | Dialect::Plain if chats => json(&["model"], None),
+            Dialect::Aws | Dialect::TorchServe | Dialect::Plain => None,
         }
     }
 }
@@ -75,22 +79,13 @@ impl NameWriter {
         name: &str,
         fallback: &str,
     ) -> Option<Self> {
-        let kind = essence(content_type?).to_ascii_lowercase();
         let name = if name.len() > LONGEST { fallback } else { name };
         let (form, in_json) = match place {
-            NameIn::Json { top, within } => match kind.as_str() {
-                "text/event-stream" => (Form::Events(Events::new(top, within)), true),
-                "application/json"
-                | "application/x-ndjson"
-                | "application/ndjson"
-                | "application/jsonl"
-                | "application/x-jsonlines" => (Form::Json(Json::new(top, None)), true),
-                kind if kind.starts_with("application/") && kind.ends_with("+json") => {
-                    (Form::Json(Json::new(top, None)), true)
-                }
-                _ => return None,
+            NameIn::Json { top, within } => match JsonForm::of(content_type)? {
+                JsonForm::Events => (Form::Events(Events::new(top, within)), true),
+                JsonForm::Lines | JsonForm::Document => (Form::Json(Json::new(top, None)), true),
             },
-            NameIn::Messages(at) if is_grpc(kind.as_bytes()) => {
+            NameIn::Messages(at) if content_type.is_some_and(|kind| is_grpc(kind.as_bytes())) => {
                 (Form::Messages(Messages::new(at)), false)
             }
             NameIn::Messages(_) => return None,

@@ -1,9 +1,10 @@
 //! The name in answers of every form, however they are cut.
 use super::*;
 use crate::dialect::grpc::{Frame, frame, name_in, next_frame, put_bytes, read_call};
+use crate::dialect::read_path;
 use proptest::prelude::*;
 
-const OPENAI: NameIn = NameIn::Json { top: "model", within: Some("response") };
+const OPENAI: NameIn = NameIn::Json { top: &["model"], within: Some("response") };
 
 fn writer(place: NameIn, kind: &str) -> NameWriter {
     NameWriter::new(place, Some(kind), "cli\"ent", "m").unwrap()
@@ -51,8 +52,15 @@ fn the_outermost_name_is_written_and_nothing_else() {
             r#"{"response":{"model":"x"},"message":{"model":"y"}}"#,
             r#"{"response":{"model":"x"},"message":{"model":"y"}}"#,
         ),
-        // Not an object.
-        (r#"[{"model":"x"}]"#, r#"[{"model":"x"}]"#),
+        // A list of answers, and of anything else.
+        (
+            r#"[{"model":"x","a":[{"model":"y"}]}, {"model":"z"}]"#,
+            r#"[{"model":"cli\"ent","a":[{"model":"y"}]}, {"model":"cli\"ent"}]"#,
+        ),
+        (r#"[1,"model",{"model":"x"}]"#, r#"[1,"model",{"model":"cli\"ent"}]"#),
+        (r#"[[{"model":"x"}]]"#, r#"[[{"model":"x"}]]"#),
+        // A byte order mark, and half of one.
+        ("\u{feff}{\"model\":\"x\"}", "\u{feff}{\"model\":\"cli\\\"ent\"}"),
         (r#""model""#, r#""model""#),
         ("", ""),
         // Not JSON.
@@ -69,7 +77,7 @@ fn the_outermost_name_is_written_and_nothing_else() {
 #[test]
 fn each_line_of_a_stream_of_json_is_an_answer() {
     let lines = "{\"model\":\"a\",\"done\":false}\n{\"model\":\"b\",\"done\":true}\n";
-    let place = NameIn::Json { top: "model", within: None };
+    let place = NameIn::Json { top: &["model"], within: None };
     let due =
         "{\"model\":\"cli\\\"ent\",\"done\":false}\n{\"model\":\"cli\\\"ent\",\"done\":true}\n";
     assert_eq!(text(place, "application/x-ndjson", lines), due);
@@ -117,10 +125,11 @@ fn events_name_the_model_at_the_top_and_within_one_object() {
             "data: {\"b\":\"un\ndata: \"model\":\"s\"}\n\n",
         ),
         ("datum: {\"model\":\"s\"}\n\n", "datum: {\"model\":\"s\"}\n\n"),
+        ("\u{feff}data: {\"model\":\"s\"}\n\n", "\u{feff}data: {\"model\":\"cli\\\"ent\"}\n\n"),
     ] {
         assert_eq!(events(OPENAI, answer), due);
     }
-    let anthropic = NameIn::Json { top: "model", within: Some("message") };
+    let anthropic = NameIn::Json { top: &["model"], within: Some("message") };
     let start = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"model\":\"s\"}}\n\n";
     assert_eq!(events(anthropic, start), start.replace("\"s\"", "\"cli\\\"ent\""));
 }
@@ -222,22 +231,32 @@ fn a_name_that_is_too_long_is_not_repeated() {
 #[test]
 fn each_dialect_has_its_place() {
     let body = FoundIn::Body(0..1);
-    for (dialect, asked, place) in [
-        (Dialect::OpenAi, None, Some("model")),
-        (Dialect::Anthropic, None, Some("model")),
-        (Dialect::Ollama, None, Some("model")),
-        (Dialect::KServeV2, None, Some("model_name")),
-        (Dialect::KServeV1, None, None),
-        (Dialect::Plain, None, None),
-        (Dialect::Plain, Some(&body), Some("model")),
+    for (path, asked, chats, place) in [
+        ("/v1/chat/completions", None, false, Some("model")),
+        ("/v1/messages", None, false, Some("model")),
+        ("/api/chat", None, false, Some("model")),
+        ("/v2/rerank", None, false, Some("model")),
+        ("/generate", None, false, Some("model")),
+        ("/v1beta/models/m:generateContent", None, false, Some("modelVersion")),
+        ("/model/m/invoke", None, false, Some("model")),
+        ("/v2/models/m/infer", None, false, Some("model_name")),
+        ("/v2/models/m", None, false, Some("name")),
+        ("/v2/models/m/versions/1/ready", None, false, Some("name")),
+        ("/v1/models/m:predict", None, false, Some("model_name")),
+        ("/predictions/m", None, false, None),
+        ("/predictions/m", None, true, Some("model")),
+        ("/invocations", None, false, None),
+        ("/invocations", Some(&body), false, Some("model")),
+        ("/any", Some(&body), false, Some("model")),
     ] {
-        let found = NameIn::of(dialect, None, asked).map(|place| match place {
-            NameIn::Json { top, .. } => top,
+        let row = read_path(path).unwrap().row;
+        let found = NameIn::of(row, None, asked, chats).map(|place| match place {
+            NameIn::Json { top, .. } => top[0],
             NameIn::Messages(_) => "messages",
         });
-        assert_eq!(found, place, "{dialect:?}");
+        assert_eq!(found, place, "{path}");
     }
-    let call = |path| NameIn::of(Dialect::Grpc, Some(read_call(path)), None);
+    let call = |path| NameIn::of(&Row::CALL, Some(read_call(path)), None, false);
     let infer = call("/inference.GRPCInferenceService/ModelInfer");
     assert_eq!(infer, Some(NameIn::Messages(&[1])));
     let stream = call("/inference.GRPCInferenceService/ModelStreamInfer");

@@ -106,7 +106,16 @@ pub fn prompt(
 
 /// Does this path ask for a text to be made? The others only read theirs.
 pub fn generates(path: &str) -> bool {
-    const READERS: [&str; 15] = [
+    const READERS: [&str; 24] = [
+        "apply-template",
+        "batchEmbedContents",
+        "chat_tokenize",
+        "count-tokens",
+        "countTokens",
+        "decode",
+        "embedContent",
+        "embedding",
+        "reranking",
         "classify",
         "count_tokens",
         "detokenize",
@@ -124,5 +133,5 @@ pub fn generates(path: &str) -> bool {
         "token_count",
     ];
     let path = path.split('?').next().unwrap_or_default().trim_end_matches('/');
-    path.rsplit('/').next().is_none_or(|last| !READERS.contains(&last))
+    path.rsplit(['/', ':']).next().is_none_or(|last| !READERS.contains(&last))
 }

@@ -14,6 +14,18 @@ pub enum Failure {
 /// The longest word that is read.
 pub(super) const LONGEST: usize = 48;
 
+/// Whole words of google.rpc's list of codes that the parts of words below say nothing of, or something else
+/// (<https://github.com/googleapis/googleapis/blob/master/google/rpc/code.proto>). Gemini answers `UNAVAILABLE` where a model
+/// has no room at present.
+const CODES: [(&str, Failure); 7] = [
+    ("unavailable", Failure::Overloaded),
+    ("alreadyexists", Failure::Client),
+    ("aborted", Failure::Client),
+    ("cancelled", Failure::Client),
+    ("unimplemented", Failure::Server),
+    ("dataloss", Failure::Server),
+    ("unknown", Failure::Server),
+];
 /// Parts of words, without case and punctuation, that say there is no room.
 const OVERLOADED: [&str; 11] = [
     "overload",
@@ -66,7 +78,9 @@ pub(super) fn meaning(word: &[u8]) -> Option<Failure> {
     let mut bare = String::with_capacity(word.len());
     bare.extend(word.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()));
     let has = |parts: &[&str]| parts.iter().any(|part| bare.contains(part));
-    if has(&OVERLOADED) {
+    if let Some((_, failure)) = CODES.iter().find(|(code, _)| *code == bare) {
+        Some(*failure)
+    } else if has(&OVERLOADED) {
         Some(Failure::Overloaded)
     } else if has(&SERVER) {
         Some(Failure::Server)
@@ -130,7 +144,20 @@ mod tests {
             // Google, gRPC.
             ("RESOURCE_EXHAUSTED", Some(Overloaded)),
             ("INVALID_ARGUMENT", Some(Client)),
-            ("UNAVAILABLE", Some(Server)),
+            ("UNAVAILABLE", Some(Overloaded)),
+            ("service_unavailable", Some(Server)),
+            ("FAILED_PRECONDITION", Some(Client)),
+            ("OUT_OF_RANGE", Some(Client)),
+            ("NOT_FOUND", Some(Client)),
+            ("PERMISSION_DENIED", Some(Client)),
+            ("UNAUTHENTICATED", Some(Client)),
+            ("ALREADY_EXISTS", Some(Client)),
+            ("ABORTED", Some(Client)),
+            ("CANCELLED", Some(Client)),
+            ("INTERNAL", Some(Server)),
+            ("UNIMPLEMENTED", Some(Server)),
+            ("DATA_LOSS", Some(Server)),
+            ("UNKNOWN", Some(Server)),
             ("DEADLINE_EXCEEDED", Some(Server)),
             // TGI, TEI, AWS.
             ("overloaded", Some(Overloaded)),

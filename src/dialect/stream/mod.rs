@@ -8,7 +8,7 @@ pub use broken::broken_stream;
 pub use failure::Failure;
 pub use watch::StreamWatch;
 
-use super::media::{essence, is_coded};
+use super::media::{JsonForm, is_coded};
 
 /// How a stream is cut into pieces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,17 +25,10 @@ impl StreamForm {
         if is_coded(content_encoding) {
             return None;
         }
-        let kind = essence(content_type?).to_ascii_lowercase();
-        match kind.as_str() {
-            "text/event-stream" => Some(Self::Events),
-            "application/x-ndjson"
-            | "application/ndjson"
-            | "application/jsonl"
-            | "application/x-jsonlines"
-            | "application/jsonlines"
-            | "application/json-lines"
-            | "application/stream+json" => Some(Self::Lines),
-            _ => None,
+        match JsonForm::of(content_type)? {
+            JsonForm::Events => Some(Self::Events),
+            JsonForm::Lines => Some(Self::Lines),
+            JsonForm::Document => None,
         }
     }
 }

@@ -17,6 +17,8 @@ const LONGEST: usize = 16 << 10;
 #[derive(Deserialize)]
 struct Request<'a> {
     stream: Option<bool>,
+    messages: Option<IgnoredAny>,
+    prompt: Option<IgnoredAny>,
     #[serde(borrow, default, deserialize_with = "as_written")]
     stream_options: Option<&'a RawValue>,
 }
@@ -27,12 +29,15 @@ fn as_written<'de, D: Deserializer<'de>>(value: D) -> Result<Option<&'de RawValu
 }
 
 /// What makes a request for a stream ask for its usage; `None` where it asks already, is for no stream, or cannot be told.
-pub fn ask_for_usage(body: &[u8]) -> Option<Edit> {
+/// `shaped`: it must have OpenAI's shape, for its path takes others too.
+pub fn ask_for_usage(body: &[u8], shaped: bool) -> Option<Edit> {
     const ASK: &str = "\"include_usage\":true";
     let text = std::str::from_utf8(body).ok()?;
     let start = text.len() - text.trim_ascii_start().len();
     let request: Request<'_> = serde_json::from_str(text).ok()?;
-    if request.stream != Some(true) || !text[start..].starts_with('{') {
+    let has_shape = request.messages.is_some() || request.prompt.is_some();
+    let fits = has_shape || !shaped;
+    if request.stream != Some(true) || !fits || !text[start..].starts_with('{') {
         return None;
     }
     let range_of = |value: &RawValue| {
@@ -169,7 +174,7 @@ mod tests {
             r#"{"stream":true,"stream_options":{"include_usage": false}}"#,
             r#"{"stream":true,"stream_options":{"a":{"include_usage":true},"include_usage":null}}"#,
         ] {
-            let edit = ask_for_usage(body.as_bytes()).unwrap_or_else(|| panic!("{body}"));
+            let edit = ask_for_usage(body.as_bytes(), false).unwrap_or_else(|| panic!("{body}"));
             let asked = edited(&Bytes::from(body), vec![edit]);
             let (mut before, after): (Value, Value) =
                 (serde_json::from_str(body).unwrap(), serde_json::from_slice(&asked).unwrap());
@@ -194,8 +199,17 @@ mod tests {
             "[true]",
             "",
         ] {
-            assert_eq!(ask_for_usage(body.as_bytes()), None, "{body}");
+            assert_eq!(ask_for_usage(body.as_bytes(), false), None, "{body}");
         }
+    }
+
+    #[test]
+    fn behind_a_path_of_any_kind_the_body_must_be_openais() {
+        let asked = |body: &str| ask_for_usage(body.as_bytes(), true).is_some();
+        assert!(asked(r#"{"messages":[],"stream":true}"#));
+        assert!(asked(r#"{"prompt":"x","stream":true}"#));
+        assert!(!asked(r#"{"inputs":"x","stream":true}"#));
+        assert!(!asked(r#"{"messages":[]}"#));
     }
 
     const USAGE: &str = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":1}}\n\n";

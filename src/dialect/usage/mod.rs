@@ -8,7 +8,7 @@ mod lines;
 
 pub use chunk::{UsageChunks, ask_for_usage};
 
-use crate::dialect::media::{essence, is_coded};
+use crate::dialect::media::{JsonForm, is_coded};
 use counters::{Counters, Told};
 use lines::{Line, Lines};
 
@@ -34,18 +34,12 @@ pub enum UsageForm {
 impl UsageForm {
     /// From the answer's head.
     pub fn of(content_type: Option<&str>, content_encoding: Option<&str>) -> Self {
-        let kind = essence(content_type.unwrap_or_default()).to_ascii_lowercase();
         let plain = !is_coded(content_encoding);
-        let form = match kind.as_str() {
-            "text/event-stream" => Self::Events,
-            "application/x-ndjson"
-            | "application/ndjson"
-            | "application/jsonl"
-            | "application/x-jsonlines"
-            | "application/jsonlines" => Self::JsonLines,
-            "application/json" => Self::Json,
-            kind if kind.starts_with("application/") && kind.ends_with("+json") => Self::Json,
-            _ => Self::Bytes,
+        let form = match JsonForm::of(content_type) {
+            Some(JsonForm::Events) => Self::Events,
+            Some(JsonForm::Lines) => Self::JsonLines,
+            Some(JsonForm::Document) => Self::Json,
+            None => Self::Bytes,
         };
         match form {
             form if plain => form,

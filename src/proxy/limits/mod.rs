@@ -10,8 +10,7 @@ use super::record::Record;
 use super::request::text;
 use crate::access::{Level, PerMinute, Shortage, Taken};
 use crate::dialect::{
-    Edit, PathFacts, PathKind, Prompt, Usage, UsageScan, ask_for_usage, asks_language_model,
-    generates, prompt,
+    Edit, PathFacts, PathKind, Prompt, Usage, UsageScan, ask_for_usage, asks_language_model, prompt,
 };
 use crate::fleet::Good;
 use crate::flow::{Refusal, Stop};
@@ -128,7 +127,7 @@ impl Exchange<'_> {
         } else {
             self.prompt(&placed.body)?
         };
-        let generates = generates(&self.record.path) && !placed.upgrading;
+        let generates = self.generates() && !placed.upgrading;
         // Of a limit that is lower than what answers may take, all that is left.
         let expected = placed.model.state.foresight.tokens().saturating_mul(read.unbounded);
         let left = limit.get().saturating_sub(read.tokens.saturating_add(read.bounded));
@@ -160,13 +159,16 @@ impl Exchange<'_> {
     fn speaks(&self, placed: &Placed<'_>) -> bool {
         let kind = placed.model.plan.kind;
         if kind == Kind::Auto && self.row.or_llm && !placed.upgrading {
-            let headers = &self.session.req_header().headers;
-            let (sort, encoding) =
-                (text(headers, "content-type"), text(headers, "content-encoding"));
-            let whole = matches!(placed.body, Body::Whole(..));
-            return asks_language_model(sort, encoding, placed.body.read_so_far(), whole);
+            return self.asks_language_model(&placed.body);
         }
         speaks(kind, placed.facts.kind)
+    }
+
+    /// Is this the body of a request to a language model?
+    pub(in crate::proxy) fn asks_language_model(&self, body: &Body) -> bool {
+        let headers = &self.session.req_header().headers;
+        let (kind, encoding) = (text(headers, "content-type"), text(headers, "content-encoding"));
+        asks_language_model(kind, encoding, body.read_so_far(), matches!(body, Body::Whole(..)))
     }
 
     /// What the body asks for.
@@ -190,10 +192,12 @@ impl Exchange<'_> {
 
     /// What makes a stream of OpenAI's tell its usage, where its client did not ask for that.
     fn edit_that_asks(&self, placed: &Placed<'_>) -> Option<Edit> {
-        let path = self.session.req_header().uri.path().trim_end_matches('/');
+        let path = self.asked_path().trim_end_matches('/');
         let whole = matches!(placed.body, Body::Whole(..));
-        let streams = placed.facts.streaming && path.ends_with("/completions") && whole;
-        streams.then(|| ask_for_usage(placed.body.read_so_far()))?
+        // Behind the others OpenAI's API is one of several: the body tells.
+        let any = path.ends_with("/completions");
+        let asks = placed.facts.streaming && whole && (any || path.ends_with("/invocations"));
+        asks.then(|| ask_for_usage(placed.body.read_so_far(), !any))?
     }
 
     /// Takes what flows in a tunnel, or in a call that lasts, while it flows.

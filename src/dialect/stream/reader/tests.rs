@@ -38,7 +38,7 @@ fn what_a_document_says_is_found_wherever_it_is_cut() {
         (r#"{"type":"response.failed","response":{"status":"failed","error":{"code":"invalid_prompt"}}}"#.to_owned(), Some(Client)),
         (r#"{"response":{"status":"failed"}}"#.to_owned(), Some(Server)),
         (r#"{"type":"response.incomplete","response":{"status":"incomplete","error":null}}"#.to_owned(), None),
-        (r#"{"error":{"code":503,"message":"x","status":"UNAVAILABLE"}}"#.to_owned(), Some(Server)),
+        (r#"{"error":{"code":503,"message":"x","status":"UNAVAILABLE"}}"#.to_owned(), Some(Overloaded)),
         (format!(r#"{{"text":"{long}","error":{{"message":"{long}","code":"{long}","type":"NotFoundError"}}}}"#), Some(Client)),
     ] {
         for piece in [1, 2, 3, 7, document.len()] {
