@@ -1,6 +1,6 @@
 //! Where a request would go, and why: without sending it, and without changing anything.
 use super::explanation::{self, Explanation, Named, Question};
-use super::found::Found;
+use super::outlook::Outlook;
 use crate::access::Tries;
 use crate::access::{CARRIERS, secret_in};
 use crate::balance::fraction;
@@ -35,7 +35,7 @@ pub fn explain(table: &Table, question: &Question, now: Moment) -> Result<Explan
         is_call: path.call.is_some(),
         ..Wish::UNSPLIT
     };
-    let found = Found::new(model, wish, now);
+    let outlook = Outlook::new(model, wish, now);
     Ok(Explanation {
         generation: table.generation,
         route: route.map(RouteUsed::of),
@@ -49,11 +49,11 @@ pub fn explain(table: &Table, question: &Question, now: Moment) -> Result<Explan
             segment: model.segments.segment(point),
         }),
         shares: Share::all_of(model),
-        version: found.version().map(|version| version.name.to_string()),
-        reason: found.reason(),
+        version: outlook.version().map(|version| version.name.to_string()),
+        reason: outlook.reason(),
         balance: model.plan.balance.name().to_owned(),
-        replicas: found.candidates(now),
-        picked: found.picked(now),
+        replicas: outlook.candidates(now),
+        picked: outlook.picked(now),
     })
 }
 

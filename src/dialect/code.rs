@@ -1,4 +1,4 @@
-//! The answers that Evener gives itself, by name and status (CONTRACT.md §4).
+//! The answers that Evener gives itself, by name and status.
 
 macro_rules! codes {
     ($($variant:ident $name:literal $status:literal),* $(,)?) => {

@@ -15,7 +15,7 @@ pub fn observed_shares(model: &Model) -> Option<Vec<f64>> {
     (total > 0).then(|| served.iter().map(|n| *n as f64 / total as f64).collect())
 }
 
-/// Does this version serve although none of its replicas is usable (CONTRACT.md §2.6)?
+/// Does this version serve although none of its replicas is usable?
 ///
 /// No other version can take its requests, and it has replicas that are neither draining nor waiting for their
 /// first probe: those would be asked in the ordinary way.

@@ -8,7 +8,7 @@ use rand::rngs::SmallRng;
 
 /// What the table says of a request.
 #[derive(Debug)]
-pub(super) struct Found<'a> {
+pub(super) struct Outlook<'a> {
     model: &'a Model,
     wish: Wish<'a>,
     /// Its version is drawn anew for each such request.
@@ -26,7 +26,7 @@ struct Road<'a> {
     serving: Vec<&'a Version>,
 }
 
-impl<'a> Found<'a> {
+impl<'a> Outlook<'a> {
     /// `wish`: without its point, which follows from its key.
     pub(super) fn new(model: &'a Model, wish: Wish<'a>, now: Moment) -> Self {
         let of_point = |point| Wish { point, ..wish };
