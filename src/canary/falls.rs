@@ -254,8 +254,18 @@ impl RollOut {
         Vec::new()
     }
 
-    /// Does nothing keep every candidate from the next step: an outage of the stable side, or requests that hang?
+    /// Does nothing keep every candidate from the next step: an outage of the stable side, requests that hang, or
+    /// failures that have just begun?
     pub(super) fn is_calm_elsewhere(&self) -> bool {
-        !self.stable_fails() && self.memory.waiting.unexplained().is_none()
+        !self.stable_fails()
+            && self.memory.waiting.unexplained().is_none()
+            && self.worse_lately().is_none()
+    }
+
+    /// The check in which the candidate has just begun to be far worse, and its rate there in the last seconds.
+    pub(super) fn worse_lately(&self) -> Option<(usize, f64)> {
+        let age = self.memory.ticked;
+        let mut each = self.memory.proofs.iter().zip(&self.plan.checks).enumerate();
+        each.find_map(|(i, (proof, check))| Some((i, proof.worse_lately(check, age)?)))
     }
 }

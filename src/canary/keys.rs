@@ -63,6 +63,14 @@ impl Class {
         }
     }
 
+    /// Has its key or client failed before, as far as is known?
+    pub(super) const fn failed_before(self) -> bool {
+        !matches!(
+            self,
+            Self::Drawn | Self::New | Self::Good1 | Self::Good2 | Self::Good4 | Self::Good8
+        )
+    }
+
     /// Of a key that failed in so many of its minutes; `None`: it is not counted now.
     fn of(minutes: u8, failed: u8) -> Option<Self> {
         if failed == 0 {

@@ -24,6 +24,9 @@ struct Tally {
     gains: Vec<(u32, f64)>,
     /// Who had a hit, sorted; up to [`COUNTED`].
     known: Vec<u32>,
+    /// How many hits each of those had.
+    #[serde(default)]
+    counts: Vec<u32>,
     more: bool,
     /// Hits of unknown ones: each is taken for one of its own.
     unknown: u64,
@@ -45,16 +48,26 @@ impl Tally {
     }
 
     fn note(&mut self, who: Option<u32>) {
+        self.counts.resize(self.known.len(), 0);
         match who.map(|who| (who, self.known.binary_search(&who))) {
             None => self.unknown += 1,
-            Some((_, Ok(_))) => {}
+            Some((_, Ok(place))) => self.counts[place] = self.counts[place].saturating_add(1),
             Some((_, Err(_))) if self.known.len() >= COUNTED => self.more = true,
-            Some((who, Err(place))) => self.known.insert(place, who),
+            Some((who, Err(place))) => {
+                self.known.insert(place, who);
+                self.counts.insert(place, 1);
+            }
         }
     }
 
     fn count(&self) -> u64 {
         self.known.len() as u64 + self.unknown
+    }
+
+    /// The most hits that one of them had.
+    fn most_hits(&self, counts: impl Fn(u32) -> bool) -> u64 {
+        let counted = self.known.iter().zip(&self.counts).filter(|(who, _)| counts(**who));
+        counted.map(|(_, hits)| u64::from(*hits)).max().unwrap_or(0)
     }
 
     /// The most that one of them added.
@@ -98,6 +111,13 @@ impl Loud {
     pub(super) fn most(&self, clients: &Clients) -> f64 {
         let of_client = self.clients.most(|who| !clients.is_proxy(who, self.is_sticky()));
         of_client.max(self.keys.most(|_| true))
+    }
+
+    /// The most hits that one client had, or one key where a proxy is in front. What was forgiven counts.
+    pub(super) fn most_hits(&self, clients: &Clients) -> u64 {
+        let sticky = self.is_sticky();
+        let of_client = self.clients.most_hits(|who| !clients.is_proxy(who, sticky));
+        of_client.max(self.keys.most_hits(|_| true))
     }
 
     /// Are the hits of enough clients, and of enough keys?

@@ -4,6 +4,7 @@ use super::blocks::{Blocks, Closed, Entry, Stratum};
 use super::clients::Clients;
 use super::evidence::{Harm, PRIOR};
 use super::keys::Class;
+use super::lately::Lately;
 use super::loud::{Hit, Loud};
 use super::metric::Reading;
 use super::observation::{Arm, Ended, Finding, Observation};
@@ -55,6 +56,9 @@ pub(super) struct Proof {
     pub(super) amounts: Amounts,
     pub(super) loud: Loud,
     pub(super) spread: Spread,
+    /// Of readings that are compared, without those of keys that failed before.
+    #[serde(skip)]
+    lately: Lately,
     /// The stakes at the last marks, the oldest first.
     #[serde(skip)]
     marks: Vec<[f64; 8]>,
@@ -113,6 +117,7 @@ impl Proof {
             amounts: Amounts::default(),
             loud: Loud::default(),
             spread: Spread::default(),
+            lately: Lately::default(),
             marks: Vec::new(),
         }
     }
@@ -144,6 +149,9 @@ impl Proof {
         if let Some((alike, hit)) = hit {
             self.count((check, seen), hit, arm, at);
             if let Some(class) = at.class {
+                if !class.failed_before() {
+                    self.lately.note(arm == Arm::Candidate, hit, at.age);
+                }
                 let stratum = Stratum { split: at.split.0, alike, class };
                 self.enter(check, hit, arm, stratum, at);
             }
@@ -200,6 +208,16 @@ impl Proof {
     /// The stable side's rate lately.
     pub(super) fn overall(&self, check: &Check) -> f64 {
         self.usual[1].rate(check.metric.prior(), PRIOR)
+    }
+
+    /// The candidate's rate in the last seconds, where it has just begun to be far worse. The times of requests go up
+    /// and down by themselves.
+    pub(super) fn worse_lately(&self, check: &Check, age: f64) -> Option<f64> {
+        if check.metric.compares_amounts() {
+            return None;
+        }
+        let usual = self.overall(check);
+        self.lately.worse(usual + margin(check, usual), age)
     }
 
     /// A new step asks for new proof of safety; what speaks against the candidate stays.

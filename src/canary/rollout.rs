@@ -15,6 +15,7 @@ use super::clients::Clients;
 use super::evidence::log_sum;
 use super::fall::{Fall, Peak};
 use super::keys::Keys;
+use super::once::Once;
 use super::plan::{CanaryPlan, DoWhenUndecided, Judged};
 use super::prefixes::Prefixes;
 use super::proof::Proof;
@@ -103,6 +104,9 @@ pub(super) struct Memory {
     pub(super) keys: Keys,
     #[serde(skip)]
     pub(super) clients: Clients,
+    /// Whose requests the outage was measured by.
+    #[serde(skip)]
+    pub(super) once: Once,
     #[serde(skip)]
     pub(super) prefixes: Prefixes,
     #[serde(skip)]
@@ -165,6 +169,7 @@ impl Memory {
             typical: Typical::default(),
             keys: Keys::new(plan.checks.len()),
             clients: Clients::default(),
+            once: Once::default(),
             prefixes: Prefixes::default(),
             waiting: Waiting::default(),
         }

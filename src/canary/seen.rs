@@ -11,6 +11,8 @@ const MANY: u64 = 10;
 const PART: f64 = 0.05;
 /// Failures that retries hid are spoken of from so many on.
 const HIDDEN: u64 = 5;
+/// This part of the hits is nearly all of them.
+const NEARLY: f64 = 0.8;
 /// By so much replicas must differ to be spoken of, in times.
 const DIFFER: f64 = 1.05;
 
@@ -120,25 +122,22 @@ impl RollOut {
         notes + &self.apart()
     }
 
-    /// Where the evidence would do, but for one client or key.
-    fn of_one_client(&self) -> String {
-        let bar = self.bar();
-        let mut each = self.memory.proofs.iter().zip(&self.weights).enumerate();
-        let alone = |(_, (proof, weight)): &(usize, (&super::proof::Proof, &f64))| {
-            let raw = weight.ln() + proof.raw_harm();
-            let few = !proof.loud.is_spread(&self.memory.clients);
-            raw >= bar && (few || weight.ln() + proof.harm(&self.memory.clients) < bar)
+    /// Where nearly all hits of a check are of one client or key.
+    pub(super) fn of_one_client(&self) -> String {
+        let each = self.memory.proofs.iter().zip(&self.plan.checks);
+        let mut each = each.filter(|(_, check)| !check.metric.compares_amounts());
+        let alone = each.find_map(|(proof, check)| {
+            let (hits, most) = (proof.counts().0.hits, proof.loud.most_hits(&self.memory.clients));
+            (hits >= MANY && most as f64 >= NEARLY * hits as f64).then_some((hits, most, check))
+        });
+        let Some((hits, most, check)) = alone else { return String::new() };
+        let (name, all) = (check.metric.name(), capital(&grouped(hits)));
+        let whose = if most == hits {
+            format!("{all} hits of {name} are all of one client")
+        } else {
+            format!("{} of {} hits of {name} are of one client", grouped(most), grouped(hits))
         };
-        let Some((i, (proof, _))) = each.find(alone) else { return String::new() };
-        let hits = proof.counts().0.hits;
-        let name = self.plan.checks[i].metric.name();
-        let whose = proof.loud.whose(&self.memory.clients);
-        let one = whose.is_some_and(|whose| whose.count == 1);
-        let part = if one { "all" } else { "nearly all" };
-        format!(
-            " {} hits of {name} are {part} of one client: that is not counted as the version's.",
-            capital(&grouped(hits))
-        )
+        format!(" {whose}: that is not counted as the version's.")
     }
 
     /// Where sticky keys come from one address, mostly, nobody is held to its part of a side.

@@ -62,9 +62,7 @@ impl RollOut {
         }
         let (step, steps) = (self.memory.step + 1, self.plan.steps.len());
         let seen = self.seen(self.main_check(), age);
-        let next = if let Some(doubt) = self.doubt() {
-            format!("Nothing decides yet: {doubt}.")
-        } else if self.is_returning() {
+        let next = if self.doubt().is_none() && self.is_returning() {
             let back = percent(self.plan.steps[self.memory.returning.unwrap_or(0)] / 100.0);
             format!("It returns to {back} step by step after it fell back.")
         } else if state == State::Passing {
@@ -96,12 +94,16 @@ impl RollOut {
                 "{stable} itself fails {rate} of its requests, and to fail as often proves nothing"
             ));
         }
-        let [own, others] = self.memory.waiting.unexplained()?;
-        Some(format!(
-            "{} of its requests are open for far longer than usual, {} of {stable}",
-            grouped(own),
-            grouped(others)
-        ))
+        if let Some([own, others]) = self.memory.waiting.unexplained() {
+            return Some(format!(
+                "{} of its requests are open for far longer than usual, {} of {stable}",
+                grouped(own),
+                grouped(others)
+            ));
+        }
+        let (check, rate) = self.worse_lately()?;
+        let name = self.plan.checks[check].metric.name();
+        Some(format!("it has just begun to fail: {name} in {} of its last requests", percent(rate)))
     }
 
     /// It begins above the first step.
@@ -134,6 +136,9 @@ impl RollOut {
 
     /// What is still needed, and how long that takes.
     fn missing(&self, age: f64) -> String {
+        if let Some(doubt) = self.doubt() {
+            return format!("{doubt}.");
+        }
         let unread = self.memory.proofs.iter().zip(&self.plan.checks).find(|(proof, check)| {
             self.memory.samples > 200
                 && proof.on_step == 0
@@ -235,8 +240,8 @@ impl RollOut {
                 let found = found.map_or(String::new(), |rate| {
                     format!(" It would have found errors of {rate} or more.")
                 });
-                let notes =
-                    format!("{}{}{}", self.hidden_by_retries(), self.unread(), self.apart());
+                let notes = [self.of_one_client(), self.hidden_by_retries(), self.unread()];
+                let notes = notes.concat() + &self.apart();
                 format!(
                     "{candidate} was promoted{seen}.{why}{found} It serves all of {model} until the file's `split` changes.{notes}"
                 )

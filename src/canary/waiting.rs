@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Requests whose readings were taken before their end; of more, the end alone is read.
 const MOST: usize = 65_536;
 /// So unlikely must it be by chance that the candidate has so many of the late ones, as a logarithm: one in a thousand.
-const UNLIKELY: f64 = 6.9;
+pub(super) const UNLIKELY: f64 = 6.9;
 /// Fewer late requests tell nothing.
 const FEW: u64 = 3;
 
@@ -37,6 +37,13 @@ pub(super) struct Waiting {
 
 fn side(arm: Arm) -> usize {
     usize::from(arm == Arm::Stable)
+}
+
+/// How far a rate is from the one that is expected, for each reading: Chernoff's bound on the tail of the binomial
+/// distribution, as a logarithm (the Kullback-Leibler divergence).
+pub(super) fn divergence(rate: f64, expected: f64) -> f64 {
+    let term = |p: f64, q: f64| if p > 0.0 { p * (p / q).ln() } else { 0.0 };
+    term(rate, expected) + term(1.0 - rate, 1.0 - expected)
 }
 
 impl Waiting {
@@ -107,9 +114,7 @@ impl Waiting {
         if candidate < FEW || of_late <= part || part <= 0.0 {
             return None;
         }
-        // Chernoff's bound on the tail of the binomial distribution.
-        let term = |p: f64, q: f64| if p > 0.0 { p * (p / q).ln() } else { 0.0 };
-        let far = term(of_late, part) + term(1.0 - of_late, 1.0 - part);
+        let far = divergence(of_late, part);
         ((candidate + stable) as f64 * far >= UNLIKELY).then_some(self.late)
     }
 }

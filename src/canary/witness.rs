@@ -46,7 +46,8 @@ impl RollOut {
         let began = self.age(seen.began);
         let on_step = began >= self.memory.step_since;
         let (read, warmth) = self.memory.waiting.over(seen.id, arm, on_step);
-        if arm == Arm::Stable && seen.ended == Ended::Seen {
+        if arm == Arm::Stable && seen.ended == Ended::Seen && self.memory.tells_of_outage(seen, age)
+        {
             self.memory.outage.learn(f64::from(u8::from(seen.error)), 1.0, age);
         }
         let Some(at) = self.conditions((began, age)) else { return };
@@ -200,6 +201,14 @@ impl Memory {
     /// Who chose a sticky key: its client, where that is one.
     fn chooser(&self, key: u64, client: Option<u64>) -> u64 {
         client.filter(|client| !self.clients.is_proxy(tag(*client), true)).unwrap_or(key)
+    }
+
+    /// Does it count as a request of the stable side that fails or not? One client whose requests always fail is no
+    /// outage. Behind a proxy are many.
+    fn tells_of_outage(&mut self, seen: &Observation, age: f64) -> bool {
+        let sticky = seen.key.is_some();
+        let one = seen.client.filter(|client| !self.clients.is_proxy(tag(*client), sticky));
+        one.or(seen.key).is_none_or(|who| self.once.counts(who, age))
     }
 
     fn meet(&mut self, seen: &Observation, arm: Arm, age: f64) -> Warmth {

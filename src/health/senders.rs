@@ -26,6 +26,9 @@ const WINDOW: Duration = Duration::from_mins(1);
 const LAST: u32 = 16;
 /// Failures of different clients, and none that went well, say enough.
 const IN_A_ROW: u32 = 5;
+/// If so many of them are of others than the client that has most: one that fails now and then among those of one who
+/// always does says nothing.
+const OF_OTHERS: u32 = 2;
 
 /// What is known of the senders of one replica's requests.
 #[derive(Clone, Debug, Default)]
@@ -59,9 +62,32 @@ struct Run {
     failures: u32,
     /// Those that counted.
     counted: u32,
-    first: Option<(u64, u64)>,
-    many_keys: bool,
-    many_origins: bool,
+    keys: Lead,
+    origins: Lead,
+}
+
+/// By how much the client with more than half of the failures leads, if there is one (Boyer and Moore's majority vote).
+#[derive(Clone, Copy, Debug, Default)]
+struct Lead {
+    id: u64,
+    votes: u32,
+}
+
+impl Lead {
+    fn note(&mut self, id: u64) {
+        if self.id == id && self.votes > 0 {
+            self.votes = self.votes.saturating_add(1);
+        } else if self.votes == 0 {
+            *self = Self { id, votes: 1 };
+        } else {
+            self.votes -= 1;
+        }
+    }
+
+    /// Of so many, are enough of others?
+    fn is_of_many(&self, all: u32) -> bool {
+        self.votes.saturating_add(2 * OF_OTHERS) <= all
+    }
 }
 
 /// A client that failed.
@@ -150,11 +176,12 @@ impl Senders {
 impl Run {
     /// One more failed. Returns how many count with it.
     fn add(&mut self, key: u64, origin: u64, counts: bool, proxied: bool) -> u32 {
-        let (first_key, first_origin) = *self.first.get_or_insert((key, origin));
-        self.many_keys |= key != first_key;
-        self.many_origins |= origin != first_origin;
+        self.keys.note(key);
+        self.origins.note(origin);
         self.failures = self.failures.saturating_add(1);
-        let ill = self.failures >= IN_A_ROW && self.many_keys && (proxied || self.many_origins);
+        let of_many = self.keys.is_of_many(self.failures)
+            && (proxied || self.origins.is_of_many(self.failures));
+        let ill = self.failures >= IN_A_ROW && of_many;
         let counted = if ill { self.failures - self.counted } else { u32::from(counts) };
         self.counted += counted;
         counted
@@ -244,6 +271,16 @@ mod tests {
         let mut senders = Senders::default();
         let endings = (0..1_200).map(|i| if i % 8 == 0 { (of(0), true) } else { (of(i), false) });
         assert_eq!(counted(&mut senders, endings), 1);
+    }
+
+    #[test]
+    fn one_failure_of_another_among_those_of_one_client_says_nothing() {
+        for odd in 0..6 {
+            let mut senders = Senders::default();
+            counted(&mut senders, (0..100).map(|i| (of(i % 20), false)));
+            let ends = (0..6).map(|i| (of(if i == odd { 7 } else { 0 }), true));
+            assert_eq!(counted(&mut senders, ends), 2, "{odd}");
+        }
     }
 
     #[test]

@@ -16,26 +16,26 @@ fn few() -> u64 {
 
 /// A request on its way.
 #[derive(Clone, Copy)]
-struct Asked {
+pub(crate) struct Asked {
     /// Where its sticky key lies in the split: the candidate has what is below its share.
-    point: f64,
-    key: Option<u64>,
-    client: u64,
+    pub(crate) point: f64,
+    pub(crate) key: Option<u64>,
+    pub(crate) client: u64,
     /// It is of the adversary, or of a user who always fails.
-    odd: bool,
+    pub(crate) odd: bool,
 }
 
 /// How a request goes: its error, and after how many seconds it is over.
-type Goes<'a> = &'a dyn Fn(Asked, Arm, f64, f64, &mut Xoshiro256PlusPlus) -> (bool, f64);
+pub(crate) type Goes<'a> = &'a dyn Fn(Asked, Arm, f64, f64, &mut Xoshiro256PlusPlus) -> (bool, f64);
 /// Who asks.
-type Asks<'a> = &'a dyn Fn(&mut Xoshiro256PlusPlus) -> Asked;
+pub(crate) type Asks<'a> = &'a dyn Fn(&mut Xoshiro256PlusPlus) -> Asked;
 
-struct Run {
-    state: State,
-    minutes: f64,
+pub(crate) struct Run {
+    pub(crate) state: State,
+    pub(crate) minutes: f64,
     candidate: u64,
     failing: u32,
-    sentence: String,
+    pub(crate) sentence: String,
 }
 
 fn hash(n: u64) -> u64 {
@@ -45,12 +45,12 @@ fn hash(n: u64) -> u64 {
 }
 
 /// A user with a sticky key of its own.
-fn user(n: u64, odd: bool) -> Asked {
+pub(crate) fn user(n: u64, odd: bool) -> Asked {
     let point = hash(n) as f64 / u64::MAX as f64;
     Asked { point, key: Some(hash(n)), client: hash(n ^ 0xC11E), odd }
 }
 
-fn plan(checks: Vec<Check>) -> CanaryPlan {
+pub(crate) fn plan(checks: Vec<Check>) -> CanaryPlan {
     CanaryPlan { checks, warmup: Duration::ZERO, ..errors_only() }
 }
 
@@ -59,7 +59,7 @@ fn default_checks() -> Vec<Check> {
 }
 
 /// A whole roll-out at so many requests a second, for so many minutes at most.
-fn roll_out(
+pub(crate) fn roll_out(
     plan: &CanaryPlan,
     rps: f64,
     longest: f64,
@@ -150,7 +150,7 @@ fn stops(run: Run) {
     assert!(stopped, "{state:?} after {minutes} min: {sentence}");
 }
 
-fn coin(rng: &mut Xoshiro256PlusPlus, chance: f64) -> bool {
+pub(crate) fn coin(rng: &mut Xoshiro256PlusPlus, chance: f64) -> bool {
     rng.random::<f64>() < chance
 }
 
@@ -213,7 +213,7 @@ fn a_client_who_chooses_its_keys_protects_no_bad_candidate() {
 }
 
 /// Each request of a client of its own, without a sticky key.
-fn anybody(rng: &mut Xoshiro256PlusPlus) -> Asked {
+pub(crate) fn anybody(rng: &mut Xoshiro256PlusPlus) -> Asked {
     Asked { point: 0.0, key: None, client: rng.random(), odd: false }
 }
 

@@ -1,0 +1,43 @@
+//! Who was counted lately: of each client one request in a while, however often it asks.
+
+/// A client counts once in so many seconds.
+const WHILE: f64 = 10.0;
+/// Places of the table; who meets another in one of them counts again.
+const PLACES: usize = 512;
+
+/// A table of bounded size.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Once {
+    /// Who was met last, and when, in seconds.
+    met: Vec<(u64, f64)>,
+}
+
+impl Once {
+    /// Does this client count now? `age`: seconds.
+    pub(super) fn counts(&mut self, who: u64, age: f64) -> bool {
+        if self.met.is_empty() {
+            self.met = vec![(0, f64::NEG_INFINITY); PLACES];
+        }
+        let place = &mut self.met[who as usize % PLACES];
+        let counts = place.0 != who || age - place.1 >= WHILE;
+        if counts {
+            *place = (who, age);
+        }
+        counts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_asks_often_counts_as_one() {
+        let mut once = Once::default();
+        let counted = |once: &mut Once, who| {
+            (0..1000).filter(|n| once.counts(who, f64::from(*n) / 10.0)).count()
+        };
+        assert_eq!(counted(&mut once, 7), 10);
+        assert!((0..100).all(|who| once.counts(1000 + who, 100.0)));
+    }
+}
