@@ -24,7 +24,7 @@ impl GrpcStatus {
         self.0
     }
 
-    /// What clients make of an answer that is not gRPC, by its status of HTTP (gRPC, `http-grpc-status-mapping.md`).
+    /// What clients make of an answer that is not gRPC, by its status of HTTP (gRPC, <https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md>).
     pub const fn of_foreign(status: u16) -> Self {
         Self(match status {
             400 => 13,
