@@ -73,7 +73,19 @@ impl Exchange<'_> {
             }
             return check_others(asked, placed, &read.map_err(|problem| unclear(&problem))?);
         }
-        let read = one_name(path.read_by().dialect, kind, encoding, body);
+        self.check_named_body(asked, placed)
+    }
+
+    /// Sees that a body that may name a model names one of the key's, in one way.
+    fn check_named_body(
+        &self,
+        asked: Restricted<'_>,
+        placed: &mut Placed<'_>,
+    ) -> Result<(), Refusal> {
+        let Restricted { table, path, .. } = asked;
+        let (kind, encoding) = self.body_kind();
+        let in_path = path.names_in_path();
+        let read = one_name(path.read_by().dialect, kind, encoding, placed.body.read_so_far());
         // Images, tensors and lists behind a path that names the model have no place for another.
         let silent = match &read {
             Err(NameProblem::Unreadable) => !is_urlencoded(kind),
@@ -83,7 +95,7 @@ impl Exchange<'_> {
         if in_path && silent {
             return Ok(());
         }
-        if !is_whole {
+        if !matches!(placed.body, Body::Whole(..)) {
             return Err(too_long());
         }
         let OneName { name, spot, others } = read.map_err(|problem| unclear(&problem))?;

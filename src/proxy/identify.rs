@@ -143,7 +143,7 @@ impl Exchange<'_> {
     }
 
     /// Content type and content encoding of the request.
-    fn body_kind(&self) -> (Option<&str>, Option<&str>) {
+    pub(super) fn body_kind(&self) -> (Option<&str>, Option<&str>) {
         let headers = &self.session.req_header().headers;
         (text(headers, "content-type"), text(headers, header::CONTENT_ENCODING.as_str()))
     }

@@ -122,6 +122,10 @@ impl Exchange<'_> {
         }
     }
 
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one loop: each event beside what it does to the timers"
+    )]
     async fn rounds(
         &mut self,
         upstream: &mut Upstream,

@@ -53,25 +53,9 @@ impl Exchange<'_> {
             original.answer.begin(&from, meaning);
         }
         self.record.status = meaning.code;
-        if !at.client_done() && self.call.is_some_and(|call| call.streams) {
-            self.converse();
-        }
-        self.stream =
-            stream_of(&from).filter(|_| !at.upgraded).map(|form| StreamWatch::new(form).into());
-        at.event_stream = self.stream.as_ref().is_some_and(|s| s.form() == StreamForm::Events);
-        self.record.streaming =
-            !at.upgraded && (is_stream(&from) || self.call.is_some_and(|call| call.streams));
+        self.note_form(&from, at);
         if at.class == Class::Success && !at.upgraded {
-            at.look = self.look(&from);
-            let pass = self.record.pass.as_ref();
-            let limited = pass.is_some_and(|pass| pass.counts_tokens());
-            if limited || self.row.usage != UsageAt::Nowhere {
-                self.record.usage = Some(UsageScan::new(usage_form_of(&from)));
-            }
-            if at.event_stream && pass.is_some_and(|pass| pass.asks_usage()) {
-                at.usage_chunks = Some(UsageChunks::default());
-                framed.length = None;
-            }
+            self.begin_reading(&from, &mut framed, at);
         }
         at.length = framed.length;
         at.names = self.name_writer(&mut from, &mut framed);
@@ -101,16 +85,7 @@ impl Exchange<'_> {
             }
         }
         if at.upgraded {
-            self.record.tunnel = true;
-            // A tunnel says nothing of speed or failure.
-            self.witness = None;
-            at.sent = false;
-            if let Some(tunnel) = Tunnel::of(self.reins, at.upstream_reins) {
-                tunnel.begin();
-            }
-            if let Upstream::H1(http1) = upstream {
-                http1.maybe_upgrade_body_writer();
-            }
+            self.begin_tunnel(upstream, at);
         }
         if !done {
             return Ok(None);
@@ -120,6 +95,45 @@ impl Exchange<'_> {
             self.write_body(Bytes::new(), true).await?;
         }
         Ok(Some(at.whole()))
+    }
+
+    /// Notes whether the answer comes in pieces.
+    fn note_form(&mut self, from: &ResponseHeader, at: &mut Progress<'_>) {
+        if !at.client_done() && self.call.is_some_and(|call| call.streams) {
+            self.converse();
+        }
+        self.stream =
+            stream_of(from).filter(|_| !at.upgraded).map(|form| StreamWatch::new(form).into());
+        at.event_stream = self.stream.as_ref().is_some_and(|s| s.form() == StreamForm::Events);
+        self.record.streaming =
+            !at.upgraded && (is_stream(from) || self.call.is_some_and(|call| call.streams));
+    }
+
+    fn begin_tunnel(&mut self, upstream: &mut Upstream, at: &mut Progress<'_>) {
+        self.record.tunnel = true;
+        // A tunnel says nothing of speed or failure.
+        self.witness = None;
+        at.sent = false;
+        if let Some(tunnel) = Tunnel::of(self.reins, at.upstream_reins) {
+            tunnel.begin();
+        }
+        if let Upstream::H1(http1) = upstream {
+            http1.maybe_upgrade_body_writer();
+        }
+    }
+
+    /// Sets up what is read of a good answer as it passes.
+    fn begin_reading(&mut self, from: &ResponseHeader, framed: &mut Framed, at: &mut Progress<'_>) {
+        at.look = self.look(from);
+        let pass = self.record.pass.as_ref();
+        let limited = pass.is_some_and(|pass| pass.counts_tokens());
+        if limited || self.row.usage != UsageAt::Nowhere {
+            self.record.usage = Some(UsageScan::new(usage_form_of(from)));
+        }
+        if at.event_stream && pass.is_some_and(|pass| pass.asks_usage()) {
+            at.usage_chunks = Some(UsageChunks::default());
+            framed.length = None;
+        }
     }
 
     /// Passes an informational answer on. From then on the request is not sent again.

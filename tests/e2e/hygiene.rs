@@ -15,6 +15,7 @@ async fn strict() -> (Site, Upstream) {
 const POST: &str = "POST /p HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\n";
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "a table of requests")]
 async fn malformed_requests_are_refused_and_reach_no_replica() {
     let (site, upstream) = strict().await;
     let (many, hordes) = ("x-h: 1\r\n".repeat(101), "x-h: 1\r\n".repeat(400));

@@ -116,6 +116,7 @@ async fn a_long_answer_is_passed_in_chunks_as_it_comes() {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "a table of streams")]
 async fn events_give_the_name_as_they_pass() {
     let next = Arc::new(Notify::new());
     let waits = Arc::clone(&next);

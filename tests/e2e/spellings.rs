@@ -7,6 +7,7 @@ fn wide(text: &str, unit: impl Fn(u16) -> Vec<u8>) -> Vec<u8> {
 }
 
 /// Bodies of JSON in which some server reads `vip`.
+#[expect(clippy::too_many_lines, reason = "a table of requests")]
 pub(crate) fn spellings() -> Vec<(&'static str, Request)> {
     let vip = r#"{"model":"vip"}"#;
     let json = |body: &[u8]| of_kind(CHAT, "application/json", body.to_vec());

@@ -18,21 +18,7 @@ use std::sync::Arc;
 impl Runner {
     /// Reads the file again. `None`: nobody asked for this look, and the text is the one already seen.
     pub(super) async fn reload(&mut self, always: bool, who: &str) -> Option<Reload> {
-        let (file, env) = (self.started.desk.file.clone(), self.env);
-        let began = self.clock.now();
-        let path = file.clone();
-        let load = move || {
-            config::load(&file, &env).map(|checked| {
-                let failed = verify(&checked);
-                (checked, failed)
-            })
-        };
-        let loading = tokio::task::spawn_blocking(move || Task::Control.run(load)).await;
-        let loaded = loading.unwrap_or_else(|_| {
-            Err(config::unreadable(&path, "Evener panicked while it read it; the log says where"))
-        });
-        tracing::debug!(took = ?self.clock.now().since(began), "read and checked the file");
-        let (mut checked, failed) = match loaded {
+        let (mut checked, failed) = match self.load().await {
             Ok(loaded) => loaded,
             Err(diagnostics) => {
                 let hash = diagnostics_hash(&diagnostics);
@@ -92,6 +78,24 @@ impl Runner {
             self.state = state;
         }
         Some(self.apply(checked, prepared, who))
+    }
+
+    /// Reads and checks the file, and with it the files that it names.
+    async fn load(&self) -> Result<(Checked, Vec<Diagnostic>), Box<Diagnostics>> {
+        let (file, env) = (self.started.desk.file.clone(), self.env);
+        let began = self.clock.now();
+        let path = file.clone();
+        let load = move || {
+            config::load(&file, &env).map(|checked| {
+                let failed = verify(&checked);
+                (checked, failed)
+            })
+        };
+        let loading = tokio::task::spawn_blocking(move || Task::Control.run(load)).await;
+        tracing::debug!(took = ?self.clock.now().since(began), "read and checked the file");
+        loading.unwrap_or_else(|_| {
+            Err(config::unreadable(&path, "Evener panicked while it read it; the log says where"))
+        })
     }
 
     fn apply(&mut self, checked: Checked, prepared: Prepared, who: &str) -> Reload {

@@ -119,6 +119,10 @@ impl Json {
         }
     }
 
+    #[expect(
+        clippy::too_many_lines,
+        reason = "a state machine: each state beside what leads out of it"
+    )]
     fn step(&mut self, byte: u8) -> At {
         let space = matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
         if let At::Marked(read) = self.at {

@@ -254,6 +254,7 @@ fn a_certificate_is_told_anew_as_its_end_nears() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of problems")]
 fn everything_else_is_listed_while_it_is_so() {
     let mut site = Site::new();
     site.seconds(1);
