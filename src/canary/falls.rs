@@ -251,7 +251,10 @@ impl RollOut {
         if self.may_recover(age) {
             self.memory.failing_since = None;
         }
-        Vec::new()
+        match self.waits_in_vain(age) {
+            Some(waits) => self.spare(waits, age, now),
+            None => Vec::new(),
+        }
     }
 
     /// Does nothing keep every candidate from the next step: an outage of the stable side, requests that hang, or
