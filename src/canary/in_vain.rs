@@ -15,6 +15,8 @@ const LEAST: f64 = 90.0;
 const MOST: f64 = 180.0;
 /// Requests that are over fade with a time constant of this part of that.
 const FADES: f64 = 1.0 / 6.0;
+/// Tells a client on the stable side from the same on the candidate's.
+const STABLE: u64 = 0x9E37_79B9_7F4A_7C15;
 /// Clients who left the candidate lately, at most; of more, the first are forgotten.
 const FOLLOWED: usize = 64;
 
@@ -34,7 +36,7 @@ pub(super) struct InVain {
     /// Of the candidate, and of the stable side.
     over: [Over; 2],
     /// A client counts once in a while on each side, however often it asks.
-    once: [Once; 2],
+    once: Once,
     /// Who left the candidate lately, and when, in seconds. `None`: unknown, and one of its own.
     who: Vec<(Option<u64>, f64)>,
     /// Since when the candidate is the one for whom clients wait, and when it was so last, in seconds.
@@ -68,7 +70,8 @@ impl InVain {
         age: f64,
         hold: Duration,
     ) {
-        if who.is_some_and(|who| !self.once[side].counts(who, age)) {
+        let on_side = |who: u64| who ^ (side as u64).wrapping_mul(STABLE);
+        if who.is_some_and(|who| !self.once.counts(on_side(who), age)) {
             return;
         }
         let mut over = self.over[side].at(age, hold);
@@ -119,9 +122,10 @@ impl InVain {
             && total * divergence(of_them, part) >= UNLIKELY
     }
 
-    /// For so many seconds already, once that is too long.
+    /// For so many seconds already, once that is too long and is so at the last look.
     pub(super) fn lasted(&self, age: f64, hold: Duration) -> Option<f64> {
-        self.since.map(|since| age - since).filter(|lasted| *lasted >= lasts(hold))
+        let lasted = self.since.filter(|_| self.last >= age).map(|since| age - since);
+        lasted.filter(|lasted| *lasted >= lasts(hold))
     }
 
     /// Of the last requests that are over: the candidate, and the stable side.

@@ -2,7 +2,6 @@
 //! share, and a person decides.
 use super::rollout::RollOut;
 use super::state::{Effect, Occasion, Stage};
-use super::waiting::FEW;
 use super::words::{grouped, percent, span};
 use crate::stats::Moment;
 
@@ -24,7 +23,10 @@ impl RollOut {
 
     /// Gives it the first step's share and waits for a person.
     pub(super) fn spare(&mut self, waits: f64, age: f64, now: Moment) -> Vec<Effect> {
-        let because = self.in_vain(waits);
+        let mut because = self.in_vain(waits);
+        if self.memory.stage == Stage::Paused {
+            because = format!("{}, and is at the first step {because}", self.memory.because);
+        }
         let mut effects = self.cut(age);
         self.set_stage(Stage::Paused, because);
         effects.extend(self.announce(Occasion::Paused, now));
@@ -36,7 +38,7 @@ impl RollOut {
         let (memory, stable) = (&self.memory, &self.stable);
         let mut seen = Vec::new();
         let [late, of_stable] = memory.waiting.late().late;
-        if late >= FEW {
+        if late > 0 {
             seen.push(format!(
                 "{} of its requests are open for far longer than usual, {} of {stable}",
                 grouped(late),
@@ -45,7 +47,7 @@ impl RollOut {
         }
         let [own, others] = memory.in_vain.over();
         let rounded = |count: f64| grouped(count.round() as u64);
-        if own.left >= FEW as f64 {
+        if own.left >= 0.5 {
             seen.push(format!(
                 "clients left {} of its last {} requests after a long wait, and {} of {} of {stable}",
                 rounded(own.left),

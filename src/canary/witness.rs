@@ -244,7 +244,9 @@ impl Memory {
         if let Some(client) = seen.client {
             self.clients.note(client, at.age);
         }
-        let whose = Hit { client: seen.client.map(tag), key: seen.key.map(tag) };
+        // A failure that the candidate has told can be aimed by nobody who did not choose the candidate.
+        let aimed = seen.key.is_some() || seen.ended != Ended::Seen;
+        let whose = Hit { client: seen.client.map(tag), key: seen.key.map(tag), aimed };
         let Some(key) = seen.key else {
             // Each request was drawn for itself; those of clients that mostly fail anyway are compared with each other.
             let one = seen.client.filter(|client| !self.clients.is_proxy(tag(*client), false));
