@@ -75,6 +75,10 @@ impl Site {
         self.canary.state(self.now)
     }
 
+    fn percent(&self) -> u32 {
+        (self.canary.share() * 100.0).round() as u32
+    }
+
     fn say(&self) -> String {
         self.canary.sentence(self.now)
     }
@@ -258,9 +262,9 @@ fn clients_who_wait_in_vain_are_spared_though_nothing_can_be_compared() {
     };
     let mut site = at_half();
     wait(&mut site, 170, [true, false], 1000);
-    assert_eq!((site.state(), site.canary.share()), (State::Collecting, 0.5), "{}", site.say());
+    assert_eq!((site.state(), site.percent()), (State::Collecting, 50), "{}", site.say());
     wait(&mut site, 60, [true, false], 1000);
-    assert_eq!((site.state(), site.canary.share()), (State::Paused, 0.01), "{}", site.say());
+    assert_eq!((site.state(), site.percent()), (State::Paused, 1), "{}", site.say());
     let said = site.say();
     for part in [
         "v2 is paused at 1 % because clients waited for it in vain for 3 min at 50 %: clients left",
@@ -279,7 +283,7 @@ fn clients_who_wait_in_vain_are_spared_though_nothing_can_be_compared() {
     let mut site = at_half();
     site.canary.command(Command::Pause, ANA, site.now).unwrap();
     wait(&mut site, 240, [true, false], 1000);
-    assert_eq!((site.state(), site.canary.share()), (State::Paused, 0.01), "{}", site.say());
+    assert_eq!((site.state(), site.percent()), (State::Paused, 1), "{}", site.say());
     assert!(
         site.say().contains("by ana: lunch, and is at the first step because"),
         "{}",
@@ -293,7 +297,7 @@ fn nobody_is_paused_for_what_both_sides_or_two_clients_do() {
         let mut site = Site::of(plan(), 0.5);
         wait(&mut site, 60, [false; 2], 1000);
         wait(&mut site, 600, leave, clients);
-        assert_eq!((site.state(), site.canary.share()), (State::Collecting, 0.5), "{}", site.say());
+        assert_eq!((site.state(), site.percent()), (State::Collecting, 50), "{}", site.say());
     }
 }
 

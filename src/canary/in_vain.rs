@@ -122,6 +122,11 @@ impl InVain {
             && total * divergence(of_them, part) >= UNLIKELY
     }
 
+    /// Does it last, if not for long yet?
+    pub(super) fn has_begun(&self) -> bool {
+        self.since.is_some()
+    }
+
     /// For so many seconds already, once that is too long and is so at the last look.
     pub(super) fn lasted(&self, age: f64, hold: Duration) -> Option<f64> {
         let lasted = self.since.filter(|_| self.last >= age).map(|since| age - since);
@@ -215,7 +220,7 @@ mod tests {
 
     #[test]
     fn it_lasts_for_as_long_as_steps_within_bounds() {
-        let of = |seconds| lasts(Duration::from_secs(seconds));
-        assert!([of(2), of(80), of(120), of(3600)] == [90.0, 120.0, 180.0, 180.0]);
+        let of = |seconds| lasts(Duration::from_secs(seconds)).round() as u32;
+        assert_eq!([2, 80, 120, 3600].map(of), [90, 120, 180, 180]);
     }
 }

@@ -202,11 +202,11 @@ mod tests {
             for (client, aimed) in hits {
                 loud.gain(&[Hit { client: Some(*client), key: None, aimed: *aimed }], 2.0);
             }
-            loud.most(&Clients::default())
+            loud.most(&Clients::default()).round() as u32
         };
-        assert_eq!([most(&[(1, false), (2, false)]), most(&[(1, true), (2, false)])], [0.0, 2.0]);
-        assert_eq!([most(&[(1, false); 5]), most(&[(1, true); 5])], [8.0, 10.0]);
-        assert_eq!(most(&[(1, false), (1, true), (2, false)]), 2.0);
+        assert_eq!([most(&[(1, false), (2, false)]), most(&[(1, true), (2, false)])], [0, 2]);
+        assert_eq!([most(&[(1, false); 5]), most(&[(1, true); 5])], [8, 10]);
+        assert_eq!(most(&[(1, false), (1, true), (2, false)]), 2);
     }
 
     #[test]

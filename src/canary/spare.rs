@@ -33,6 +33,20 @@ impl RollOut {
         effects
     }
 
+    /// "clients left 48 of its last 60 requests after a long wait, and 0 of 240 of v1".
+    pub(super) fn leavings(&self) -> String {
+        let [own, others] = self.memory.in_vain.over();
+        let rounded = |count: f64| grouped(count.round() as u64);
+        format!(
+            "clients left {} of its last {} requests after a long wait, and {} of {} of {}",
+            rounded(own.left),
+            rounded(own.requests),
+            rounded(others.left),
+            rounded(others.requests),
+            self.stable
+        )
+    }
+
     /// "because clients waited for it in vain for 3 min at 25 %: …".
     fn in_vain(&self, waits: f64) -> String {
         let (memory, stable) = (&self.memory, &self.stable);
@@ -45,16 +59,8 @@ impl RollOut {
                 grouped(of_stable)
             ));
         }
-        let [own, others] = memory.in_vain.over();
-        let rounded = |count: f64| grouped(count.round() as u64);
-        if own.left >= 0.5 {
-            seen.push(format!(
-                "clients left {} of its last {} requests after a long wait, and {} of {} of {stable}",
-                rounded(own.left),
-                rounded(own.requests),
-                rounded(others.left),
-                rounded(others.requests)
-            ));
+        if memory.in_vain.over()[0].left >= 0.5 {
+            seen.push(self.leavings());
         }
         let why = if self.is_crowded() {
             "each of its replicas is given more than those of the other side"
