@@ -278,7 +278,7 @@ fn clients_who_wait_in_vain_are_spared_though_nothing_can_be_compared() {
     assert_eq!((site.state(), site.say().contains("for 3 min")), (State::Paused, true));
     site.canary.command(Command::Resume, ANA, site.now).unwrap();
     wait(&mut site, 20, [false; 2], 1000);
-    assert_eq!(site.state(), State::Collecting, "{}", site.say());
+    assert!(matches!(site.state(), State::Collecting | State::Passing), "{}", site.say());
 
     let mut site = at_half();
     site.canary.command(Command::Pause, ANA, site.now).unwrap();
@@ -297,7 +297,8 @@ fn nobody_is_paused_for_what_both_sides_or_two_clients_do() {
         let mut site = Site::of(plan(), 0.5);
         wait(&mut site, 60, [false; 2], 1000);
         wait(&mut site, 600, leave, clients);
-        assert_eq!((site.state(), site.percent()), (State::Collecting, 50), "{}", site.say());
+        assert_ne!(site.state(), State::Paused, "{}", site.say());
+        assert!(site.percent() >= 50, "{}", site.say());
     }
 }
 
