@@ -1,7 +1,7 @@
 //! The states of a canary: every way between them, and what is said in each.
 use evener::canary::{
-    Arm, By, CanaryPlan, Check, Command, DoWhenUndecided, Effect, Ended, Ending, Judged, Load,
-    Metric, Observation, OnFailure, OnUndecided, RollOut, State, Unusable, World,
+    Arm, By, CanaryPlan, Check, Command, DoWhenUndecided, Effect, Ending, Judged, Load, Metric,
+    Observation, OnFailure, OnUndecided, RollOut, State, Unusable, World,
 };
 use evener::stats::Moment;
 use proptest::prelude::*;
@@ -73,10 +73,6 @@ impl Site {
 
     fn state(&self) -> State {
         self.canary.state(self.now)
-    }
-
-    fn percent(&self) -> u32 {
-        (self.canary.share() * 100.0).round() as u32
     }
 
     fn say(&self) -> String {
@@ -220,86 +216,6 @@ fn on_failure_pause_waits_for_a_person_at_the_first_step() {
     );
     site.canary.command(Command::Resume, ANA, site.now).unwrap();
     assert_eq!(site.state(), State::Collecting, "whoever resumes overrules the evidence");
-}
-
-/// Each replica of the candidate is given more than those of the others: speed is not comparable.
-const CROWDED: World = World { stable: Load { weight: 9.0, share: 0.5 }, ..USABLE };
-
-/// Seconds of 20 requests of each side, whose clients leave after so long where the first byte has not come by then.
-fn wait(site: &mut Site, seconds: u64, leave: [bool; 2], clients: u64) {
-    for _ in 0..seconds {
-        for _ in 0..20 {
-            site.requests += 1;
-            for (arm, leaves) in [(Arm::Candidate, leave[0]), (Arm::Stable, leave[1])] {
-                let took = Duration::from_millis(if leaves { 900 } else { 50 });
-                let ended = if leaves { Ended::Cancelled } else { Ended::Seen };
-                let first_byte = (!leaves).then_some(took);
-                let client = (site.requests % clients).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-                let key = (clients < 5).then_some(client);
-                let usual = Observation::of(arm, false, site.now);
-                let seen = Observation {
-                    ended,
-                    latency: Some(took),
-                    first_byte,
-                    client: Some(client),
-                    key,
-                    ..usual
-                };
-                site.canary.observe(&seen, site.now);
-            }
-        }
-        site.now = site.now + Duration::from_secs(1);
-        site.tick(&CROWDED);
-    }
-}
-
-#[test]
-fn clients_who_wait_in_vain_are_spared_though_nothing_can_be_compared() {
-    let at_half = || {
-        let mut site = Site::of(plan(), 0.5);
-        wait(&mut site, 60, [false; 2], 1000);
-        site
-    };
-    let mut site = at_half();
-    wait(&mut site, 170, [true, false], 1000);
-    assert_eq!((site.state(), site.percent()), (State::Collecting, 50), "{}", site.say());
-    wait(&mut site, 60, [true, false], 1000);
-    assert_eq!((site.state(), site.percent()), (State::Paused, 1), "{}", site.say());
-    let said = site.say();
-    for part in [
-        "v2 is paused at 1 % because clients waited for it in vain for 3 min at 50 %: clients left",
-        "after a long wait, and 0 of",
-        "no verdict is possible, each of its replicas is given more than those of the other side.",
-    ] {
-        assert!(said.contains(part), "{said}");
-    }
-    // It is not watched for that any more, and whoever resumes begins anew.
-    wait(&mut site, 600, [true, false], 1000);
-    assert_eq!((site.state(), site.say().contains("for 3 min")), (State::Paused, true));
-    site.canary.command(Command::Resume, ANA, site.now).unwrap();
-    wait(&mut site, 20, [false; 2], 1000);
-    assert!(matches!(site.state(), State::Collecting | State::Passing), "{}", site.say());
-
-    let mut site = at_half();
-    site.canary.command(Command::Pause, ANA, site.now).unwrap();
-    wait(&mut site, 240, [true, false], 1000);
-    assert_eq!((site.state(), site.percent()), (State::Paused, 1), "{}", site.say());
-    assert!(
-        site.say().contains("by ana: lunch, and is at the first step because"),
-        "{}",
-        site.say()
-    );
-}
-
-#[test]
-fn nobody_is_paused_for_what_both_sides_or_two_clients_do() {
-    for (leave, clients) in [([true, true], 1000), ([true, false], 2)] {
-        let mut site = Site::of(plan(), 0.5);
-        wait(&mut site, 60, [false; 2], 1000);
-        wait(&mut site, 600, leave, clients);
-        assert_ne!(site.state(), State::Paused, "{}", site.say());
-        assert!(site.percent() >= 50, "{}", site.say());
-    }
 }
 
 #[test]
