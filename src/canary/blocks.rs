@@ -102,7 +102,7 @@ mod tests {
     const ENTRY: Entry = Entry {
         arm: Arm::Stable,
         hit: false,
-        whose: Hit { client: None, key: None },
+        whose: Hit { client: None, key: None, aimed: true },
         age: 0.0,
         share: 0.05,
         amounts: false,

@@ -88,6 +88,7 @@ impl RollOut {
         self.memory.samples = 0;
         self.memory.proofs.iter_mut().for_each(Proof::step);
         self.memory.waiting.step();
+        self.memory.in_vain.restart();
     }
 
     /// Is it on its way back to a step that it had reached before?

@@ -68,6 +68,7 @@ impl RollOut {
                 }
                 self.set_stage(Stage::Running, by.words());
                 self.memory.step_since = age;
+                self.memory.in_vain.restart();
                 self.memory.undecided_since = age;
                 let mut effects = self.share_effect();
                 effects.extend(self.announce(Occasion::Resumed, now));

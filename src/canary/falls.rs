@@ -251,14 +251,18 @@ impl RollOut {
         if self.may_recover(age) {
             self.memory.failing_since = None;
         }
-        Vec::new()
+        match self.waits_in_vain(age) {
+            Some(waits) => self.spare(waits, age, now),
+            None => Vec::new(),
+        }
     }
 
-    /// Does nothing keep every candidate from the next step: an outage of the stable side, requests that hang, or
-    /// failures that have just begun?
+    /// Does nothing keep every candidate from the next step: an outage of the stable side, requests that hang, clients who
+    /// wait in vain, or failures that have just begun?
     pub(super) fn is_calm_elsewhere(&self) -> bool {
         !self.stable_fails()
             && self.memory.waiting.unexplained().is_none()
+            && !self.memory.in_vain.has_begun()
             && self.worse_lately().is_none()
     }
 

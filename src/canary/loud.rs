@@ -1,5 +1,9 @@
 //! Whose failures the evidence is made of: it must stand without its loudest client and without its loudest key, and must
 //! come of more than a few of them.
+//!
+//! A request that was drawn for itself fails before its client can know who was to answer it: whatever clients do, each
+//! side has its part of such failures, and the bets on them need no protection. One of each client counts. The others do
+//! not: a client who asks for what the candidate alone cannot do is one client.
 use super::clients::Clients;
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +19,8 @@ pub(super) const FEW: u64 = 3;
 pub(super) struct Hit {
     pub(super) client: Option<u32>,
     pub(super) key: Option<u32>,
+    /// Its client may have aimed it at the candidate: it chose its side by a key, or ended it when it knew who answers.
+    pub(super) aimed: bool,
 }
 
 /// What those of one kind did: clients, or keys.
@@ -22,6 +28,9 @@ pub(super) struct Hit {
 struct Tally {
     /// What each added to the logarithm of the capital.
     gains: Vec<(u32, f64)>,
+    /// What the first hit of each of those added, where it was not aimed: that one counts.
+    #[serde(default)]
+    firsts: Vec<f64>,
     /// Who had a hit, sorted; up to [`COUNTED`].
     known: Vec<u32>,
     /// How many hits each of those had.
@@ -33,16 +42,21 @@ struct Tally {
 }
 
 impl Tally {
-    fn gain(&mut self, who: Option<u32>, gain: f64) {
+    fn gain(&mut self, who: Option<u32>, gain: f64, aimed: bool) {
         let Some(who) = who else { return };
+        self.firsts.resize(self.gains.len(), 0.0);
+        let first = if aimed { 0.0 } else { gain };
         if let Some((_, sum)) = self.gains.iter_mut().find(|(known, _)| *known == who) {
             *sum += gain;
         } else if self.gains.len() < FOLLOWED {
             self.gains.push((who, gain));
+            self.firsts.push(first);
         } else {
-            let quietest = self.gains.iter_mut().min_by(|a, b| a.1.total_cmp(&b.1));
-            if let Some(quietest) = quietest.filter(|quietest| quietest.1 < gain) {
+            let each = self.gains.iter_mut().zip(&mut self.firsts);
+            let quietest = each.min_by(|(a, _), (b, _)| a.1.total_cmp(&b.1));
+            if let Some((quietest, of_first)) = quietest.filter(|(one, _)| one.1 < gain) {
                 *quietest = (who, gain);
+                *of_first = first;
             }
         }
     }
@@ -70,10 +84,11 @@ impl Tally {
         counted.map(|(_, hits)| u64::from(*hits)).max().unwrap_or(0)
     }
 
-    /// The most that one of them added.
+    /// The most that one of them added, but for a first hit that was not aimed.
     fn most(&self, counts: impl Fn(u32) -> bool) -> f64 {
-        let counted = self.gains.iter().filter(|(who, _)| counts(*who));
-        counted.map(|(_, gain)| *gain).fold(0.0, f64::max)
+        let firsts = self.firsts.iter().copied().chain(std::iter::repeat(0.0));
+        let counted = self.gains.iter().zip(firsts).filter(|((who, _), _)| counts(*who));
+        counted.map(|((_, gain), first)| gain - first).fold(0.0, f64::max)
     }
 }
 
@@ -102,8 +117,8 @@ impl Loud {
     /// Each of these hits added so much.
     pub(super) fn gain(&mut self, hits: &[Hit], each: f64) {
         for hit in hits {
-            self.clients.gain(hit.client, each);
-            self.keys.gain(hit.key, each);
+            self.clients.gain(hit.client, each, hit.aimed);
+            self.keys.gain(hit.key, each, true);
         }
     }
 
@@ -155,8 +170,10 @@ impl Loud {
 
     /// What they added is forgiven.
     pub(super) fn forgive(&mut self) {
-        self.clients.gains.clear();
-        self.keys.gains.clear();
+        for tally in [&mut self.clients, &mut self.keys] {
+            tally.gains.clear();
+            tally.firsts.clear();
+        }
     }
 }
 
@@ -169,7 +186,7 @@ mod tests {
         let mut loud = Loud::default();
         for n in 0..10_000_u32 {
             let client = if n % 10 == 0 { 7 } else { 1000 + n };
-            let hit = Hit { client: Some(client), key: None };
+            let hit = Hit { client: Some(client), key: None, aimed: true };
             loud.note(hit);
             loud.gain(&[hit], 0.5);
         }
@@ -179,11 +196,25 @@ mod tests {
     }
 
     #[test]
+    fn of_a_client_one_hit_that_was_not_aimed_counts_and_no_other() {
+        let most = |hits: &[(u32, bool)]| {
+            let mut loud = Loud::default();
+            for (client, aimed) in hits {
+                loud.gain(&[Hit { client: Some(*client), key: None, aimed: *aimed }], 2.0);
+            }
+            loud.most(&Clients::default()).round() as u32
+        };
+        assert_eq!([most(&[(1, false), (2, false)]), most(&[(1, true), (2, false)])], [0, 2]);
+        assert_eq!([most(&[(1, false); 5]), most(&[(1, true); 5])], [8, 10]);
+        assert_eq!(most(&[(1, false), (1, true), (2, false)]), 2);
+    }
+
+    #[test]
     fn hits_of_two_keys_or_of_two_clients_are_not_enough() {
         let hits = |clients: u32, keys: u32| {
             let mut loud = Loud::default();
             for n in 0..30 {
-                loud.note(Hit { client: Some(n % clients), key: Some(n % keys) });
+                loud.note(Hit { client: Some(n % clients), key: Some(n % keys), aimed: true });
             }
             loud.is_spread(&Clients::default())
         };

@@ -1,24 +1,25 @@
 //! Who was counted lately: of each client one request in a while, however often it asks.
 
 /// A client counts once in so many seconds.
-const WHILE: f64 = 10.0;
+const WHILE: f32 = 10.0;
 /// Places of the table; who meets another in one of them counts again.
 const PLACES: usize = 512;
 
 /// A table of bounded size.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Once {
-    /// Who was met last, and when, in seconds.
-    met: Vec<(u64, f64)>,
+    /// The upper half of who was met last, and when, in seconds. The lower half chooses the place.
+    met: Vec<(u32, f32)>,
 }
 
 impl Once {
     /// Does this client count now? `age`: seconds.
     pub(super) fn counts(&mut self, who: u64, age: f64) -> bool {
         if self.met.is_empty() {
-            self.met = vec![(0, f64::NEG_INFINITY); PLACES];
+            self.met = vec![(0, f32::NEG_INFINITY); PLACES];
         }
-        let place = &mut self.met[who as usize % PLACES];
+        let (place, who, age) = (who as usize % PLACES, (who >> 32) as u32, age as f32);
+        let place = &mut self.met[place];
         let counts = place.0 != who || age - place.1 >= WHILE;
         if counts {
             *place = (who, age);

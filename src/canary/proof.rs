@@ -187,6 +187,8 @@ impl Proof {
     fn enter(&mut self, check: &Check, hit: bool, arm: Arm, stratum: Stratum, at: &Conditions) {
         let amounts = check.metric.compares_amounts();
         let (age, share, whose) = (at.age, at.split.1, at.whose);
+        // A client who reads slowly makes times long.
+        let whose = Hit { aimed: whose.aimed || amounts, ..whose };
         let entry = Entry { arm, hit, whose, age, share, amounts };
         let Some(Closed { block, hits }) = self.blocks.enter(stratum, entry) else { return };
         let (expected, weight) = stratum.class.expects(self.overall(check), PRIOR);

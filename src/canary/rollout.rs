@@ -3,6 +3,7 @@
 //! ```text
 //! idle                      an operator starts it: a new life
 //! running   ─ the last step is passed ─► promoted          ─ evidence stands against it ─► rolled back, or paused
+//!           ─ clients wait in vain ─► paused at the first step
 //!           ─ too long on a step ─► undecided, or rolled back                ─ an operator ─► any of them
 //! paused, undecided         ─ resume ─► running            ─ promote, abort ─► promoted, rolled back
 //!                           ─ evidence stands against it ─► rolled back, or kept at the first step
@@ -14,6 +15,7 @@ use super::burst::Burst;
 use super::clients::Clients;
 use super::evidence::log_sum;
 use super::fall::{Fall, Peak};
+use super::in_vain::InVain;
 use super::keys::Keys;
 use super::once::Once;
 use super::plan::{CanaryPlan, DoWhenUndecided, Judged};
@@ -111,6 +113,8 @@ pub(super) struct Memory {
     pub(super) prefixes: Prefixes,
     #[serde(skip)]
     pub(super) waiting: Waiting,
+    #[serde(skip)]
+    pub(super) in_vain: InVain,
 }
 
 /// One canary.
@@ -172,6 +176,7 @@ impl Memory {
             once: Once::default(),
             prefixes: Prefixes::default(),
             waiting: Waiting::default(),
+            in_vain: InVain::default(),
         }
     }
 }
@@ -227,6 +232,7 @@ impl RollOut {
         self.end_outage(age);
         let evidence = self.evidence();
         self.memory.burst.note(evidence, age);
+        self.memory.in_vain.look(self.memory.waiting.late(), age, self.plan.hold);
         match self.memory.stage {
             Stage::Running => self.rule(evidence, age, now),
             Stage::Paused | Stage::Undecided => self.guard(evidence, age, now),
@@ -272,6 +278,9 @@ impl RollOut {
         }
         if self.plan.aa {
             return Vec::new();
+        }
+        if let Some(waits) = self.waits_in_vain(age) {
+            return self.spare(waits, age, now);
         }
         if age - self.memory.undecided_since >= self.plan.on_undecided.after.as_secs_f64() {
             return self.give_up(now);

@@ -101,6 +101,9 @@ impl RollOut {
                 grouped(others)
             ));
         }
+        if self.memory.in_vain.has_begun() {
+            return Some(self.leavings());
+        }
         let (check, rate) = self.worse_lately()?;
         let name = self.plan.checks[check].metric.name();
         Some(format!("it has just begun to fail: {name} in {} of its last requests", percent(rate)))

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 /// A client has waited long after so many times what is usual. Replicas are blamed for timeouts by the same measure.
 const LONG: f64 = 8.0;
+/// Who leaves earlier than after so many times what is usual did not wait.
+const WAITED: f64 = 2.0;
 /// The medians are read anew after so many seconds.
 const KEPT: f64 = 5.0;
 
@@ -42,6 +44,13 @@ impl Typical {
     pub(super) fn is_long_silence(&self, waited: Option<Duration>) -> bool {
         let long = self.long_silence();
         long.zip(waited).is_some_and(|(long, waited)| waited.as_secs_f64() >= long)
+    }
+
+    /// Has a client who left waited for longer than is usual?
+    pub(super) fn has_waited(&self, seen: &Observation) -> bool {
+        let median = if seen.first_byte.is_none() { self.medians[0] } else { self.medians[1] };
+        let long = median.map(|median| WAITED * median);
+        long.zip(seen.latency).is_some_and(|(long, waited)| waited.as_secs_f64() >= long)
     }
 
     /// Is it long for a whole exchange?

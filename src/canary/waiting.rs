@@ -8,7 +8,7 @@ const MOST: usize = 65_536;
 /// So unlikely must it be by chance that the candidate has so many of the late ones, as a logarithm: one in a thousand.
 pub(super) const UNLIKELY: f64 = 6.9;
 /// Fewer late requests tell nothing.
-const FEW: u64 = 3;
+pub(super) const FEW: u64 = 3;
 
 /// What was taken of one.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -33,6 +33,27 @@ pub(super) struct Waiting {
     late: [u64; 2],
     /// Who has one of the late ones, on which side: each counts once.
     whose: BTreeSet<(usize, u64)>,
+    /// How many of the candidate's late ones each client has, where it did not choose its side.
+    each: BTreeMap<u64, u64>,
+}
+
+/// Requests that began on this step and are open, and those of them that are late, of the candidate and of the stable
+/// side.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Late {
+    pub(super) open: [u64; 2],
+    pub(super) late: [u64; 2],
+}
+
+/// Whose an open request is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Opener {
+    /// It was drawn, and nobody knows whose it is.
+    Anybody,
+    /// It was drawn for this client.
+    Drawn(u64),
+    /// This one has chosen its side.
+    Chosen(u64),
 }
 
 fn side(arm: Arm) -> usize {
@@ -52,6 +73,7 @@ impl Waiting {
         self.round = self.round.wrapping_add(1);
         (self.open, self.late) = ([0; 2], [0; 2]);
         self.whose.clear();
+        self.each.clear();
     }
 
     /// Which checks have read this one, and how warm was its cache? `None`: it cannot be followed.
@@ -71,13 +93,32 @@ impl Waiting {
         }
     }
 
-    /// Counts one that began on this step. Is it open for longer than anybody should wait? `whose`: who has chosen its
-    /// side; `None`: it was drawn.
-    pub(super) fn count(&mut self, arm: Arm, late: bool, whose: Option<u64>) {
+    /// Counts one that began on this step. Is it open for longer than anybody should wait?
+    pub(super) fn count(&mut self, arm: Arm, late: bool, whose: Opener) {
         let side = side(arm);
         self.open[side] += 1;
-        let counts = late && whose.is_none_or(|whose| self.whose.insert((side, whose)));
+        if !late {
+            return;
+        }
+        let counts = match whose {
+            Opener::Anybody => true,
+            Opener::Drawn(client) => {
+                if arm == Arm::Candidate {
+                    *self.each.entry(client).or_default() += 1;
+                }
+                true
+            }
+            Opener::Chosen(whose) => self.whose.insert((side, whose)),
+        };
         self.late[side] += u64::from(counts);
+    }
+
+    /// Those that are open. All late ones of the client that has most of the candidate's count as one: whoever does not
+    /// read what it is sent keeps it open.
+    pub(super) fn late(&self) -> Late {
+        let [candidate, stable] = self.late;
+        let most = self.each.values().copied().max().unwrap_or(1);
+        Late { open: self.open, late: [candidate - (most - 1).min(candidate), stable] }
     }
 
     /// Those that are over are forgotten, once their end had time to be told.
@@ -97,6 +138,7 @@ impl Waiting {
     /// A step begins: nothing of it is over.
     pub(super) fn step(&mut self) {
         (self.over, self.open, self.late) = ([0; 2], [0; 2], [0; 2]);
+        self.each.clear();
     }
 
     /// Requests that began on this step, of the candidate and of the stable side.
@@ -107,7 +149,7 @@ impl Waiting {
     /// How many of the candidate's requests and of the stable side's are late, where the candidate has more than its
     /// part of them.
     pub(super) fn unexplained(&self) -> Option<[u64; 2]> {
-        let [candidate, stable] = self.late;
+        let [candidate, stable] = self.late().late;
         let [own, others] = self.on_step();
         let part = own as f64 / (own + others).max(1) as f64;
         let of_late = candidate as f64 / (candidate + stable).max(1) as f64;
@@ -115,7 +157,7 @@ impl Waiting {
             return None;
         }
         let far = divergence(of_late, part);
-        ((candidate + stable) as f64 * far >= UNLIKELY).then_some(self.late)
+        ((candidate + stable) as f64 * far >= UNLIKELY).then_some([candidate, stable])
     }
 }
 
@@ -146,16 +188,28 @@ mod tests {
     fn late_requests_of_one_who_chose_its_side_are_one() {
         let mut waiting = Waiting { over: [100, 9900], ..Waiting::default() };
         waiting.begin();
-        for whose in [Some(7), Some(7), Some(7), Some(8)] {
+        for whose in [7, 7, 7, 8].map(Opener::Chosen) {
             waiting.count(Arm::Candidate, true, whose);
         }
         assert_eq!(waiting.unexplained(), None);
-        waiting.count(Arm::Candidate, true, Some(9));
+        waiting.count(Arm::Candidate, true, Opener::Chosen(9));
         assert_eq!(waiting.unexplained(), Some([3, 0]));
         waiting.begin();
         for _ in 0..3 {
-            waiting.count(Arm::Candidate, true, None);
+            waiting.count(Arm::Candidate, true, Opener::Anybody);
         }
+        assert_eq!(waiting.unexplained(), Some([3, 0]));
+    }
+
+    #[test]
+    fn late_requests_of_one_client_are_one_though_they_were_drawn() {
+        let mut waiting = Waiting { over: [100, 9900], ..Waiting::default() };
+        waiting.begin();
+        for client in [7, 7, 7, 7, 8] {
+            waiting.count(Arm::Candidate, true, Opener::Drawn(client));
+        }
+        assert_eq!((waiting.late().late, waiting.unexplained()), ([2, 0], None));
+        waiting.count(Arm::Candidate, true, Opener::Drawn(9));
         assert_eq!(waiting.unexplained(), Some([3, 0]));
     }
 

@@ -6,8 +6,10 @@ use super::observation::{Arm, Ended, Observation, Open};
 use super::prefixes::Warmth;
 use super::proof::Conditions;
 use super::rollout::{Memory, RollOut};
+use super::waiting::Opener;
 use super::world::Fairness;
 use crate::stats::Moment;
+use std::time::Duration;
 
 /// Splits that are remembered: requests that began under an older one are not judged.
 const SPLITS: usize = 16;
@@ -54,6 +56,9 @@ impl RollOut {
         if tells && on_step {
             self.memory.samples += 1;
         }
+        if on_step {
+            self.memory.note_wait(seen, side, age, self.plan.hold);
+        }
         if arm == Arm::Stable {
             self.memory.typical.learn(seen, age);
         }
@@ -94,7 +99,7 @@ impl RollOut {
             let (began, so_far) = (self.age(one.began), one.so_far(now));
             if began >= self.memory.step_since {
                 let late = self.is_late(&so_far);
-                let whose = one.key.map(|key| self.memory.chooser(key, one.client));
+                let whose = self.memory.opener(one);
                 self.memory.waiting.count(arm, late, whose);
             }
             self.read_open(&so_far, arm, (began, age));
@@ -198,17 +203,35 @@ impl RollOut {
 }
 
 impl Memory {
-    /// Who chose a sticky key: its client, where that is one.
-    fn chooser(&self, key: u64, client: Option<u64>) -> u64 {
-        client.filter(|client| !self.clients.is_proxy(tag(*client), true)).unwrap_or(key)
+    /// The one client that a request is of, or else its sticky key. Behind a proxy are many.
+    fn one(&self, client: Option<u64>, key: Option<u64>) -> Option<u64> {
+        let sticky = key.is_some();
+        client.filter(|client| !self.clients.is_proxy(tag(*client), sticky)).or(key)
+    }
+
+    fn opener(&self, open: &Open) -> Opener {
+        match (self.one(open.client, open.key), open.key) {
+            (None, _) => Opener::Anybody,
+            (Some(one), None) => Opener::Drawn(one),
+            (Some(one), Some(_)) => Opener::Chosen(one),
+        }
+    }
+
+    /// Takes note of whether anybody waited for its end. Who leaves before that would be usual says nothing.
+    fn note_wait(&mut self, seen: &Observation, side: usize, age: f64, hold: Duration) {
+        let left = match seen.ended {
+            Ended::Seen => false,
+            Ended::Cancelled if self.typical.has_waited(seen) => true,
+            Ended::Cancelled | Ended::Outrun => return,
+        };
+        let who = self.one(seen.client, seen.key);
+        self.in_vain.note(side, (who, left), age, hold);
     }
 
     /// Does it count as a request of the stable side that fails or not? One client whose requests always fail is no
     /// outage. Behind a proxy are many.
     fn tells_of_outage(&mut self, seen: &Observation, age: f64) -> bool {
-        let sticky = seen.key.is_some();
-        let one = seen.client.filter(|client| !self.clients.is_proxy(tag(*client), sticky));
-        one.or(seen.key).is_none_or(|who| self.once.counts(who, age))
+        self.one(seen.client, seen.key).is_none_or(|who| self.once.counts(who, age))
     }
 
     fn meet(&mut self, seen: &Observation, arm: Arm, age: f64) -> Warmth {
@@ -221,7 +244,9 @@ impl Memory {
         if let Some(client) = seen.client {
             self.clients.note(client, at.age);
         }
-        let whose = Hit { client: seen.client.map(tag), key: seen.key.map(tag) };
+        // A failure that the candidate has told can be aimed by nobody who did not choose the candidate.
+        let aimed = seen.key.is_some() || seen.ended != Ended::Seen;
+        let whose = Hit { client: seen.client.map(tag), key: seen.key.map(tag), aimed };
         let Some(key) = seen.key else {
             // Each request was drawn for itself; those of clients that mostly fail anyway are compared with each other.
             let one = seen.client.filter(|client| !self.clients.is_proxy(tag(*client), false));

@@ -140,7 +140,7 @@ fn least_busy(replicas: &[Replica], rng: &mut Xoshiro256PlusPlus) -> usize {
 }
 
 /// Half an hour at most.
-fn half_an_hour(scene: Scene, seed: u64) -> State {
+fn half_an_hour(scene: Scene, seed: u64) -> (RollOut, Moment) {
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
     let share = scene.steps[0] / 100.0;
     let mut roll_out = RollOut::begin(scene.plan(), judged(), "v1".into(), share, Moment::ZERO).0;
@@ -178,12 +178,16 @@ fn half_an_hour(scene: Scene, seed: u64) -> State {
         let beside = side[to].jobs.len() as u32;
         side[to].jobs.push(Job { began: now, leaves, beside, left });
     }
-    roll_out.state(Moment::from_nanos((now * 1e9) as u64))
+    (roll_out, Moment::from_nanos((now * 1e9) as u64))
 }
 
 /// How many of so many roll-outs end in this state.
 fn ends(scene: Scene, runs: u64, state: State) -> u64 {
-    let found = (0..runs).filter(|seed| half_an_hour(scene, *seed) == state).count() as u64;
+    let is_so = |seed: &u64| {
+        let (roll_out, now) = half_an_hour(scene, *seed);
+        roll_out.state(now) == state
+    };
+    let found = (0..runs).filter(is_so).count() as u64;
     let Scene { works, replicas, steps, rps, times, .. } = scene;
     println!("{works:?} {replicas:?} {steps:?} {rps}/s, x{times}: {found} of {runs} {state:?}");
     found
@@ -238,5 +242,31 @@ fn clients_who_leave_a_queue_are_not_the_versions_fault() {
     for (patience, steps) in [(0.5, &[25.0, 100.0]), (1.0, &[25.0, 100.0]), (1.0, &[50.0, 100.0])] {
         let scene = Scene { patience, steps, rps: 25.0, ..SCENE };
         assert_eq!(ends(scene, 8, State::RolledBack), 0);
+    }
+}
+
+/// Nobody can tell a slow version from one with too few replicas, but no client has to wait until somebody can.
+#[test]
+fn clients_who_wait_in_vain_for_one_replica_beside_twenty_are_spared() {
+    let scene =
+        Scene { replicas: [1, 20], steps: LADDER, rps: 100.0, work: 0.09, patience: 10.0, ..SCENE };
+    for seed in 0..3 {
+        let (roll_out, now) = half_an_hour(scene, seed);
+        let sentence = roll_out.sentence(now);
+        assert_eq!(roll_out.state(now), State::Paused, "{sentence}");
+        assert!(roll_out.share() <= 0.05, "{sentence}");
+        for said in ["waited for it in vain for 3 min at 25 %", "clients left", "no verdict"] {
+            assert!(sentence.contains(said), "{sentence}");
+        }
+    }
+}
+
+/// Both sides have too few replicas.
+#[test]
+fn a_queue_before_both_sides_pauses_nobody() {
+    for replicas in [[3, 3], [3, 9]] {
+        let rps = 20.0 * (replicas[0] + replicas[1]) as f64;
+        let scene = Scene { replicas, rps, steps: LADDER, patience: 3.0, ..SCENE };
+        assert_eq!(ends(scene, 3, State::Paused), 0);
     }
 }
