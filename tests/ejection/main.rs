@@ -3,6 +3,7 @@
 //! Nothing sleeps, and each scenario is a seed: what the issue promises is checked over many of them.
 #![expect(clippy::unwrap_used, reason = "what drives the simulation is test code too")]
 #![expect(clippy::print_stderr, reason = "what was measured, for `--nocapture`")]
+mod alike;
 mod life;
 mod scenarios;
 mod simulation;
