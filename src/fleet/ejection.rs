@@ -163,6 +163,7 @@ impl Replica {
             file.life.eject(plan, ill, draw, now)
         });
         self.forget(version);
+        version.seconds().withdraw(&self.learned.lock().detector.take_seconds());
         lasts
     }
 

@@ -1,5 +1,5 @@
 //! What all replicas of a version did, by the second in which requests began.
-use crate::health::{Count, Second};
+use crate::health::{Count, Second, Seconds};
 use crate::stats::Moment;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -23,6 +23,14 @@ impl PoolSeconds {
             place.fetch_add(after - before.bits(), Relaxed);
         } else if after != before.bits() {
             place.store(after, Relaxed);
+        }
+    }
+
+    /// Takes out what one replica did.
+    pub(super) fn withdraw(&self, part: &Seconds) {
+        for (place, part) in self.0.iter().zip(part.iter()) {
+            let less = |bits| Some(Second::from_bits(bits).without(part).bits());
+            let _ = place.fetch_update(Relaxed, Relaxed, less);
         }
     }
 

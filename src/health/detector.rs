@@ -194,6 +194,12 @@ impl Detector {
         self.recent
     }
 
+    /// Takes out what it did by the second, which must leave the pool's seconds: an ejected one is no yardstick for those
+    /// that fail beside it.
+    pub fn take_seconds(&mut self) -> Seconds {
+        std::mem::take(&mut self.seconds)
+    }
+
     /// Forgets all that speaks for or against it. Returns what must leave the pool's fading sums: its peers must not be
     /// judged against it. What was counted for ever stays: others compare by differences, which would be wrong.
     pub fn forget(&mut self) -> Faded {

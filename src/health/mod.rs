@@ -22,7 +22,7 @@ pub use probe::{ProbeCount, ProbeKind, ProbePlan, ProbeResult};
 pub use recent::Recent;
 pub use reply::Reply;
 pub use retry::{HedgeAfter, HedgePlan, Repeatable, RetryOn, RetryPlan};
-pub use seconds::Second;
+pub use seconds::{Second, Seconds};
 pub use senders::{Sender, Senders};
 pub use standing::Standing;
 pub use strain::{Carried, Strain, UsualLoad};

@@ -72,6 +72,21 @@ impl Second {
     }
 }
 
+impl Second {
+    /// Without what a part of it counts, if that is of the same second.
+    #[must_use]
+    pub fn without(self, part: Self) -> Self {
+        if (self.0 ^ part.0) >> (2 * BITS) != 0 {
+            return self;
+        }
+        let [all, of_part] =
+            [self, part].map(|second| ((second.0 >> BITS) & MOST, second.0 & MOST));
+        let (requests, failures) =
+            (all.0.saturating_sub(of_part.0), all.1.saturating_sub(of_part.1));
+        Self((self.0 >> (2 * BITS)) << (2 * BITS) | requests << BITS | failures)
+    }
+}
+
 /// How often requests failed, with one more that fails as usual.
 pub(super) fn rate(count: Count, usual: f64) -> f64 {
     (count.failures as f64 + usual) / (count.requests as f64 + 1.0)
@@ -83,7 +98,7 @@ fn seconds(began: Moment) -> u64 {
 
 /// The seconds of one replica.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Seconds([Second; Second::KEPT]);
+pub struct Seconds([Second; Second::KEPT]);
 
 impl Default for Seconds {
     fn default() -> Self {
@@ -95,6 +110,11 @@ impl Seconds {
     pub(super) fn add(&mut self, requests: u64, failed: bool, began: Moment) {
         let second = &mut self.0[Second::place(began)];
         *second = second.with(requests, failed, began);
+    }
+
+    /// By their places.
+    pub fn iter(&self) -> impl Iterator<Item = Second> + '_ {
+        self.0.iter().copied()
     }
 
     /// Nothing, once the second is forgotten.
@@ -170,6 +190,12 @@ mod tests {
         let second = (0..3).fold(second, |second, _| second.with(1, true, at(5)));
         assert_eq!(second.of(at(5)), Count { requests: MOST, failures: MOST });
         assert_eq!(second.of(at(6)), Count::default());
+        let part = Second::default().with(3, true, at(5));
+        assert_eq!(
+            second.without(part).of(at(5)),
+            Count { requests: MOST - 3, failures: MOST - 3 }
+        );
+        assert_eq!(second.without(Second::default().with(3, true, at(6))), second);
     }
 
     #[test]

@@ -127,17 +127,18 @@ fn an_outage_that_all_share_convicts_nobody() {
 #[test]
 fn one_that_was_taken_out_is_no_yardstick_for_the_others() {
     let mut pool = Pool::of(3);
-    let bad = |pool: &mut Pool, i: usize, n: usize| {
+    let bad = |pool: &mut Pool, i: usize, n: usize, now: Moment| {
         for _ in 0..n {
-            pool.end(i, FAILED, Moment::ZERO);
-            pool.end(2, None, Moment::ZERO);
+            pool.end(i, FAILED, now);
+            pool.end(2, None, now);
         }
     };
-    bad(&mut pool, 0, 40);
+    bad(&mut pool, 0, 40, Moment::ZERO);
     let usual_before = pool.members[1].usual(&pool.counts);
     pool.forget(0);
     assert!(usual_before > 0.2 && pool.members[1].usual(&pool.counts) < 0.011);
-    bad(&mut pool, 1, 10);
+    // What both did with requests of one second stays.
+    bad(&mut pool, 1, 10, Moment::from_millis(1_000));
     assert_eq!(pool.conviction(1).unwrap().peers.failures, 0);
 }
 
