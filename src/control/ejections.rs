@@ -263,6 +263,10 @@ fn convict(
         replica.excuse(state);
         return None;
     }
+    if replica.is_among_failing(state) && evidence.is_overload(peers_part(version, replica)) {
+        replica.excuse(state);
+        return None;
+    }
     let (again, sentence) = (Arc::clone(replica), state.sentence(&evidence, now));
     if let Some(why) = why_not(rules, version, replica) {
         // Where none may be out, none is as good as out.
@@ -274,6 +278,16 @@ fn convict(
     }
     let lasts = replica.eject(state, rules, evidence, draw, now);
     Some(Ruling::Ejected { replica: again, lasts, evidence: sentence })
+}
+
+/// How many times its own weight its usable peers weigh together.
+fn peers_part(version: &Version, replica: &Arc<Replica>) -> f64 {
+    let (mut own, mut peers) = (0.0, 0.0);
+    for member in version.members.iter().filter(|m| m.replica.usable()) {
+        let is_it = Arc::ptr_eq(&member.replica, replica);
+        *(if is_it { &mut own } else { &mut peers }) += f64::from(member.weight);
+    }
+    if own > 0.0 { peers / own } else { 0.0 }
 }
 
 /// Are its peers beyond their capacity at this moment, so that its timeouts since then say nothing? What is noted by the

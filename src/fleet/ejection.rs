@@ -137,7 +137,16 @@ impl Replica {
 
     /// What convicts it, if anything does.
     pub fn conviction(&self, version: &VersionState, now: Moment) -> Option<Evidence> {
-        self.learned.lock().detector.conviction(&version.pool(), now)
+        self.learned.lock().detector.conviction(
+            &version.pool(),
+            |began| version.seconds().of(began),
+            now,
+        )
+    }
+
+    /// Do its peers fail a good part of their requests as well, at present?
+    pub fn is_among_failing(&self, version: &VersionState) -> bool {
+        self.learned.lock().detector.usual(&version.pool()) >= 0.05
     }
 
     /// Takes it out for cause. Returns for how long.
@@ -161,6 +170,7 @@ impl Replica {
             file.life.eject(plan, ill, draw, now)
         });
         self.forget(version);
+        version.seconds().withdraw(&self.learned.lock().detector.take_seconds());
         lasts
     }
 

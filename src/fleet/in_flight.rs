@@ -141,7 +141,7 @@ impl InFlight {
             let said = self.says(read, status, outcome, &mut learned, now);
             let told = outcome.class == Class::Reset
                 && self.connection.is_some_and(|connection| learned.breaks(connection));
-            let suspect = !told && self.learn(&mut learned, said, outcome, now);
+            let suspect = !told && self.learn(&mut learned, said, status, outcome, now);
             (said, suspect, learned.phantom.consecutive == 1)
         };
         if matches!(said, Said::Counts(Err(cause)) if first || cause == Cause::Timeout) {

@@ -51,6 +51,7 @@ impl InFlight {
         &self,
         learned: &mut Learned,
         said: Said,
+        status: u16,
         outcome: &Outcome,
         now: Moment,
     ) -> bool {
@@ -66,8 +67,8 @@ impl InFlight {
             return false;
         }
         let Said::Counts(said) = said else {
-            self.version.add(1, true);
-            learned.detector.share_failure();
+            self.version.add(1, true, self.began);
+            learned.detector.share_failure(self.began);
             return false;
         };
         let counted = self.counted(learned, said.is_err(), now);
@@ -75,17 +76,24 @@ impl InFlight {
             learned.detector.hold();
             return false;
         }
-        self.version.add(u64::from(counted.max(1)), said.is_err());
+        self.version.add(u64::from(counted.max(1)), said.is_err(), self.began);
         let pool = self.version.pool();
-        let (released, path) = (counted.saturating_sub(1), self.path);
-        let reading = Reading { failure: said.err(), began: self.began, path, released };
+        let reading = Reading {
+            failure: said.err(),
+            began: self.began,
+            path: self.path,
+            full: status == 503,
+            released: counted.saturating_sub(1),
+            beside: self.version.seconds().of(self.began),
+        };
         learned.detector.observe(&reading, &pool, now);
         self.replica.set_raised(learned.detector.is_raised());
         if self.replica.is_proved(learned, said.is_ok()) {
             self.version.withdraw(learned.detector.forget());
             return true;
         }
-        learned.detector.conviction(&pool, now).is_some() && !self.replica.refused()
+        learned.detector.conviction(&pool, |began| self.version.seconds().of(began), now).is_some()
+            && !self.replica.refused()
     }
 
     /// For how many failures this one counts.

@@ -16,6 +16,7 @@ mod pace;
 mod paths;
 mod registry;
 mod replica;
+mod seconds;
 mod sketch;
 mod suspects;
 mod tally;

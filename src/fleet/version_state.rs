@@ -2,6 +2,7 @@
 use super::answered::Answered;
 use super::pace::Pace;
 use super::paths::Paths;
+use super::seconds::PoolSeconds;
 use super::suspects::Suspects;
 use super::tally::{Histogram, INTER_CHUNK_BOUNDS, LATENCY_BOUNDS, Tally};
 use crate::balance::PoolSpeed;
@@ -25,6 +26,7 @@ struct Sums {
     recent_failures: AtomicU64,
     requests: AtomicU64,
     failures: AtomicU64,
+    by_second: PoolSeconds,
 }
 
 /// The living side of one version.
@@ -166,8 +168,8 @@ impl VersionState {
         self.due.store(u32::try_from(n).unwrap_or(u32::MAX), Relaxed);
     }
 
-    /// Counts requests that ended alike.
-    pub(super) fn add(&self, requests: u64, failed: bool) {
+    /// Counts requests that began then and ended alike.
+    pub(super) fn add(&self, requests: u64, failed: bool, began: Moment) {
         let (sums, grains) = (&self.sums, requests * GRAIN as u64);
         sums.recent_requests.fetch_add(grains, Relaxed);
         sums.requests.fetch_add(requests, Relaxed);
@@ -175,11 +177,17 @@ impl VersionState {
             sums.recent_failures.fetch_add(grains, Relaxed);
             sums.failures.fetch_add(requests, Relaxed);
         }
+        sums.by_second.add(requests, failed, began);
+    }
+
+    /// What its replicas did, by the second in which requests began.
+    pub(super) fn seconds(&self) -> &PoolSeconds {
+        &self.sums.by_second
     }
 
     /// What its replicas did.
     pub fn pool(&self) -> PoolCounts {
-        let Sums { recent_requests, recent_failures, requests, failures } = &self.sums;
+        let Sums { recent_requests, recent_failures, requests, failures, .. } = &self.sums;
         PoolCounts {
             recent: Faded {
                 requests: recent_requests.load(Relaxed) as f64 / GRAIN,

@@ -10,6 +10,7 @@
 //! second. Simulated: without it all ten of ten go.
 use super::ejection::Cause;
 use super::evidence::{Count, Evidence, Faded, PathClass, PoolCounts};
+use super::seconds::{Seconds, rate};
 use crate::stats::Moment;
 use std::time::Duration;
 
@@ -37,8 +38,12 @@ pub struct Reading {
     /// When the replica was picked for it.
     pub began: Moment,
     pub path: PathClass,
+    /// The failure says that the replica is full.
+    pub full: bool,
     /// Failures of the same client that were not counted until now and are, with this one.
     pub released: u32,
+    /// What its version did with requests that began in the same second, as far as they ended; it counts this one.
+    pub beside: Count,
 }
 
 /// What is held against one replica.
@@ -46,6 +51,7 @@ pub struct Reading {
 pub struct Detector {
     quick: Score,
     slow: Score,
+    seconds: Seconds,
     recent: Faded,
     ever: Count,
     /// What its peers had done when the last ending was taken in, and when that was.
@@ -67,6 +73,7 @@ impl Detector {
         self.ever.failures += failures;
         self.recent.requests += counted as f64;
         self.recent.failures += failures as f64;
+        self.seconds.add(counted, reading.failure.is_some(), reading.began);
         let peers = self.peers_since(pool, now);
         let is_well = reading.failure.is_none() && now.since(self.failed) >= WELL;
         if reading.failure.is_some() {
@@ -82,8 +89,10 @@ impl Detector {
             return;
         }
         let usual = self.usual(pool);
+        let beside = reading.beside.without(self.seconds.of(reading.began));
+        let here = score::Here { usual, peers, expected: rate(beside, usual) };
         for (score, rule) in [(&mut self.quick, &QUICK), (&mut self.slow, &SLOW)] {
-            score.take(rule, reading, usual, peers, &self.good, now);
+            score.take(rule, reading, &here, &self.good, now);
         }
         if reading.failure.is_none() {
             self.good.push(reading.began);
@@ -94,11 +103,12 @@ impl Detector {
     }
 
     /// Takes in a failure of its whole pool: it raises what is usual, and speaks against nobody. `pool` counts it.
-    pub fn share_failure(&mut self) {
+    pub fn share_failure(&mut self, began: Moment) {
         self.ever.requests += 1;
         self.ever.failures += 1;
         self.recent.requests += 1.0;
         self.recent.failures += 1.0;
+        self.seconds.add(1, true, began);
     }
 
     /// Notes a failure that is not counted.
@@ -149,15 +159,28 @@ impl Detector {
     }
 
     /// The evidence, if it is a suspect and its peers did better in the same time, beyond chance.
-    pub fn conviction(&self, pool: &PoolCounts, now: Moment) -> Option<Evidence> {
+    ///
+    /// `seconds`: what its version did with the requests that began in a second.
+    pub fn conviction(
+        &self,
+        pool: &PoolCounts,
+        seconds: impl Fn(Moment) -> Count,
+        now: Moment,
+    ) -> Option<Evidence> {
         if !self.suspect() {
             return None;
         }
         let (usual, peers) = (self.usual(pool), self.peers_since(pool, now));
         let both = [(&self.quick, &QUICK), (&self.slow, &SLOW)];
         let others = f64::from(pool.replicas.saturating_sub(1));
-        let convicted =
-            both.into_iter().find(|(score, rule)| score.convicts(rule, usual, peers, others));
+        let good = |began| {
+            let last = u64::from(self.good.began_after(began, 0));
+            last.max(self.seconds.good_after(began, now))
+        };
+        let convicted = both.into_iter().find(|(score, rule)| {
+            let beside = self.seconds.beside(&seconds, usual, score.began, now);
+            score.convicts(rule, usual, peers, others, beside, good)
+        });
         convicted.map(|(score, _)| Evidence { held: self.held, ..score.evidence(peers) })
     }
 
@@ -171,10 +194,17 @@ impl Detector {
         self.recent
     }
 
+    /// Takes out what it did by the second, which must leave the pool's seconds: an ejected one is no yardstick for those
+    /// that fail beside it.
+    pub fn take_seconds(&mut self) -> Seconds {
+        std::mem::take(&mut self.seconds)
+    }
+
     /// Forgets all that speaks for or against it. Returns what must leave the pool's fading sums: its peers must not be
     /// judged against it. What was counted for ever stays: others compare by differences, which would be wrong.
     pub fn forget(&mut self) -> Faded {
-        std::mem::replace(self, Self { ever: self.ever, ..Self::default() }).recent
+        std::mem::replace(self, Self { ever: self.ever, seconds: self.seconds, ..Self::default() })
+            .recent
     }
 }
 

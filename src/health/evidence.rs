@@ -6,6 +6,11 @@ use std::time::Duration;
 /// The memory of the rates, as a time constant.
 const FADES: Duration = Duration::from_mins(1);
 
+/// More to do than its peers is so many times as much.
+const MORE: f64 = 1.25;
+/// As much as they is so much at least.
+const AS_MUCH: f64 = 0.75;
+
 /// Requests and failures that fade with time.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Faded {
@@ -61,6 +66,8 @@ pub struct Evidence {
     pub since: Moment,
     /// Its failures by their cause, in the order of [`Cause::FAILURES`].
     pub causes: [u32; Cause::FAILURES.len()],
+    /// Of its failures those that say that it is full: status 503.
+    pub full: u64,
     /// The class of path that all its failures were on, where it answered requests on others.
     pub only_on: Option<PathClass>,
     /// Further failures, which say more of the clients that sent them than of the replica.
@@ -99,6 +106,18 @@ impl Evidence {
         self.own.failures * 10 >= self.own.requests * 9
     }
 
+    /// Did it fail because it had more to do than its peers, and did it do as much as they? Of a pool that refuses
+    /// what it has no room for, chance and policy give one more than the others for a moment.
+    ///
+    /// `part`: the peers' requests that stand for one of its own, by their weights.
+    pub fn is_overload(&self, part: f64) -> bool {
+        let Self { own, peers, full, .. } = self;
+        let good = |count: &Count| count.requests.saturating_sub(count.failures) as f64;
+        2 * full >= own.failures
+            && part * own.requests as f64 >= MORE * peers.requests as f64
+            && part * good(own) >= AS_MUCH * good(peers)
+    }
+
     /// "failed 14 of 15 requests in 3 s while its peers failed 0 of 42: `server_error` ×14, all on /v1/embeddings".
     ///
     /// `path`: the name of [`Self::only_on`].
@@ -123,5 +142,33 @@ impl Evidence {
             peers.requests,
             causes.join(", ")
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_that_is_full_and_does_as_much_as_its_peers_has_too_much_to_do() {
+        // Of four alike.
+        let overload = |own: (u64, u64), full, peers: (u64, u64)| {
+            let count = |(failures, requests)| Count { requests, failures };
+            let evidence = Evidence {
+                own: count(own),
+                peers: count(peers),
+                since: Moment::ZERO,
+                causes: [0; Cause::FAILURES.len()],
+                full,
+                only_on: None,
+                held: 0,
+            };
+            evidence.is_overload(3.0)
+        };
+        assert!(overload((40, 71), 40, (28, 138)));
+        assert!(!overload((40, 71), 10, (28, 138)), "it fails otherwise");
+        assert!(!overload((60, 71), 60, (28, 138)), "it does less than they");
+        assert!(!overload((20, 46), 20, (28, 138)), "it has no more to do than they");
+        assert!(!overload((20, 20), 20, (0, 20)), "it does nothing");
     }
 }

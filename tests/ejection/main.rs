@@ -3,6 +3,7 @@
 //! Nothing sleeps, and each scenario is a seed: what the issue promises is checked over many of them.
 #![expect(clippy::unwrap_used, reason = "what drives the simulation is test code too")]
 #![expect(clippy::print_stderr, reason = "what was measured, for `--nocapture`")]
+mod alike;
 mod life;
 mod scenarios;
 mod simulation;
@@ -96,7 +97,8 @@ fn with_three_of_four_failing_two_go_and_all_come_back() {
         simulation.run(50.0, 120.0, &fails, healthy);
         let took = simulation.now.as_secs_f64() - 25.0;
         slowest = slowest.max(took);
-        assert!(healthy(&simulation) && took < 20.0, "{seed}: {took} s");
+        // One whose trial fails shortly before the end is out for up to 16 s, ±20 %, and as long as its illness at first.
+        assert!(healthy(&simulation) && took < 22.0, "{seed}: {took} s");
     }
     eprintln!("all healthy after {slowest:.1} s at most");
 }

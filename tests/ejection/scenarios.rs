@@ -6,7 +6,7 @@ use crate::world::{Asked, Chance, Fault, World, fails};
 
 /// How much more than in an ordinary test run.
 #[expect(clippy::disallowed_methods, reason = "the size of a test is given by whoever starts it")]
-fn runs() -> u64 {
+pub(crate) fn runs() -> u64 {
     std::env::var("EVENER_RUNS").map_or(1, |runs| runs.parse().expect("a number"))
 }
 
@@ -22,7 +22,7 @@ fn poison(asked: &Asked, chance: &mut Chance) -> Option<Fault> {
 const POLICIES: [&str; 6] = ["least_load", "least_request", "p2c", "round_robin", "random", "hash"];
 
 /// Nobody may be ejected in any of these, whatever the policy and the rate.
-fn nobody_is_ejected(what: &str, replicas: usize, world: impl Fn() -> World) {
+pub(crate) fn nobody_is_ejected(what: &str, replicas: usize, world: impl Fn() -> World) {
     let (mut hours, mut ejections) = (0.0, Vec::new());
     for policy in POLICIES {
         for (rate, seconds) in [(1.0, 1_800.0), (10.0, 600.0), (100.0, 60.0)] {

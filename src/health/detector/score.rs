@@ -33,6 +33,17 @@ impl Rule {
 const KNOWN: f64 = 5.0;
 const MOST_KNOWN: f64 = 25.0;
 
+/// What goes on around an ending.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Here {
+    /// How often the peers failed lately.
+    pub(super) usual: f64,
+    /// Failures and requests of the peers since the ending before.
+    pub(super) peers: (f64, f64),
+    /// How often they failed requests that began in the same second.
+    pub(super) expected: f64,
+}
+
 /// A score with what happened since it left zero.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Score {
@@ -40,8 +51,14 @@ pub(super) struct Score {
     own: Count,
     /// Failures and requests of the peers.
     peers: (f64, f64),
+    /// How many of its requests its peers would have failed, going by the seconds in which those began.
+    expected: f64,
     since: Moment,
+    /// When its first failure began.
+    pub(super) began: Moment,
     causes: [u32; Cause::FAILURES.len()],
+    /// Failures that say that it is full.
+    full: u64,
     /// By kind of path.
     failed_on: [u32; PathClass::CLASSES],
     worked_on: [u32; PathClass::CLASSES],
@@ -50,16 +67,16 @@ pub(super) struct Score {
 }
 
 impl Score {
-    /// Takes in one ending. `peers`: what they did since the one before.
+    /// Takes in one ending.
     pub(super) fn take(
         &mut self,
         rule: &Rule,
         reading: &Reading,
-        usual: f64,
-        peers: (f64, f64),
+        here: &Here,
         good: &LastGood,
         now: Moment,
     ) {
+        let Here { usual, peers, expected } = *here;
         let counted = 1 + reading.released;
         let step = rule.step(usual, reading.failure.is_some()) * f64::from(counted);
         if self.level > 0.0 {
@@ -71,16 +88,21 @@ impl Score {
             let later = good.began_after(reading.began, self.used);
             self.used = good.total;
             let since = if later == 0 { now } else { reading.began };
-            *self = Self { since, used: self.used, ..Self::default() };
+            let began = reading.began;
+            *self = Self { since, began, used: self.used, ..Self::default() };
             self.own.requests = u64::from(later);
+            self.expected = usual * f64::from(later);
             self.level = step + rule.step(usual, false) * f64::from(later);
         } else {
             return;
         }
         self.own.requests += u64::from(counted);
+        self.expected += expected * f64::from(counted);
         let place = reading.path.place();
         let on = if let Some(cause) = reading.failure {
             self.own.failures += u64::from(counted);
+            self.began = self.began.min(reading.began);
+            self.full += if reading.full { u64::from(counted) } else { 0 };
             if let Some(i) = Cause::FAILURES.iter().position(|known| *known == cause) {
                 self.causes[i] = self.causes[i].saturating_add(counted);
             }
@@ -97,12 +119,31 @@ impl Score {
     }
 
     /// Is it enough, and did its peers do better in the same time, beyond chance? `peers`: what they did since the
-    /// last ending. `others`: how many they are.
-    pub(super) fn convicts(&self, rule: &Rule, usual: f64, peers: (f64, f64), others: f64) -> bool {
+    /// last ending. `others`: how many they are. `beside`: how often they failed requests of the
+    /// same seconds, if all of those are kept. `good_since`: its good answers to requests that began since then.
+    pub(super) fn convicts(
+        &self,
+        rule: &Rule,
+        usual: f64,
+        peers: (f64, f64),
+        others: f64,
+        beside: Option<f64>,
+        good_since: impl Fn(Moment) -> u64,
+    ) -> bool {
+        if self.level < rule.bar {
+            return false;
+        }
         let own = (self.own.failures as f64, self.own.requests as f64);
         let known = (KNOWN * others).min(MOST_KNOWN);
-        let peers = (self.peers.0 + peers.0 + known * usual, self.peers.1 + peers.1 + known);
-        self.level >= rule.bar && excess(own, peers) >= rule.bar
+        let asked = self.peers.1 + peers.1 + known;
+        let failed = self.peers.0 + peers.0 + known * usual;
+        // What ended beside its failures may have begun when all was well.
+        let failed = failed.max(asked * beside.unwrap_or(self.expected / own.1));
+        // What went well and ended before its first failure did, but began later, counts as well.
+        let later = good_since(self.began) as f64;
+        let all = (own.0, own.1.max(own.0 + later));
+        let level = own.0 * rule.step(usual, true) + (all.1 - own.0) * rule.step(usual, false);
+        (all.1 <= own.1 || level >= rule.bar) && excess(all, (failed, asked)) >= rule.bar
     }
 
     /// What it did while its score rose.
@@ -116,6 +157,7 @@ impl Score {
             },
             since: self.since,
             causes: self.causes,
+            full: self.full,
             only_on: self.only_on(),
             held: 0,
         }
@@ -148,7 +190,7 @@ impl LastGood {
     }
 
     /// How many of the last began after this, without the first `used` of all.
-    fn began_after(&self, began: Moment, used: u64) -> u32 {
+    pub(super) fn began_after(&self, began: Moment, used: u64) -> u32 {
         let first = self.total.saturating_sub(KEPT as u64).max(used);
         let places = (first..self.total).map(|i| (i % KEPT as u64) as usize);
         places.map(|i| u32::from(self.began[i] > began)).sum()

@@ -9,26 +9,44 @@ fn near(a: f64, b: f64) -> bool {
     (a - b).abs() < 1e-4
 }
 
+fn reading(failure: Option<Cause>, began: Moment) -> Reading {
+    Reading {
+        failure,
+        began,
+        path: PathClass::OTHER,
+        full: false,
+        released: 0,
+        beside: Count::default(),
+    }
+}
+
 /// A pool whose members are watched; no time passes.
 struct Pool {
     members: Vec<Detector>,
     counts: PoolCounts,
+    seconds: Seconds,
 }
 
 impl Pool {
     fn of(n: usize) -> Self {
         let replicas = u32::try_from(n).unwrap();
         let counts = PoolCounts { replicas, ..PoolCounts::default() };
-        Self { members: vec![Detector::default(); n], counts }
+        Self { members: vec![Detector::default(); n], counts, seconds: Seconds::default() }
     }
 
     fn end(&mut self, i: usize, failure: Option<Cause>, now: Moment) {
+        self.end_of(i, failure, now, now);
+    }
+
+    fn end_of(&mut self, i: usize, failure: Option<Cause>, began: Moment, now: Moment) {
         let failed = u8::from(failure.is_some());
         self.counts.ever.requests += 1;
         self.counts.ever.failures += u64::from(failed);
         self.counts.recent.requests += 1.0;
         self.counts.recent.failures += f64::from(failed);
-        let reading = Reading { failure, began: now, path: PathClass::OTHER, released: 0 };
+        self.seconds.add(1, failure.is_some(), began);
+        let beside = self.seconds.of(began);
+        let reading = Reading { beside, ..reading(failure, began) };
         self.members[i].observe(&reading, &self.counts, now);
     }
 
@@ -38,7 +56,11 @@ impl Pool {
     }
 
     fn conviction(&self, i: usize) -> Option<Evidence> {
-        self.members[i].conviction(&self.counts, self.members[i].seen)
+        self.members[i].conviction(
+            &self.counts,
+            |began| self.seconds.of(began),
+            self.members[i].seen,
+        )
     }
 }
 
@@ -105,17 +127,18 @@ fn an_outage_that_all_share_convicts_nobody() {
 #[test]
 fn one_that_was_taken_out_is_no_yardstick_for_the_others() {
     let mut pool = Pool::of(3);
-    let bad = |pool: &mut Pool, i: usize, n: usize| {
+    let bad = |pool: &mut Pool, i: usize, n: usize, now: Moment| {
         for _ in 0..n {
-            pool.end(i, FAILED, Moment::ZERO);
-            pool.end(2, None, Moment::ZERO);
+            pool.end(i, FAILED, now);
+            pool.end(2, None, now);
         }
     };
-    bad(&mut pool, 0, 40);
+    bad(&mut pool, 0, 40, Moment::ZERO);
     let usual_before = pool.members[1].usual(&pool.counts);
     pool.forget(0);
     assert!(usual_before > 0.2 && pool.members[1].usual(&pool.counts) < 0.011);
-    bad(&mut pool, 1, 10);
+    // What both did with requests of one second stays.
+    bad(&mut pool, 1, 10, Moment::from_millis(1_000));
     assert_eq!(pool.conviction(1).unwrap().peers.failures, 0);
 }
 
@@ -193,6 +216,70 @@ fn a_shared_outage_after_a_silence_convicts_nobody() {
     }
 }
 
+/// Its last failures of a burst end while its peers answer what began after it.
+#[test]
+fn late_failures_of_a_shared_burst_convict_nobody() {
+    let mut pool = Pool::of(10);
+    let at = Moment::from_millis;
+    for step in 0..20 {
+        (0..10).for_each(|i| pool.end(i, FAILED, at(step * 50)));
+    }
+    for step in 0..20 {
+        (1..10).for_each(|i| pool.end(i, FAILED, at(1_000 + step * 50)));
+    }
+    for step in 0..20 {
+        let now = at(2_000 + step * 50);
+        for i in 1..10 {
+            pool.end(i, None, now);
+            pool.end(i, None, now);
+        }
+        pool.end_of(0, FAILED, at(1_000 + step * 50), now);
+        assert_eq!(pool.conviction(0), None, "{step}");
+    }
+}
+
+/// It is asked in the bursts alone, where three in ten fail everywhere; its peers are asked all the time.
+#[test]
+fn one_that_is_asked_in_shared_bursts_alone_is_not_convicted() {
+    let mut pool = Pool::of(3);
+    for second in 0..600_u64 {
+        let now = Moment::from_millis(second * 1_000);
+        let bursts = second % 60 < 5;
+        for request in 0..40 {
+            let failure = if bursts && request % 10 < 3 { FAILED } else { None };
+            pool.end(1 + request % 2, failure, now);
+        }
+        for request in 0..if bursts { 10 } else { 0 } {
+            pool.end(0, if request % 10 < 3 { FAILED } else { None }, now);
+            assert_eq!(pool.conviction(0), None, "{second} s");
+        }
+        // What fades by the tick.
+        let keeps = Faded::keeps(Duration::from_secs(1));
+        let left: Vec<_> =
+            pool.members.iter_mut().map(|m| m.fade(keeps, &pool.counts, now)).collect();
+        pool.counts.recent = Faded {
+            requests: left.iter().map(|left| left.requests).sum(),
+            failures: left.iter().map(|left| left.failures).sum(),
+        };
+    }
+}
+
+/// Where some requests time out everywhere, those of one replica may end one after the other, while it is not asked.
+#[test]
+fn good_answers_to_requests_that_began_among_those_that_time_out_count() {
+    let mut pool = Pool::of(3);
+    let at = Moment::from_millis;
+    pool.counts.recent = Faded { requests: 1_000.0, failures: 70.0 };
+    for request in 1..=24 {
+        pool.end(0, None, at(request * 40));
+        (0..20).for_each(|i| pool.end(1 + i % 2, None, at(request * 40)));
+    }
+    for request in 0..11 {
+        pool.end_of(0, Some(Cause::Timeout), at(request * 40), at(1_000 + request * 40));
+        assert_eq!(pool.conviction(0), None, "{request}");
+    }
+}
+
 /// Of requests that take long, only those that fail end late: they stand where they began.
 #[test]
 fn a_slow_failure_comes_before_what_began_later() {
@@ -205,8 +292,7 @@ fn a_slow_failure_comes_before_what_began_later() {
     let mut late = |began: u64, now: u64| {
         pool.counts.ever.requests += 1;
         pool.counts.ever.failures += 1;
-        let failure = Some(Cause::Timeout);
-        let reading = Reading { failure, began: at(began), path: PathClass::OTHER, released: 0 };
+        let reading = reading(Some(Cause::Timeout), at(began));
         pool.members[0].observe(&reading, &pool.counts, at(now));
         pool.members[0].quick.level
     };
@@ -244,14 +330,14 @@ fn the_only_path_that_fails_is_named() {
         pool.counts.ever.requests += 1;
         pool.counts.ever.failures += u64::from(failure.is_some());
         let path = PathClass::new(place);
-        let reading = Reading { failure, began: now, path, released: 0 };
+        let reading = Reading { path, ..reading(failure, now) };
         pool.members[0].observe(&reading, &pool.counts, now);
     }
     let evidence = pool.members[0].quick.evidence((0.0, 0.0));
     assert_eq!(evidence.only_on, Some(PathClass::new(3)));
     let sentence = evidence.sentence(Some("/v1/embeddings"), now);
     assert!(sentence.ends_with(": server_error ×6, only on /v1/embeddings"), "{sentence}");
-    let reading = Reading { failure: FAILED, began: now, path: PathClass::OTHER, released: 0 };
+    let reading = reading(FAILED, now);
     pool.members[0].observe(&reading, &pool.counts, now);
     assert_eq!(pool.members[0].quick.evidence((0.0, 0.0)).only_on, None);
 }
