@@ -1,6 +1,7 @@
 //! Clients who wait in vain: their requests are open for far longer than usual, or they left after a long wait. Where the
 //! candidate has many of them and the stable side has not, for longer than one event lasts, no more clients are sent there,
 //! whether a check can tell why or not.
+use super::fading::Fading;
 use super::metric::Metric;
 use super::once::Once;
 use super::plan::Margin;
@@ -20,21 +21,11 @@ const STABLE: u64 = 0x9E37_79B9_7F4A_7C15;
 /// Clients who left the candidate lately, at most; of more, the first are forgotten.
 const FOLLOWED: usize = 64;
 
-/// Requests of one side that are over; they fade.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Over {
-    pub(super) requests: f64,
-    /// Those of them whose clients left after a long wait.
-    pub(super) left: f64,
-    /// Seconds at which they faded last.
-    faded: f64,
-}
-
 /// What is known of clients who wait in vain on this step.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct InVain {
-    /// Of the candidate, and of the stable side.
-    over: [Over; 2],
+    /// Requests that are over, and those whose clients left after a long wait: of the candidate, and of the stable side.
+    over: [Fading; 2],
     /// A client counts once in a while on each side, however often it asks.
     once: Once,
     /// Who left the candidate lately, and when, in seconds. `None`: unknown, and one of its own.
@@ -49,11 +40,9 @@ pub(super) fn lasts(hold: Duration) -> f64 {
     (LASTS * hold.as_secs_f64()).clamp(LEAST, MOST)
 }
 
-impl Over {
-    fn at(self, age: f64, hold: Duration) -> Self {
-        let keeps = (-(age - self.faded).max(0.0) / (FADES * lasts(hold))).exp();
-        Self { requests: self.requests * keeps, left: self.left * keeps, faded: age }
-    }
+/// The memory of requests that are over, as a time constant in seconds.
+fn fades(hold: Duration) -> f64 {
+    FADES * lasts(hold)
 }
 
 impl InVain {
@@ -74,10 +63,7 @@ impl InVain {
         if who.is_some_and(|who| !self.once.counts(on_side(who), age)) {
             return;
         }
-        let mut over = self.over[side].at(age, hold);
-        over.requests += 1.0;
-        over.left += f64::from(u8::from(left));
-        self.over[side] = over;
+        self.over[side].note(left, age, fades(hold));
         if left && side == 0 {
             let spare = (self.who.len() + 1).saturating_sub(FOLLOWED);
             self.who.drain(..spare);
@@ -87,9 +73,9 @@ impl InVain {
 
     /// Looks at both sides, about once a second.
     pub(super) fn look(&mut self, open: Late, age: f64, hold: Duration) {
-        let fades = FADES * lasts(hold);
+        let fades = fades(hold);
         self.who.retain(|(_, at)| age - at <= fades);
-        self.over = self.over.map(|over| over.at(age, hold));
+        self.over = self.over.map(|over| over.at(age, fades));
         if self.is_of_candidate(open) {
             self.since.get_or_insert(age);
             self.last = age;
@@ -108,9 +94,9 @@ impl InVain {
         let unknown = self.who.iter().filter(|(who, _)| who.is_none()).count() as u64;
         let loudest = each.values().copied().max().unwrap_or(1);
         // The loudest client counts as one.
-        let left = (own.left - f64::from(loudest - 1)).max(0.0);
-        let in_vain = [left + open.late[0] as f64, stable.left + open.late[1] as f64];
-        let all = [own.requests + open.open[0] as f64, stable.requests + open.open[1] as f64];
+        let left = (own.hits - f64::from(loudest - 1)).max(0.0);
+        let in_vain = [left + open.late[0] as f64, stable.hits + open.late[1] as f64];
+        let all = [own.readings + open.open[0] as f64, stable.readings + open.open[1] as f64];
         let total = in_vain[0] + in_vain[1];
         if each.len() as u64 + unknown + open.late[0] < FEW || all[1] < 1.0 || total <= 0.0 {
             return false;
@@ -133,8 +119,8 @@ impl InVain {
         lasted.filter(|lasted| *lasted >= lasts(hold))
     }
 
-    /// Of the last requests that are over: the candidate, and the stable side.
-    pub(super) fn over(&self) -> [Over; 2] {
+    /// The last requests that are over, and those that were left: of the candidate, and of the stable side.
+    pub(super) fn over(&self) -> [Fading; 2] {
         self.over
     }
 }

@@ -1,4 +1,5 @@
 //! The last seconds of both sides: whoever has just begun to fail is not given more.
+use super::fading::Fading;
 use super::waiting::{UNLIKELY, divergence};
 
 /// The memory, as a time constant in seconds.
@@ -8,46 +9,24 @@ const FEW: f64 = 1.5;
 /// What is usual, at least, as a rate.
 const LEAST: f64 = 0.002;
 
-/// Hits and readings of one side that fade.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-struct Side {
-    hits: f64,
-    readings: f64,
-    /// Seconds at which they faded last.
-    faded: f64,
-}
-
-impl Side {
-    fn at(self, age: f64) -> Self {
-        let keeps = (-(age - self.faded).max(0.0) / FADES).exp();
-        Self { hits: self.hits * keeps, readings: self.readings * keeps, faded: age }
-    }
-
-    fn rate(self) -> f64 {
-        if self.readings > 0.0 { self.hits / self.readings } else { 0.0 }
-    }
-}
-
 /// What both sides did in the last seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Lately {
-    candidate: Side,
-    stable: Side,
+    candidate: Fading,
+    stable: Fading,
 }
 
 impl Lately {
     /// Takes in a reading; `age` in seconds.
     pub(super) fn note(&mut self, is_candidate: bool, hit: bool, age: f64) {
         let side = if is_candidate { &mut self.candidate } else { &mut self.stable };
-        *side = side.at(age);
-        side.readings += 1.0;
-        side.hits += f64::from(u8::from(hit));
+        side.note(hit, age, FADES);
     }
 
     /// The candidate's rate in the last seconds, where it is far above what both the stable side did in them and what
     /// `allowed` is, by more than chance.
     pub(super) fn worse(&self, allowed: f64, age: f64) -> Option<f64> {
-        let (own, stable) = (self.candidate.at(age), self.stable.at(age));
+        let (own, stable) = (self.candidate.at(age, FADES), self.stable.at(age, FADES));
         let rate = own.rate();
         let bound = allowed.max(stable.rate()).clamp(LEAST, 1.0);
         let far = own.readings * divergence(rate, bound);

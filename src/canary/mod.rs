@@ -10,6 +10,7 @@ mod change;
 mod clients;
 mod command;
 mod evidence;
+mod fading;
 mod fall;
 mod falls;
 mod in_vain;

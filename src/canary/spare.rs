@@ -39,10 +39,10 @@ impl RollOut {
         let rounded = |count: f64| grouped(count.round() as u64);
         format!(
             "clients left {} of its last {} requests after a long wait, and {} of {} of {}",
-            rounded(own.left),
-            rounded(own.requests),
-            rounded(others.left),
-            rounded(others.requests),
+            rounded(own.hits),
+            rounded(own.readings),
+            rounded(others.hits),
+            rounded(others.readings),
             self.stable
         )
     }
@@ -59,7 +59,7 @@ impl RollOut {
                 grouped(of_stable)
             ));
         }
-        if memory.in_vain.over()[0].left >= 0.5 {
+        if memory.in_vain.over()[0].hits >= 0.5 {
             seen.push(self.leavings());
         }
         let why = if self.is_crowded() {

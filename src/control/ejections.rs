@@ -259,11 +259,11 @@ fn convict(
         replica.acquit();
         return None;
     };
-    if evidence.cause() == Cause::Timeout && is_strained(version, replica, evidence.since, now) {
-        replica.excuse(state);
-        return None;
-    }
-    if replica.is_among_failing(state) && evidence.is_overload(peers_part(version, replica)) {
+    let strained =
+        || evidence.cause() == Cause::Timeout && is_strained(version, replica, evidence.since, now);
+    let overloaded =
+        || replica.is_among_failing(state) && evidence.is_overload(peers_part(version, replica));
+    if strained() || overloaded() {
         replica.excuse(state);
         return None;
     }

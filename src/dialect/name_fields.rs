@@ -93,10 +93,7 @@ pub(super) fn names(
     json: &str,
     top: Top,
 ) -> Result<Result<Names<'_>, FieldProblem>, serde_json::Error> {
-    let mut read = Reading { base: json.as_ptr().addr(), ..Reading::default() };
-    let mut json = serde_json::Deserializer::from_str(json);
-    let walked = Walk { read: &mut read, place: Place::Top(top) }.deserialize(&mut json);
-    let walked = walked.and_then(|()| json.end());
+    let (read, walked) = walk(json, Place::Top(top));
     match read.problem {
         Some(problem) => Ok(Err(problem)),
         None => walked.map(|()| Ok(read.names)),
@@ -109,11 +106,16 @@ pub(super) fn is_nameless(text: &str) -> bool {
     if !text.starts_with(['{', '[']) {
         return true;
     }
-    let mut read = Reading { base: text.as_ptr().addr(), ..Reading::default() };
-    let mut json = serde_json::Deserializer::from_str(text);
-    let walked = Walk { read: &mut read, place: Place::Settings }.deserialize(&mut json);
-    let is_json = walked.and_then(|()| json.end()).is_ok();
-    is_json && read.names.others.is_empty()
+    let (read, walked) = walk(text, Place::Settings);
+    walked.is_ok() && read.names.others.is_empty()
+}
+
+/// Reads a whole text of JSON, or as far as it goes.
+fn walk(json: &str, place: Place) -> (Reading<'_>, Result<(), serde_json::Error>) {
+    let mut read = Reading { base: json.as_ptr().addr(), ..Reading::default() };
+    let mut json = serde_json::Deserializer::from_str(json);
+    let walked = Walk { read: &mut read, place }.deserialize(&mut json);
+    (read, walked.and_then(|()| json.end()))
 }
 
 #[derive(Debug, Default)]

@@ -53,10 +53,17 @@ impl Second {
 
     /// What it counts, if it is the second in which this began; else that one is forgotten, or nothing of it ended yet.
     pub fn of(self, began: Moment) -> Count {
-        if !self.is_of(began) {
-            return Count::default();
-        }
+        if self.is_of(began) { self.count() } else { Count::default() }
+    }
+
+    fn count(self) -> Count {
         Count { requests: (self.0 >> BITS) & MOST, failures: self.0 & MOST }
+    }
+
+    /// The same second with these counts.
+    fn counting(self, Count { requests, failures }: Count) -> Self {
+        let tag = self.0 >> (2 * BITS) << (2 * BITS);
+        Self(tag | requests.min(MOST) << BITS | failures.min(MOST))
     }
 
     /// With more requests that began then and ended alike. An earlier second makes room, a later one stays as it is.
@@ -67,23 +74,18 @@ impl Second {
         }
         let before = self.of(began);
         let failures = if failed { requests } else { 0 };
-        let requests = (before.requests + requests).min(MOST);
-        Self(Self::tag(began) | requests << BITS | (before.failures + failures).min(MOST))
+        let count =
+            Count { requests: before.requests + requests, failures: before.failures + failures };
+        Self(Self::tag(began)).counting(count)
     }
-}
 
-impl Second {
     /// Without what a part of it counts, if that is of the same second.
     #[must_use]
     pub fn without(self, part: Self) -> Self {
         if (self.0 ^ part.0) >> (2 * BITS) != 0 {
             return self;
         }
-        let [all, of_part] =
-            [self, part].map(|second| ((second.0 >> BITS) & MOST, second.0 & MOST));
-        let (requests, failures) =
-            (all.0.saturating_sub(of_part.0), all.1.saturating_sub(of_part.1));
-        Self((self.0 >> (2 * BITS)) << (2 * BITS) | requests << BITS | failures)
+        self.counting(self.count().without(part.count()))
     }
 }
 

@@ -145,10 +145,7 @@ impl Model {
                     let tier = way.tier()?;
                     let tried = if way.asks_again() { &[] } else { wish.tried };
                     let view = version.view(&self.plan, tier, tried, now);
-                    if !view.within(version.reach(wish.is_call)).any() {
-                        return None;
-                    }
-                    None
+                    view.within(version.reach(wish.is_call)).any().then_some(None)?
                 }
             };
             Some((way, version, member))
