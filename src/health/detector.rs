@@ -171,15 +171,22 @@ impl Detector {
             return None;
         }
         let (usual, peers) = (self.usual(pool), self.peers_since(pool, now));
+        let all = pool.recent.without(self.recent);
+        let lately = all.failures / all.requests.max(1.0);
         let both = [(&self.quick, &QUICK), (&self.slow, &SLOW)];
         let others = f64::from(pool.replicas.saturating_sub(1));
         let good = |began| {
-            let last = u64::from(self.good.began_after(began, 0));
-            last.max(self.seconds.good_after(began, now))
+            let last = self.good.began_after(began, 0);
+            let (rest, later) = self.seconds.good_after(began, now);
+            // Where few did, the last ones are all of that second, and known to the moment.
+            if last < score::MANY { later.max(f64::from(last)) } else { rest + later }
         };
         let convicted = both.into_iter().find(|(score, rule)| {
+            // What ended beside its failures may have begun when all was well.
             let beside = self.seconds.beside(&seconds, usual, score.began, now);
-            score.convicts(rule, usual, peers, others, beside, good)
+            let beside = beside.unwrap_or_else(|| score.expected_rate());
+            // For some seconds peers may do better than they mostly do, which speaks against nobody.
+            score.convicts(rule, usual, peers, others, beside.max(lately), good)
         });
         convicted.map(|(score, _)| Evidence { held: self.held, ..score.evidence(peers) })
     }

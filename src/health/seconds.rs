@@ -127,6 +127,9 @@ impl Seconds {
     /// How often the others of its version failed requests of the seconds in which its own began since then; `None` if
     /// not all of them are kept. `pool`: what the version did with the requests that began in a second. `usual`: how
     /// often one more of each second would fail.
+    ///
+    /// `began` is when its first failure did: what went well before that, in the same second, is not compared. For the
+    /// peers nobody knows which part of that second it was, so all they failed then is taken for it.
     pub(super) fn beside(
         &self,
         pool: impl Fn(Moment) -> Count,
@@ -143,18 +146,23 @@ impl Seconds {
             let then = now - Duration::from_secs(ago);
             let own = self.of(then);
             if own.requests > 0 {
-                expected += own.requests as f64 * rate(pool(then).without(own), usual);
-                requests += own.requests as f64;
+                let would_fail = own.requests as f64 * rate(pool(then).without(own), usual);
+                let compared = if ago == passed { own.failures } else { own.requests } as f64;
+                expected += would_fail.min(compared);
+                requests += compared;
             }
         }
         (requests > 0.0).then(|| expected / requests)
     }
 
-    /// What went well of the requests that began in a later second than that, as far as they are kept.
-    pub(super) fn good_after(&self, began: Moment, now: Moment) -> u64 {
+    /// What went well of the requests that began after that, as far as their seconds are kept: in the rest of its own
+    /// second, as if its good ones had begun evenly, and in later ones.
+    pub(super) fn good_after(&self, began: Moment, now: Moment) -> (f64, f64) {
         let passed = seconds(now).saturating_sub(seconds(began)).min(Second::KEPT as u64 - 1);
-        let later = (0..passed).map(|ago| self.of(now - Duration::from_secs(ago)));
-        later.map(|count| count.requests.saturating_sub(count.failures)).sum()
+        let good = |count: Count| count.requests.saturating_sub(count.failures) as f64;
+        let later = (0..passed).map(|ago| good(self.of(now - Duration::from_secs(ago)))).sum();
+        let left = 1.0 - began.as_nanos() as f64 / 1e9 % 1.0;
+        (left * good(self.of(began)), later)
     }
 }
 
@@ -178,7 +186,8 @@ mod tests {
         for (began, requests, failures) in [(at(0), 3, 1), (at(1), 3, 3), (at(127), 1, 0)] {
             assert_eq!(own.of(began), Count { requests, failures });
         }
-        assert_eq!(own.good_after(at(0), at(127)), 1);
+        let good = |began, now| own.good_after(Moment::from_millis(began), at(now));
+        assert_eq!(good(250, 127), (1.5, 1.0));
         own.add(1, false, at(128));
         assert_eq!(own.of(at(0)), Count::default());
         // What began before that, and ran for longer, changes nothing.

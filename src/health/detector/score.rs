@@ -119,16 +119,16 @@ impl Score {
     }
 
     /// Is it enough, and did its peers do better in the same time, beyond chance? `peers`: what they did since the
-    /// last ending. `others`: how many they are. `beside`: how often they failed requests of the
-    /// same seconds, if all of those are kept. `good_since`: its good answers to requests that began since then.
+    /// last ending. `others`: how many they are. `at_least`: how often they fail, whatever they did in this time.
+    /// `good_since`: its good answers to requests that began since then.
     pub(super) fn convicts(
         &self,
         rule: &Rule,
         usual: f64,
         peers: (f64, f64),
         others: f64,
-        beside: Option<f64>,
-        good_since: impl Fn(Moment) -> u64,
+        at_least: f64,
+        good_since: impl Fn(Moment) -> f64,
     ) -> bool {
         if self.level < rule.bar {
             return false;
@@ -137,13 +137,17 @@ impl Score {
         let known = (KNOWN * others).min(MOST_KNOWN);
         let asked = self.peers.1 + peers.1 + known;
         let failed = self.peers.0 + peers.0 + known * usual;
-        // What ended beside its failures may have begun when all was well.
-        let failed = failed.max(asked * beside.unwrap_or(self.expected / own.1));
+        let failed = failed.max(asked * at_least);
         // What went well and ended before its first failure did, but began later, counts as well.
-        let later = good_since(self.began) as f64;
+        let later = good_since(self.began);
         let all = (own.0, own.1.max(own.0 + later));
         let level = own.0 * rule.step(usual, true) + (all.1 - own.0) * rule.step(usual, false);
         (all.1 <= own.1 || level >= rule.bar) && excess(all, (failed, asked)) >= rule.bar
+    }
+
+    /// How often its peers would have failed its requests, going by the seconds in which those began.
+    pub(super) fn expected_rate(&self) -> f64 {
+        self.expected / self.own.requests.max(1) as f64
     }
 
     /// What it did while its score rose.
@@ -174,6 +178,8 @@ impl Score {
 
 /// Successes remembered.
 const KEPT: usize = 24;
+/// Of those so many are no longer all that began after a moment, if so many did.
+pub(super) const MANY: u32 = 18;
 
 /// When the last successes began.
 #[derive(Clone, Copy, Debug, Default)]

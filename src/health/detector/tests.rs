@@ -3,6 +3,8 @@ use super::score::excess;
 use super::*;
 use proptest::prelude::*;
 
+mod alike;
+
 const FAILED: Option<Cause> = Some(Cause::ServerError);
 
 fn near(a: f64, b: f64) -> bool {
@@ -213,70 +215,6 @@ fn a_shared_outage_after_a_silence_convicts_nobody() {
     for i in 0..300 {
         pool.end(i % 3, FAILED, now);
         assert_eq!(pool.conviction(0), None, "after {i}");
-    }
-}
-
-/// Its last failures of a burst end while its peers answer what began after it.
-#[test]
-fn late_failures_of_a_shared_burst_convict_nobody() {
-    let mut pool = Pool::of(10);
-    let at = Moment::from_millis;
-    for step in 0..20 {
-        (0..10).for_each(|i| pool.end(i, FAILED, at(step * 50)));
-    }
-    for step in 0..20 {
-        (1..10).for_each(|i| pool.end(i, FAILED, at(1_000 + step * 50)));
-    }
-    for step in 0..20 {
-        let now = at(2_000 + step * 50);
-        for i in 1..10 {
-            pool.end(i, None, now);
-            pool.end(i, None, now);
-        }
-        pool.end_of(0, FAILED, at(1_000 + step * 50), now);
-        assert_eq!(pool.conviction(0), None, "{step}");
-    }
-}
-
-/// It is asked in the bursts alone, where three in ten fail everywhere; its peers are asked all the time.
-#[test]
-fn one_that_is_asked_in_shared_bursts_alone_is_not_convicted() {
-    let mut pool = Pool::of(3);
-    for second in 0..600_u64 {
-        let now = Moment::from_millis(second * 1_000);
-        let bursts = second % 60 < 5;
-        for request in 0..40 {
-            let failure = if bursts && request % 10 < 3 { FAILED } else { None };
-            pool.end(1 + request % 2, failure, now);
-        }
-        for request in 0..if bursts { 10 } else { 0 } {
-            pool.end(0, if request % 10 < 3 { FAILED } else { None }, now);
-            assert_eq!(pool.conviction(0), None, "{second} s");
-        }
-        // What fades by the tick.
-        let keeps = Faded::keeps(Duration::from_secs(1));
-        let left: Vec<_> =
-            pool.members.iter_mut().map(|m| m.fade(keeps, &pool.counts, now)).collect();
-        pool.counts.recent = Faded {
-            requests: left.iter().map(|left| left.requests).sum(),
-            failures: left.iter().map(|left| left.failures).sum(),
-        };
-    }
-}
-
-/// Where some requests time out everywhere, those of one replica may end one after the other, while it is not asked.
-#[test]
-fn good_answers_to_requests_that_began_among_those_that_time_out_count() {
-    let mut pool = Pool::of(3);
-    let at = Moment::from_millis;
-    pool.counts.recent = Faded { requests: 1_000.0, failures: 70.0 };
-    for request in 1..=24 {
-        pool.end(0, None, at(request * 40));
-        (0..20).for_each(|i| pool.end(1 + i % 2, None, at(request * 40)));
-    }
-    for request in 0..11 {
-        pool.end_of(0, Some(Cause::Timeout), at(request * 40), at(1_000 + request * 40));
-        assert_eq!(pool.conviction(0), None, "{request}");
     }
 }
 
