@@ -28,6 +28,8 @@ impl RollOut {
             because = format!("{}, and is at the first step {because}", self.memory.because);
         }
         let mut effects = self.cut(age);
+        // Whoever resumes it has it proven anew, step by step: what was passed before was passed while nobody waited.
+        self.memory.returning = None;
         self.set_stage(Stage::Paused, because);
         effects.extend(self.announce(Occasion::Paused, now));
         effects

@@ -6,7 +6,7 @@ use super::{
     run, schema, split, status, stop, tap, terminal, undrain,
 };
 use crate::config::{Checked, Diagnostic};
-use crate::control::{few_descriptors, verify};
+use crate::control::{few_descriptors, unseated, verify};
 use clap::{CommandFactory as _, Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -90,9 +90,10 @@ pub fn main() -> ExitCode {
     })
 }
 
-/// What is found of a file on this machine: its own tests, and the limits.
+/// What is found of a file on this machine: its own tests, the limits, and who was promoted here.
 fn found_here(checked: &Checked) -> Vec<Diagnostic> {
-    verify(checked).into_iter().chain(few_descriptors(checked, limits::highest())).collect()
+    let limits = few_descriptors(checked, limits::highest());
+    verify(checked).into_iter().chain(limits).chain(unseated(checked)).collect()
 }
 
 /// For commands that are not the proxy: one thread is enough.

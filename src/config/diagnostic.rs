@@ -83,6 +83,7 @@ pub const CODES: &[&str] = &[
     "out-of-range",
     "own-address",
     "probe-timeout",
+    "promoted-split",
     "same-file",
     "split-sum",
     "too-many-aliases",

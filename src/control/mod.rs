@@ -32,6 +32,7 @@ mod splits;
 mod state;
 mod state_check;
 pub mod systemd;
+mod unseated;
 mod verify;
 mod watch;
 
@@ -51,4 +52,5 @@ pub use replicas::Unable;
 pub use runner::{Env, Runner, Started};
 pub use served::served_models;
 pub use state::{StateDir, StateError};
+pub use unseated::unseated;
 pub use verify::verify;

@@ -17,7 +17,7 @@ pub(super) const FILE: &str = "state.json";
 /// The next [`FILE`], while it is written.
 pub(super) const FRESH: &str = "state.json.new";
 /// Bytes of [`FILE`]: far more than a state has.
-const LONGEST: u64 = 64 << 20;
+pub(super) const LONGEST: u64 = 64 << 20;
 /// The layout of [`FILE`]; a newer one is not read. 1: drains had neither end nor reason, and ejections
 /// were not kept. 3: nor were webhooks. 4: nor were splits that operators set.
 const LAYOUT: u32 = 5;

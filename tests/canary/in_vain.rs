@@ -104,6 +104,53 @@ fn clients_who_wait_in_vain_are_spared_though_nothing_can_be_compared() {
 }
 
 #[test]
+fn one_that_is_resumed_proves_itself_anew() {
+    let paused = || {
+        let mut site = Site::new();
+        wait(&mut site, 60, [false; 2], 1000);
+        wait(&mut site, 240, [true, false], 1000);
+        assert_eq!((site.state(), site.percent()), (State::Paused, 1), "{}", site.say());
+        site
+    };
+    let resume = |site: &mut Site| {
+        site.roll_out.command(Command::Resume, ANA, site.now).unwrap();
+    };
+    // Each step takes its time and its proof, as at the beginning.
+    let mut mended = paused();
+    resume(&mut mended);
+    for (seconds, percent) in [(115, 1), (10, 5), (105, 5), (20, 25), (95, 25), (30, 50)] {
+        wait(&mut mended, seconds, [false; 2], 1000);
+        assert_eq!(mended.percent(), percent, "{}", mended.say());
+    }
+    wait(&mut mended, 130, [false; 2], 1000);
+    assert_eq!(mended.state(), State::Promoted, "{}", mended.say());
+
+    // What is open, and who has just left, keeps it where it is, until it waits for a person again.
+    let mut as_before = paused();
+    resume(&mut as_before);
+    let mut waited = 0;
+    while as_before.state() != State::Paused {
+        wait(&mut as_before, 1, [true, false], 1000);
+        assert_eq!(as_before.percent(), 1, "{}", as_before.say());
+        waited += 1;
+    }
+    assert!((180..=200).contains(&waited), "{waited} s");
+    let said = as_before.say();
+    assert!(said.contains("clients waited for it in vain for 3 min at 1 %"), "{said}");
+
+    // One that is well with few requests and not with many does not reach the share at which it was paused.
+    let mut at_a_quarter = paused();
+    resume(&mut at_a_quarter);
+    let mut highest = 1;
+    for _ in 0..900 {
+        let leaves = at_a_quarter.percent() >= 25;
+        wait(&mut at_a_quarter, 1, [leaves, false], 1000);
+        highest = highest.max(at_a_quarter.percent());
+    }
+    assert_eq!((at_a_quarter.state(), highest), (State::Paused, 25), "{}", at_a_quarter.say());
+}
+
+#[test]
 fn nobody_is_paused_for_what_both_sides_or_two_clients_do() {
     for (leave, clients) in [([true, true], 1000), ([true, false], 2)] {
         let mut site = Site::new();

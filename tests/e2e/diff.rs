@@ -4,6 +4,7 @@ use crate::set_split::{on_v2, setup};
 use crate::site::{Setup, Site, text_of};
 use crate::upstream::Mock;
 use serde_json::{Value, json};
+use std::process::Command;
 
 const KEYS: usize = 2000;
 
@@ -94,4 +95,52 @@ async fn what_a_reload_would_reject_is_an_error() {
     assert!(why.contains("error["), "{why}");
     let (code, ..) = site.evener(&["diff", file]).await;
     assert_eq!(code, Some(2), "one file alone is compared with nothing");
+}
+
+/// Runs `evener check` on a file, where the Evener that runs was started.
+async fn check(site: &Site, setup: &Setup) -> String {
+    std::fs::write(site.path().join("new.yaml"), text_of(setup)).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_evener"));
+    command.args(["check", "../new.yaml"]).current_dir(site.path().join("conf"));
+    let ran = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let said = String::from_utf8(ran.stderr).unwrap();
+    assert!(ran.status.success(), "{said}");
+    said
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_check_warns_of_what_takes_requests_from_who_was_promoted_and_so_it_comes() {
+    let mocks = [Mock::version("v1").await, Mock::version("v2").await];
+    let canary = "    canary: {candidate: v2, steps: [25, 100]}\n";
+    let file = setup(&mocks, 0, canary);
+    let site = Site::with(file.clone()).await;
+    let code = "warning[promoted-split]: `v2` was promoted and serves all of `chat`; by this file, whose split is another, ";
+    let of_v2 = async || on_v2(&site, KEYS).await.iter().filter(|v2| **v2).count();
+    assert!(
+        !check(&site, &setup(&mocks, 60, canary)).await.contains(code),
+        "it was not promoted yet"
+    );
+    let (ended, _, why) = site.evener(&["canary", "promote", "chat"]).await;
+    assert_eq!(ended, Some(0), "{why}");
+    let gone = mocks[1].url();
+    let gone = |setup: Setup| Setup {
+        rest: setup.rest.replace(&format!(", v2: [\"{gone}\"]"), "").replace(", v2: 0", ""),
+        ..setup
+    };
+    for (new, warns) in [
+        (setup(&mocks, 0, "    retries: false\n"), None),
+        (setup(&mocks, 100, ""), None),
+        (setup(&mocks, 60, ""), Some("it gets 60 %")),
+        (gone(setup(&mocks, 0, "")), Some("there is no such version")),
+    ] {
+        let said = check(&site, &new).await;
+        let told = warns.map(|gets| said.contains(&format!("{code}{gets}\n")));
+        assert!(told.unwrap_or(!said.contains(code)), "{said}");
+    }
+    for (more, percent) in
+        [(file.rest.replace("steps: [25", "steps: [20"), 100), (setup(&mocks, 60, "").rest, 60)]
+    {
+        site.reload(&Setup::new(more)).await;
+        assert!(of_v2().await.abs_diff(KEYS * percent / 100) < 100, "{percent} %");
+    }
 }

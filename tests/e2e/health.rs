@@ -3,7 +3,9 @@ use crate::client::{Client, Reply, Request, Wire, send};
 use crate::site::{Setup, Site, eventually, until};
 use crate::upstream::{Mock, Upstream};
 use evener::mock::Knobs;
+use serde_json::Value;
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 const CHECKS: &str = "health: {path: /health, every: 100ms, timeout: 90ms, fall: 2, rise: 2}";
 
@@ -190,4 +192,86 @@ async fn a_new_replica_waits_for_its_first_check() {
     let ready = Mock::version("new").await;
     site.reload(&models(&format!("\"{}\", \"{}\"", old.url(), ready.url()))).await;
     until_serving(&site, &["new", "old"]).await;
+}
+
+/// Answers its checks with these bytes and then, again and again, with those: for ever. Everything else it answers well.
+async fn endless(head: &'static str, then: &'static [u8], pause: Duration) -> Upstream {
+    Upstream::start(move |mut talk| async move {
+        while let Some(seen) = talk.request().await {
+            if seen.line().contains("/health") {
+                talk.write(head).await;
+                return talk.pour(then, pause).await;
+            }
+            talk.answer("ok").await;
+        }
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn checks_whose_answers_never_end_fill_no_memory_and_keep_no_other_waiting() {
+    const OK: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\n\r\n";
+    const BUSY: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 99999999999\r\n\r\n";
+    const CHUNKED: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+    static MUCH: [u8; 64 << 10] = [b'x'; 64 << 10];
+    let at_once = Duration::ZERO;
+    let all = [
+        endless(OK, &MUCH, at_once).await,
+        endless(BUSY, &MUCH, at_once).await,
+        endless(CHUNKED, b"1\r\nx\r\n", Duration::from_millis(20)).await,
+        endless("HTTP/1.1 200 OK\r\n", b"x-more: and more, and more, and more\r\n", at_once).await,
+        endless("HTTP/1.1 200 O", &MUCH, at_once).await,
+        endless("", b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n", at_once).await,
+    ];
+    let well = Mock::version("well").await;
+    // More than are probed at once.
+    let mut slow = Vec::new();
+    for _ in 0..80 {
+        slow.push(endless(OK, b"x", Duration::from_millis(100)).await);
+    }
+    let urls = |all: &[Upstream]| {
+        let urls: Vec<_> = all.iter().map(|one| format!("\"{}\"", one.url())).collect();
+        urls.join(", ")
+    };
+    let checks = "health: {path: /health, every: 500ms, timeout: 400ms, fall: 2, rise: 2}";
+    let site = Site::start(format!(
+        "models:\n  m: {{versions: {{v: [{}, \"{}\"]}}, {checks}}}\n  slow: {{versions: {{v: [{}]}}, {checks}}}\n",
+        urls(&all),
+        well.url(),
+        urls(&slow)
+    ))
+    .await;
+    let state_of = async |url: String| {
+        let model = site.ask(Request::get("/api/v1/models/m")).await.json();
+        let replicas = model["versions"][0]["replicas"].as_array().unwrap().clone();
+        let found = replicas.into_iter().find(|replica| replica["url"] == url);
+        found.unwrap_or_else(|| panic!("{model}"))
+    };
+    let until_is = async |url: String, state: &str, why: &str| {
+        eventually(&format!("{url} is {state}"), async || {
+            let replica: Value = state_of(url.clone()).await;
+            (replica["state"] == state && replica.to_string().contains(why)).then_some(())
+        })
+        .await;
+    };
+    let before = site.peak_memory();
+    until_is(all[0].url(), "healthy", "").await;
+    until_is(all[1].url(), "unhealthy", "GET /health answered 503").await;
+    until_is(all[2].url(), "unhealthy", "no answer within 400ms").await;
+    for without_head in &all[3..] {
+        until_is(without_head.url(), "unhealthy", "").await;
+    }
+    until_is(well.url(), "healthy", "").await;
+    for knobs in [r#"{"healthy": false}"#, r#"{"healthy": true}"#] {
+        turn(&well, knobs).await;
+        until_is(well.url(), if knobs.contains("true") { "healthy" } else { "unhealthy" }, "")
+            .await;
+    }
+    for one in &all {
+        one.until_closed(5).await;
+    }
+    let grown = site.peak_memory() - before;
+    assert!(grown < 24 << 20, "{} MiB more", grown >> 20);
+    let reply = site.send(Request::post("/v1/chat/completions", r#"{"model":"m"}"#)).await;
+    assert_eq!(reply.status, 200);
 }

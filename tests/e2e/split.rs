@@ -3,6 +3,7 @@ use crate::client::{Client, Request};
 use crate::site::{Setup, Site};
 use crate::upstream::Mock;
 use std::collections::BTreeMap;
+use xxhash_rust::xxh3::xxh3_64;
 
 async fn two_versions() -> [Mock; 2] {
     [Mock::version("v1").await, Mock::version("v2").await]
@@ -151,4 +152,52 @@ async fn a_trusted_proxy_may_always_pin() {
     let site = Site::with(trusting).await;
     let reply = site.send(Request::get("/headers").header("x-evener-version", "v2")).await;
     assert_eq!(reply.version(), "v2");
+}
+
+/// Where each of these keys is served, by an Evener whose split has this secret, from a file.
+async fn served_with(mocks: &[Mock; 2], secret: Option<&str>, keys: &[String]) -> Vec<String> {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("split");
+    let secret = secret.map(|secret| {
+        std::fs::write(&file, format!("{secret}\n")).unwrap();
+        format!("    split_secret: file:{}\n", file.display())
+    });
+    let hash_on = "    hash_on: [\"header:x-user-id\"]\n".to_owned() + &secret.unwrap_or_default();
+    let site = Site::with(split(mocks, 20, &hash_on)).await;
+    let mut client = Client::connect(site.address, false).await.unwrap();
+    let mut versions = Vec::new();
+    for key in keys {
+        let reply = client.send(Request::get("/headers").header("x-user-id", key)).await.unwrap();
+        versions.push(reply.version().to_owned());
+    }
+    versions
+}
+
+/// The point of a key, as conf/README.md publishes it: `secret` is that, if any, and a 0 byte.
+fn point(secret: &str, key: &str) -> f64 {
+    xxh3_64(format!("{secret}chat\0{key}").as_bytes()) as f64 / 2_f64.powi(64)
+}
+
+#[tokio::test]
+async fn who_does_not_know_the_secret_of_a_split_cannot_choose_keys_for_a_side() {
+    let mocks = two_versions().await;
+    // What `v2` has is the end of [0, 1).
+    let aimed = |secret: &'static str| {
+        let keys = (0..).map(|n| format!("user-{n}"));
+        keys.filter(move |key| point(secret, key) > 0.81).take(300).collect::<Vec<_>>()
+    };
+    let keys = aimed("");
+    assert_eq!(count(&served_with(&mocks, None, &keys).await), BTreeMap::from([("v2", 300)]));
+    let (one, other) = (Some("first"), Some("second"));
+    let with_one = served_with(&mocks, one, &keys).await;
+    let with_other = served_with(&mocks, other, &keys).await;
+    for versions in [&with_one, &with_other] {
+        let hit = count(versions)["v2"];
+        assert!((30..=95).contains(&hit), "a fifth by chance, not {hit} of 300");
+    }
+    assert_eq!(with_one, served_with(&mocks, one, &keys).await, "two Eveners agree");
+    let apart = with_one.iter().zip(&with_other).filter(|(a, b)| a != b).count();
+    assert!((55..=140).contains(&apart), "a third by chance, not {apart} of 300");
+    let known = aimed("first\0");
+    assert_eq!(count(&served_with(&mocks, one, &known).await), BTreeMap::from([("v2", 300)]));
 }

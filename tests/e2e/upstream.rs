@@ -142,6 +142,14 @@ impl Talk {
         self.write(format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{body}")).await;
     }
 
+    /// Writes this again and again, so far apart, until the other side closes, and counts that.
+    pub(crate) async fn pour(&mut self, bytes: &[u8], pause: Duration) {
+        while self.tcp.write_all(bytes).await.is_ok() {
+            tokio::time::sleep(pause).await;
+        }
+        self.closed.fetch_add(1, SeqCst);
+    }
+
     /// Waits until the other side closes, and counts it.
     pub(crate) async fn wait_for_close(&mut self) {
         while self.more().await.is_some() {}

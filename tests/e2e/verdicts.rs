@@ -3,6 +3,7 @@ use crate::canary::{
     ASK, BODY, Traffic, asking, canary, check, models, say, traffic, until_state, version, waiting,
 };
 use crate::client::{Client, Request, send};
+use crate::counting::{Counting, counts, is_a_run_of, said_of_errors, sentence_has};
 use crate::site::{Setup, Site, Stopwatch, eventually};
 use crate::upstream::{Mock, Upstream};
 use evener::mock::Knobs;
@@ -245,13 +246,28 @@ async fn two_canaries_are_judged_each_for_itself() {
     };
     let text = format!("models:\n{}{}", model("m", &v2), model("n", &v3));
     let site = Site::start(text).await;
-    let _running = [traffic(&site), asking(&site, ASK, r#"{"model":"n","prompt":"x"}"#)];
-    until_state(&site, "promoted").await;
-    eventually("the other one is rolled back", async || {
-        let other = site.ask(Request::get("/api/v1/models/n")).await.json();
-        (other["canary"]["state"] == "rolled_back").then_some(())
-    })
-    .await;
+    let of = async |name: &str| {
+        let path = format!("/api/v1/models/{name}");
+        site.ask(Request::get(&path)).await.json()["canary"].clone()
+    };
+    for name in ["m", "n"] {
+        eventually("it is up", async || {
+            sentence(&of(name).await).contains(" (step 1 of 2)").then_some(())
+        })
+        .await;
+    }
+    let good = Counting::on(&site, BODY).await;
+    let bad = Counting::on(&site, r#"{"model":"n","prompt":"x"}"#).await;
+    for (name, client, ending) in [("m", good, "promoted"), ("n", bad, "rolled_back")] {
+        let done = eventually(ending, async || {
+            Some(of(name).await).filter(|canary| canary["state"] == ending)
+        })
+        .await;
+        let (answers, said) = (client.end().await, said_of_errors(&done));
+        assert!(sentence_has(&done, said), "{done}");
+        assert!(is_a_run_of(&answers, 1, said), "{:?}: {done}", counts(&answers));
+        assert_eq!((said[0] > 0, said[2]), (ending == "rolled_back", 0), "{done}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
