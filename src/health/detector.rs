@@ -10,7 +10,7 @@
 //! second. Simulated: without it all ten of ten go.
 use super::ejection::Cause;
 use super::evidence::{Count, Evidence, Faded, PathClass, PoolCounts};
-use super::seconds::{Seconds, rate};
+use super::seconds::{Beside, Seconds, rate};
 use crate::stats::Moment;
 use std::time::Duration;
 
@@ -184,9 +184,10 @@ impl Detector {
         let convicted = both.into_iter().find(|(score, rule)| {
             // What ended beside its failures may have begun when all was well.
             let beside = self.seconds.beside(&seconds, usual, score.began, now);
-            let beside = beside.unwrap_or_else(|| score.expected_rate());
+            let beside = beside.unwrap_or_else(|| score.beside());
             // For some seconds peers may do better than they mostly do, which speaks against nobody.
-            score.convicts(rule, usual, peers, others, beside.max(lately), good)
+            let beside = Beside { rate: beside.rate.max(lately), ..beside };
+            score.convicts(rule, usual, peers, others, beside, good)
         });
         convicted.map(|(score, _)| Evidence { held: self.held, ..score.evidence(peers) })
     }

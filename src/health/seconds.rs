@@ -89,6 +89,16 @@ impl Second {
     }
 }
 
+/// What the peers of one replica did with requests of the seconds in which its own began.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Beside {
+    /// How often they failed, each second weighing as much as it has requests of the replica.
+    pub(super) rate: f64,
+    /// So many requests at that rate would tell as much: few where they were hardly asked in a second in which it was
+    /// asked much (Kish's effective sample size, 1965).
+    pub(super) requests: f64,
+}
+
 /// How often requests failed, with one more that fails as usual.
 pub(super) fn rate(count: Count, usual: f64) -> f64 {
     (count.failures as f64 + usual) / (count.requests as f64 + 1.0)
@@ -124,7 +134,7 @@ impl Seconds {
         self.0[Second::place(began)].of(began)
     }
 
-    /// How often the others of its version failed requests of the seconds in which its own began since then; `None` if
+    /// What the others of its version did with requests of the seconds in which its own began since then; `None` if
     /// not all of them are kept. `pool`: what the version did with the requests that began in a second. `usual`: how
     /// often one more of each second would fail.
     ///
@@ -136,23 +146,27 @@ impl Seconds {
         usual: f64,
         began: Moment,
         now: Moment,
-    ) -> Option<f64> {
+    ) -> Option<Beside> {
         let passed = seconds(now).saturating_sub(seconds(began));
         if passed >= Second::KEPT as u64 {
             return None;
         }
-        let (mut expected, mut requests) = (0.0, 0.0);
+        let (mut expected, mut requests, mut spread) = (0.0, 0.0, 0.0);
         for ago in 0..=passed {
             let then = now - Duration::from_secs(ago);
             let own = self.of(then);
             if own.requests > 0 {
-                let would_fail = own.requests as f64 * rate(pool(then).without(own), usual);
+                let others = pool(then).without(own);
+                let would_fail = own.requests as f64 * rate(others, usual);
                 let compared = if ago == passed { own.failures } else { own.requests } as f64;
                 expected += would_fail.min(compared);
                 requests += compared;
+                spread += compared * compared / (others.requests as f64 + 1.0);
             }
         }
-        (requests > 0.0).then(|| expected / requests)
+        let beside =
+            || Beside { rate: expected / requests, requests: requests * requests / spread };
+        (requests > 0.0).then(beside)
     }
 
     /// What went well of the requests that began after that, as far as their seconds are kept: in the rest of its own
@@ -219,9 +233,10 @@ mod tests {
             let (requests, failures) = if began == at(1) { (12, 12) } else { (10, 1) };
             Count { requests, failures }
         };
-        let rate = own.beside(pool, 0.0, at(1), at(4)).unwrap();
-        assert!((rate - 3.0 * 0.9 / 4.0).abs() < 1e-9, "{rate}");
-        assert_eq!(own.beside(pool, 0.0, at(1), at(129)), None, "too long ago");
-        assert_eq!(own.beside(pool, 0.0, at(2), at(3)), None, "not asked");
+        let beside = own.beside(pool, 0.0, at(1), at(4)).unwrap();
+        assert!((beside.rate - 3.0 * 0.9 / 4.0).abs() < 1e-9, "{beside:?}");
+        assert!((beside.requests - 16.0 / (9.0 / 10.0 + 1.0 / 10.0)).abs() < 1e-9, "{beside:?}");
+        assert!(own.beside(pool, 0.0, at(1), at(129)).is_none(), "too long ago");
+        assert!(own.beside(pool, 0.0, at(2), at(3)).is_none(), "not asked");
     }
 }

@@ -1,6 +1,7 @@
 //! One CUSUM: the score, and what happened since it left zero.
 use super::super::ejection::Cause;
 use super::super::evidence::{Count, Evidence, PathClass};
+use super::super::seconds::Beside;
 use super::Reading;
 use crate::stats::Moment;
 
@@ -119,7 +120,7 @@ impl Score {
     }
 
     /// Is it enough, and did its peers do better in the same time, beyond chance? `peers`: what they did since the
-    /// last ending. `others`: how many they are. `at_least`: how often they fail, whatever they did in this time.
+    /// last ending. `others`: how many they are. `beside`: how often they fail at least, and of how many requests.
     /// `good_since`: its good answers to requests that began since then.
     pub(super) fn convicts(
         &self,
@@ -127,7 +128,7 @@ impl Score {
         usual: f64,
         peers: (f64, f64),
         others: f64,
-        at_least: f64,
+        beside: Beside,
         good_since: impl Fn(Moment) -> f64,
     ) -> bool {
         if self.level < rule.bar {
@@ -135,19 +136,20 @@ impl Score {
         }
         let own = (self.own.failures as f64, self.own.requests as f64);
         let known = (KNOWN * others).min(MOST_KNOWN);
-        let asked = self.peers.1 + peers.1 + known;
-        let failed = self.peers.0 + peers.0 + known * usual;
-        let failed = failed.max(asked * at_least);
+        let (failed, asked) = (self.peers.0 + peers.0, self.peers.1 + peers.1);
+        let rate = ((failed + known * usual) / (asked + known)).max(beside.rate);
+        let asked = asked.min(beside.requests) + known;
         // What went well and ended before its first failure did, but began later, counts as well.
         let later = good_since(self.began);
         let all = (own.0, own.1.max(own.0 + later));
         let level = own.0 * rule.step(usual, true) + (all.1 - own.0) * rule.step(usual, false);
-        (all.1 <= own.1 || level >= rule.bar) && excess(all, (failed, asked)) >= rule.bar
+        (all.1 <= own.1 || level >= rule.bar) && excess(all, (rate * asked, asked)) >= rule.bar
     }
 
-    /// How often its peers would have failed its requests, going by the seconds in which those began.
-    pub(super) fn expected_rate(&self) -> f64 {
-        self.expected / self.own.requests.max(1) as f64
+    /// What its peers would have done with its requests, going by what was known when each ended.
+    pub(super) fn beside(&self) -> Beside {
+        let rate = self.expected / self.own.requests.max(1) as f64;
+        Beside { rate, requests: f64::INFINITY }
     }
 
     /// What it did while its score rose.

@@ -93,13 +93,13 @@ fn good_answers_among_timeouts_count_however_many_they_are() {
         pool.end(1 + request % 9, None, at(2_000 + request as u64));
     }
     // Seven in eight are answered at once, and one times out after a second.
-    for request in 0..80 {
+    for request in 0..160 {
         if request % 8 != 0 {
-            pool.end(0, None, at(2_000 + request * 5));
+            pool.end(0, None, at(2_000 + request * 3));
         }
     }
-    for request in (0..80).step_by(8) {
-        let began = 2_000 + request * 5;
+    for request in (0..160).step_by(8) {
+        let began = 2_000 + request * 3;
         pool.end_of(0, Some(Cause::Timeout), at(began), at(1_000 + began));
         assert_eq!(pool.conviction(0), None, "{request}");
     }
