@@ -100,6 +100,7 @@ fn good_answers_among_timeouts_count_however_many_they_are() {
     }
     for request in (0..160).step_by(8) {
         let began = 2_000 + request * 3;
+        (1..10).for_each(|i| (0..4).for_each(|_| pool.end(i, None, at(1_000 + began))));
         pool.end_of(0, Some(Cause::Timeout), at(began), at(1_000 + began));
         assert_eq!(pool.conviction(0), None, "{request}");
     }
