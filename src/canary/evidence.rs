@@ -112,11 +112,13 @@ impl Harm {
     }
 
     /// Takes in a block. `usual`: the stable side's rate, learned from earlier blocks only. Returns how much each hit of
-    /// the candidate in it added to the logarithm of the capital, to the first order.
+    /// the candidate in it added to the logarithm of the capital, to the first order; at least its part of what the whole
+    /// block added: without the hit what the stable side did beside it would have proven nothing, either.
     pub fn add(&mut self, block: &Block, usual: f64, margin: f64) -> f64 {
         let margin = margin.clamp(0.0, 0.99);
         let tb = usual.clamp(LEAST, MOST - margin - LEAST);
-        let all = self.log() + (EFFECTS.len() as f64).ln();
+        let before = self.log();
+        let all = before + (EFFECTS.len() as f64).ln();
         let mut each = 0.0;
         for (stake, effect) in self.stakes.iter_mut().zip(EFFECTS) {
             let tc = (tb + margin + (1.0 - tb - margin) * effect).min(MOST);
@@ -125,6 +127,9 @@ impl Harm {
                 each += (*stake - all).exp() * (tc / (p + margin)).ln();
             }
             *stake += block.likelihood((tc, tb), (p + margin, p));
+        }
+        if block.candidate_hits > 0.0 {
+            each = f64::max(each, (self.log() - before) / block.candidate_hits);
         }
         each
     }
@@ -243,6 +248,17 @@ mod tests {
         let golden = [0.28503, 0.50703, 0.84316, 1.46614, 2.04731, 2.69861, 3.66845, 4.40947];
         for (found, golden) in harm.stakes().iter().zip(golden) {
             near(*found, golden);
+        }
+    }
+
+    #[test]
+    fn what_the_stable_side_did_beside_a_hit_is_the_hits() {
+        for stable in [1.0, 9.0, 99.0] {
+            let (mut harm, mut hits) = (Harm::keeping(0.1), 0.0);
+            for _ in 0..200 {
+                hits += harm.add(&Block::new(1.0, 1.0, 0.0, stable), 0.01, 0.005);
+            }
+            assert!(hits >= harm.log() - 1e-9, "{hits} of {}", harm.log());
         }
     }
 

@@ -25,7 +25,7 @@ const WELL: f64 = 5.0;
 const RETURN: f64 = 30.0;
 const RETURN_REQUESTS: u64 = 20;
 /// Failures that are so many events, of so many requests or keys, are no burst: of several replicas, and of one.
-const EVENTS: [u32; 2] = [6, 10];
+const EVENTS: [f64; 2] = [4.0, 8.0];
 const UNITS: u64 = 10;
 /// And this part of the bar must be left without the seconds that brought most.
 const APART: f64 = 1.0 / 3.0;

@@ -7,8 +7,18 @@ const ENTRIES: usize = 16_384;
 const WAYS: usize = 8;
 /// For so many minutes a prompt is taken to stay in a cache.
 const KEPT: u16 = 30;
-/// Where more than this part of the entries that are overwritten were still of use, the table is too small to tell.
+/// Where more than this part of the entries that are overwritten were still of use, the table is too small to tell: from
+/// then on only half of the conversations are followed, by their hashes, which know nothing of sides and speed.
 const CHURN: f64 = 0.02;
+/// How often that may be halved: a tag without more of its bits would tell too few apart.
+const MOST_HALVES: u32 = 6;
+/// The memory of looks: each keeps so much of those before it; of fewer than this many nothing is told.
+const KEEPS: f64 = 0.9995;
+const ENOUGH: f64 = 500.0;
+/// Where fewer than this part of the conversations are met again, and that was seen for so many minutes, those that are
+/// not followed are new, too.
+const AGAIN: f64 = 0.02;
+const SEEN: u16 = 10;
 
 /// How warm the cache was that a request met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,8 +45,14 @@ pub(super) enum Warmth {
 pub(super) struct Prefixes {
     /// 16 bits of tag, 14 of the minute, 2 of the sides. 0: nothing.
     table: Vec<u32>,
+    /// Of those that are followed: all, those for whom one of use gave way, and those that are met again; all fade.
     looks: f64,
     lost: f64,
+    again: f64,
+    /// One of two to the power of this many is followed.
+    halves: u32,
+    /// The minute of the first look.
+    first: u16,
     /// Until this minute what is new here may be known from before a restart.
     restored: u16,
 }
@@ -59,9 +75,13 @@ impl Prefixes {
         let Some(prefix) = seen.prefix else { return Warmth::Unknown };
         if self.table.is_empty() {
             self.table = vec![0; ENTRIES];
+            self.first = minute;
+        }
+        let tag = (prefix >> 48) as u32;
+        if !self.follows(tag) {
+            return self.unfollowed(minute);
         }
         let minute = (minute & 0x3FFF).max(1);
-        let tag = (prefix >> 48) as u32;
         let set = (prefix as usize) % (ENTRIES / WAYS) * WAYS;
         let entries = &mut self.table[set..set + WAYS];
         let own = if arm == Arm::Candidate { 1 } else { 2 };
@@ -69,8 +89,9 @@ impl Prefixes {
         let is_current =
             |entry: u32| entry != 0 && minute.wrapping_sub(minute_of(entry)) & 0x3FFF <= KEPT;
         let known = entries.iter().position(|entry| is_current(*entry) && entry >> 16 == tag);
-        self.looks = self.looks * 0.9995 + 1.0;
-        self.lost *= 0.9995;
+        self.looks = self.looks * KEEPS + 1.0;
+        self.lost *= KEEPS;
+        self.again = self.again * KEEPS + f64::from(u8::from(known.is_some()));
         let place = known.unwrap_or_else(|| {
             let age = |i: &usize| {
                 let entry = entries[*i];
@@ -89,7 +110,8 @@ impl Prefixes {
         }
         let sides = *entry & 3;
         *entry = tag << 16 | u32::from(minute) << 2 | sides | own;
-        if self.lost > CHURN * self.looks {
+        if self.lost > CHURN * self.looks.max(ENOUGH) {
+            self.halve();
             return Warmth::Elsewhere;
         }
         match (sides & own != 0, sides & !own != 0) {
@@ -98,6 +120,31 @@ impl Prefixes {
             (true, false) => Warmth::Own,
             (true, true) => Warmth::Both,
             (false, true) => Warmth::Elsewhere,
+        }
+    }
+
+    fn follows(&self, tag: u32) -> bool {
+        tag.trailing_zeros() >= self.halves
+    }
+
+    /// Of one that is not followed: where hardly any conversation is met again, it is new.
+    fn unfollowed(&self, minute: u16) -> Warmth {
+        let seen = self.looks >= ENOUGH && minute.saturating_sub(self.first) >= SEEN;
+        let rare = self.again < AGAIN * self.looks;
+        if seen && rare && minute >= self.restored { Warmth::New } else { Warmth::Elsewhere }
+    }
+
+    /// Follows half as many from now on. Those that stay are known as before.
+    fn halve(&mut self) {
+        if self.halves < MOST_HALVES {
+            self.halves += 1;
+            (self.looks, self.lost, self.again) = (0.0, 0.0, 0.0);
+            let halves = self.halves;
+            for entry in &mut self.table {
+                if (*entry >> 16).trailing_zeros() < halves {
+                    *entry = 0;
+                }
+            }
         }
     }
 }
@@ -124,17 +171,60 @@ mod tests {
         assert_eq!(prefixes.meet(&told, Arm::Candidate, 41), Warmth::Part);
     }
 
-    #[test]
-    fn a_table_that_is_too_small_says_nothing() {
+    /// So many conversations a minute, new ones each time, on either side in turn; how many of a thousand are how warm
+    /// after this many minutes?
+    fn after(minutes: u16, each: u64, warmth: Warmth) -> usize {
         let mut prefixes = Prefixes::default();
-        let mut last = Warmth::Unknown;
-        for n in 0..100_000 {
-            last = prefixes.meet(&of(n), Arm::Stable, 1);
+        let arms = [Arm::Candidate, Arm::Stable];
+        let mut meet = |n: u64, minute| prefixes.meet(&of(n), arms[(n % 2) as usize], minute);
+        for minute in 1..=minutes {
+            for n in 0..each {
+                meet(u64::from(minute) * each + n, minute);
+            }
         }
-        assert_eq!(last, Warmth::Elsewhere);
-        for n in 0..20_000 {
-            last = prefixes.meet(&of(n % 1000), Arm::Stable, 50);
+        let next = u64::from(minutes + 1) * each;
+        (next..next + 1000).filter(|n| meet(*n, minutes) == warmth).count()
+    }
+
+    #[test]
+    fn of_more_conversations_than_fit_a_part_is_followed_by_their_hashes() {
+        let soon = after(8, 3000, Warmth::New);
+        assert!((200..900).contains(&soon), "{soon}");
+        let met_again = |known: u64| {
+            let mut prefixes = Prefixes::default();
+            for minute in 1..40 {
+                for n in 0..3000 {
+                    prefixes.meet(&of(u64::from(minute) * 3000 + n), Arm::Stable, minute);
+                }
+            }
+            let of_last = (0..1000).map(|n| of(39 * 3000 + known * 1_000_000 + n));
+            let seen: Vec<Warmth> =
+                of_last.map(|one| prefixes.meet(&one, Arm::Candidate, 40)).collect();
+            let count = |warmth| seen.iter().filter(|one| **one == warmth).count();
+            [count(Warmth::New), count(Warmth::Elsewhere)]
+        };
+        let [_, elsewhere] = met_again(0);
+        assert!(elsewhere > 20, "those that are followed are known: {elsewhere}");
+        let [new, _] = met_again(1);
+        assert!(new > 900, "{new}");
+    }
+
+    #[test]
+    fn where_hardly_any_is_met_again_all_are_new() {
+        let later = after(12, 3000, Warmth::New);
+        assert!(later > 950, "{later}");
+    }
+
+    #[test]
+    fn where_many_are_met_again_those_that_are_not_followed_tell_nothing() {
+        let mut prefixes = Prefixes::default();
+        for minute in 1..30 {
+            for n in 0..6000 {
+                prefixes.meet(&of(u64::from(minute) * 3000 + n), Arm::Stable, minute);
+            }
         }
-        assert_eq!(last, Warmth::Own, "it is large enough again");
+        let next = (0..1000).map(|n| prefixes.meet(&of(1_000_000 + n), Arm::Candidate, 30));
+        let new = next.filter(|warmth| *warmth == Warmth::New).count();
+        assert!((5..200).contains(&new), "{new}");
     }
 }

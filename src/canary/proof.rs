@@ -169,7 +169,8 @@ impl Proof {
         match arm {
             Arm::Candidate => {
                 self.candidate.add(u64::from(hit), 1);
-                self.spread.note(seen.replica, hit, at.began, at.age);
+                let usual = self.overall(check);
+                self.spread.note(seen.replica, hit, (at.began, at.age), usual);
                 if hit {
                     self.loud.note(at.whose);
                     self.hung += u64::from(seen.ended == Ended::Cancelled);

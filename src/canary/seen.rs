@@ -158,7 +158,7 @@ impl RollOut {
         };
         let Some(i) = (0..self.plan.checks.len()).find(cold) else { return String::new() };
         format!(
-            " {} is not comparable for {} requests: the prefix caches of {} hold their prompts, those of {} do not.",
+            " {} is not comparable for {} requests: the prefix caches of {} hold their prompts, those of {} do not, as far as is known.",
             capital(self.plan.checks[i].metric.name()),
             grouped(self.memory.proofs[i].amounts.cold),
             self.stable,

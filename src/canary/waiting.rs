@@ -10,13 +10,21 @@ pub(super) const UNLIKELY: f64 = 6.9;
 /// Fewer late requests tell nothing.
 pub(super) const FEW: u64 = 3;
 
+/// What is found out once about a request, however often it is looked at while it is open: its client is counted then.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Met {
+    /// How warm the cache was that it met.
+    pub(super) warmth: Warmth,
+    /// Its client has not had more than its part of this side.
+    pub(super) admitted: bool,
+}
+
 /// What was taken of one.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Read {
     /// The checks that have read it, as bits.
     checks: u16,
-    /// How warm the cache was that it met.
-    warmth: Option<Warmth>,
+    met: Option<Met>,
     /// The round in which it was open last.
     round: u32,
 }
@@ -76,20 +84,20 @@ impl Waiting {
         self.each.clear();
     }
 
-    /// Which checks have read this one, and how warm was its cache? `None`: it cannot be followed.
-    pub(super) fn read(&mut self, id: u64) -> Option<(u16, Option<Warmth>)> {
+    /// Which checks have read this one, and what is known of it? `None`: it cannot be followed.
+    pub(super) fn read(&mut self, id: u64) -> Option<(u16, Option<Met>)> {
         if self.read.len() >= MOST && !self.read.contains_key(&id) {
             return None;
         }
         let read = self.read.entry(id).or_default();
         read.round = self.round;
-        Some((read.checks, read.warmth))
+        Some((read.checks, read.met))
     }
 
     /// These checks have read it.
-    pub(super) fn note(&mut self, id: u64, checks: u16, warmth: Warmth) {
+    pub(super) fn note(&mut self, id: u64, checks: u16, met: Met) {
         if let Some(read) = self.read.get_mut(&id) {
-            (read.checks, read.warmth) = (checks, Some(warmth));
+            (read.checks, read.met) = (checks, Some(met));
         }
     }
 
@@ -127,12 +135,11 @@ impl Waiting {
         self.read.retain(|_, read| now.wrapping_sub(read.round) <= 2);
     }
 
-    /// One that began on this step, or before it, is over. Returns the checks that have read it, and how warm its cache
-    /// was.
-    pub(super) fn over(&mut self, id: u64, arm: Arm, on_step: bool) -> (u16, Option<Warmth>) {
+    /// One that began on this step, or before it, is over. Returns the checks that have read it, and what is known of it.
+    pub(super) fn over(&mut self, id: u64, arm: Arm, on_step: bool) -> (u16, Option<Met>) {
         self.over[side(arm)] += u64::from(on_step);
         let read = if id == 0 { None } else { self.read.remove(&id) };
-        read.map_or((0, None), |read| (read.checks, read.warmth))
+        read.map_or((0, None), |read| (read.checks, read.met))
     }
 
     /// A step begins: nothing of it is over.
@@ -218,12 +225,13 @@ mod tests {
         let mut waiting = Waiting::default();
         waiting.begin();
         assert_eq!(waiting.read(7), Some((0, None)));
-        waiting.note(7, 4, Warmth::New);
+        let met = Met { warmth: Warmth::New, admitted: true };
+        waiting.note(7, 4, met);
         waiting.end();
-        assert_eq!(waiting.over(7, Arm::Candidate, true), (4, Some(Warmth::New)));
+        assert_eq!(waiting.over(7, Arm::Candidate, true), (4, Some(met)));
         assert_eq!(waiting.over(7, Arm::Candidate, true), (0, None));
         waiting.read(8).unwrap();
-        waiting.note(8, 1, Warmth::New);
+        waiting.note(8, 1, met);
         for _ in 0..4 {
             waiting.begin();
             waiting.end();

@@ -6,7 +6,7 @@ use super::observation::{Arm, Ended, Observation, Open};
 use super::prefixes::Warmth;
 use super::proof::Conditions;
 use super::rollout::{Memory, RollOut};
-use super::waiting::Opener;
+use super::waiting::{Met, Opener};
 use super::world::Fairness;
 use crate::stats::Moment;
 use std::time::Duration;
@@ -47,7 +47,7 @@ impl RollOut {
         }
         let began = self.age(seen.began);
         let on_step = began >= self.memory.step_since;
-        let (read, warmth) = self.memory.waiting.over(seen.id, arm, on_step);
+        let (read, met) = self.memory.waiting.over(seen.id, arm, on_step);
         if arm == Arm::Stable && seen.ended == Ended::Seen && self.memory.tells_of_outage(seen, age)
         {
             self.memory.outage.learn(f64::from(u8::from(seen.error)), 1.0, age);
@@ -62,9 +62,7 @@ impl RollOut {
         if arm == Arm::Stable {
             self.memory.typical.learn(seen, age);
         }
-        let warmth = warmth.unwrap_or_else(|| self.memory.meet(seen, arm, age));
-        let at = Conditions { warmth, ..at };
-        let who = self.memory.identify(seen, arm, &at);
+        let (at, who) = self.memory.identify(seen, arm, at, met);
         for i in 0..self.plan.checks.len() {
             let check = &self.plan.checks[i];
             if read & (1 << i) != 0 {
@@ -123,14 +121,12 @@ impl RollOut {
         if asked.is_empty() {
             return;
         }
-        let Some((done, warmth)) = self.memory.waiting.read(so_far.id) else { return };
+        let Some((done, met)) = self.memory.waiting.read(so_far.id) else { return };
         if asked.iter().all(|i| done & (1 << i) != 0) {
             return;
         }
         let Some(at) = self.conditions((began, age)) else { return };
-        let warmth = warmth.unwrap_or_else(|| self.memory.meet(so_far, arm, age));
-        let at = Conditions { warmth, ..at };
-        let who = self.memory.identify(so_far, arm, &at);
+        let (at, who) = self.memory.identify(so_far, arm, at, met);
         let mut read = done;
         for i in asked.into_iter().filter(|i| done & (1 << i) == 0) {
             let check = &self.plan.checks[i];
@@ -146,7 +142,8 @@ impl RollOut {
             }
             read |= 1 << i;
         }
-        self.memory.waiting.note(so_far.id, read, warmth);
+        let met = Met { warmth: at.warmth, admitted: who.admitted };
+        self.memory.waiting.note(so_far.id, read, met);
     }
 
     /// So many failures of each side, candidate and stable, were hidden from clients by a retry.
@@ -238,12 +235,25 @@ impl Memory {
         self.prefixes.meet(seen, arm, (age / 60.0) as u16)
     }
 
-    /// Whose a request is; notes that it was there.
-    fn identify(&mut self, seen: &Observation, arm: Arm, at: &Conditions) -> Who {
-        let minute = (at.age / 60.0) as u16;
-        if let Some(client) = seen.client {
+    /// Whose a request is, and what it is read under. Notes that it was there: once, also of one that is looked at every
+    /// second while it is open. `met`: what was found then.
+    fn identify(
+        &mut self,
+        seen: &Observation,
+        arm: Arm,
+        at: Conditions,
+        met: Option<Met>,
+    ) -> (Conditions, Who) {
+        let warmth = met.map_or_else(|| self.meet(seen, arm, at.age), |met| met.warmth);
+        if let Some(client) = seen.client.filter(|_| met.is_none()) {
             self.clients.note(client, at.age);
         }
+        let at = Conditions { warmth, ..at };
+        (at, self.who(seen, arm, &at, met))
+    }
+
+    fn who(&mut self, seen: &Observation, arm: Arm, at: &Conditions, met: Option<Met>) -> Who {
+        let minute = (at.age / 60.0) as u16;
         // A failure that the candidate has told can be aimed by nobody who did not choose the candidate.
         let aimed = seen.key.is_some() || seen.ended != Ended::Seen;
         let whose = Hit { client: seen.client.map(tag), key: seen.key.map(tag), aimed };
@@ -254,7 +264,8 @@ impl Memory {
             return Who { whose, slot, sticky: false, admitted: true };
         };
         let share = at.split.1;
-        let admitted = seen.client.is_none_or(|client| self.clients.admits(client, arm, share));
+        let admits = |client| self.clients.admits(client, arm, share);
+        let admitted = met.map_or_else(|| seen.client.is_none_or(admits), |met| met.admitted);
         let slot = admitted.then(|| self.keys.find(key, arm, minute));
         Who { whose, slot, sticky: true, admitted }
     }

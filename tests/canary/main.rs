@@ -2,6 +2,7 @@
 #![expect(clippy::print_stdout, reason = "what was measured is worth reading")]
 
 mod in_vain;
+mod patient;
 mod promoted;
 mod queues;
 mod related;
