@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 const EFFECTS: [f64; 8] = [0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.9];
 /// Requests that the expectation before all evidence counts as.
 pub(super) const PRIOR: f64 = 50.0;
+/// The part of the capital that is not put on bets at once.
+pub(super) const RESERVE: f64 = 0.1;
 pub(super) const LEAST: f64 = 1e-4;
 pub(super) const MOST: f64 = 0.999;
 

@@ -111,6 +111,8 @@ pub(super) struct Keys {
     minutes: Vec<u16>,
     /// The checks that were read in this minute, and on which side.
     masks: Vec<u16>,
+    /// The checks that were read since the key came to its side.
+    arrived: Vec<u16>,
     /// Minutes with a reading, and those of them with a hit, of each check of each entry.
     history: Vec<[u8; 2]>,
     /// Until this minute a key that is met for the first time may be known from before a restart.
@@ -123,7 +125,7 @@ impl Keys {
     }
 
     fn sets(&self) -> usize {
-        ROOM / (8 + 2 * self.checks) / WAYS
+        ROOM / (10 + 2 * self.checks) / WAYS
     }
 
     fn allocate(&mut self) {
@@ -131,6 +133,7 @@ impl Keys {
         self.tags = vec![0; entries];
         self.minutes = vec![0; entries];
         self.masks = vec![0; entries];
+        self.arrived = vec![u16::MAX; entries];
         self.history = vec![[0; 2]; entries * self.checks];
     }
 
@@ -146,12 +149,17 @@ impl Keys {
         let i = known.unwrap_or_else(|| {
             let age = |i: &usize| (self.tags[*i] != 0, self.minutes[*i]);
             let oldest = entries.min_by_key(age).expect("a set has ways");
-            let first = if minute < self.restored { [1, 0] } else { [0, 0] };
+            let again = minute < self.restored;
+            let first = if again { [1, 0] } else { [0, 0] };
+            self.arrived[oldest] = if again { u16::MAX } else { 0 };
             self.tags[oldest] = tag;
             self.history[oldest * self.checks..(oldest + 1) * self.checks].fill(first);
             self.masks[oldest] = side;
             oldest
         });
+        if self.masks[i] & CANDIDATE != side {
+            self.arrived[i] = 0;
+        }
         if self.minutes[i] != minute || self.masks[i] & CANDIDATE != side {
             self.masks[i] = side;
             self.minutes[i] = minute;
@@ -166,12 +174,21 @@ impl Keys {
         (!read).then(|| Class::of(minutes, failed)).flatten()
     }
 
+    /// Is a reading of this check that counts the first of its key on its side? Those that stay on the stable side are
+    /// there to be compared with: each of them once in a doubling of its minutes.
+    pub(super) fn arrives(&self, Slot(i): Slot, check: usize) -> bool {
+        let [minutes, _] = self.history[i * self.checks + check];
+        let stays = self.masks[i] & CANDIDATE == 0 && minutes.is_power_of_two();
+        stays || self.arrived[i] & (1 << check) == 0
+    }
+
     /// Takes note of a reading, once a minute.
     pub(super) fn note(&mut self, Slot(i): Slot, check: usize, hit: bool) {
         if self.masks[i] & (1 << check) != 0 {
             return;
         }
         self.masks[i] |= 1 << check;
+        self.arrived[i] |= 1 << check;
         let [minutes, failed] = &mut self.history[i * self.checks + check];
         if *minutes == u8::MAX {
             *minutes /= 2;
@@ -280,6 +297,23 @@ mod tests {
     }
 
     #[test]
+    fn a_key_comes_to_each_side_once_until_it_moves() {
+        let mut keys = Keys::new(7);
+        let mut arrived = |arm, minutes: std::ops::Range<u16>| {
+            let read = |minute: &u16| {
+                let slot = keys.find(9 << 32 | 3, arm, *minute);
+                let arrives = keys.arrives(slot, 0);
+                keys.note(slot, 0, false);
+                arrives
+            };
+            minutes.filter(read).collect::<Vec<_>>()
+        };
+        assert_eq!(arrived(Arm::Candidate, 0..20), [0]);
+        assert_eq!(arrived(Arm::Stable, 20..70), [20, 32, 64], "and once in a doubling");
+        assert_eq!(arrived(Arm::Candidate, 70..90), [70]);
+    }
+
+    #[test]
     fn it_is_bounded_and_forgets_who_came_longest_ago() {
         let mut keys = Keys::new(7);
         let of = |n: u64| n.wrapping_mul(0x9E37_79B9_7F4A_7C15);
@@ -287,8 +321,8 @@ mod tests {
             let slot = keys.find(of(n), Arm::Stable, (n / 1000) as u16);
             keys.note(slot, 0, false);
         }
-        let bytes = keys.tags.len() * (8 + 2 * keys.checks);
-        assert!(bytes <= ROOM && keys.tags.len() > 7000, "{bytes}");
+        let bytes = keys.tags.len() * (10 + 2 * keys.checks);
+        assert!(bytes <= ROOM && keys.tags.len() > 6500, "{bytes}");
         let slot = keys.find(of(99_999), Arm::Stable, 100);
         assert_eq!(keys.class(slot, 0), Some(Class::Good1));
         let slot = keys.find(of(0), Arm::Stable, 100);

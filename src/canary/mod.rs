@@ -4,6 +4,7 @@
 //! `proof` what one check knows, `evidence` the statistics under both.
 mod account;
 mod amounts;
+mod arrivals;
 mod blocks;
 mod burst;
 mod change;

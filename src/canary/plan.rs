@@ -1,5 +1,6 @@
 //! The key `canary` as plain data.
 use super::metric::Metric;
+use super::safe::margin_of_step;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -114,6 +115,23 @@ pub struct Check {
 }
 
 impl Check {
+    /// By how much the candidate's rate may exceed the stable one: never by more than half of what is left to 1, so that
+    /// something worse can always be told. For amounts the margin is in the comparison.
+    pub(super) fn margin(&self, usual: f64) -> f64 {
+        if self.metric.compares_amounts() {
+            return 0.0;
+        }
+        self.at_most.above(usual).min((1.0 - usual) / 2.0)
+    }
+
+    /// By how much it may exceed it without being kept from the next step.
+    pub(super) fn step_margin(&self, share: f64, usual: f64) -> f64 {
+        if self.metric.compares_amounts() {
+            return (usual * 0.35).clamp(0.015, 0.125);
+        }
+        margin_of_step(share, self.margin(usual), usual)
+    }
+
     /// What is checked where the file names no checks.
     pub fn usual() -> Vec<Self> {
         let rules = OutputRules { optional: true, ..OutputRules::usual() };

@@ -1,8 +1,9 @@
 //! What one check knows: counts of both sides, and what they prove.
 use super::amounts::{Amounts, Compared};
+use super::arrivals::Arrivals;
 use super::blocks::{Blocks, Closed, Entry, Stratum};
 use super::clients::Clients;
-use super::evidence::{Harm, PRIOR};
+use super::evidence::{Harm, PRIOR, RESERVE};
 use super::keys::Class;
 use super::lately::Lately;
 use super::loud::{Hit, Loud};
@@ -10,7 +11,7 @@ use super::metric::Reading;
 use super::observation::{Arm, Ended, Finding, Observation};
 use super::plan::Check;
 use super::prefixes::Warmth;
-use super::safe::{Safe, has_room, margin_of_step};
+use super::safe::{Safe, has_room};
 use super::spread::Spread;
 use super::usual::Usual;
 use super::view::Count;
@@ -21,9 +22,7 @@ use std::collections::BTreeMap;
 /// The chance of letting a candidate advance that is worse by a step's margin, as the logarithm of 1/0.05.
 const SAFE: f64 = 2.995_732_273_553_991;
 
-/// The part of the capital that is not put on bets at once, and how much of what is left of it each mark puts on: never
-/// less than e^-8 of the whole in the first half hour.
-const RESERVE: f64 = 0.1;
+/// How much of what is kept back each mark puts on: never less than e^-8 of the whole is left in the first half hour.
 const RAISE: f64 = 0.01;
 
 /// Readings of an amount on a step, at least: what was never measured has not passed.
@@ -39,6 +38,8 @@ const MARKS: usize = 6;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Proof {
     harm: Harm,
+    #[serde(default)]
+    pub(super) arrivals: Arrivals,
     safe: Safe,
     candidate: Count,
     stable: Count,
@@ -79,6 +80,8 @@ pub(super) struct Conditions {
     pub(super) warmth: Warmth,
     /// With whom it is compared; `None`: it is not counted, because its key or its client has its part already.
     pub(super) class: Option<Class>,
+    /// It is the first reading of a sticky key on its side.
+    pub(super) arrives: bool,
     pub(super) whose: Hit,
 }
 
@@ -105,6 +108,7 @@ impl Proof {
     pub(super) fn new() -> Self {
         Self {
             harm: Harm::keeping(RESERVE),
+            arrivals: Arrivals::default(),
             safe: Safe::default(),
             candidate: Count::default(),
             stable: Count::default(),
@@ -191,13 +195,19 @@ impl Proof {
         // A client who reads slowly makes times long.
         let whose = Hit { aimed: whose.aimed || amounts, ..whose };
         let entry = Entry { arm, hit, whose, age, share, amounts };
+        if at.arrives && !amounts {
+            let (expected, weight) = stratum.class.expects(self.overall(check), PRIOR);
+            let seen = self.usual_of.entry(stratum.class as u8).or_default();
+            let rate = seen[1].rate(expected, weight);
+            self.arrivals.enter(stratum, entry, rate, check.margin(rate));
+        }
         let Some(Closed { block, hits }) = self.blocks.enter(stratum, entry) else { return };
         let (expected, weight) = stratum.class.expects(self.overall(check), PRIOR);
         let seen = self.usual_of.entry(stratum.class as u8).or_default();
         let [own, rate] = [&seen[0], &seen[1]].map(|one| one.rate(expected, weight));
-        let stops = margin(check, rate);
+        let stops = check.margin(rate);
         if at.current {
-            self.safe.add(&block, (own, rate), step_margin(check, share, rate));
+            self.safe.add(&block, (own, rate), check.step_margin(share, rate));
         }
         let each = self.harm.add(&block, rate, stops);
         self.loud.gain(&hits, each);
@@ -220,7 +230,7 @@ impl Proof {
             return None;
         }
         let usual = self.overall(check);
-        self.lately.worse(usual + margin(check, usual), age)
+        self.lately.worse(usual + check.margin(usual), age)
     }
 
     /// A new step asks for new proof of safety; what speaks against the candidate stays.
@@ -239,7 +249,9 @@ impl Proof {
     /// So many marks have passed.
     pub(super) fn raise(&mut self, marks: u32) {
         if marks > 0 {
-            self.harm.raise(1.0 - (1.0 - RAISE).powi(marks.cast_signed()));
+            let part = 1.0 - (1.0 - RAISE).powi(marks.cast_signed());
+            self.harm.raise(part);
+            self.arrivals.raise(part);
             self.marks.push(*self.harm.stakes());
             let old = self.marks.len().saturating_sub(MARKS);
             self.marks.drain(..old);
@@ -255,6 +267,7 @@ impl Proof {
     /// Forgets an event: what was won since the stakes were these.
     pub(super) fn forgive(&mut self, before: &[f64; 8]) {
         self.harm.forgive(before);
+        self.arrivals.forgive();
         self.marks.clear();
         self.loud.forgive();
         self.spread.forgive();
@@ -263,6 +276,7 @@ impl Proof {
     /// Forgets all that was bet, but not what is usual.
     pub(super) fn restart(&mut self) {
         self.harm = Harm::keeping(RESERVE);
+        self.arrivals = Arrivals::default();
         self.marks.clear();
         self.loud = Loud::default();
         self.spread.forgive();
@@ -270,7 +284,8 @@ impl Proof {
 
     /// The logarithm of what speaks against the candidate, without what its loudest client and key said.
     pub(super) fn harm(&self, clients: &Clients) -> f64 {
-        (self.harm.log() - self.loud.most(clients)).max(self.harm.log_reserve())
+        let all = (self.harm.log() - self.loud.most(clients)).max(self.harm.log_reserve());
+        self.arrivals.with(all, clients)
     }
 
     /// All of it.
@@ -341,7 +356,7 @@ impl Proof {
         }
         let left = SAFE - self.safe.log();
         let usual = self.overall(check);
-        let margin = step_margin(check, at.share, usual);
+        let margin = check.step_margin(at.share, usual);
         if left <= 0.0 {
             return Some(0.0);
         }
@@ -365,21 +380,4 @@ impl Proof {
 
 fn reading_is_exact(reading: Reading) -> bool {
     matches!(reading, Reading::Amount(_))
-}
-
-/// By how much the candidate's rate may exceed the stable one: never by more than half of what is left to 1, so that
-/// something worse can always be told. For amounts the margin is in the comparison.
-fn margin(check: &Check, usual: f64) -> f64 {
-    if check.metric.compares_amounts() {
-        return 0.0;
-    }
-    check.at_most.above(usual).min((1.0 - usual) / 2.0)
-}
-
-/// By how much it may exceed it without being kept from the next step.
-fn step_margin(check: &Check, share: f64, usual: f64) -> f64 {
-    if check.metric.compares_amounts() {
-        return (usual * 0.35).clamp(0.015, 0.125);
-    }
-    margin_of_step(share, margin(check, usual), usual)
 }

@@ -221,13 +221,14 @@ impl RollOut {
         }
     }
 
-    /// The smallest rate of errors that so many requests would have found: "1 %".
+    /// What so many requests would have found at least, or so many sticky keys: "errors of 1 %".
     pub(super) fn would_have_found(&self) -> Option<String> {
         let i = self.plan.checks.iter().position(|check| check.metric == Metric::Errors)?;
         let (proof, check) = (&self.memory.proofs[i], &self.plan.checks[i]);
-        let n = proof.counts().0.requests as f64;
+        let keys = proof.arrivals.keys();
+        let n = keys.unwrap_or(proof.counts().0.requests) as f64;
         let usual = proof.overall(check).clamp(1e-4, 0.9);
-        let allowed = usual + check.at_most.above(usual).min((1.0 - usual) / 2.0);
+        let allowed = usual + check.margin(usual);
         let needed = self.bar() - self.weights[i].ln() + 1.0;
         // What each request tells of a rate, at best: the Kullback-Leibler divergence from what is allowed.
         let tells = |rate: f64| {
@@ -237,7 +238,13 @@ impl RollOut {
         let fine = (1..=200).map(|step| allowed * (1.0 + f64::from(step) / 20.0));
         let found = fine.chain(found).filter(|rate| *rate < 0.999 && n * tells(*rate) >= needed);
         let least = found.fold(f64::INFINITY, f64::min);
-        least.is_finite().then(|| percent((least * 1000.0).ceil() / 1000.0))
+        let least = least.is_finite().then(|| percent((least * 1000.0).ceil() / 1000.0))?;
+        Some(match keys {
+            None => format!("errors of {least} or more"),
+            Some(keys) => {
+                format!("that it fails for {least} or more of {} sticky keys", grouped(keys))
+            }
+        })
     }
 }
 

@@ -240,9 +240,8 @@ impl RollOut {
         match ending {
             Ending::Promoted => {
                 let found = self.would_have_found().filter(|_| self.counted().requests > 0);
-                let found = found.map_or(String::new(), |rate| {
-                    format!(" It would have found errors of {rate} or more.")
-                });
+                let found =
+                    found.map_or(String::new(), |least| format!(" It would have found {least}."));
                 let notes = [self.of_one_client(), self.hidden_by_retries(), self.unread()];
                 let notes = notes.concat() + &self.apart();
                 format!(

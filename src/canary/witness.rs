@@ -72,8 +72,8 @@ impl RollOut {
             let reading = check.metric.read(seen, &self.memory.typical, fair);
             let Some(reading) = reading else { continue };
             let memory = &mut self.memory;
-            let class = memory.class(&who, i);
-            let at = Conditions { class, whose: who.whose, ..at };
+            let (class, arrives) = memory.class(&who, i);
+            let at = Conditions { class, arrives, whose: who.whose, ..at };
             let hit = memory.proofs[i].observe(check, (reading, seen), arm, &at);
             if let (Some(slot), Some(hit)) = (who.slot.filter(|_| who.admitted), hit) {
                 memory.keys.note(slot, i, hit);
@@ -132,8 +132,8 @@ impl RollOut {
             let check = &self.plan.checks[i];
             let Some(reading) = check.metric.read_open(so_far) else { continue };
             let memory = &mut self.memory;
-            let class = memory.class(&who, i);
-            let at = Conditions { class, whose: who.whose, ..at };
+            let (class, arrives) = memory.class(&who, i);
+            let at = Conditions { class, arrives, whose: who.whose, ..at };
             let Some(hit) = memory.proofs[i].observe(check, (reading, so_far), arm, &at) else {
                 continue;
             };
@@ -166,7 +166,8 @@ impl RollOut {
         let split = (memory.first_split + place as u32, memory.splits[place].1);
         let current = began >= memory.step_since;
         let (warmth, class, whose) = (Warmth::Unknown, None, Hit::default());
-        Some(Conditions { age, began, split, current, fairness, warmth, class, whose })
+        let arrives = false;
+        Some(Conditions { age, began, split, current, fairness, warmth, class, arrives, whose })
     }
 
     /// In an A/A test a coin says which half a request belongs to; it knows nothing of the request but its number.
@@ -270,13 +271,15 @@ impl Memory {
         Who { whose, slot, sticky: true, admitted }
     }
 
-    /// With whom it is compared in this check; `None`: it is not counted.
-    fn class(&self, who: &Who, check: usize) -> Option<Class> {
-        match who.slot {
+    /// With whom it is compared in this check; `None`: it is not counted. And is it its key's first one on its side?
+    fn class(&self, who: &Who, check: usize) -> (Option<Class>, bool) {
+        let arrives = who.slot.is_some_and(|slot| who.sticky && self.keys.arrives(slot, check));
+        let class = match who.slot {
             Some(slot) if who.sticky => self.keys.class(slot, check),
             None if who.sticky => None,
             Some(slot) if self.keys.mostly_fails(slot, check) => Some(Class::Failing),
             Some(_) | None => Some(Class::Drawn),
-        }
+        };
+        (class, arrives)
     }
 }

@@ -1,6 +1,7 @@
 //! Whole roll-outs, simulated: how often a good candidate is sent back, how soon a bad one is found.
 #![expect(clippy::print_stdout, reason = "what was measured is worth reading")]
 
+mod arrivals;
 mod in_vain;
 mod patient;
 mod promoted;
