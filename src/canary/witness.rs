@@ -283,3 +283,52 @@ impl Memory {
         (class, arrives)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::canary::{CanaryPlan, Judged, Load, World, client_of_address};
+
+    const LOAD: Load = Load { weight: 1.0, share: 0.5 };
+    const WORLD: World = World { candidate_usable: true, candidate: LOAD, stable: LOAD };
+
+    /// Of a third of the requests that are open, but of few of all.
+    #[test]
+    fn a_request_that_is_open_for_long_is_one_of_its_client() {
+        let plan =
+            CanaryPlan { candidate: "v2".into(), warmup: Duration::ZERO, ..CanaryPlan::default() };
+        let judged = Judged { model: "m".into(), candidate: "v2".into(), upstream_model: None };
+        let mut canary = RollOut::begin(plan, judged, "v1".into(), 0.5, Moment::ZERO).0;
+        canary.tick(&WORLD, Moment::ZERO);
+        let (ana, took) = (client_of_address(6 << 40), Some(Duration::from_millis(50)));
+        let open: Vec<Open> = (1..=10)
+            .map(|id| Open {
+                id,
+                arm: Arm::Candidate,
+                began: Moment::from_millis(100),
+                key: Some(id << 40),
+                client: Some(ana),
+                replica: 1,
+                beside: 0,
+                prefix: None,
+                first_byte: took,
+                silent: took,
+            })
+            .collect();
+        for second in 1..=60_u64 {
+            let now = Moment::from_millis(second * 1000);
+            canary.open(&open, now);
+            for n in 0..20 {
+                let arm = if n % 2 == 0 { Arm::Candidate } else { Arm::Stable };
+                let client = Some(client_of_address((100 + n + 20 * second) << 40));
+                let usual = Observation::of(arm, false, now);
+                canary.observe(
+                    &Observation { client, latency: took, first_byte: took, ..usual },
+                    now,
+                );
+            }
+            canary.tick(&WORLD, now);
+        }
+        assert!(!canary.memory.clients.has_proxy());
+    }
+}

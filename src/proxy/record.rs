@@ -2,6 +2,7 @@
 use super::accept::Client;
 use super::decision::Reasons;
 use super::limits::Pass;
+use super::request::hash_origin;
 use super::shared::Proxy;
 use crate::dialect::grpc::{GrpcStatus, http_status_of_code};
 use crate::dialect::{RefusalCode, UsageScan, masked_query};
@@ -15,7 +16,6 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use xxhash_rust::xxh3::xxh3_64;
 
 /// Filled in as the request passes; read when it is dropped.
 #[derive(Debug)]
@@ -311,12 +311,8 @@ impl Record {
             | Reply::OtherMistake
             | Reply::Left => {}
         }
-        let client = || match (&self.pass, self.client) {
-            (Some(pass), _) => xxh3_64(pass.key.name.as_bytes()),
-            (None, IpAddr::V4(address)) => xxh3_64(&address.octets()),
-            (None, IpAddr::V6(address)) => xxh3_64(&address.octets()),
-        };
-        let client = if reply == Reply::Good { 0 } else { client() };
+        let key = self.pass.as_ref().map(|pass| &*pass.key);
+        let client = if reply == Reply::Good { 0 } else { hash_origin(key, self.client) };
         replica.answered.note(reply, client);
         if let Some((_, version)) = &self.version {
             version.answered.note(reply, client);

@@ -3,7 +3,6 @@
 
 mod arrivals;
 mod in_vain;
-mod patient;
 mod promoted;
 mod queues;
 mod related;
