@@ -15,10 +15,10 @@ const MOST_HALVES: u32 = 6;
 /// The memory of looks: each keeps so much of those before it; of fewer than this many nothing is told.
 const KEEPS: f64 = 0.9995;
 const ENOUGH: f64 = 500.0;
-/// Where fewer than this part of the conversations are met again, and that was seen for so many minutes, those that are
-/// not followed are new, too.
+/// Where fewer than this part of the conversations are met again, and that was seen for so many minutes, those that nobody
+/// has met are new. Else one may be known from before the canary began, to the stable side alone.
 const AGAIN: f64 = 0.02;
-const SEEN: u16 = 10;
+const SEEN: u16 = 3;
 
 /// How warm the cache was that a request met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,11 +115,10 @@ impl Prefixes {
             return Warmth::Elsewhere;
         }
         match (sides & own != 0, sides & !own != 0) {
-            (false, false) if minute < self.restored => Warmth::Elsewhere,
-            (false, false) => Warmth::New,
+            (false, false) if self.is_new(minute) => Warmth::New,
+            (false, _) => Warmth::Elsewhere,
             (true, false) => Warmth::Own,
             (true, true) => Warmth::Both,
-            (false, true) => Warmth::Elsewhere,
         }
     }
 
@@ -129,9 +128,26 @@ impl Prefixes {
 
     /// Of one that is not followed: where hardly any conversation is met again, it is new.
     fn unfollowed(&self, minute: u16) -> Warmth {
+        if minute >= self.restored && self.are_all_new(minute) {
+            Warmth::New
+        } else {
+            Warmth::Elsewhere
+        }
+    }
+
+    /// Is a conversation new that nobody has met, as far as is known?
+    fn is_new(&self, minute: u16) -> bool {
+        minute >= self.restored && (self.has_watched(minute) || self.are_all_new(minute))
+    }
+
+    /// Is all that was there before the canary began out of the caches?
+    fn has_watched(&self, minute: u16) -> bool {
+        minute.saturating_sub(self.first) > KEPT
+    }
+
+    fn are_all_new(&self, minute: u16) -> bool {
         let seen = self.looks >= ENOUGH && minute.saturating_sub(self.first) >= SEEN;
-        let rare = self.again < AGAIN * self.looks;
-        if seen && rare && minute >= self.restored { Warmth::New } else { Warmth::Elsewhere }
+        seen && self.again < AGAIN * self.looks
     }
 
     /// Follows half as many from now on. Those that stay are known as before.
@@ -159,16 +175,35 @@ mod tests {
         Observation { prefix: Some(prefix.wrapping_mul(0x9E37_79B9_7F4A_7C15)), ..seen }
     }
 
+    /// One that has watched for long enough before minute 1.
+    fn watched() -> Prefixes {
+        let mut prefixes = Prefixes::default();
+        prefixes.meet(&of(999_999), Arm::Stable, 0);
+        prefixes
+    }
+
+    #[test]
+    fn what_may_be_from_before_the_canary_is_not_new_where_conversations_are_met_again() {
+        for (of_each, expected) in [(1, Warmth::New), (4, Warmth::Elsewhere)] {
+            let mut prefixes = Prefixes::default();
+            for n in 0..2000_u64 {
+                prefixes.meet(&of(n / of_each), Arm::Stable, (n / 500) as u16);
+            }
+            assert_eq!(prefixes.meet(&of(1_000_000), Arm::Stable, 4), expected, "{of_each}");
+            assert_eq!(prefixes.meet(&of(2_000_000), Arm::Stable, 40), Warmth::New);
+        }
+    }
+
     #[test]
     fn a_conversation_is_cold_where_only_the_other_side_has_met_it() {
-        let mut prefixes = Prefixes::default();
-        assert_eq!(prefixes.meet(&of(7), Arm::Stable, 1), Warmth::New);
-        assert_eq!(prefixes.meet(&of(7), Arm::Stable, 2), Warmth::Own);
-        assert_eq!(prefixes.meet(&of(7), Arm::Candidate, 3), Warmth::Elsewhere);
-        assert_eq!(prefixes.meet(&of(7), Arm::Candidate, 4), Warmth::Both);
-        assert_eq!(prefixes.meet(&of(7), Arm::Stable, 40), Warmth::New, "it is gone by then");
+        let mut prefixes = watched();
+        assert_eq!(prefixes.meet(&of(7), Arm::Stable, 31), Warmth::New);
+        assert_eq!(prefixes.meet(&of(7), Arm::Stable, 32), Warmth::Own);
+        assert_eq!(prefixes.meet(&of(7), Arm::Candidate, 33), Warmth::Elsewhere);
+        assert_eq!(prefixes.meet(&of(7), Arm::Candidate, 34), Warmth::Both);
+        assert_eq!(prefixes.meet(&of(7), Arm::Stable, 70), Warmth::New, "it is gone by then");
         let told = Observation { cached: Some(0.3), ..of(7) };
-        assert_eq!(prefixes.meet(&told, Arm::Candidate, 41), Warmth::Part);
+        assert_eq!(prefixes.meet(&told, Arm::Candidate, 71), Warmth::Part);
     }
 
     /// So many conversations a minute, new ones each time, on either side in turn; how many of a thousand are how warm
@@ -189,7 +224,7 @@ mod tests {
     #[test]
     fn of_more_conversations_than_fit_a_part_is_followed_by_their_hashes() {
         let soon = after(8, 3000, Warmth::New);
-        assert!((200..900).contains(&soon), "{soon}");
+        assert!((900..=1000).contains(&soon), "{soon}");
         let met_again = |known: u64| {
             let mut prefixes = Prefixes::default();
             for minute in 1..40 {
@@ -218,12 +253,12 @@ mod tests {
     #[test]
     fn where_many_are_met_again_those_that_are_not_followed_tell_nothing() {
         let mut prefixes = Prefixes::default();
-        for minute in 1..30 {
+        for minute in 1..40 {
             for n in 0..6000 {
                 prefixes.meet(&of(u64::from(minute) * 3000 + n), Arm::Stable, minute);
             }
         }
-        let next = (0..1000).map(|n| prefixes.meet(&of(1_000_000 + n), Arm::Candidate, 30));
+        let next = (0..1000).map(|n| prefixes.meet(&of(1_000_000 + n), Arm::Candidate, 40));
         let new = next.filter(|warmth| *warmth == Warmth::New).count();
         assert!((5..200).contains(&new), "{new}");
     }
