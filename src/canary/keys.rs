@@ -111,7 +111,7 @@ pub(super) struct Keys {
     minutes: Vec<u16>,
     /// The checks that were read in this minute, and on which side.
     masks: Vec<u16>,
-    /// The checks that were read since the key came to its side.
+    /// The checks that were read since the key came to its side. What is not kept over a restart is taken for read.
     arrived: Vec<u16>,
     /// Minutes with a reading, and those of them with a hit, of each check of each entry.
     history: Vec<[u8; 2]>,
@@ -174,12 +174,10 @@ impl Keys {
         (!read).then(|| Class::of(minutes, failed)).flatten()
     }
 
-    /// Is a reading of this check that counts the first of its key on its side? Those that stay on the stable side are
-    /// there to be compared with: each of them once in a doubling of its minutes.
+    /// Is a reading of this check that counts the first one since its key came to the candidate? All of the stable side
+    /// are there to be compared with.
     pub(super) fn arrives(&self, Slot(i): Slot, check: usize) -> bool {
-        let [minutes, _] = self.history[i * self.checks + check];
-        let stays = self.masks[i] & CANDIDATE == 0 && minutes.is_power_of_two();
-        stays || self.arrived[i] & (1 << check) == 0
+        self.masks[i] & CANDIDATE == 0 || self.arrived[i] & (1 << check) == 0
     }
 
     /// Takes note of a reading, once a minute.
@@ -297,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_comes_to_each_side_once_until_it_moves() {
+    fn a_key_comes_to_the_candidate_once_until_it_moves() {
         let mut keys = Keys::new(7);
         let mut arrived = |arm, minutes: std::ops::Range<u16>| {
             let read = |minute: &u16| {
@@ -309,7 +307,7 @@ mod tests {
             minutes.filter(read).collect::<Vec<_>>()
         };
         assert_eq!(arrived(Arm::Candidate, 0..20), [0]);
-        assert_eq!(arrived(Arm::Stable, 20..70), [20, 32, 64], "and once in a doubling");
+        assert_eq!(arrived(Arm::Stable, 20..23), [20, 21, 22], "all of them");
         assert_eq!(arrived(Arm::Candidate, 70..90), [70]);
     }
 

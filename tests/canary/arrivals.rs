@@ -25,10 +25,11 @@ fn with_users_who_fail(each: u64, on_both: bool, seed: u64) -> crate::related::R
 
 #[test]
 fn one_that_fails_for_one_user_in_twenty_is_rolled_back() {
-    for seed in 0..4 {
-        let run = with_users_who_fail(20, false, seed);
-        assert_eq!(run.state, State::RolledBack, "{seed}: {}", run.sentence);
-    }
+    let runs: Vec<_> = (0..6).map(|seed| with_users_who_fail(20, false, seed)).collect();
+    let ends: Vec<_> = runs.iter().map(|run| (run.state, &run.sentence)).collect();
+    let count = |state| ends.iter().filter(|(end, _)| *end == state).count();
+    // What few keys say within seconds is kept at the first step for long.
+    assert!(count(State::RolledBack) >= 4 && count(State::Promoted) == 0, "{ends:#?}");
 }
 
 #[test]
