@@ -138,7 +138,8 @@ impl Score {
         let known = (KNOWN * others).min(MOST_KNOWN);
         let (failed, asked) = (self.peers.0 + peers.0, self.peers.1 + peers.1);
         let rate = ((failed + known * usual) / (asked + known)).max(beside.rate);
-        let asked = asked.min(beside.requests) + known;
+        // Where its seconds were bad ones for its peers as well, what these did in others tells nothing of it.
+        let asked = if beside.rate > usual { asked.min(beside.requests) } else { asked } + known;
         // What went well and ended before its first failure did, but began later, counts as well.
         let later = good_since(self.began);
         let all = (own.0, own.1.max(own.0 + later));
