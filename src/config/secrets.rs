@@ -113,6 +113,13 @@ pub(super) fn of_url(span: &Range<usize>, source: &str) -> Option<Range<usize>> 
     Some(span.start + start..span.start + end)
 }
 
+/// The secrets of a value of several lines: a stray `>` or quote makes one of what were keys.
+pub(super) fn of_lines(span: &Range<usize>, source: &str) -> Vec<Range<usize>> {
+    let raw = &source[span.clone()];
+    let found = if raw.contains('\n') { of_text(raw) } else { Vec::new() };
+    found.into_iter().map(|secret| span.start + secret.start..span.start + secret.end).collect()
+}
+
 /// The secrets of a text that cannot be parsed: generous, since nothing is certain.
 pub(super) fn of_text(source: &str) -> Vec<Range<usize>> {
     let mut found = Vec::new();

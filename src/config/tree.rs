@@ -275,6 +275,7 @@ impl<'a> Builder<'a> {
         if let Some(secret) = secrets::of_url(&span, self.source) {
             self.tree.secrets.push(secret);
         }
+        self.tree.secrets.extend(secrets::of_lines(&span, self.source));
         let (text, broken) = match variables::expand(text, self.env) {
             Ok(expanded) => (expanded, false),
             Err(fault) => {
