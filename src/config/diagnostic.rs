@@ -178,6 +178,7 @@ impl Diagnostics {
             // A value inherited by ten models is one mistake.
             if seen.insert((diagnostic.code, diagnostic.span.clone())) {
                 (diagnostic.line, diagnostic.column) = all.place(diagnostic.span.start);
+                all.hush(&mut diagnostic);
                 all.items.push(diagnostic);
             }
         }
@@ -189,9 +190,18 @@ impl Diagnostics {
     /// Adds one at its place.
     pub fn push(&mut self, mut diagnostic: Diagnostic) {
         (diagnostic.line, diagnostic.column) = self.place(diagnostic.span.start);
+        self.hush(&mut diagnostic);
         let start = diagnostic.span.start;
         let index = self.items.partition_point(|item| item.span.start <= start);
         self.items.insert(index, diagnostic);
+    }
+
+    /// Masks what it says of a value in which a secret stands.
+    fn hush(&self, diagnostic: &mut Diagnostic) {
+        let help = diagnostic.help.iter_mut();
+        for text in [&mut diagnostic.message, &mut diagnostic.label].into_iter().chain(help) {
+            render::mask_values(self, text);
+        }
     }
 
     /// Line and column of a byte, both 1-based.

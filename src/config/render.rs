@@ -88,6 +88,19 @@ pub(super) fn masked(all: &Diagnostics) -> String {
     text + &all.source[at..]
 }
 
+/// What is shorter may be part of any word.
+const LEAST: usize = 4;
+
+/// Masks secrets of the file in a text that tells of a value: what follows a key as in the file, and holds one of them.
+pub(super) fn mask_values(all: &Diagnostics, text: &mut String) {
+    let known = || all.secrets.iter().map(|secret| all.source[secret.clone()].trim());
+    for value in super::secrets::of_text(text).into_iter().rev() {
+        if known().any(|secret| secret.len() >= LEAST && text[value.clone()].contains(secret)) {
+            text.replace_range(value, &format!(" {MASK}"));
+        }
+    }
+}
+
 /// The line with its secrets masked, and where `span` is in it.
 fn quote(all: &Diagnostics, line: &Range<usize>, span: &Range<usize>) -> (String, Range<usize>) {
     let mut quoted = String::new();
