@@ -34,14 +34,17 @@ impl Default for Arrivals {
 }
 
 impl Arrivals {
-    /// Takes in a reading of the stable side, or a key's first one of the candidate's. `usual`: how often the stable side's keys of its history fail; `margin`: by how much
-    /// more the candidate's may.
-    pub(super) fn enter(&mut self, stratum: Stratum, entry: Entry, usual: f64, margin: f64) {
+    /// Takes in a reading of the stable side, or a key's first one of the candidate's. Returns the block that it ends.
+    pub(super) fn enter(&mut self, stratum: Stratum, entry: Entry) -> Option<Closed> {
         self.came += u64::from(entry.arm == Arm::Candidate);
-        if let Some(Closed { block, hits }) = self.blocks.enter(stratum, entry) {
-            let each = self.harm.add(&block, usual, margin);
-            self.loud.gain(&hits, each);
-        }
+        self.blocks.enter(stratum, entry)
+    }
+
+    /// Bets on a block. `usual`: how often the stable side's keys of its history fail; `margin`: by how much more the
+    /// candidate's may.
+    pub(super) fn add(&mut self, Closed { block, hits }: &Closed, usual: f64, margin: f64) {
+        let each = self.harm.add(block, usual, margin);
+        self.loud.gain(hits, each);
     }
 
     /// How many keys came to the candidate; `None`: no request has one.
@@ -64,7 +67,6 @@ impl Arrivals {
         if self.came == 0 {
             return all;
         }
-        let own = (self.harm.log() - self.loud.most(clients)).max(self.harm.log_reserve());
-        log_sum(&[all, own]) - std::f64::consts::LN_2
+        log_sum(&[all, self.loud.left_of(&self.harm, clients)]) - std::f64::consts::LN_2
     }
 }

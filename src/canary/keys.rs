@@ -18,6 +18,9 @@ const WAYS: usize = 8;
 const KEPT: usize = 128;
 /// The mark of the candidate's side in a mask; the other bits are checks.
 const CANDIDATE: u16 = 1 << 15;
+/// All checks were read since the key came to its side; and they are taken for read, because of a restart.
+const READ: u16 = !CANDIDATE;
+const RESTORED: u16 = u16::MAX;
 
 /// Readings that are compared with each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -133,7 +136,7 @@ impl Keys {
         self.tags = vec![0; entries];
         self.minutes = vec![0; entries];
         self.masks = vec![0; entries];
-        self.arrived = vec![u16::MAX; entries];
+        self.arrived = vec![RESTORED; entries];
         self.history = vec![[0; 2]; entries * self.checks];
     }
 
@@ -151,16 +154,18 @@ impl Keys {
             let oldest = entries.min_by_key(age).expect("a set has ways");
             let again = minute < self.restored;
             let first = if again { [1, 0] } else { [0, 0] };
-            self.arrived[oldest] = if again { u16::MAX } else { 0 };
+            self.arrived[oldest] = if again { RESTORED } else { 0 };
             self.tags[oldest] = tag;
             self.history[oldest * self.checks..(oldest + 1) * self.checks].fill(first);
             self.masks[oldest] = side;
             oldest
         });
-        if self.masks[i] & CANDIDATE != side {
-            self.arrived[i] = 0;
+        let moved = self.masks[i] & CANDIDATE != side;
+        if moved {
+            // Nobody knows on which side a key was before a restart.
+            self.arrived[i] = if self.arrived[i] == RESTORED { READ } else { 0 };
         }
-        if self.minutes[i] != minute || self.masks[i] & CANDIDATE != side {
+        if moved || self.minutes[i] != minute {
             self.masks[i] = side;
             self.minutes[i] = minute;
         }
@@ -341,5 +346,9 @@ mod tests {
         };
         assert_eq!(class(&mut again, 7 << 32 | 7), None, "not after five minutes");
         assert_eq!(class(&mut again, 8 << 32 | 8), Some(Class::Good1));
+        for key in [7 << 32 | 7, 8 << 32 | 8] {
+            let slot = again.find(key, Arm::Candidate, 7);
+            assert!(!again.arrives(slot, 0), "it came before the restart");
+        }
     }
 }

@@ -5,6 +5,7 @@
 //! side has its part of such failures, and the bets on them need no protection. One of each client counts. The others do
 //! not: a client who asks for what the candidate alone cannot do is one client.
 use super::clients::Clients;
+use super::evidence::Harm;
 use serde::{Deserialize, Serialize};
 
 /// Those whose part is followed; of more than that, the quietest gives way.
@@ -123,9 +124,14 @@ impl Loud {
     }
 
     /// What the loudest of them added. Behind a proxy are many.
-    pub(super) fn most(&self, clients: &Clients) -> f64 {
+    fn most(&self, clients: &Clients) -> f64 {
         let of_client = self.clients.most(|who| !clients.is_proxy(who, self.is_sticky()));
         of_client.max(self.keys.most(|_| true))
+    }
+
+    /// The logarithm of what is left of the evidence that these hits made, without the loudest of them.
+    pub(super) fn left_of(&self, harm: &Harm, clients: &Clients) -> f64 {
+        (harm.log() - self.most(clients)).max(harm.log_reserve())
     }
 
     /// The most hits that one client had, or one key where a proxy is in front. What was forgiven counts.

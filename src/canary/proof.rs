@@ -195,16 +195,14 @@ impl Proof {
         // A client who reads slowly makes times long.
         let whose = Hit { aimed: whose.aimed || amounts, ..whose };
         let entry = Entry { arm, hit, whose, age, share, amounts };
-        if at.arrives && !amounts {
-            let (expected, weight) = stratum.class.expects(self.overall(check), PRIOR);
-            let seen = self.usual_of.entry(stratum.class as u8).or_default();
-            let rate = seen[1].rate(expected, weight);
-            self.arrivals.enter(stratum, entry, rate, check.margin(rate));
+        let arrived =
+            (at.arrives && !amounts).then(|| self.arrivals.enter(stratum, entry)).flatten();
+        if let Some(closed) = arrived {
+            let [_, rate] = self.rates_of(check, stratum.class);
+            self.arrivals.add(&closed, rate, check.margin(rate));
         }
         let Some(Closed { block, hits }) = self.blocks.enter(stratum, entry) else { return };
-        let (expected, weight) = stratum.class.expects(self.overall(check), PRIOR);
-        let seen = self.usual_of.entry(stratum.class as u8).or_default();
-        let [own, rate] = [&seen[0], &seen[1]].map(|one| one.rate(expected, weight));
+        let [own, rate] = self.rates_of(check, stratum.class);
         let stops = check.margin(rate);
         if at.current {
             self.safe.add(&block, (own, rate), check.step_margin(share, rate));
@@ -212,10 +210,18 @@ impl Proof {
         let each = self.harm.add(&block, rate, stops);
         self.loud.gain(&hits, each);
         // Learned from afterwards: what is bet comes from earlier blocks alone.
+        let seen = self.usual_of.entry(stratum.class as u8).or_default();
         for [own, usual] in [seen, &mut self.usual] {
             own.learn(block.candidate_hits, block.candidate, age);
             usual.learn(block.stable_hits, block.stable, age);
         }
+    }
+
+    /// The rates of those of a class lately: the candidate's, and the stable side's.
+    fn rates_of(&self, check: &Check, class: Class) -> [f64; 2] {
+        let (expected, weight) = class.expects(self.overall(check), PRIOR);
+        let seen = self.usual_of.get(&(class as u8)).copied().unwrap_or_default();
+        seen.map(|one| one.rate(expected, weight))
     }
 
     /// The stable side's rate lately.
@@ -284,8 +290,7 @@ impl Proof {
 
     /// The logarithm of what speaks against the candidate, without what its loudest client and key said.
     pub(super) fn harm(&self, clients: &Clients) -> f64 {
-        let all = (self.harm.log() - self.loud.most(clients)).max(self.harm.log_reserve());
-        self.arrivals.with(all, clients)
+        self.arrivals.with(self.loud.left_of(&self.harm, clients), clients)
     }
 
     /// All of it.

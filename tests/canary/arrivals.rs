@@ -1,14 +1,13 @@
 //! A candidate that fails always for a part of the users, and well serves all others, who come back each minute.
 use crate::errors_only;
 use crate::related::{plan, roll_out, user};
-use evener::canary::{Arm, Check, State};
+use evener::canary::{Arm, State};
 use rand::RngExt as _;
 
 /// Of a thousand users those whose number ends so fail always, on the candidate's side or on both.
 fn with_users_who_fail(each: u64, on_both: bool, seed: u64) -> crate::related::Run {
-    let checks: Vec<Check> = errors_only().checks;
     roll_out(
-        &plan(checks),
+        &plan(errors_only().checks),
         50.0,
         120.0,
         seed,
