@@ -31,7 +31,7 @@ fn testify(seen: &Gather<Observation>, under_way: &UnderWay, requests: u64) {
     for n in 0..requests {
         if seen.is_open() {
             let one = request(n, 20);
-            let ticket = under_way.begin(Open {
+            let ticket = under_way.begin(&Open {
                 id: 0,
                 arm: one.arm,
                 began: one.began,
@@ -47,7 +47,9 @@ fn testify(seen: &Gather<Observation>, under_way: &UnderWay, requests: u64) {
             seen.add(black_box(one));
         }
         if n.is_multiple_of(10_000) {
-            black_box(seen.take());
+            for one in seen.take() {
+                black_box(one);
+            }
         }
     }
 }

@@ -180,8 +180,8 @@ impl Core {
             // Under a split that was set by hand its share is not the one that it reckons with.
             if model.set.is_none() {
                 canary.rollout.open(&open, now);
-                for one in &seen {
-                    canary.rollout.observe(one, now);
+                for one in seen {
+                    canary.rollout.observe(&one, now);
                 }
                 canary.rollout.rescued(rescued);
             }

@@ -48,13 +48,14 @@ impl<T> Gather<T> {
         }
     }
 
-    /// All that came in, a box after the other. Each keeps room for as much again, so that requests allocate none.
-    pub fn take(&self) -> Vec<T> {
+    /// All that came in until now, a box after the other. Each keeps room for as much again, so that requests
+    /// allocate none.
+    pub fn take(&self) -> impl Iterator<Item = T> + use<T> {
         let emptied = |each: &Own<T>| {
             let mut full = each.0.lock();
             let room = full.len();
             std::mem::replace(&mut *full, Vec::with_capacity(room))
         };
-        self.boxes.iter().flat_map(emptied).collect()
+        self.boxes.iter().map(emptied).collect::<Vec<_>>().into_iter().flatten()
     }
 }

@@ -102,8 +102,8 @@ impl Exchange<'_> {
         if served {
             // One that its client still sends may wait for that.
             let waits = matches!(placed.body, Body::Whole(..)) && !self.record.converses;
-            let ticket = waits.then(|| model.state.under_way.begin(open));
-            let open = ticket.as_ref().map_or(open, |ticket| *ticket.open());
+            let ticket = waits.then(|| model.state.under_way.begin(&open));
+            let open = Open { id: ticket.as_ref().map_or(0, Ticket::id), ..open };
             let (answered, silent_since, gap, body) = (false, None, None, body.clone());
             self.witness = Some(Witness { open, ticket, answered, silent_since, gap, body });
         } else {
