@@ -1,4 +1,5 @@
 //! One replica, asked once: connect, send, relay, and what its ending means.
+use super::asking::{Asking, Carrier, alone, hand_back};
 use super::body::Body;
 use super::exchange::{End, Exchange};
 use super::forward::upstream;
@@ -7,7 +8,7 @@ use super::relay::Relayed;
 use crate::canary::Ended;
 use crate::fleet::{InFlight, Replica};
 use crate::flow::{Refusal, Stop, Trouble};
-use crate::health::{Class, Outcome, Repeatable};
+use crate::health::{Class, Outcome};
 use crate::observe::During;
 use crate::stats::Moment;
 use crate::table::{Choice, Timeouts, Wish};
@@ -17,10 +18,6 @@ use pingora_core::protocols::http::client::HttpSession;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
-
-/// What a refused answer may still send before its connection is closed instead of kept.
-const DRAIN: u64 = 64 << 10;
-const DRAIN_TIME: Duration = Duration::from_millis(20);
 
 impl Exchange<'_> {
     /// Asks one replica, or two where the model hedges.
@@ -77,64 +74,37 @@ impl Exchange<'_> {
         in_flight
     }
 
-    /// Sends on a kept connection, and once more on a fresh one where the kept one had died unnoticed: the replica
-    /// closed it while idle, which is nobody's fault.
+    /// Connects, sends and relays.
     async fn ask(&mut self, placed: &Placed<'_>, choice: Choice<'_>) -> Result<Relayed, Trouble> {
         let replica = &choice.member.replica;
         let timeouts = &placed.model.plan.timeouts;
-        let mut fresh = false;
+        let mut asking = Asking::new(replica, timeouts, placed.upgrading, self.is_call());
         loop {
-            let now = self.proxy.now();
-            let checkout =
-                replica.upstream.checkout(timeouts.connect, fresh, placed.upgrading, now);
-            let Checkout { mut session, reins, reused, connection } = match placed.body {
-                Body::Whole(..) => self.watched(timeouts, checkout).await?,
-                Body::Stream(..) => self.in_time(timeouts, checkout).await?,
-            }
-            .map_err(|error| Trouble::of_dial(&error))?;
+            let connecting = asking.connect(self.proxy.now());
+            let checkout = match placed.body {
+                Body::Whole(..) => self.watched(timeouts, connecting).await?,
+                Body::Stream(..) => self.in_time(timeouts, connecting).await?,
+            }?;
             if let Some(in_flight) = &mut self.in_flight {
-                in_flight.on_connection(connection);
-                if !reused {
-                    in_flight.connects(self.proxy.now());
-                }
+                Carrier::of(&checkout, || self.proxy.now()).tell(in_flight);
             }
+            let Checkout { mut session, reins, reused, .. } = checkout;
             let http2 = matches!(session, HttpSession::H2(_));
-            if self.is_call() && !http2 {
-                return Err(Trouble::Connect(
-                    "it chose HTTP/1.1, and gRPC needs HTTP/2".to_owned(),
-                ));
-            }
             let to = upstream(placed.model.plan_of(choice.version), replica, http2);
             let head = self
                 .request_head(placed, &to)
                 .map_err(|error| Trouble::BadRequest(error.to_string()))?;
             let relayed =
                 self.relay(placed, head, &mut session, reins.as_ref(), choice.version).await;
-            match relayed {
-                Ok(relayed) if relayed.reusable => {
-                    replica.upstream.park(session, reins, self.proxy.now()).await;
-                    return Ok(relayed);
-                }
-                Err(trouble) if reused && !fresh && self.may_ask_again(&trouble) => fresh = true,
-                Err(trouble @ Trouble::Answered { sent: true, .. }) => {
-                    if drained(&mut session).await {
-                        replica.upstream.park(session, reins, self.proxy.now()).await;
-                    }
-                    return Err(trouble);
-                }
-                other => {
-                    drop(session);
-                    return other;
-                }
+            let begun = self.answer_seen || self.attempts.body_spent;
+            if let Err(trouble) = &relayed
+                && asking.again(reused, trouble, self.attempts.repeatable, begun)
+            {
+                continue;
             }
+            hand_back(&replica.upstream, session, reins, &relayed, || self.proxy.now()).await;
+            return relayed;
         }
-    }
-
-    /// Nothing of the answer was seen, the whole request is still there to send, and sending it twice does no harm.
-    fn may_ask_again(&self, trouble: &Trouble) -> bool {
-        harmless(trouble, self.attempts.repeatable)
-            && !self.answer_seen
-            && !self.attempts.body_spent
     }
 
     /// Waits while the client is there, whose request was read to its end, and no longer than the whole may take.
@@ -263,47 +233,4 @@ impl Exchange<'_> {
         let message = format!("the model server of `{}` {what}{times}", placed.model.name);
         Err(Refusal::new(code, message).caused_by(trouble.class()).into())
     }
-}
-
-/// A stream that was reset alone is a failure of its own: only what a broken connection takes along is one.
-pub(super) fn alone(class: Class, replica: &Replica, in_flight: &mut InFlight) {
-    let stands = |number| replica.upstream.stands(number);
-    if class == Class::Reset && in_flight.connection().is_some_and(stands) {
-        in_flight.on_connection(None);
-    }
-}
-
-/// Can the request be sent again on another connection without being worked on twice where that matters?
-pub(super) fn harmless(trouble: &Trouble, repeatable: Repeatable) -> bool {
-    match trouble {
-        Trouble::Unseen(_) => true,
-        Trouble::Died(_) => repeatable == Repeatable::Always,
-        Trouble::Connect(_)
-        | Trouble::Exhausted(_)
-        | Trouble::Reset(_)
-        | Trouble::Malformed(_)
-        | Trouble::Answered { .. }
-        | Trouble::FirstByte
-        | Trouble::Stalled
-        | Trouble::Total
-        | Trouble::BadRequest(_)
-        | Trouble::ClientGone
-        | Trouble::ClientStalled
-        | Trouble::Client(_) => false,
-    }
-}
-
-/// Reads an answer that is not wanted to its end, if that is short: its connection can then be kept.
-async fn drained(session: &mut HttpSession) -> bool {
-    let reading = async {
-        let mut read = 0;
-        while let Ok(Some(chunk)) = session.read_response_body().await {
-            read += chunk.len() as u64;
-            if read > DRAIN {
-                return false;
-            }
-        }
-        session.response_done()
-    };
-    timeout(DRAIN_TIME, reading).await.unwrap_or(false)
 }

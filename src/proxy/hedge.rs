@@ -1,73 +1,24 @@
 //! A second attempt elsewhere when the first is slow to its first byte: whichever answers first is passed on, the
 //! other is cancelled (Dean and Barroso, "The Tail at Scale", CACM 2013).
-use super::attempt::{alone, harmless};
+use super::asking::{Begun, Carrier, Whole, alone, hand_back, open};
 use super::body::Body;
 use super::chance::choose;
 use super::exchange::Exchange;
 use super::forward::upstream;
-use super::hops::join_cookies;
-use super::meaning::{Framed, Meaning};
 use super::placed::Placed;
 use super::record::Note;
 use super::relay::Relayed;
-use super::send::{FEED, send_whole};
-use super::shared::Proxy;
+use super::send::FEED;
 use crate::canary::Ended;
-use crate::fleet::{Hedged, InFlight, Replica};
+use crate::fleet::{Hedged, InFlight};
 use crate::flow::Trouble;
 use crate::health::{Class, Outcome, Repeatable, RetryOn, Standing};
-use crate::stats::Moment;
-use crate::table::{Choice, Model, Timeouts, Wish};
-use crate::wire::{Checkout, Reins};
-use bytes::Bytes;
-use http::{Method, StatusCode};
+use crate::table::{Choice, Model, Wish};
 use parking_lot::Mutex;
-use pingora_core::protocols::http::client::HttpSession;
-use pingora_http::{RequestHeader, ResponseHeader};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{sleep, timeout};
-
-/// Informational answers of one attempt that are kept for the client; more are dropped.
-const MOST_HINTS: usize = 16;
-
-/// A replica that has begun to answer: its head is read.
-pub(super) struct Begun {
-    pub(super) session: HttpSession,
-    pub(super) reins: Option<Arc<Reins>>,
-    /// Informational answers that came before the head, in their order. They promise nothing until this attempt wins.
-    pub(super) hints: Vec<ResponseHeader>,
-    pub(super) first: First,
-}
-
-/// What the first read of a body gave.
-#[derive(Debug)]
-pub(super) enum First {
-    /// There is no body to read.
-    Nothing,
-    Chunk(Bytes),
-    /// It was empty.
-    End,
-}
-
-/// What carries an attempt, as soon as it is known.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Carrier {
-    /// The number of a shared connection.
-    pub(super) connection: Option<u64>,
-    /// When a new connection was made for it.
-    pub(super) connected: Option<Moment>,
-}
-
-impl Carrier {
-    fn tell(self, in_flight: &mut InFlight) {
-        in_flight.on_connection(self.connection);
-        if let Some(connected) = self.connected {
-            in_flight.connects(connected);
-        }
-    }
-}
+use tokio::time::sleep;
 
 type Opening<'a> = Pin<Box<dyn Future<Output = Result<Begun, Trouble>> + Send + 'a>>;
 
@@ -171,10 +122,10 @@ impl Exchange<'_> {
             .request_head(placed, &upstream(model.plan_of(choice.version), &replica, true))
             .map_err(|error| Trouble::BadRequest(error.to_string()))?;
         in_flight.waits(self.proxy.now());
-        let (proxy, body) = (Arc::clone(self.proxy), placed.outgoing().clone());
+        let whole = Whole { head, body: placed.outgoing().clone(), call: self.is_call() };
+        let (proxy, timeouts) = (Arc::clone(self.proxy), &model.plan.timeouts);
         let carrier = Arc::<Mutex<Carrier>>::default();
-        let carried = Arc::clone(&carrier);
-        let opening = Box::pin(open(proxy, replica, head, body, &model.plan.timeouts, carried));
+        let opening = Box::pin(open(proxy, replica, whole, timeouts, Arc::clone(&carrier)));
         Ok(Leg { choice, is_hedge: false, in_flight, carrier, opening })
     }
 
@@ -189,10 +140,9 @@ impl Exchange<'_> {
         let timeouts = &model.plan.timeouts;
         let call = self.is_call();
         let good = |opened: &Result<Begun, Trouble>| {
-            let head = opened.as_ref().ok().and_then(|begun| begun.session.response_header());
-            head.is_some_and(|head| {
-                let status = RetryOn::Status(Meaning::of(head, call).severity);
-                !model.plan.retries.when.contains(&status)
+            let meaning = opened.as_ref().ok().and_then(|begun| begun.meaning(call));
+            meaning.is_some_and(|meaning| {
+                !model.plan.retries.when.contains(&RetryOn::Status(meaning.severity))
             })
         };
         let (opened, by_two) = tokio::select! { biased;
@@ -235,12 +185,9 @@ impl Exchange<'_> {
             Err(trouble) => Err(trouble),
             Ok(mut begun) => {
                 let relayed = self.relay_begun(placed, &mut begun, choice.version).await;
-                let reusable = relayed.as_ref().is_ok_and(|relayed| relayed.reusable);
-                if reusable {
-                    let Begun { session, reins, .. } = begun;
-                    let upstream = &choice.member.replica.upstream;
-                    upstream.park(session, reins, self.proxy.now()).await;
-                }
+                let Begun { session, reins, .. } = begun;
+                let upstream = &choice.member.replica.upstream;
+                hand_back(upstream, session, reins, &relayed, || self.proxy.now()).await;
                 relayed
             }
         };
@@ -254,7 +201,10 @@ impl Exchange<'_> {
         let replica = &choice.member.replica;
         carrier.lock().tell(&mut in_flight);
         let (class, status) = match &ended {
-            Some(Ok(begun)) => begun.meaning(self.is_call()),
+            Some(Ok(begun)) => {
+                let meaning = begun.meaning(self.is_call());
+                meaning.map_or((Class::Reset, 502), |meaning| (meaning.class, meaning.code))
+            }
             Some(Err(trouble)) => trouble.meaning(),
             None => (Class::Cancelled, 499),
         };
@@ -286,84 +236,4 @@ impl Exchange<'_> {
         in_flight.on_path(&self.record.path, class);
         in_flight.finish(status, &outcome, now);
     }
-}
-
-impl Begun {
-    /// What its head says of the replica.
-    fn meaning(&self, call: bool) -> (Class, u16) {
-        let Some(head) = self.session.response_header() else { return (Class::Reset, 502) };
-        let Meaning { class, code, .. } = Meaning::of(head, call);
-        (class, code)
-    }
-}
-
-/// Asks a replica, up to the first byte of its answer. `head` is one for HTTP/2, which HTTP/1 can send too.
-pub(super) async fn open(
-    proxy: Arc<Proxy>,
-    replica: Arc<Replica>,
-    mut head: Box<RequestHeader>,
-    body: Bytes,
-    timeouts: &Timeouts,
-    carried: Arc<Mutex<Carrier>>,
-) -> Result<Begun, Trouble> {
-    let mut fresh = false;
-    loop {
-        let checkout = replica.upstream.checkout(timeouts.connect, fresh, false, proxy.now()).await;
-        let Checkout { mut session, reins, reused, connection } =
-            checkout.map_err(|error| Trouble::of_dial(&error))?;
-        let connected = (!reused).then(|| proxy.now());
-        *carried.lock() = Carrier { connection, connected };
-        if matches!(session, HttpSession::H1(_)) {
-            head.set_version(http::Version::HTTP_11);
-            join_cookies(&mut head);
-        }
-        session.set_write_timeout(Some(timeouts.between_chunks));
-        let sent =
-            send_whole(&mut session, reins.as_ref(), head.clone(), body.clone(), false).await;
-        let (mut answered, mut hints) = (false, Vec::new());
-        let begun = match sent {
-            Ok(()) => {
-                let answer = first_byte(&mut session, &head.method, &mut answered, &mut hints);
-                timeout(timeouts.first_byte, answer).await.unwrap_or(Err(Trouble::FirstByte))
-            }
-            Err(trouble) => Err(trouble),
-        };
-        match begun {
-            Ok(first) => return Ok(Begun { session, reins, hints, first }),
-            Err(trouble)
-                if reused && !fresh && !answered && harmless(&trouble, Repeatable::Always) =>
-            {
-                fresh = true;
-            }
-            Err(trouble) => return Err(trouble),
-        }
-    }
-}
-
-/// The head, and the first read of the body where there is one. `answered`: a head came, be it 1xx.
-async fn first_byte(
-    session: &mut HttpSession,
-    asked: &Method,
-    answered: &mut bool,
-    hints: &mut Vec<ResponseHeader>,
-) -> Result<First, Trouble> {
-    let framed = loop {
-        session.read_response_header().await?;
-        *answered = true;
-        let framed = Framed::of(session, asked)?;
-        let Some(head) = session.response_header() else { continue };
-        if head.status == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(Trouble::uninvited_upgrade());
-        }
-        if !head.status.is_informational() {
-            break framed;
-        }
-        if head.status != StatusCode::CONTINUE && hints.len() < MOST_HINTS {
-            hints.push(head.clone());
-        }
-    };
-    if framed.bare || session.response_done() {
-        return Ok(First::Nothing);
-    }
-    Ok(session.read_response_body().await?.map_or(First::End, First::Chunk))
 }

@@ -2,12 +2,12 @@
 //!
 //! So the copy never competes with its own original, and costs the client nothing: the answer is kept as it passes, up
 //! to a length, and only of requests that are mirrored. The copy runs in a task of its own that no drain waits for.
+use super::asking::{Begun, First, Whole, open};
 use super::body::Body;
 use super::buffers::{Buffers, Reservation};
 use super::chance::{chance, spare};
 use super::exchange::Exchange;
 use super::forward::upstream;
-use super::hedge::{Begun, First, open};
 use super::meaning::{Meaning, form_of, grpc_status};
 use super::placed::Placed;
 use super::request::Ask;
@@ -20,7 +20,7 @@ use crate::health::Class;
 use crate::mirror::{Answer, CompareSpec, Pair, compare};
 use crate::observe::Task;
 use crate::table::{Choice, Model, Timeouts, Version, Wish};
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use http::HeaderValue;
 use pingora_core::protocols::http::client::HttpSession;
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -59,10 +59,7 @@ pub(super) struct Kept {
 struct Copy {
     replica: Arc<Replica>,
     burden: Burden,
-    head: Box<RequestHeader>,
-    body: Bytes,
-    /// It is gRPC.
-    call: bool,
+    request: Whole,
     #[cfg(feature = "otlp")]
     trace: Option<super::trace::CopyTrace>,
 }
@@ -133,13 +130,10 @@ impl Exchange<'_> {
         };
         #[cfg(feature = "otlp")]
         let trace = self.trace_of_copy(choice);
-        let (replica, body) = (Arc::clone(replica), placed.outgoing().clone());
         let copy = Copy {
-            burden: Burden::on(&replica),
-            replica,
-            head,
-            body,
-            call: self.is_call(),
+            replica: Arc::clone(replica),
+            burden: Burden::on(replica),
+            request: Whole { head, body: placed.outgoing().clone(), call: self.is_call() },
             #[cfg(feature = "otlp")]
             trace,
         };
@@ -218,8 +212,8 @@ impl Kept {
 async fn run(proxy: Arc<Proxy>, copy: Copy, case: Case) {
     let Some(plan) = &case.model.plan.mirror else { return };
     let mut phase = proxy.watch_phase();
-    let Copy { replica, burden, head, body, call, .. } = copy;
-    let asking = Box::pin(ask(&proxy, &case.model.plan.timeouts, replica, head, body, call));
+    let Copy { replica, burden, request, .. } = copy;
+    let asking = Box::pin(answer_of(&proxy, &case.model.plan.timeouts, &replica, request));
     let asked = tokio::select! { biased;
         // The process is on its way out, and does not wait for this.
         () = draining(&mut phase) => return,
@@ -243,17 +237,16 @@ async fn run(proxy: Arc<Proxy>, copy: Copy, case: Case) {
 }
 
 /// Asks the replica, and reads its whole answer.
-async fn ask(
+async fn answer_of(
     proxy: &Arc<Proxy>,
     timeouts: &Timeouts,
-    replica: Arc<Replica>,
-    head: Box<RequestHeader>,
-    body: Bytes,
-    call: bool,
+    replica: &Arc<Replica>,
+    request: Whole,
 ) -> Result<Kept, Mirrored> {
-    let asked = Arc::clone(&replica);
-    let opened = open(Arc::clone(proxy), asked, head, body, timeouts, Arc::default()).await;
-    let Begun { mut session, reins, first, .. } = opened.map_err(|trouble| {
+    let call = request.call;
+    let opened =
+        open(Arc::clone(proxy), Arc::clone(replica), request, timeouts, Arc::default()).await;
+    let Begun { mut session, reins, first, keep, .. } = opened.map_err(|trouble| {
         tracing::debug!(replica = %replica.id, %trouble, "a copy failed");
         result_of(&trouble)
     })?;
@@ -282,7 +275,7 @@ async fn ask(
     {
         answer.ends_as(status);
     }
-    if session.response_done() {
+    if keep && session.response_done() {
         replica.upstream.park(session, reins, proxy.now()).await;
     }
     Ok(answer)

@@ -6,6 +6,7 @@
 mod accept;
 mod allowed;
 mod answer;
+mod asking;
 mod attempt;
 mod body;
 mod broken;

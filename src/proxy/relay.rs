@@ -2,11 +2,11 @@
 //!
 //! One loop serves JSON, uploads, event streams, gRPC and WebSockets. It watches the client all the while, so that a
 //! client that leaves ends the replica's work within milliseconds.
+use super::asking::{Begun, First};
 use super::body::{Body, broken_body};
 use super::call::fell_silent;
 use super::event::Event;
 use super::exchange::{End, Exchange};
-use super::hedge::{Begun, First};
 use super::placed::Placed;
 use super::progress::{Phase, Progress, fullness};
 use super::send::{finish_body, write_body};
@@ -77,7 +77,7 @@ impl Exchange<'_> {
         begun: &mut Begun,
         version: &Version,
     ) -> Result<Relayed, Trouble> {
-        let Begun { session, reins, hints, first } = begun;
+        let Begun { session, reins, hints, first, .. } = begun;
         let mut at = Progress {
             sent: true,
             primed: !matches!(first, First::Nothing),
