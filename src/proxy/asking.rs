@@ -41,7 +41,12 @@ pub(super) struct Asking<'a> {
 }
 
 impl<'a> Asking<'a> {
-    pub(super) fn new(replica: &'a Replica, timeouts: &Timeouts, upgrading: bool, call: bool) -> Self {
+    pub(super) fn new(
+        replica: &'a Replica,
+        timeouts: &Timeouts,
+        upgrading: bool,
+        call: bool,
+    ) -> Self {
         let (upstream, connect) = (&replica.upstream, timeouts.connect);
         Self { upstream, connect, upgrading, call, fresh: false }
     }

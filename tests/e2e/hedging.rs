@@ -319,3 +319,25 @@ async fn hints_of_an_answer_that_is_asked_for_elsewhere_do_not_pass() {
         assert!(!answer.contains("failing") && answer.contains("link: </good1>"), "{answer}");
     }
 }
+
+#[tokio::test]
+async fn a_refused_answer_of_a_hedged_request_leaves_its_connection_open() {
+    let failing = Upstream::start(|mut talk| async move {
+        while talk.request().await.is_some() {
+            talk.write("HTTP/1.1 503 Service Unavailable\r\ncontent-length: 4\r\n\r\nfull").await;
+        }
+    })
+    .await;
+    let good = hinting("good", Duration::ZERO).await;
+    let more =
+        ", balance: round_robin, ejection: false, retries: {budget: 100%}, hedge: {after: 10s}";
+    let replicas = [failing, good];
+    let site = Site::start(models(&replicas, more)).await;
+    for _ in 0..20 {
+        assert_eq!(site.send(Request::post(ASK, BODY)).await.text(), "good");
+    }
+    let [failing, _] = replicas;
+    assert!(failing.seen().len() >= 10, "{}", failing.seen().len());
+    // The next request may come before a connection is put back.
+    assert!(failing.accepted() < 5, "connections are kept: {}", failing.accepted());
+}

@@ -279,3 +279,21 @@ async fn copies_reach_replicas_that_speak_http2() {
     assert_eq!((&found["compared"], &found["agreement"]), (&5.into(), &1.0.into()), "{found}");
     at_rest(&site).await;
 }
+
+#[tokio::test]
+async fn a_copy_on_whose_connection_a_body_may_follow_is_the_last_there() {
+    let v1 = echo().await;
+    let v2 = Upstream::start(|mut talk| async move {
+        while talk.request().await.is_some() {
+            talk.write("HTTP/1.1 204 No Content\r\ntransfer-encoding: chunked\r\n\r\n").await;
+        }
+    })
+    .await;
+    let text = setup(&v1.url(), &v2.url(), "{to: v2, percent: 100}").rest;
+    let site = Site::start(text.replace("    split:", "    health: false\n    split:")).await;
+    for n in 1..=3 {
+        assert_eq!(site.send(ask(n)).await.status, 200);
+        settled(&site, n as u64).await;
+        assert_eq!((v2.seen().len(), v2.accepted()), (n, n));
+    }
+}
