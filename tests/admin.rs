@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -333,6 +334,23 @@ async fn the_end_does_not_wait_for_who_follows_events() {
     site.stop.send(()).unwrap();
     tokio::time::timeout(std::time::Duration::from_secs(5), site.served).await.unwrap().unwrap();
     assert!(TcpStream::connect(site.address).await.is_err());
+}
+
+#[tokio::test]
+async fn whoever_has_just_connected_at_the_end_is_answered() {
+    let site = start(TWO, None).await;
+    let mut early = TcpStream::connect(site.address).await.unwrap();
+    // Connections are accepted in their order: once a later one has its answer, this one was.
+    assert_eq!(site.get("/healthz").await.0, 200);
+    site.stop.send(()).unwrap();
+    while TcpStream::connect(site.address).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    early.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    early.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    site.served.await.unwrap();
 }
 
 mod commands {

@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 /// For the head of a request, and as long may a connection be idle.
@@ -40,6 +40,8 @@ const OUT_OF_FILES: Duration = Duration::from_millis(50);
 const BETWEEN_LINES: Duration = Duration::from_secs(10);
 /// Answers that run at the end may take so long.
 const PARTING: Duration = Duration::from_secs(1);
+/// Whoever has only just connected when the end comes may still ask for so long.
+const LAST_GREETING: Duration = Duration::from_millis(200);
 const LONGEST_BODY: usize = 1 << 20;
 
 const HEALTH: &str = "/healthz";
@@ -143,7 +145,9 @@ async fn converse(
     tcp.set_nodelay(true).ok();
     let Ok(local) = tcp.local_addr() else { return };
     let router = TowerToHyperService::new(router);
+    let asked = Notify::new();
     let service = service_fn(|request: Request<Incoming>| {
+        asked.notify_one();
         let path = request.uri().path();
         let busy = seat.begin(if path == METRICS { Work::Scrape } else { Work::Short });
         let reserved = seat.place == Place::Reserved && !is_for_all_places(path);
@@ -178,6 +182,12 @@ async fn converse(
     tokio::select! {
         _ = connection.as_mut() => return,
         _ = ended.changed() => {}
+    }
+    // The socket goes on to a process that takes over: a client that met this one instead must not pay for that.
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        () = asked.notified() => {}
+        () = tokio::time::sleep(LAST_GREETING) => {}
     }
     connection.as_mut().graceful_shutdown();
     connection.await.ok();
