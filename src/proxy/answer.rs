@@ -6,7 +6,7 @@ use crate::dialect::{
     Dialect, ErrorBody, ErrorText, LIVE_BODY, Local, READY_BODY, RefusalCode, SERVER_BODY,
     UNREADY_BODY, error_body,
 };
-use crate::flow::Refusal;
+use crate::flow::{Happened, Refusal};
 use crate::health::Class;
 use crate::table::Table;
 use crate::wire::Conn;
@@ -19,10 +19,8 @@ use tokio::time::timeout;
 impl Exchange<'_> {
     /// Answers with a refusal.
     pub(super) async fn refuse(&mut self, refusal: Refusal) -> End {
-        match refusal.class {
-            Some(class) => self.record.fail(refusal.code, class),
-            None => self.record.refuse(refusal.code),
-        }
+        let (error, class) = (refusal.code, refusal.class);
+        self.record.course.note(Happened::Refused { error, class });
         // So that the client is told what it has left.
         self.record.settle_limits(self.proxy.now());
         if self.is_call() {
@@ -71,8 +69,8 @@ impl Exchange<'_> {
             Local::Healthz => (503, Bytes::from_static(b"draining\n")),
         };
         let kind = if local == Local::Healthz { "text/plain" } else { "application/json" };
-        self.record.status = status;
-        self.record.class = Class::of_status(status, false);
+        let class = Class::of_status(status, false);
+        self.record.course.note(Happened::Answers { code: status, class });
         self.send(status, kind, body, &[]).await
     }
 
@@ -116,7 +114,7 @@ impl Exchange<'_> {
             self.add_debug_headers(&mut head)?;
         }
         let bare = self.session.req_header().method == Method::HEAD;
-        self.record.bytes_out = if bare { 0 } else { body.len() as u64 };
+        self.record.course.note(Happened::Passed(if bare { 0 } else { body.len() as u64 }));
         self.session.write_response_header(Box::new(head)).await?;
         let body = if bare { Bytes::new() } else { body };
         self.session.write_response_body(body, true).await

@@ -7,7 +7,7 @@ use super::placed::Placed;
 use super::relay::Relayed;
 use crate::canary::Ended;
 use crate::fleet::{InFlight, Replica};
-use crate::flow::{Refusal, Stop, Trouble};
+use crate::flow::{Happened, Refusal, Stop, Trouble};
 use crate::health::{Class, Outcome};
 use crate::observe::During;
 use crate::stats::Moment;
@@ -15,7 +15,6 @@ use crate::table::{Choice, Timeouts, Wish};
 use crate::wire::{Checkout, Exhausted};
 use http::StatusCode;
 use pingora_core::protocols::http::client::HttpSession;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
@@ -28,12 +27,11 @@ impl Exchange<'_> {
         wish: Wish<'_>,
     ) -> Result<Relayed, Trouble> {
         placed.prepare(choice);
-        let before = self.record.worked;
         let asked = self.attempt_prepared(placed, choice, wish).await;
         if let Err(trouble) = &asked
             && trouble.is_of_no_work()
         {
-            self.record.worked = before;
+            self.record.course.note(Happened::Spared);
         }
         asked
     }
@@ -61,11 +59,9 @@ impl Exchange<'_> {
         let replica = &choice.member.replica;
         self.asked_at.get_or_insert(now);
         (self.answer_seen, self.stream) = (false, None);
-        self.record.asked_at = Some(now);
-        self.record.attempts += 1;
-        self.record.replica = Some(Arc::clone(replica));
+        self.record.course.note(Happened::Asked { replica, at: now });
         let mut in_flight = replica.begin(&choice.version.state, now);
-        if self.record.converses {
+        if self.record.course.converses() {
             in_flight.converse();
         }
         if let Some(sender) = self.sender {
@@ -144,23 +140,21 @@ impl Exchange<'_> {
         let Some(mut in_flight) = self.in_flight.take() else { return };
         let began = in_flight.began();
         let (class, status) = match asked {
-            Ok(relayed) => (relayed.class, self.record.status),
+            Ok(relayed) => (relayed.class, self.record.course.code()),
             Err(trouble) => trouble.meaning(),
         };
         alone(class, &choice.member.replica, &mut in_flight);
         let waited = asked.as_ref().map_or(Duration::ZERO, |relayed| relayed.client_waits);
-        let first_byte = self.record.first_byte.map(|took| (self.record.began + took).since(began));
+        let first_byte = self.record.course.first_byte().map(|at| at.since(began));
         let outcome = Outcome {
             class,
             latency: now.since(began).saturating_sub(waited),
             first_byte,
-            bytes: self.record.bytes_out,
-            tunnel: self.record.tunnel,
+            bytes: self.record.course.bytes_out(),
+            tunnel: self.record.course.tunnels(),
         };
-        self.record.class = class;
-        if asked.is_err() {
-            self.record.status = status;
-        }
+        let code = asked.is_err().then_some(status);
+        self.record.course.note(Happened::Ended { class, code });
         let over = matches!(asked, Err(Trouble::Total))
             && self
                 .record
@@ -223,10 +217,10 @@ impl Exchange<'_> {
         let what = trouble.describe(timeouts, &self.deadline.given(timeouts));
         tracing::debug!(replica = %replica.id, %trouble, "attempt failed");
         if begun {
-            self.record.refusal = Some(code);
+            self.record.course.note(Happened::Broke { error: code, code: None });
             return Ok(self.end_broken_stream(code, &what).await);
         }
-        let times = match self.record.attempts {
+        let times = match self.record.course.attempts() {
             0 | 1 => String::new(),
             n => format!(" ({n} attempts)"),
         };

@@ -5,7 +5,7 @@ use super::head::Framing;
 use crate::dialect::RefusalCode;
 use crate::dialect::grpc::{Frame, next_frame};
 use crate::fleet::Holder;
-use crate::flow::{Refusal, Stop};
+use crate::flow::{Happened, Refusal, Stop};
 use crate::wire::BadChunks;
 use bytes::{Bytes, BytesMut};
 use http::header;
@@ -172,14 +172,16 @@ impl Exchange<'_> {
     pub(super) fn client_may_take(&self) -> Duration {
         let limits = &self.listener.client;
         let Some(rate) = limits.min_rate else { return limits.body_timeout };
-        let left = rate.allows(self.record.bytes_in).saturating_sub(self.waited);
+        let left = rate.allows(self.record.course.bytes_in()).saturating_sub(self.waited);
         left.min(limits.body_timeout)
     }
 
     /// The client sent its body too slowly: by which of the limits?
     pub(super) fn too_slow(&self, within: Duration) -> Stop {
         let limits = &self.listener.client;
-        let rate = limits.min_rate.filter(|rate| self.waited >= rate.allows(self.record.bytes_in));
+        let rate = limits
+            .min_rate
+            .filter(|rate| self.waited >= rate.allows(self.record.course.bytes_in()));
         let over = self.proxy.now().since(self.record.began) >= within;
         if let Some(own) = self.deadline.own.filter(|own| over && *own <= within) {
             let message = format!(
@@ -205,8 +207,8 @@ impl Exchange<'_> {
     /// Counts bytes of the request's body, and refuses beyond the listener's limit.
     pub(super) fn count_body(&mut self, chunk: Option<Bytes>) -> Result<Option<Bytes>, Stop> {
         if let Some(chunk) = &chunk {
-            self.record.bytes_in += chunk.len() as u64;
-            if self.record.bytes_in > self.listener.client.max_body {
+            self.record.course.note(Happened::Read(chunk.len() as u64));
+            if self.record.course.bytes_in() > self.listener.client.max_body {
                 return Err(Refusal::new(
                     RefusalCode::BodyTooLarge,
                     "the request body is larger than this server takes",

@@ -3,6 +3,7 @@ use super::exchange::{End, Exchange};
 use crate::dialect::{
     Dialect, ErrorText, RefusalCode, StreamError, StreamForm, StreamWatch, broken_stream,
 };
+use crate::flow::Happened;
 use http::header;
 
 impl Exchange<'_> {
@@ -35,7 +36,7 @@ impl Exchange<'_> {
         });
         let Some(last) = last else { return End::Cut };
         self.session.set_keepalive(None);
-        self.record.bytes_out += last.len() as u64;
+        self.record.course.note(Happened::Passed(last.len() as u64));
         match self.write_body(last, true).await {
             Ok(()) => End::Close,
             Err(_) => End::Cut,
@@ -45,7 +46,8 @@ impl Exchange<'_> {
     /// The stream that the client has begun to read, where something may be added to it now.
     fn open_stream(&self) -> Option<&StreamWatch> {
         let head = self.session.response_written()?;
-        let open = !self.record.tunnel && !head.headers.contains_key(header::CONTENT_LENGTH);
+        let open =
+            !self.record.course.tunnels() && !head.headers.contains_key(header::CONTENT_LENGTH);
         self.stream.as_deref().filter(|stream| open && stream.is_between())
     }
 }

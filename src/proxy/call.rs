@@ -8,7 +8,7 @@ use super::progress::Progress;
 use crate::access::MinRate;
 use crate::dialect::grpc::{Call, MessageProblem, Messages, first_name, is_grpc, read_call};
 use crate::dialect::{BodyProblem, BodyRead, Duty, RefusalCode};
-use crate::flow::{Refusal, Stop, Trouble};
+use crate::flow::{Happened, Refusal, Stop, Trouble};
 use crate::stats::Moment;
 use crate::table::{Table, Timeouts, Unrouted};
 use bytes::Bytes;
@@ -120,7 +120,7 @@ impl Exchange<'_> {
 
     /// Notes that client and replica talk for as long as they like.
     pub(super) fn converse(&mut self) {
-        self.record.converses = true;
+        self.record.course.note(Happened::Converses(true));
         if let Some(in_flight) = &mut self.in_flight {
             in_flight.converse();
         }

@@ -132,7 +132,7 @@ impl Reasons {
 impl Record {
     /// Tells those who want to know. Of a failure that nobody asked about there is still much to tell.
     pub(super) fn tell(&self, took: Duration, now: Moment) {
-        let failed = !matches!(self.class, Class::Success | Class::ClientError | Class::Cancelled);
+        let failed = !(self.course.went_well() || self.course.class() == Class::Cancelled);
         let decisions = &self.proxy.logs.decisions;
         let reasons = self.reasons.as_ref();
         let mut interest = reasons.and_then(|reasons| reasons.interest);
@@ -141,7 +141,7 @@ impl Record {
         }
         let Some(interest) = interest else { return };
         let assignment = reasons.map(|reasons| reasons.assignment());
-        let last = self.last_attempt(self.began + took);
+        let last = self.course.last_attempt(self.began + took);
         let told = Told { line: self.line(took, last.as_ref()), assignment };
         // JSON escapes control characters: a client cannot forge a line.
         let Ok(json) = serde_json::to_string(&told) else { return };

@@ -21,7 +21,7 @@ use crate::dialect::{
     Dialect, Local, PathFacts, RefusalCode, Row, StreamWatch, is_json, read_path,
 };
 use crate::fleet::InFlight;
-use crate::flow::{Deadline, Refusal, Stop};
+use crate::flow::{Deadline, Happened, Refusal, Stop};
 use crate::health::{Repeatable, Sender};
 use crate::observe::{Panicked, Task};
 use crate::stats::Moment;
@@ -237,7 +237,7 @@ impl Exchange<'_> {
             None => choose(model, wish, self.proxy.now()),
         };
         let version = choice.as_ref().map_or_else(|owner| *owner, |choice| choice.version);
-        self.record.version = Some((Arc::clone(&version.name), Arc::clone(&version.state)));
+        self.record.course.note(Happened::Assigned { version, fail_open: false });
         let choice = choice.map_err(|owner| {
             let why = why_none(owner, is_call);
             let message =

@@ -136,18 +136,18 @@ impl Exchange<'_> {
         if let Some(model) = &record.model {
             head.insert_header("x-evener-model", &*model.name)?;
         }
-        if let Some((version, _)) = &record.version {
+        if let Some((version, _)) = record.course.version() {
             head.insert_header("x-evener-version", &**version)?;
         }
-        if let Some(replica) = &record.replica {
+        if let Some(replica) = record.course.replica() {
             head.insert_header("x-evener-replica", &*replica.id.url)?;
         }
-        head.insert_header("x-evener-attempts", record.attempts.to_string())?;
+        head.insert_header("x-evener-attempts", record.course.attempts().to_string())?;
         if let Some(reasons) = &record.reasons {
-            let replica = record.replica.as_ref().map(|replica| &*replica.id.url);
+            let replica = record.course.replica().map(|replica| &*replica.id.url);
             head.insert_header("x-evener-decision", reasons.in_brief(replica))?;
         }
-        if record.fail_open {
+        if record.course.fail_open() {
             head.insert_header("x-evener-fail-open", HeaderValue::from_static("1"))?;
         }
         let now = self.proxy.now();

@@ -9,7 +9,7 @@ use crate::dialect::grpc::{
     Frame, GrpcStatus, LocalCall, escape_message, frame, grpc_status_of_http, is_grpc, name_in,
     next_frame, put_bytes, put_varint,
 };
-use crate::flow::{Refusal, Stop};
+use crate::flow::{Happened, Refusal, Stop};
 use crate::health::Class;
 use crate::table::Table;
 use bytes::Bytes;
@@ -38,7 +38,7 @@ impl Exchange<'_> {
     /// Answers a call with a refusal: a head that ends it.
     pub(super) fn refuse_call(&mut self, refusal: &Refusal) -> End {
         let status = grpc_status_of_http(refusal.code.status());
-        self.record.status = status.code();
+        self.record.course.note(Happened::Told { code: status.code() });
         let Some(head) = self.refusal_head(refusal, status) else { return End::Cut };
         match self.http2().map(|http2| http2.write_response_header(Box::new(head), true)) {
             Some(Ok(())) => End::Keep,
@@ -82,8 +82,8 @@ impl Exchange<'_> {
         }
         match self.http2().map(|http2| http2.write_trailers(trailers)) {
             Some(Ok(())) => {
-                self.record.refusal = Some(code);
-                self.record.status = status.code();
+                let status = Some(status.code());
+                self.record.course.note(Happened::Broke { error: code, code: status });
                 End::Close
             }
             Some(Err(_)) | None => End::Cut,
@@ -123,8 +123,8 @@ impl Exchange<'_> {
                 return Ok(self.watch(&name).await);
             }
         };
-        self.record.status = GrpcStatus::OK.code();
-        self.record.class = Class::Success;
+        let (code, class) = (GrpcStatus::OK.code(), Class::Success);
+        self.record.course.note(Happened::Answers { code, class });
         let limit = self.listener.client.write_timeout;
         let told = timeout(limit, self.tell(&answer)).await;
         Ok(if matches!(told, Ok(Some(()))) { End::Keep } else { End::Cut })
@@ -202,7 +202,7 @@ impl Exchange<'_> {
             self.http2()?.write_response_header(Box::new(head), false).ok()?;
         }
         let framed = Bytes::from(frame(answer));
-        self.record.bytes_out += framed.len() as u64;
+        self.record.course.note(Happened::Passed(framed.len() as u64));
         self.http2()?.write_body(framed, false).await.ok()
     }
 

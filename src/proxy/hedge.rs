@@ -6,12 +6,11 @@ use super::chance::choose;
 use super::exchange::Exchange;
 use super::forward::upstream;
 use super::placed::Placed;
-use super::record::Note;
 use super::relay::Relayed;
 use super::send::FEED;
 use crate::canary::Ended;
 use crate::fleet::{Hedged, InFlight};
-use crate::flow::Trouble;
+use crate::flow::{Happened, PastAttempt, Trouble};
 use crate::health::{Class, Outcome, Repeatable, RetryOn, Standing};
 use crate::table::{Choice, Model, Wish};
 use parking_lot::Mutex;
@@ -67,7 +66,7 @@ impl Exchange<'_> {
         let model = placed.model;
         let timeouts = &model.plan.timeouts;
         let mut first = self.leg(placed, choice)?;
-        self.record.worked = true;
+        self.record.course.note(Happened::Sent);
         // That the client left is seen before an answer that came meanwhile.
         let opened = tokio::select! { biased;
             trouble = self.interrupted(timeouts) => Some(Err(trouble)),
@@ -178,8 +177,8 @@ impl Exchange<'_> {
         let Leg { choice, mut in_flight, carrier, opening, .. } = leg;
         drop(opening);
         carrier.lock().tell(&mut in_flight);
-        self.record.replica = Some(Arc::clone(&choice.member.replica));
-        self.record.asked_at = Some(in_flight.began());
+        let (replica, began) = (&choice.member.replica, in_flight.began());
+        self.record.course.note(Happened::Won { replica, began });
         self.in_flight = Some(in_flight);
         let relayed = match opened {
             Err(trouble) => Err(trouble),
@@ -214,14 +213,14 @@ impl Exchange<'_> {
         let now = self.proxy.now();
         let latency = now.since(in_flight.began());
         let outcome = Outcome { class, latency, first_byte: None, bytes: 0, tunnel: false };
-        self.record.earlier.push(Note {
+        self.record.course.note(Happened::Lost(PastAttempt {
             replica: Arc::clone(replica),
             version: Arc::clone(&choice.version.name),
             began: in_flight.began(),
             took: latency,
             class,
-            status,
-        });
+            code: status,
+        }));
         if class != Class::Cancelled {
             self.attempts.tried.push(Arc::clone(replica));
         }

@@ -7,7 +7,7 @@ use super::request::{Ask, origin_form, text};
 use crate::dialect::{
     BodyRead, Dialect, ModelAt, PathFacts, Purpose, RefusalCode, generates, is_json,
 };
-use crate::flow::{Refusal, Stop};
+use crate::flow::{Happened, Refusal, Stop};
 use crate::table::{AskedPath, Kind, Model, RoutePlan, Routed, Table};
 use http::{Method, header};
 use std::sync::Arc;
@@ -112,8 +112,9 @@ impl Exchange<'_> {
         let routed = routed.map_err(|why| self.refuse_unfound(table, why, sealed))?;
         self.record.model = Some(Arc::clone(routed.model));
         let Routed { model, facts, .. } = routed;
-        self.record.converses =
+        let converses =
             self.call.is_some_and(|call| call.converses()) && matches!(body, Body::Stream(..));
+        self.record.course.note(Happened::Converses(converses));
         self.record.infers = infers(&head.method, path, model.plan.kind, route);
         self.attempts.repeatable = model.repeatable(&Ask::new(head), facts.repeats);
         #[cfg(feature = "otlp")]

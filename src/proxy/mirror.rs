@@ -109,10 +109,10 @@ impl Exchange<'_> {
         let Original { mirroring, answer } = *original;
         let model = Arc::clone(placed.model);
         let Some(plan) = &model.plan.mirror else { return };
-        let from = self.record.version.as_ref().map(|(name, _)| Arc::clone(name));
+        let from = self.record.course.version().map(|(name, _)| Arc::clone(name));
         let Some(from) = from.filter(|from| **from != *plan.to) else { return };
         // A failure of the version that serves, and what its client did not wait for, say nothing about the other.
-        if !matches!(self.record.class, Class::Success | Class::ClientError) {
+        if !self.record.course.went_well() {
             return;
         }
         if let Some(lost) = answer.lost {

@@ -3,7 +3,7 @@ use super::exchange::{End, Exchange};
 use super::placed::Placed;
 use super::request::{Ask, text};
 use crate::dialect::{Dialect, FoundIn, Lister, Local, RefusalCode, model_body, models_body};
-use crate::flow::Refusal;
+use crate::flow::{Happened, Refusal};
 use crate::health::Class;
 use crate::table::{Kind, PathPattern, RoutePlan, Table};
 use bytes::Bytes;
@@ -67,8 +67,7 @@ impl Exchange<'_> {
     }
 
     pub(super) async fn answer_model(&mut self, body: Bytes) -> End {
-        self.record.status = 200;
-        self.record.class = Class::Success;
+        self.record.course.note(Happened::Answers { code: 200, class: Class::Success });
         self.send(200, "application/json", body, &[]).await
     }
 

@@ -1,7 +1,7 @@
 //! An exchange that panicked: its client is told so, and nothing of it stays behind.
 use super::exchange::{End, Exchange};
 use crate::dialect::RefusalCode;
-use crate::flow::Refusal;
+use crate::flow::{Happened, Refusal};
 
 impl Exchange<'_> {
     /// Answers 500 where no answer has begun, and cuts the connection otherwise. The replica is not blamed.
@@ -12,7 +12,7 @@ impl Exchange<'_> {
         self.original = None;
         let code = RefusalCode::InternalError;
         if self.begun() {
-            self.record.refuse(code);
+            self.record.course.note(Happened::Refused { error: code, class: None });
             return End::Cut;
         }
         // How far the request was read is not known any more.

@@ -148,7 +148,7 @@ impl<'a> Progress<'a> {
         if fullness(exchange.reins, self.upstream_reins).0 {
             return Phase::ClientFull;
         }
-        if exchange.record.converses && !self.client_done() {
+        if exchange.record.course.converses() && !self.client_done() {
             return Phase::Conversation;
         }
         match (self.sent, self.last_chunk.is_some()) {

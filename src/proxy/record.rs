@@ -6,7 +6,8 @@ use super::request::hash_origin;
 use super::shared::Proxy;
 use crate::dialect::grpc::{GrpcStatus, http_status_of_code};
 use crate::dialect::{RefusalCode, UsageScan, masked_query};
-use crate::fleet::{Replica, VersionState};
+use crate::fleet::Replica;
+use crate::flow::{Course, Happened, PastAttempt};
 use crate::health::{Class, Reply};
 use crate::stats::Moment;
 use crate::table::{Candidate, Model};
@@ -19,7 +20,6 @@ use std::time::Duration;
 
 /// Filled in as the request passes; read when it is dropped.
 #[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Record {
     pub(super) proxy: Arc<Proxy>,
     pub(super) began: Moment,
@@ -37,32 +37,9 @@ pub(super) struct Record {
     /// Over TLS.
     pub(super) secure: bool,
     pub(super) model: Option<Arc<Model>>,
-    /// The version that was asked, or would have been.
-    pub(super) version: Option<(Arc<str>, Arc<VersionState>)>,
-    pub(super) replica: Option<Arc<Replica>>,
-    /// What the client saw, or 499; how a call of gRPC ended, as its `code`.
-    pub(super) status: u16,
-    pub(super) class: Class,
-    pub(super) refusal: Option<RefusalCode>,
-    pub(super) attempts: u32,
-    /// When the attempt began that is under way, or was the last.
-    pub(super) asked_at: Option<Moment>,
-    /// The attempts before the last.
-    pub(super) earlier: Vec<Note>,
-    pub(super) bytes_in: u64,
-    pub(super) bytes_out: u64,
-    pub(super) first_byte: Option<Duration>,
-    /// An event of a stream came whole, or a byte of another answer: not comments alone, which only say that somebody lives.
-    pub(super) spoke: bool,
-    pub(super) streaming: bool,
-    pub(super) tunnel: bool,
-    /// Client and replica talk to each other, as long as they like: it says nothing of speed.
-    pub(super) converses: bool,
-    pub(super) fail_open: bool,
+    pub(super) course: Course,
     /// It asks a model to work.
     pub(super) infers: bool,
-    /// A replica has the request, or had it when it ended: it may have worked on it.
-    pub(super) worked: bool,
     /// Of an answer that tells its tokens.
     pub(super) usage: Option<UsageScan>,
     /// Whose key it came with, and what was taken of its limits.
@@ -71,17 +48,6 @@ pub(super) struct Record {
     pub(super) reasons: Option<Box<Reasons>>,
     #[cfg(feature = "otlp")]
     pub(super) trace: Option<super::trace::Trace>,
-}
-
-/// One attempt, as the log tells of it.
-#[derive(Clone, Debug)]
-pub(super) struct Note {
-    pub(super) replica: Arc<Replica>,
-    pub(super) version: Arc<str>,
-    pub(super) began: Moment,
-    pub(super) took: Duration,
-    pub(super) class: Class,
-    pub(super) status: u16,
 }
 
 /// An attempt in a line of the access log.
@@ -161,24 +127,8 @@ impl Record {
             protocol: "",
             secure: client.secure,
             model: None,
-            version: None,
-            replica: None,
-            status: 499,
-            class: Class::Cancelled,
-            refusal: None,
-            attempts: 0,
-            asked_at: None,
-            earlier: Vec::new(),
-            bytes_in: 0,
-            bytes_out: 0,
-            first_byte: None,
-            spoke: false,
-            streaming: false,
-            tunnel: false,
-            converses: false,
-            fail_open: false,
+            course: Course::default(),
             infers: false,
-            worked: false,
             usage: None,
             pass: None,
             reasons: None,
@@ -199,7 +149,7 @@ impl Record {
         let (method, target) = glimpse(head);
         method.clone_into(&mut record.method);
         record.note_target(target);
-        record.refuse(code);
+        record.course.note(Happened::Refused { error: code, class: None });
     }
 
     /// Notes what was asked for, in origin form.
@@ -209,42 +159,10 @@ impl Record {
         self.query = query.map(str::to_owned);
     }
 
-    pub(super) fn refuse(&mut self, code: RefusalCode) {
-        self.refusal = Some(code);
-        self.status = code.status();
-        self.class = Class::Refused;
-    }
-
-    /// Evener answers in the stead of a replica that failed so.
-    pub(super) fn fail(&mut self, code: RefusalCode, class: Class) {
-        self.refuse(code);
-        self.class = class;
-    }
-
-    /// The attempt under way has failed, and another follows. Until it does, the client may leave.
-    pub(super) fn attempt_failed(&mut self, now: Moment) {
-        let note = self.last_attempt(now);
-        self.earlier.extend(note);
-        self.asked_at = None;
-        (self.status, self.class) = (499, Class::Cancelled);
-    }
-
-    /// The attempt that is under way or was the last.
-    pub(super) fn last_attempt(&self, now: Moment) -> Option<Note> {
-        let asked_at = self.asked_at?;
-        Some(Note {
-            replica: self.replica.clone()?,
-            version: self.version.as_ref().map(|(name, _)| Arc::clone(name))?,
-            began: asked_at,
-            took: now.since(asked_at),
-            class: self.class,
-            status: self.status,
-        })
-    }
-
     fn settle(&mut self) {
         if std::thread::panicking() {
-            self.refuse(RefusalCode::InternalError);
+            let error = RefusalCode::InternalError;
+            self.course.note(Happened::Refused { error, class: None });
         }
         let now = self.proxy.now();
         let took = now.since(self.began);
@@ -262,41 +180,43 @@ impl Record {
 
     fn count(&self, took: Duration) {
         let state = self.model.as_ref().map_or(&self.proxy.meters.nameless, |model| &model.state);
-        if let Some(code) = self.refusal {
+        if let Some(code) = self.course.error() {
             state.refusals.add(code);
         }
-        if let Some(replica) = self.replica.as_ref().filter(|_| self.infers) {
+        if let Some(replica) = self.course.replica().filter(|_| self.infers) {
             self.note_reply(replica, took);
         }
-        match &self.version {
+        match self.course.version() {
             Some((_, version)) => {
-                version.requests.add(self.status, self.class);
+                version.requests.add(self.course.code(), self.course.class());
                 if let Some(scan) = &self.usage {
                     version.tokens.add(scan.usage());
                 }
-                if !self.tunnel {
+                if !self.course.tunnels() {
                     version.duration.observe(took);
                 }
-                if let Some(first_byte) = self.first_byte {
-                    version.first_byte.observe(first_byte);
+                if let Some(at) = self.course.first_byte() {
+                    version.first_byte.observe(at.since(self.began));
                 }
             }
-            None => state.requests.add(self.status, self.class),
+            None => state.requests.add(self.course.code(), self.course.class()),
         }
     }
 
     /// Counts what the client of a request for a model got.
     fn note_reply(&self, replica: &Replica, took: Duration) {
-        let waited = if self.first_byte.is_some() && self.spoke {
+        let waited = if self.course.first_byte().is_some() && self.course.spoke() {
             None
         } else {
             // A client that leaves while it sends its request waits for nothing.
-            Some(if self.worked { took } else { Duration::ZERO })
+            Some(if self.course.worked() { took } else { Duration::ZERO })
         };
-        let status = http_status_of_code(self.status);
-        let Some(reply) = Reply::of(self.class, status, waited) else { return };
+        let status = http_status_of_code(self.course.code());
+        let Some(reply) = Reply::of(self.course.class(), status, waited) else { return };
         match reply {
-            Reply::Good if self.class == Class::Success => replica.answered.note_good(&self.path),
+            Reply::Good if self.course.class() == Class::Success => {
+                replica.answered.note_good(&self.path);
+            }
             Reply::NotFound | Reply::MethodNotAllowed if replica.answered.lacks(&self.path) => {
                 return;
             }
@@ -314,13 +234,14 @@ impl Record {
         let key = self.pass.as_ref().map(|pass| &*pass.key);
         let client = if reply == Reply::Good { 0 } else { hash_origin(key, self.client) };
         replica.answered.note(reply, client);
-        if let Some((_, version)) = &self.version {
+        if let Some((_, version)) = self.course.version() {
             version.answered.note(reply, client);
         }
     }
 
     fn log(&self, took: Duration) {
-        let last = self.last_attempt(self.began + took).filter(|_| !self.earlier.is_empty());
+        let last = self.course.last_attempt(self.began + took);
+        let last = last.filter(|_| !self.course.past().is_empty());
         let mut line = self.line(took, last.as_ref());
         for attempt in &mut line.attempt_log {
             attempt.candidates = &[];
@@ -332,9 +253,10 @@ impl Record {
     }
 
     /// `last`: the last attempt, where it is to be told of.
-    pub(super) fn line<'a>(&'a self, took: Duration, last: Option<&'a Note>) -> Line<'a> {
-        let mut notes: Vec<&Note> = self.earlier.iter().chain(last).collect();
-        notes.sort_by_key(|note| note.began);
+    pub(super) fn line<'a>(&'a self, took: Duration, last: Option<&'a PastAttempt>) -> Line<'a> {
+        let course = &self.course;
+        let mut attempts: Vec<_> = course.past().iter().chain(last).collect();
+        attempts.sort_by_key(|attempt| attempt.began);
         Line {
             time: crate::observe::stamp(),
             request_id: &self.request_id,
@@ -347,33 +269,33 @@ impl Record {
             tls: self.secure,
             key: self.pass.as_ref().map(|pass| &*pass.key.name),
             model: self.model.as_ref().map(|model| &*model.name),
-            version: self.version.as_ref().map(|(name, _)| &**name),
-            replica: self.replica.as_ref().map(|replica| &*replica.id.url),
-            status: http_status_of_code(self.status),
-            grpc_status: GrpcStatus::of_code(self.status).map(GrpcStatus::number),
-            outcome: self.class.name(),
-            error: self.refusal.map(RefusalCode::name),
-            attempts: self.attempts,
-            attempt_log: notes.into_iter().map(|note| self.attempt(note)).collect(),
-            bytes_in: self.bytes_in,
-            bytes_out: self.bytes_out,
+            version: course.version().map(|(name, _)| &**name),
+            replica: course.replica().map(|replica| &*replica.id.url),
+            status: http_status_of_code(course.code()),
+            grpc_status: GrpcStatus::of_code(course.code()).map(GrpcStatus::number),
+            outcome: course.class().name(),
+            error: course.error().map(RefusalCode::name),
+            attempts: course.attempts(),
+            attempt_log: attempts.into_iter().map(|one| self.attempt(one)).collect(),
+            bytes_in: course.bytes_in(),
+            bytes_out: course.bytes_out(),
             duration_ms: millis(took),
-            first_byte_ms: self.first_byte.map(millis),
-            streaming: self.streaming,
-            fail_open: self.fail_open,
+            first_byte_ms: course.first_byte().map(|at| millis(at.since(self.began))),
+            streaming: course.streams(),
+            fail_open: course.fail_open(),
         }
     }
 
-    fn attempt<'a>(&'a self, note: &'a Note) -> Attempt<'a> {
+    fn attempt<'a>(&'a self, one: &'a PastAttempt) -> Attempt<'a> {
         Attempt {
-            version: &note.version,
-            replica: &note.replica.id.url,
-            status: http_status_of_code(note.status),
-            grpc_status: GrpcStatus::of_code(note.status).map(GrpcStatus::number),
-            outcome: note.class.name(),
-            began_ms: millis(note.began.since(self.began)),
-            duration_ms: millis(note.took),
-            candidates: self.reasons.as_ref().map_or(&[], |reasons| reasons.candidates(note.began)),
+            version: &one.version,
+            replica: &one.replica.id.url,
+            status: http_status_of_code(one.code),
+            grpc_status: GrpcStatus::of_code(one.code).map(GrpcStatus::number),
+            outcome: one.class.name(),
+            began_ms: millis(one.began.since(self.began)),
+            duration_ms: millis(one.took),
+            candidates: self.reasons.as_ref().map_or(&[], |reasons| reasons.candidates(one.began)),
         }
     }
 }

@@ -13,7 +13,7 @@ use super::send::{finish_body, write_body};
 use super::timer::{Timer, after};
 use super::tunnel::Tunnel;
 use crate::dialect::Output;
-use crate::flow::Trouble;
+use crate::flow::{Happened, Trouble};
 use crate::health::Class;
 use crate::table::Version;
 use crate::wire::Reins;
@@ -50,7 +50,7 @@ impl Exchange<'_> {
     ) -> Result<Relayed, Trouble> {
         let timeouts = &placed.model.plan.timeouts;
         upstream.set_write_timeout(Some(timeouts.between_chunks));
-        self.record.worked = true;
+        self.record.course.note(Happened::Sent);
         let sent = self.send_request(placed, head, upstream, reins).await;
         let rest = sent.map_err(|trouble| self.before_any_answer(trouble))?;
         let progress = Progress {
@@ -198,7 +198,7 @@ impl Exchange<'_> {
             if awaited.is_some() && self.awaits_body(at) && self.client_may_take().is_zero() {
                 return Err(Trouble::Client(self.too_slow(at.timeouts.total)));
             }
-            if at.upgraded || self.record.converses {
+            if at.upgraded || self.record.course.converses() {
                 self.take_flow();
             }
             let next = at.phase(self);
@@ -224,7 +224,7 @@ impl Exchange<'_> {
     /// Is it the client that the rest of the request is awaited from? Where both talk for as long as they like, nobody is
     /// slow.
     fn awaits_body(&self, at: &Progress<'_>) -> bool {
-        let talks = at.upgraded || self.record.converses;
+        let talks = at.upgraded || self.record.course.converses();
         !at.client_done() && !talks && !fullness(self.reins, at.upstream_reins).1
     }
 
@@ -279,7 +279,8 @@ impl Exchange<'_> {
             Err(error) => return Err(Trouble::Client(broken_body(&error))),
         };
         let read = if at.upgraded {
-            self.record.bytes_in += read.as_ref().map_or(0, |bytes| bytes.len() as u64);
+            let bytes = read.as_ref().map_or(0, |bytes| bytes.len() as u64);
+            self.record.course.note(Happened::Read(bytes));
             read
         } else {
             self.count_body(read).map_err(Trouble::Client)?

@@ -10,7 +10,7 @@ use super::shared::Phase;
 use super::tunnel::Tunnel;
 use crate::dialect::grpc::GrpcStatus;
 use crate::dialect::{StreamForm, StreamWatch, UsageAt, UsageChunks, UsageScan};
-use crate::flow::Trouble;
+use crate::flow::{Happened, Trouble};
 use crate::health::{Class, RetryOn};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
@@ -52,7 +52,7 @@ impl Exchange<'_> {
         if let Some(original) = &mut self.original {
             original.answer.begin(&from, meaning);
         }
-        self.record.status = meaning.code;
+        self.record.course.note(Happened::Told { code: meaning.code });
         self.note_form(&from, at);
         if at.class == Class::Success && !at.upgraded {
             self.begin_reading(&from, &mut framed, at);
@@ -105,12 +105,12 @@ impl Exchange<'_> {
         self.stream =
             stream_of(from).filter(|_| !at.upgraded).map(|form| StreamWatch::new(form).into());
         at.event_stream = self.stream.as_ref().is_some_and(|s| s.form() == StreamForm::Events);
-        self.record.streaming =
-            !at.upgraded && (is_stream(from) || self.call.is_some_and(|call| call.streams));
+        let streams = is_stream(from) || self.call.is_some_and(|call| call.streams);
+        self.record.course.note(Happened::Streams(streams && !at.upgraded));
     }
 
     fn begin_tunnel(&mut self, upstream: &mut Upstream, at: &mut Progress<'_>) {
-        self.record.tunnel = true;
+        self.record.course.note(Happened::Tunnels);
         // A tunnel says nothing of speed or failure.
         self.witness = None;
         at.sent = false;
@@ -180,7 +180,7 @@ impl Exchange<'_> {
         }
         match at.last_chunk.replace(now) {
             None => {
-                self.record.first_byte = Some(now.since(self.record.began));
+                self.record.course.note(Happened::FirstByte(now));
                 if let Some(in_flight) = &mut self.in_flight {
                     in_flight.heard(now);
                 }
@@ -203,12 +203,14 @@ impl Exchange<'_> {
         let done = upstream.response_done() && matches!(upstream, Upstream::H1(_)) && !at.upgraded;
         let passed = at.passed(bytes.clone(), done)?;
         let failure = self.stream.as_mut().and_then(|stream| stream.take(&bytes));
-        self.record.spoke |= self.stream.as_ref().is_none_or(|stream| stream.pieces() > 0);
+        if self.stream.as_ref().is_none_or(|stream| stream.pieces() > 0) {
+            self.record.course.note(Happened::Spoke);
+        }
         at.note_failure(failure);
         if let Some(original) = &mut self.original {
             original.answer.take(&bytes, &self.proxy.buffers);
         }
-        self.record.bytes_out += passed.len() as u64;
+        self.record.course.note(Happened::Passed(passed.len() as u64));
         if let Some(scan) = &mut self.record.usage {
             scan.chunk(&bytes);
         }
@@ -283,7 +285,7 @@ impl Exchange<'_> {
             if at.held.is_some() {
                 self.unless_repeated(meaning, at)?;
             }
-            self.record.status = meaning.code;
+            self.record.course.note(Happened::Told { code: meaning.code });
             if let Some(original) = &mut self.original {
                 original.answer.ends_as(status);
             }
@@ -318,7 +320,7 @@ impl Exchange<'_> {
             self.write_head(head, false).await?;
         }
         let comment = Bytes::from_static(b": heartbeat\n\n");
-        self.record.bytes_out += comment.len() as u64;
+        self.record.course.note(Happened::Passed(comment.len() as u64));
         self.write_body(comment, false).await
     }
 }

@@ -5,7 +5,7 @@ use super::exchange::{End, Exchange};
 use super::placed::Placed;
 use crate::dialect::{DeadlineHeader, RefusalCode};
 use crate::fleet::Replica;
-use crate::flow::{Refusal, Stop, Trouble};
+use crate::flow::{Happened, Refusal, Stop, Trouble};
 use crate::health::{Repeatable, RetryOn, RetryPlan};
 use crate::table::{Choice, Timeouts, Wish};
 use pingora_http::RequestHeader;
@@ -57,9 +57,8 @@ impl Exchange<'_> {
             if self.time_left(timeouts).is_zero() {
                 return Err(self.deadline.passed(timeouts).into());
             }
-            self.record.version =
-                Some((Arc::clone(&choice.version.name), Arc::clone(&choice.version.state)));
-            self.record.fail_open = choice.fail_open;
+            let Choice { version, fail_open, .. } = choice;
+            self.record.course.note(Happened::Assigned { version, fail_open });
             let trouble = match self.attempt(placed, choice, wish).await {
                 Ok(relayed) => {
                     self.note_rescue(model);
@@ -73,14 +72,14 @@ impl Exchange<'_> {
                 return Ok(self.answer_model(body).await);
             }
             // Of two that raced, the one that did not give way.
-            let asked = self.record.replica.as_ref().unwrap_or(&choice.member.replica);
+            let asked = self.record.course.replica().unwrap_or(&choice.member.replica);
             let replica = Arc::clone(asked);
             let Some(failed) = self.repeats(&trouble) else {
                 return self.give_up(trouble, &replica, placed).await;
             };
             tracing::debug!(replica = %replica.id, %trouble, "attempt failed; another follows");
             self.attempts.tried.push(replica);
-            self.record.attempt_failed(self.proxy.now());
+            self.record.course.note(Happened::Repeats(self.proxy.now()));
             let pause = RetryPlan::pause(self.attempts.retries, chance());
             self.attempts.retries += 1;
             self.pause(placed, pause).await?;
@@ -129,7 +128,7 @@ impl Exchange<'_> {
         {
             return false;
         }
-        let usual = self.record.version.as_ref().and_then(|(_, state)| state.speed().typical());
+        let usual = self.record.course.version().and_then(|(_, state)| state.speed().typical());
         if usual.is_some_and(|usual| self.time_left(&model.plan.timeouts) < usual) {
             return false;
         }
@@ -157,7 +156,7 @@ impl Exchange<'_> {
 
     /// What is left of the time for the whole exchange.
     pub(super) fn time_left(&self, timeouts: &Timeouts) -> Duration {
-        self.deadline.left(timeouts, self.record.converses, self.proxy.now())
+        self.deadline.left(timeouts, self.record.course.converses(), self.proxy.now())
     }
 }
 

@@ -1,10 +1,11 @@
 //! The trace that a request belongs to: continued or begun, told to replicas, and handed over when the record settles.
 use super::exchange::Exchange;
-use super::record::{Note, Record};
+use super::record::Record;
 use super::request::host_of;
 use super::shared::Proxy;
 use crate::dialect::{UsageScan, masked_query};
 use crate::fleet::{Mirrored, Replica};
+use crate::flow::PastAttempt;
 use crate::observe::otlp::{
     Copied, Parent, Part, Settled, SpanId, TraceId, Tried, copy_span, request_spans, traceparent,
 };
@@ -78,7 +79,7 @@ impl Exchange<'_> {
 
     /// Names the span of the attempt under way as the parent of what the replica does.
     pub(super) fn set_trace(&self, head: &mut RequestHeader) -> Result<()> {
-        let (Some(trace), Some(began)) = (&self.record.trace, self.record.asked_at) else {
+        let (Some(trace), Some(began)) = (&self.record.trace, self.record.course.asked_at()) else {
             return Ok(());
         };
         let attempt = Parent { span: trace.own.span.of(Part::Attempt(began)), ..trace.own };
@@ -138,11 +139,12 @@ impl CopyTrace {
 pub(super) fn hand_over(record: &Record, proxy: &Proxy, now: Moment) {
     let Some(Trace { parent, own, told: Some(told) }) = &record.trace else { return };
     // Health checks and the like, which Evener answers itself, begin no traces.
-    if parent.is_none() && record.model.is_none() && record.refusal.is_none() {
+    if parent.is_none() && record.model.is_none() && record.course.error().is_none() {
         return;
     }
-    let last = record.last_attempt(now);
-    let attempts = record.earlier.iter().chain(&last).map(tried).collect();
+    let course = &record.course;
+    let last = course.last_attempt(now);
+    let attempts = course.past().iter().chain(&last).map(tried).collect();
     let query = record.query.as_deref().map(masked_query);
     let settled = Settled {
         trace: own.trace,
@@ -159,30 +161,30 @@ pub(super) fn hand_over(record: &Record, proxy: &Proxy, now: Moment) {
         client: record.client,
         route: told.route.as_deref(),
         model: record.model.as_ref().map(|model| &*model.name),
-        version: record.version.as_ref().map(|(name, _)| &**name),
+        version: course.version().map(|(name, _)| &**name),
         request_id: &record.request_id,
-        status: record.status,
-        class: record.class,
-        error: record.refusal.map(crate::dialect::RefusalCode::name),
-        streaming: record.streaming,
-        fail_open: record.fail_open,
+        status: course.code(),
+        class: course.class(),
+        error: course.error().map(crate::dialect::RefusalCode::name),
+        streaming: course.streams(),
+        fail_open: course.fail_open(),
         usage: record.usage.as_ref().map(UsageScan::usage).unwrap_or_default(),
         began: record.began,
         ended: now,
-        first_byte: record.first_byte.map(|took| record.began + took),
+        first_byte: course.first_byte(),
         attempts,
     };
     proxy.traces.offer(request_spans(&settled, wall_clock(now)), &proxy.meters);
 }
 
-fn tried(note: &Note) -> Tried<'_> {
+fn tried(attempt: &PastAttempt) -> Tried<'_> {
     Tried {
-        version: &note.version,
-        replica: &note.replica.id.url,
-        status: note.status,
-        class: note.class,
-        began: note.began,
-        ended: note.began + note.took,
+        version: &attempt.version,
+        replica: &attempt.replica.id.url,
+        status: attempt.code,
+        class: attempt.class,
+        began: attempt.began,
+        ended: attempt.began + attempt.took,
     }
 }
 

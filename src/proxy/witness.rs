@@ -101,7 +101,7 @@ impl Exchange<'_> {
         };
         if served {
             // One that its client still sends may wait for that.
-            let waits = matches!(placed.body, Body::Whole(..)) && !self.record.converses;
+            let waits = matches!(placed.body, Body::Whole(..)) && !self.record.course.converses();
             let ticket = waits.then(|| model.state.under_way.begin(&open));
             let open = Open { id: ticket.as_ref().map_or(0, Ticket::id), ..open };
             let (answered, silent_since, gap, body) = (false, None, None, body.clone());
@@ -142,7 +142,7 @@ impl Exchange<'_> {
         let open = witness.open;
         self.failed_side = error.then_some(open.arm);
         let good = !error && !client_error;
-        let timed = good && !self.record.converses;
+        let timed = good && !self.record.course.converses();
         let output = output.filter(|output| good && output.judged);
         let streams = timed && self.stream.is_some();
         let whole = streams && ended == Ended::Seen;
@@ -171,15 +171,16 @@ impl Exchange<'_> {
 
     /// Did it end well for its client, although the first attempt failed?
     pub(super) fn note_rescue(&mut self, model: &Model) {
-        let hidden = matches!(self.record.class, Class::Success | Class::ClientError);
+        let hidden = self.record.course.went_well();
         if let Some(arm) = self.failed_side.take().filter(|_| hidden) {
             model.state.note_rescued(arm);
         }
     }
 
     fn is_redirected(&self) -> bool {
-        (300..400).contains(&self.record.status)
-            && self.record.status != 304
+        let code = self.record.course.code();
+        (300..400).contains(&code)
+            && code != 304
             && self.session.req_header().method == Method::POST
     }
 

@@ -178,7 +178,7 @@ impl Exchange<'_> {
         let most = length.unwrap_or(self.listener.client.max_body);
         let rest = match body {
             // What follows in a call that lasts is taken as it flows.
-            Body::Stream(..) if !self.record.converses => {
+            Body::Stream(..) if !self.record.course.converses() => {
                 most.saturating_sub(body.read_so_far().len() as u64)
             }
             Body::Whole(..) | Body::Stream(..) => 0,
@@ -202,7 +202,7 @@ impl Exchange<'_> {
 
     /// Takes what flows in a tunnel, or in a call that lasts, while it flows.
     pub(super) fn take_flow(&mut self) {
-        let (bytes, now) = (self.record.bytes_in + self.record.bytes_out, self.proxy.now());
+        let (bytes, now) = (self.record.course.bytes(), self.proxy.now());
         if let Some(pass) = &mut self.record.pass {
             pass.flow(bytes, now);
         }
@@ -232,22 +232,23 @@ impl Record {
     /// Settles what was taken of a key. What Evener refused or no replica worked on is given back; what a replica worked on
     /// is not, whoever ended it.
     pub(super) fn settle_limits(&mut self, now: Moment) {
-        let (flows, bytes) = (self.tunnel || self.converses, self.bytes_in + self.bytes_out);
-        let worked = self.worked || self.tunnel || self.first_byte.is_some();
+        let course = &self.course;
+        let (flows, bytes) = (course.tunnels() || course.converses(), course.bytes());
+        let worked = course.worked() || course.tunnels() || course.first_byte().is_some();
         let Some(pass) = &mut self.pass else { return };
         let (request, tokens) = (pass.request.take(), pass.tokens.take());
         let allowance = Arc::clone(&pass.key.allowance);
-        let failed = self.refusal.is_some() || self.class == Class::Cancelled;
+        let failed = course.error().is_some() || course.class() == Class::Cancelled;
         if let Some(taken) = request.filter(|_| failed && !worked) {
             allowance.settle(Good::Requests, taken, 0, now);
         }
         let Some(reserved) = tokens else { return };
-        let whole = self.class == Class::Success && self.refusal.is_none();
+        let whole = course.class() == Class::Success && course.error().is_none();
         let actual = match &self.usage {
             _ if flows && worked => (bytes / BYTES_PER_TOKEN).saturating_sub(reserved.flowed),
             Some(scan) => reserved.actual(scan, whole),
             // Nothing tells how far the replica got.
-            None if worked && !is_answered_by_an_error(self.class) => reserved.amount,
+            None if worked && !is_answered_by_an_error(course.class()) => reserved.amount,
             None => 0,
         };
         allowance.settle(Good::Tokens, reserved.taken, actual, now);
