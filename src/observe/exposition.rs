@@ -1,26 +1,12 @@
 //! Metric families as Prometheus reads them.
 use super::metrics::{Metric, MetricKind};
 use crate::fleet::Histogram;
-use prometheus::core::Collector as _;
-use prometheus::process_collector::ProcessCollector;
 use prometheus::{TextEncoder, proto};
-use rustix::time::{ClockId, clock_gettime};
-
-/// The collector's name for the time that all threads took of processors.
-const CPU: &str = "process_cpu_seconds_total";
-
-/// Seconds of processors that this process took, in hundredths.
-fn cpu_seconds() -> f64 {
-    let used = clock_gettime(ClockId::ProcessCPUTime);
-    let seconds = used.tv_sec as f64 + used.tv_nsec as f64 / 1e9;
-    (seconds * 100.0).round() / 100.0
-}
 
 /// The families of one scrape.
 #[derive(Debug, Default)]
 pub(super) struct Page {
     families: Vec<Family>,
-    process: Vec<proto::MetricFamily>,
 }
 
 /// One metric with its samples.
@@ -36,23 +22,10 @@ impl Page {
         self.families.last_mut().expect("it was just put there")
     }
 
-    /// Adds what the operating system knows of this process.
-    pub(super) fn process(&mut self) {
-        self.process = ProcessCollector::for_self().collect();
-        // The collector counts in whole seconds.
-        for family in self.process.iter_mut().filter(|family| family.name() == CPU) {
-            for sample in family.mut_metric() {
-                let mut counter = proto::Counter::default();
-                counter.set_value(cpu_seconds());
-                sample.set_counter(counter);
-            }
-        }
-    }
-
     /// The text; families without samples are left out.
     pub(super) fn render(self) -> String {
         let own = self.families.into_iter().filter(|family| !family.samples.is_empty());
-        let families: Vec<_> = own.map(Family::finish).chain(self.process).collect();
+        let families: Vec<_> = own.map(Family::finish).collect();
         let text = TextEncoder::new().encode_to_string(&families);
         text.expect("every family has a name and samples, and a String takes all of them")
     }
@@ -60,8 +33,13 @@ impl Page {
 
 impl Family {
     pub(super) fn count(&mut self, labels: &[&str], n: u64) {
+        self.total(labels, n as f64);
+    }
+
+    /// A counter of what comes in fractions.
+    pub(super) fn total(&mut self, labels: &[&str], value: f64) {
         let mut counter = proto::Counter::default();
-        counter.set_value(n as f64);
+        counter.set_value(value);
         self.sample(labels).set_counter(counter);
     }
 

@@ -13,6 +13,7 @@ mod mirrors;
 #[cfg(feature = "otlp")]
 pub mod otlp;
 mod panics;
+mod process;
 mod repeats;
 mod replicas;
 mod requests;

@@ -109,7 +109,7 @@ fn process(page: &mut Page, table: &Table, meters: &Meters) {
         family.count(&[fate.name()], meters.spans(fate));
     }
     page.family(&BUILD).gauge(&[env!("CARGO_PKG_VERSION")], 1.0);
-    page.process();
+    super::process::add(page);
 }
 
 /// Two of one name, as of two kinds of key, are told as one: the one that ends first.
