@@ -4,9 +4,8 @@
 //! request, and come back with the first byte of the answer.
 use super::hops::join_cookies;
 use super::meaning::{Framed, Meaning};
-use super::relay::Relayed;
-use super::send::send_whole;
 use super::shared::Proxy;
+use super::write::send_whole;
 use crate::fleet::{InFlight, Replica};
 use crate::flow::Trouble;
 use crate::health::{Class, Repeatable};
@@ -76,16 +75,17 @@ impl<'a> Asking<'a> {
     }
 }
 
-/// Keeps the connection of an attempt for the next one, if it can serve once more; else closes it.
+/// Keeps the connection of an attempt for the next one, if it can serve once more; else closes it. `ended`: whether the
+/// answer left it so that it can, or what broke.
 pub(super) async fn hand_back(
     upstream: &Upstream,
     mut session: HttpSession,
     reins: Option<Arc<Reins>>,
-    relayed: &Result<Relayed, Trouble>,
+    ended: Result<bool, &Trouble>,
     now: impl Fn() -> Moment,
 ) {
-    let keep = match relayed {
-        Ok(relayed) => relayed.reusable,
+    let keep = match ended {
+        Ok(reusable) => reusable,
         Err(Trouble::Answered { sent: true, .. }) => drained(&mut session).await,
         Err(_) => false,
     };
@@ -138,7 +138,6 @@ async fn drained(session: &mut HttpSession) -> bool {
 }
 
 /// A whole request that may be sent twice. Its head is one for HTTP/2, which HTTP/1 can send too.
-#[derive(Clone)]
 pub(super) struct Whole {
     pub(super) head: Box<RequestHeader>,
     pub(super) body: Bytes,

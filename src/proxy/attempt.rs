@@ -98,7 +98,8 @@ impl Exchange<'_> {
             {
                 continue;
             }
-            hand_back(&replica.upstream, session, reins, &relayed, || self.proxy.now()).await;
+            let ended = relayed.as_ref().map(|relayed| relayed.reusable);
+            hand_back(&replica.upstream, session, reins, ended, || self.proxy.now()).await;
             return relayed;
         }
     }

@@ -186,7 +186,8 @@ impl Exchange<'_> {
                 let relayed = self.relay_begun(placed, &mut begun, choice.version).await;
                 let Begun { session, reins, .. } = begun;
                 let upstream = &choice.member.replica.upstream;
-                hand_back(upstream, session, reins, &relayed, || self.proxy.now()).await;
+                let ended = relayed.as_ref().map(|relayed| relayed.reusable);
+                hand_back(upstream, session, reins, ended, || self.proxy.now()).await;
                 relayed
             }
         };

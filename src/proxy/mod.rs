@@ -53,6 +53,7 @@ mod timer;
 mod trace;
 mod tunnel;
 mod witness;
+mod write;
 
 pub use inside::connect;
 pub use listener::{Listener, bind, inherit};
