@@ -212,11 +212,11 @@ proptest! {
         let healthy = |s: &Simulation| s.standings().iter().all(|s| *s == Standing::Healthy);
         simulation.run(20.0, until, &|_, _| 0.0, healthy);
         prop_assert!(healthy(&simulation), "{:?}", simulation.standings());
-        // What speaks against the refused wears off as they work.
+        // What speaks against the refused wears off as they work. Of so few requests whoever has one open gets none.
+        drop(requests);
         let until = simulation.now.as_secs_f64() + 960.0;
         simulation.run(0.5, until, &|_, _| 0.0, |_| false);
         prop_assert!((0..5).all(|i| !simulation.replica(i).refused()));
-        drop(requests);
         prop_assert!((0..5).all(|i| simulation.replica(i).in_flight() == 0));
     }
 }
