@@ -1,18 +1,12 @@
 //! What many threads put in and one takes out, without a lock that two requests share in practice.
+use super::thread::thread_number;
 use parking_lot::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// Threads are dealt over so many boxes: more than a machine's workers, mostly.
 const BOXES: usize = 64;
 /// What nobody takes out is not kept beyond so many a box: the rest is dropped.
 const MOST: usize = 32_768;
-
-thread_local! {
-    static MINE: usize = {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        NEXT.fetch_add(1, Relaxed) % BOXES
-    };
-}
 
 /// Alone on its cache line: a neighbour's lock would take it away from its thread.
 #[derive(Debug)]
@@ -42,7 +36,7 @@ impl<T> Gather<T> {
     }
 
     pub fn add(&self, one: T) {
-        let mut mine = self.boxes[MINE.with(|mine| *mine)].0.lock();
+        let mut mine = self.boxes[thread_number() as usize % BOXES].0.lock();
         if mine.len() < MOST {
             mine.push(one);
         }

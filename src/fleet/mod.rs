@@ -20,6 +20,7 @@ mod seconds;
 mod sketch;
 mod suspects;
 mod tally;
+mod thread;
 mod trial;
 mod turns;
 mod under_way;

@@ -2,14 +2,15 @@
 //!
 //! Each thread has places of its own for those that begin on it. So to begin and to end one are plain stores: no lock,
 //! no allocation, and no exchange with memory that another thread may want.
+use super::thread::thread_number;
 use crate::canary::{Arm, Open};
 use crate::stats::Moment;
 use parking_lot::Mutex;
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU64, fence};
 
-/// A thread begins with so many places, and doubles them whenever all are somebody's.
+/// A thread begins with so many places.
 const PLACES: usize = 64;
 /// A thread numbers so many requests: those of 50 years at 10 000 a second.
 const NUMBERS: u64 = 1 << 44;
@@ -18,25 +19,17 @@ const NUMBERS: u64 = 1 << 44;
 static ALL: Mutex<Vec<&'static [Place]>> = Mutex::new(Vec::new());
 
 thread_local! {
-    static MINE: Mine = {
-        static THREADS: AtomicU64 = AtomicU64::new(0);
-        Mine {
-            thread: THREADS.fetch_add(1, Relaxed),
-            requests: Cell::new(0),
-            places: RefCell::default(),
-            next: Cell::new(0),
-        }
-    };
+    static MINE: RefCell<Mine> = RefCell::default();
 }
 
 /// A thread, as one on which requests begin.
+#[derive(Default)]
 struct Mine {
-    thread: u64,
-    /// So far.
-    requests: Cell<u64>,
-    places: RefCell<Vec<&'static Place>>,
-    /// Where it looks first for one that is nobody's.
-    next: Cell<usize>,
+    /// Requests so far.
+    requests: u64,
+    places: Vec<&'static Place>,
+    /// Those that were nobody's at the last look, and were not given away since.
+    free: Vec<&'static Place>,
 }
 
 /// Those of one model that are open.
@@ -84,43 +77,45 @@ impl Default for UnderWay {
 impl UnderWay {
     /// Takes in a request, and gives it a number: its own `id` says nothing.
     pub fn begin(&self, open: &Open) -> Ticket {
-        let (place, id) = MINE.with(|mine| (mine.free_place(), mine.number()));
+        let (place, id) = MINE.with_borrow_mut(|mine| (mine.free_place(), mine.number()));
         place.write(id, self.model, open);
         Ticket { place, id }
     }
 
     /// All of them, as far as they have come.
     pub fn list(&self, now: Moment) -> Vec<Open> {
-        let all = ALL.lock();
-        all.iter().copied().flatten().filter_map(|place| place.read(self.model, now)).collect()
+        // A thread that wants more places does not wait for the reading.
+        let all = ALL.lock().clone();
+        all.into_iter().flatten().filter_map(|place| place.read(self.model, now)).collect()
     }
 }
 
 impl Mine {
-    fn number(&self) -> u64 {
-        let requests = self.requests.get() + 1;
-        self.requests.set(requests);
-        self.thread * NUMBERS + requests
+    fn number(&mut self) -> u64 {
+        self.requests += 1;
+        thread_number() * NUMBERS + self.requests
     }
 
     /// Only this thread makes one somebody's, so it stays free until it is written.
-    fn free_place(&self) -> &'static Place {
-        let mut places = self.places.borrow_mut();
-        let (before, after) = places.split_at(self.next.get());
-        let in_turn = after.iter().chain(before);
-        let free = in_turn.take_while(|place| place.id.load(Acquire) != 0).count();
-        let mut at = self.next.get() + free;
-        if free == places.len() {
-            at = places.len();
-            let more: Vec<Place> = (0..at.max(PLACES)).map(|_| Place::default()).collect();
-            let more: &'static [Place] = more.leak();
-            ALL.lock().push(more);
-            places.extend(more);
-        } else if at >= places.len() {
-            at -= places.len();
+    fn free_place(&mut self) -> &'static Place {
+        if self.free.is_empty() {
+            self.look_for_free();
         }
-        self.next.set((at + 1) % places.len());
-        places[at]
+        self.free.pop().expect("a look finds some, or makes them")
+    }
+
+    /// There are twice as many places afterwards, where three quarters or more were somebody's. So a look at all of
+    /// them serves a quarter as many requests at least, and they are never three times as many as were taken at once.
+    fn look_for_free(&mut self) {
+        let is_free = |place: &&&Place| place.id.load(Acquire) == 0;
+        self.free.extend(self.places.iter().filter(is_free).copied());
+        if self.free.len() <= self.places.len() / 4 {
+            let more = (0..self.places.len().max(PLACES)).map(|_| Place::default());
+            let more: &'static [Place] = more.collect::<Vec<_>>().leak();
+            ALL.lock().push(more);
+            self.places.extend(more);
+            self.free.extend(more);
+        }
     }
 }
 
@@ -269,7 +264,7 @@ mod tests {
     }
 
     fn places_of_this_thread() -> usize {
-        MINE.with(|mine| mine.places.borrow().len())
+        MINE.with_borrow(|mine| mine.places.len())
     }
 
     #[test]
@@ -288,6 +283,22 @@ mod tests {
             places_of_this_thread()
         });
         assert_eq!(places, 2048);
+    }
+
+    /// However many stay open, and for however long.
+    #[test]
+    fn places_are_never_three_times_as_many_as_were_taken_at_once() {
+        let all = UnderWay::default();
+        for stay in [0, 47, 48, 63, 64, 500] {
+            let places = on_a_new_thread(|| {
+                let _open: Vec<_> = (0..stay).map(|_| all.begin(&open(Moment::ZERO))).collect();
+                for _ in 0..10_000 {
+                    drop(all.begin(&open(Moment::ZERO)));
+                }
+                places_of_this_thread()
+            });
+            assert!(places <= PLACES.max(3 * (stay + 1)), "{places} for {stay}");
+        }
     }
 
     #[test]
