@@ -34,6 +34,7 @@ pub use metrics::{METRICS, Metric, MetricKind};
 #[cfg(test)]
 pub(crate) use panics::watch_panics_in_tests;
 pub use panics::{Panicked, Task, watch_panics};
+pub use process::{most_descriptors, open_descriptors};
 pub use repeats::Repeats;
 pub use scrape::expose;
 pub use shares::{fails_open, observed_shares};

@@ -4,7 +4,8 @@ use super::metrics::{Metric, MetricKind};
 use rustix::param::{clock_ticks_per_second, page_size};
 use rustix::process::{Resource, getrlimit};
 use rustix::time::{ClockId, clock_gettime};
-use std::fs;
+use std::sync::LazyLock;
+use std::{fs, io};
 
 const fn metric(name: &'static str, kind: MetricKind, help: &'static str) -> Metric {
     Metric { name, kind, help, labels: &[] }
@@ -30,25 +31,38 @@ const START: Metric = metric(
 const THREADS: Metric =
     metric("process_threads", MetricKind::Gauge, "Threads of the operating system.");
 
+/// When this process began, in seconds since 1970. Read once: on a machine of many cores `/proc/stat` is long.
+static BEGAN: LazyLock<Option<u64>> = LazyLock::new(|| {
+    let ticks = Stat::of_this_process()?.start_ticks;
+    let booted = boot_time(&fs::read_to_string("/proc/stat").ok()?)?;
+    Some(booted + ticks / clock_ticks_per_second())
+});
+
+/// File descriptors that are open, with the one that lists them.
+pub fn open_descriptors() -> io::Result<u64> {
+    Ok(fs::read_dir("/proc/self/fd")?.count() as u64)
+}
+
+/// How many may be open. `None`: any number.
+pub fn most_descriptors() -> Option<u64> {
+    getrlimit(Resource::Nofile).current
+}
+
 /// Adds what is known. What cannot be read is left out.
 pub(super) fn add(page: &mut Page) {
     page.family(&CPU).total(&[], cpu_seconds());
-    if let Ok(open) = fs::read_dir("/proc/self/fd") {
-        // The directory itself is open while it is read.
-        page.family(&OPEN_FDS).gauge(&[], open.count().saturating_sub(1) as f64);
+    if let Ok(open) = open_descriptors() {
+        page.family(&OPEN_FDS).gauge(&[], open.saturating_sub(1) as f64);
     }
-    if let Some(most) = getrlimit(Resource::Nofile).current {
+    if let Some(most) = most_descriptors() {
         page.family(&MAX_FDS).gauge(&[], most as f64);
     }
-    let stat = fs::read_to_string("/proc/self/stat").ok();
-    let Some(stat) = stat.as_deref().and_then(Stat::read) else { return };
-    page.family(&VIRTUAL).gauge(&[], stat.virtual_bytes as f64);
-    page.family(&RESIDENT).gauge(&[], (stat.resident_pages * page_size() as u64) as f64);
-    let machine = fs::read_to_string("/proc/stat").ok();
-    if let Some(booted) = machine.as_deref().and_then(boot_time) {
-        let began = booted + stat.start_ticks / clock_ticks_per_second();
+    if let Some(began) = *BEGAN {
         page.family(&START).gauge(&[], began as f64);
     }
+    let Some(stat) = Stat::of_this_process() else { return };
+    page.family(&VIRTUAL).gauge(&[], stat.virtual_bytes as f64);
+    page.family(&RESIDENT).gauge(&[], (stat.resident_pages * page_size() as u64) as f64);
     page.family(&THREADS).gauge(&[], stat.threads as f64);
 }
 
@@ -70,6 +84,10 @@ struct Stat {
 }
 
 impl Stat {
+    fn of_this_process() -> Option<Self> {
+        Self::read(&fs::read_to_string("/proc/self/stat").ok()?)
+    }
+
     fn read(text: &str) -> Option<Self> {
         // The second field is the program's name in brackets, which may have blanks and brackets in it.
         let (_, rest) = text.rsplit_once(')')?;

@@ -1,5 +1,5 @@
 //! How many file descriptors are left.
-use rustix::process::{Resource, getrlimit};
+use crate::observe::{most_descriptors, open_descriptors};
 
 /// Seconds between two counts: each lists a folder of as many entries as descriptors are open.
 const EVERY: u64 = 5;
@@ -24,12 +24,12 @@ impl Descriptors {
 }
 
 fn count(connections: u64) -> Option<(u64, u64)> {
-    let limit = getrlimit(Resource::Nofile).current?;
+    let limit = most_descriptors()?;
     // Far from it: there is no need to count.
     if 4 * connections < limit && limit > 1024 {
         return None;
     }
-    let used = std::fs::read_dir("/proc/self/fd").ok()?.count() as u64;
+    let used = open_descriptors().ok()?;
     (5 * used >= 4 * limit).then_some((used, limit))
 }
 
