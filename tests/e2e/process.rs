@@ -1,5 +1,5 @@
 //! A process under test, who reads what it says, and what it may use.
-use crate::site::eventually;
+use crate::site::{eventually, until};
 use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::OpenOptions;
@@ -7,6 +7,7 @@ use std::io::{BufRead as _, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// Who reads stderr.
@@ -48,6 +49,8 @@ pub(crate) struct Process {
     child: Child,
     stdout: Arc<Mutex<Vec<String>>>,
     stderr: Arc<Mutex<Vec<String>>>,
+    /// The threads that read both.
+    readers: Vec<JoinHandle<()>>,
     _unread: Option<ChildStderr>,
 }
 
@@ -99,11 +102,12 @@ impl Process {
         };
         command.current_dir(cwd).env_remove("STATE_DIRECTORY");
         let mut child = command.stdout(Stdio::piped()).stderr(stderr).spawn().unwrap();
-        let stdout = collect(child.stdout.take().unwrap());
-        let (mut unread, mut stderr) = (None, Arc::default());
+        let (stdout, stderr) = (Arc::default(), Arc::default());
+        let mut readers = vec![collect(child.stdout.take().unwrap(), &stdout)];
+        let mut unread = None;
         match (child.stderr.take(), reader) {
             (None, _) => {}
-            (Some(pipe), Reader::Collects) => stderr = collect(pipe),
+            (Some(pipe), Reader::Collects) => readers.push(collect(pipe, &stderr)),
             (Some(pipe), Reader::IsSlow) => read_slowly(pipe),
             (Some(pipe), Reader::ReadsNothing) => {
                 rustix::pipe::fcntl_setpipe_size(&pipe, 4096).unwrap();
@@ -111,7 +115,7 @@ impl Process {
             }
             (Some(pipe), Reader::Leaves | Reader::FullDisk) => drop(pipe),
         }
-        Self { child, stdout, stderr, _unread: unread }
+        Self { child, stdout, stderr, readers, _unread: unread }
     }
 
     pub(crate) fn id(&self) -> u32 {
@@ -159,21 +163,23 @@ impl Process {
         self.child.try_wait().unwrap().is_none()
     }
 
+    /// Waits until it has ended and all that it said was read.
     pub(crate) async fn ended(&mut self) -> ExitStatus {
         let child = &mut self.child;
-        eventually("the process ends", async || child.try_wait().unwrap()).await
+        let status = eventually("the process ends", async || child.try_wait().unwrap()).await;
+        let all_read = || self.readers.iter().all(JoinHandle::is_finished);
+        until("what it said last is read", all_read).await;
+        status
     }
 }
 
-fn collect(from: impl Read + Send + 'static) -> Arc<Mutex<Vec<String>>> {
-    let lines = Arc::<Mutex<Vec<String>>>::default();
-    let into = Arc::clone(&lines);
+fn collect(from: impl Read + Send + 'static, lines: &Arc<Mutex<Vec<String>>>) -> JoinHandle<()> {
+    let lines = Arc::clone(lines);
     std::thread::spawn(move || {
         for line in BufReader::new(from).split(b'\n').map_while(Result::ok) {
-            into.lock().push(String::from_utf8_lossy(&line).into_owned());
+            lines.lock().push(String::from_utf8_lossy(&line).into_owned());
         }
-    });
-    lines
+    })
 }
 
 /// Reads a hundred bytes now and then.
