@@ -85,7 +85,7 @@ fn no_ending_of_a_request_allocates() {
             Class::ALL.iter().flat_map(|c| version.members.iter().map(move |m| (*c, m)))
         {
             let latency = Duration::from_millis(5);
-            let outcome = Outcome { class, latency, first_byte: None, bytes: 0, tunnel: false };
+            let outcome = Outcome { class, latency, first_byte: None, tunnel: false };
             let in_flight = member.replica.begin(&version.state, Moment::ZERO);
             in_flight.finish(500, &outcome, Moment::ZERO);
         }

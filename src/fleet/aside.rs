@@ -185,7 +185,7 @@ mod tests {
 
     fn ended(class: Class, seconds: u64) -> Outcome {
         let latency = Duration::from_secs(seconds);
-        Outcome { class, latency, first_byte: None, bytes: 0, tunnel: false }
+        Outcome { class, latency, first_byte: None, tunnel: false }
     }
 
     /// Is it its turn, a second later?

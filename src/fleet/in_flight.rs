@@ -71,6 +71,10 @@ impl InFlight {
         &self.replica
     }
 
+    pub fn version(&self) -> &VersionState {
+        &self.version
+    }
+
     pub fn began(&self) -> Moment {
         self.began
     }
@@ -204,7 +208,8 @@ impl Drop for InFlight {
         if let Some(trial) = self.trial.take() {
             self.replica.custody.slot.free(trial, self.began);
         }
-        if !self.recorded {
+        // What a panic of our own ends is no ending of the replica's.
+        if !self.recorded && !std::thread::panicking() {
             self.replica.outcomes.add(499, Class::Cancelled);
         }
     }

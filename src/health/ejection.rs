@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     fn ending(class: Class) -> Outcome {
-        Outcome { class, latency: Duration::ZERO, first_byte: None, bytes: 0, tunnel: false }
+        Outcome { class, latency: Duration::ZERO, first_byte: None, tunnel: false }
     }
 
     #[test]

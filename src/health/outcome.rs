@@ -96,8 +96,6 @@ pub struct Outcome {
     pub latency: Duration,
     /// From the pick to the first byte of the body.
     pub first_byte: Option<Duration>,
-    /// Body bytes sent to the client.
-    pub bytes: u64,
     /// WebSockets and other tunnels say nothing of a replica's speed.
     pub tunnel: bool,
 }

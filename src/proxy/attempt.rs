@@ -1,10 +1,10 @@
 //! One replica, asked once: connect, send, relay, and what its ending means.
-use super::asking::{Asking, Carrier, alone, hand_back};
+use super::asking::{Asking, Carrier, alone};
 use super::body::Body;
 use super::exchange::{End, Exchange};
-use super::forward::upstream;
+use super::heard::Attempt;
 use super::placed::Placed;
-use super::relay::Relayed;
+use super::receive::Answer;
 use crate::canary::Ended;
 use crate::fleet::{InFlight, Replica};
 use crate::flow::{Happened, Refusal, Stop, Trouble};
@@ -14,8 +14,6 @@ use crate::stats::Moment;
 use crate::table::{Choice, Timeouts, Wish};
 use crate::wire::{Checkout, Exhausted};
 use http::StatusCode;
-use pingora_core::protocols::http::client::HttpSession;
-use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
 impl Exchange<'_> {
@@ -25,7 +23,7 @@ impl Exchange<'_> {
         placed: &mut Placed<'m>,
         choice: Choice<'m>,
         wish: Wish<'_>,
-    ) -> Result<Relayed, Trouble> {
+    ) -> Result<End, Trouble> {
         placed.prepare(choice);
         let asked = self.attempt_prepared(placed, choice, wish).await;
         if let Err(trouble) = &asked
@@ -41,14 +39,14 @@ impl Exchange<'_> {
         placed: &Placed<'m>,
         choice: Choice<'m>,
         wish: Wish<'_>,
-    ) -> Result<Relayed, Trouble> {
+    ) -> Result<End, Trouble> {
         if let Some(after) = self.hedges_after(placed, choice) {
             return self.race(placed, choice, wish, after).await;
         }
-        self.in_flight = Some(self.begin(choice));
+        let attempt = Attempt::new(self.begin(choice));
         self.checkpoint("attempt");
-        let asked = self.ask(placed, choice).await;
-        self.settle_attempt(choice, &asked);
+        let (attempt, asked) = self.ask(placed, choice, attempt).await;
+        self.settle_attempt(choice, attempt, asked.as_ref().err());
         asked
     }
 
@@ -58,7 +56,7 @@ impl Exchange<'_> {
         self.note_candidates(choice, now);
         let replica = &choice.member.replica;
         self.asked_at.get_or_insert(now);
-        (self.answer_seen, self.stream) = (false, None);
+        self.stream = None;
         self.record.course.note(Happened::Asked { replica, at: now });
         let mut in_flight = replica.begin(&choice.version.state, now);
         if self.record.course.converses() {
@@ -71,36 +69,46 @@ impl Exchange<'_> {
     }
 
     /// Connects, sends and relays.
-    async fn ask(&mut self, placed: &Placed<'_>, choice: Choice<'_>) -> Result<Relayed, Trouble> {
+    async fn ask(
+        &mut self,
+        placed: &Placed<'_>,
+        choice: Choice<'_>,
+        mut attempt: Attempt,
+    ) -> (Attempt, Result<End, Trouble>) {
         let replica = &choice.member.replica;
         let timeouts = &placed.model.plan.timeouts;
         let mut asking = Asking::new(replica, timeouts, placed.upgrading, self.is_call());
         loop {
-            let connecting = asking.connect(self.proxy.now());
-            let checkout = match placed.body {
-                Body::Whole(..) => self.watched(timeouts, connecting).await?,
-                Body::Stream(..) => self.in_time(timeouts, connecting).await?,
-            }?;
-            if let Some(in_flight) = &mut self.in_flight {
-                Carrier::of(&checkout, || self.proxy.now()).tell(in_flight);
-            }
-            let Checkout { mut session, reins, reused, .. } = checkout;
-            let http2 = matches!(session, HttpSession::H2(_));
-            let to = upstream(placed.model.plan_of(choice.version), replica, http2);
-            let head = self
-                .request_head(placed, &to)
-                .map_err(|error| Trouble::BadRequest(error.to_string()))?;
-            let relayed =
-                self.relay(placed, head, &mut session, reins.as_ref(), choice.version).await;
-            let begun = self.answer_seen || self.attempts.body_spent;
+            let checkout = match self.connect(placed, &asking).await {
+                Ok(checkout) => checkout,
+                Err(trouble) => return (attempt, Err(trouble)),
+            };
+            Carrier::of(&checkout, || self.proxy.now()).tell(&mut attempt.in_flight);
+            let reused = checkout.reused;
+            let mut answer = Answer::over(checkout, attempt);
+            let relayed = self.relay(placed, choice, &mut answer).await;
+            let begun = answer.attempt.seen || self.attempts.body_spent;
             if let Err(trouble) = &relayed
                 && asking.again(reused, trouble, self.attempts.repeatable, begun)
             {
+                attempt = answer.give_up();
                 continue;
             }
-            let ended = relayed.as_ref().map(|relayed| relayed.reusable);
-            hand_back(&replica.upstream, session, reins, ended, || self.proxy.now()).await;
-            return relayed;
+            let trouble = relayed.as_ref().err();
+            return (answer.hand_back(trouble, || self.proxy.now()).await, relayed);
+        }
+    }
+
+    async fn connect(
+        &mut self,
+        placed: &Placed<'_>,
+        asking: &Asking<'_>,
+    ) -> Result<Checkout, Trouble> {
+        let timeouts = &placed.model.plan.timeouts;
+        let connecting = asking.connect(self.proxy.now());
+        match placed.body {
+            Body::Whole(..) => self.watched(timeouts, connecting).await?,
+            Body::Stream(..) => self.in_time(timeouts, connecting).await?,
         }
     }
 
@@ -128,56 +136,45 @@ impl Exchange<'_> {
     /// Returns when the client leaves, or the time for the whole is over.
     pub(super) async fn interrupted(&mut self, timeouts: &Timeouts) -> Trouble {
         let left = self.time_left(timeouts);
-        self.watch_client();
+        self.downstream().watch();
         tokio::select! { biased;
             _ = self.session.read_body_or_idle(true) => Trouble::ClientGone,
             () = sleep(left) => Trouble::Total,
         }
     }
 
-    /// Records how an attempt ended, once its connection is back or closed.
-    pub(super) fn settle_attempt(&mut self, choice: Choice<'_>, asked: &Result<Relayed, Trouble>) {
+    /// Records how an attempt ended, once its connection is back or closed. `trouble`: it broke.
+    pub(super) fn settle_attempt(
+        &mut self,
+        choice: Choice<'_>,
+        attempt: Attempt,
+        trouble: Option<&Trouble>,
+    ) {
         let now = self.proxy.now();
-        let Some(mut in_flight) = self.in_flight.take() else { return };
+        let (outcome, status) = attempt.outcome(trouble, now);
+        let (mut in_flight, output) = attempt.over(trouble.is_none());
         let began = in_flight.began();
-        let (class, status) = match asked {
-            Ok(relayed) => (relayed.class, self.record.course.code()),
-            Err(trouble) => trouble.meaning(),
-        };
-        alone(class, &choice.member.replica, &mut in_flight);
-        let waited = asked.as_ref().map_or(Duration::ZERO, |relayed| relayed.client_waits);
-        let first_byte = self.record.course.first_byte().map(|at| at.since(began));
-        let outcome = Outcome {
-            class,
-            latency: now.since(began).saturating_sub(waited),
-            first_byte,
-            bytes: self.record.course.bytes_out(),
-            tunnel: self.record.course.tunnels(),
-        };
-        let code = asked.is_err().then_some(status);
-        self.record.course.note(Happened::Ended { class, code });
-        let over = matches!(asked, Err(Trouble::Total))
-            && self
-                .record
-                .model
-                .as_ref()
-                .is_some_and(|model| self.deadline.is_of_client(&model.plan.timeouts));
-        let left = matches!(asked, Err(Trouble::ClientGone));
-        let ended = if left || over { Ended::Cancelled } else { Ended::Seen };
-        if matches!(asked, Err(Trouble::Exhausted(_))) {
+        alone(outcome.class, &choice.member.replica, &mut in_flight);
+        let code = trouble.is_some().then_some(status);
+        self.record.course.note(Happened::Ended { class: outcome.class, code });
+        if matches!(trouble, Some(Trouble::Exhausted(_))) {
             self.witness = None;
             return in_flight.forget();
         }
         if self.record.is_test {
             return in_flight.forget();
         }
-        self.testify(&outcome, asked.as_ref().ok().and_then(|relayed| relayed.output), ended);
-        let impatient =
-            matches!(asked, Err(Trouble::Total)) && self.was_impatient(choice, began, now);
-        let class = if impatient { Class::Cancelled } else { class };
-        let outcome = Outcome { class, ..outcome };
+        let total = matches!(trouble, Some(Trouble::Total));
+        let model = self.record.model.as_ref();
+        let over =
+            total && model.is_some_and(|model| self.deadline.is_of_client(&model.plan.timeouts));
+        let left = matches!(trouble, Some(Trouble::ClientGone));
+        let ended = if left || over { Ended::Cancelled } else { Ended::Seen };
+        self.testify(&outcome, output, ended);
+        let impatient = total && self.was_impatient(choice, began, now);
+        let class = if impatient { Class::Cancelled } else { outcome.class };
         in_flight.on_path(&self.record.path, class);
-        in_flight.finish(status, &outcome, now);
+        in_flight.finish(status, &Outcome { class, ..outcome }, now);
     }
 
     /// Was it the client's own deadline that ended it, too soon to speak against the replica? Otherwise a client could

@@ -97,7 +97,7 @@ impl Exchange<'_> {
         };
         let buffers = &self.proxy.buffers;
         let mut space = buffers.reservation(Some(self.holder()));
-        buffers.grow(&mut space, first.len() as u64, self.proxy.now()).map_err(no_space)?;
+        buffers.grow(&mut space, first.len() as u64, self.proxy.now())?;
         if self.session.is_body_done() {
             // One read held head and body: nothing to gather.
             return Ok(Body::Whole(first, Some(space)));
@@ -113,16 +113,16 @@ impl Exchange<'_> {
         drop(first);
         loop {
             let chunk = tokio::select! { biased;
-                () = space.given_up() => return Err(no_space(Shortage::GivenUp)),
+                () = space.given_up() => return Err(Shortage::GivenUp.into()),
                 chunk = self.next_chunk(within) => chunk?,
             };
             let Some(chunk) = chunk else { break };
             let wanted = (gathered.len() + chunk.len()) as u64;
-            self.proxy.buffers.grow(&mut space, wanted, self.proxy.now()).map_err(no_space)?;
+            self.proxy.buffers.grow(&mut space, wanted, self.proxy.now())?;
             gathered.extend_from_slice(&chunk);
             let found = gathered.len() >= look_at && self.has_said_model(&gathered);
             if found || wanted > keep || need.is_met(&gathered) {
-                space.complete().map_err(no_space)?;
+                space.complete()?;
                 return Ok(Body::Stream(gathered.freeze(), Some(space)));
             }
             if gathered.len() >= look_at {
@@ -130,7 +130,7 @@ impl Exchange<'_> {
                 look_at = gathered.len() * 2;
             }
         }
-        space.complete().map_err(no_space)?;
+        space.complete()?;
         Ok(Body::Whole(gathered.freeze(), Some(space)))
     }
 
@@ -231,24 +231,6 @@ impl Exchange<'_> {
         self.continued = true;
         self.session.write_continue_response().await.map_err(|_| Stop::Gone)
     }
-}
-
-/// Why a body finds no space.
-pub(super) fn no_space(why: Shortage) -> Stop {
-    let message = match why {
-        Shortage::Full => {
-            "no space is left in `buffers` for request bodies; try again in a moment".to_owned()
-        }
-        Shortage::Greedy { held } => format!(
-            "the requests of this client hold {held} bytes of `buffers`, and other clients need space: \
-             wait until some of them are answered"
-        ),
-        Shortage::GivenUp => {
-            "`buffers` is full, and the requests of this client hold the most: send fewer at once"
-                .to_owned()
-        }
-    };
-    Refusal::new(RefusalCode::OutOfBuffers, message).into()
 }
 
 /// A body that cannot be read: its client left, or its framing is wrong.

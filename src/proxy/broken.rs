@@ -37,7 +37,7 @@ impl Exchange<'_> {
         let Some(last) = last else { return End::Cut };
         self.session.set_keepalive(None);
         self.record.course.note(Happened::Passed(last.len() as u64));
-        match self.write_body(last, true).await {
+        match self.downstream().body(last, true).await {
             Ok(()) => End::Close,
             Err(_) => End::Cut,
         }

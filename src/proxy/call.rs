@@ -1,34 +1,15 @@
 //! gRPC on its way in: which call it is, how much of it is read, and the messages of a stream as they pass.
-use super::body::{Body, Need, no_space};
-use super::buffers::Reservation;
+use super::body::{Body, Need};
 use super::exchange::Exchange;
 use super::identify::no_model;
 use super::placed::Placed;
-use super::progress::Progress;
-use crate::access::MinRate;
+use super::upload::Passing;
 use crate::dialect::grpc::{Call, MessageProblem, Messages, first_name, is_grpc, read_call};
 use crate::dialect::{BodyProblem, BodyRead, Duty, RefusalCode};
-use crate::flow::{Happened, Refusal, Stop, Trouble};
-use crate::stats::Moment;
+use crate::flow::Refusal;
 use crate::table::{Table, Timeouts, Unrouted};
-use bytes::Bytes;
 use http::{Method, Version, header};
 use pingora_http::RequestHeader;
-
-/// What reads the messages of a stream, and the space for the one that is not whole yet.
-pub(super) struct Passing {
-    messages: Messages,
-    space: Reservation,
-    /// When the message began that is not whole yet.
-    since: Option<Moment>,
-}
-
-impl Passing {
-    /// Is the rest of a message awaited? It is held meanwhile, so that it may not take as long as the call.
-    pub(super) fn awaits(&self) -> bool {
-        self.since.is_some()
-    }
-}
 
 /// The call that this head begins. gRPC needs HTTP/2: over HTTP/1 nobody would see how it ends.
 pub(super) fn call_of(head: &RequestHeader) -> Option<Call> {
@@ -75,15 +56,6 @@ pub(super) fn fell_silent(timeouts: &Timeouts) -> Refusal {
     Refusal::new(RefusalCode::StreamStalled, message)
 }
 
-/// A message of a call that comes too slowly.
-fn slow_message(rate: MinRate) -> Stop {
-    let rate = rate.get();
-    let message = format!(
-        "a message came at less than {rate} bytes a second, the `min_rate` of this listener"
-    );
-    Refusal::new(RefusalCode::RequestTimeout, message).into()
-}
-
 impl Exchange<'_> {
     /// Is it gRPC?
     pub(super) fn is_call(&self) -> bool {
@@ -115,45 +87,6 @@ impl Exchange<'_> {
     pub(super) fn passing(&self, placed: &Placed<'_>) -> Option<Passing> {
         let messages = placed.messages.clone()?;
         let space = self.proxy.buffers.reservation(Some(self.holder()));
-        Some(Passing { messages, space, since: None })
-    }
-
-    /// Notes that client and replica talk for as long as they like.
-    pub(super) fn converse(&mut self) {
-        self.record.course.note(Happened::Converses(true));
-        if let Some(in_flight) = &mut self.in_flight {
-            in_flight.converse();
-        }
-        if let Some(witness) = &mut self.witness {
-            witness.converses();
-        }
-    }
-
-    /// What the replica gets of what the client sent; `None`: it was the last.
-    pub(super) fn pass(
-        &self,
-        read: Option<Bytes>,
-        at: &mut Progress<'_>,
-    ) -> Result<Option<Bytes>, Trouble> {
-        let Some(Passing { messages, space, since }) = &mut at.passing else { return Ok(read) };
-        let refused = |problem: MessageProblem| {
-            Trouble::Client(Refusal::new(problem.code(), problem.to_string()).into())
-        };
-        let Some(bytes) = read else {
-            let cut = messages.held() > 0;
-            return if cut { Err(refused(MessageProblem::Malformed)) } else { Ok(None) };
-        };
-        let passed = messages.take(&bytes).map_err(refused)?;
-        let (held, now) = (messages.held() as u64, self.proxy.now());
-        let grown = self.proxy.buffers.grow(space, held, now);
-        grown.map_err(|why| Trouble::Client(no_space(why)))?;
-        *since = if held > 0 { Some(since.unwrap_or(now)) } else { None };
-        let rate = self.listener.client.min_rate;
-        if let Some((rate, began)) = rate.zip(*since)
-            && now.since(began) > rate.allows(held)
-        {
-            return Err(Trouble::Client(slow_message(rate)));
-        }
-        Ok(Some(passed))
+        Some(Passing::new(messages, space))
     }
 }

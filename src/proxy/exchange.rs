@@ -20,7 +20,6 @@ use crate::dialect::grpc::Call;
 use crate::dialect::{
     Dialect, Local, PathFacts, RefusalCode, Row, StreamWatch, is_json, read_path,
 };
-use crate::fleet::InFlight;
 use crate::flow::{Deadline, Happened, Refusal, Stop};
 use crate::health::{Repeatable, Sender};
 use crate::observe::{Panicked, Task};
@@ -46,7 +45,6 @@ pub(super) enum End {
 }
 
 /// One request on its way through.
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Exchange<'a> {
     pub(super) proxy: &'a Arc<Proxy>,
     pub(super) session: &'a mut ServerSession,
@@ -86,10 +84,6 @@ pub(super) struct Exchange<'a> {
     pub(super) original: Option<Box<Original>>,
     /// Who it is from, where its key chooses a replica.
     pub(super) sender: Option<Sender>,
-    /// The attempt under way, counted until it is settled.
-    pub(super) in_flight: Option<InFlight>,
-    /// A head of an answer came, be it 1xx.
-    pub(super) answer_seen: bool,
     /// The answer, where it comes in pieces.
     pub(super) stream: Option<Box<StreamWatch>>,
     /// The answer where the replica says 404: its server has no such path.
@@ -131,8 +125,6 @@ pub(super) async fn exchange(
         names: None,
         original: None,
         sender: None,
-        in_flight: None,
-        answer_seen: false,
         stream: None,
         own_answer: None,
     };

@@ -4,13 +4,16 @@ use super::exchange::Exchange;
 use super::hops::{join_cookies, remove_claims, remove_connection_headers, stripped};
 use super::meaning::Framed;
 use super::placed::Placed;
+use super::receive::Answer;
 use super::request::{host_of, origin_form, text};
 use super::rounds::LOOP;
 use crate::dialect::grpc::is_grpc;
 use crate::dialect::{DeadlineHeader, FoundIn, rename_in_path, rename_in_query};
-use crate::table::HeaderEdits;
+use crate::flow::Trouble;
+use crate::table::{Choice, HeaderEdits};
 use crate::wire::read_length;
 use http::{HeaderValue, Method, StatusCode, header};
+use pingora_core::protocols::http::client::HttpSession;
 use pingora_error::Result;
 use pingora_http::{RequestHeader, ResponseHeader};
 
@@ -24,6 +27,19 @@ pub(super) struct Upstream<'a> {
 }
 
 impl Exchange<'_> {
+    /// The head of the request that goes to this replica, over the connection on which it will answer.
+    pub(super) fn head_for(
+        &self,
+        placed: &Placed<'_>,
+        choice: Choice<'_>,
+        answer: &Answer,
+    ) -> std::result::Result<Box<RequestHeader>, Trouble> {
+        let http2 = matches!(answer.session, HttpSession::H2(_));
+        let plan = placed.model.plan_of(choice.version);
+        let to = upstream(plan, &choice.member.replica, http2);
+        self.request_head(placed, &to).map_err(|error| Trouble::BadRequest(error.to_string()))
+    }
+
     /// The head of the request that goes to a replica.
     pub(super) fn request_head(
         &self,

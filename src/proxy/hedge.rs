@@ -1,13 +1,14 @@
 //! A second attempt elsewhere when the first is slow to its first byte: whichever answers first is passed on, the
 //! other is cancelled (Dean and Barroso, "The Tail at Scale", CACM 2013).
-use super::asking::{Begun, Carrier, Whole, alone, hand_back, open};
+use super::asking::{Begun, Carrier, Whole, alone, open};
 use super::body::Body;
 use super::chance::choose;
-use super::exchange::Exchange;
+use super::exchange::{End, Exchange};
 use super::forward::upstream;
+use super::heard::Attempt;
 use super::placed::Placed;
-use super::relay::Relayed;
-use super::send::FEED;
+use super::receive::Answer;
+use super::upload::FEED;
 use crate::canary::Ended;
 use crate::fleet::{Hedged, InFlight};
 use crate::flow::{Happened, PastAttempt, Trouble};
@@ -62,7 +63,7 @@ impl Exchange<'_> {
         choice: Choice<'m>,
         wish: Wish<'_>,
         after: Duration,
-    ) -> Result<Relayed, Trouble> {
+    ) -> Result<End, Trouble> {
         let model = placed.model;
         let timeouts = &model.plan.timeouts;
         let mut first = self.leg(placed, choice)?;
@@ -173,25 +174,23 @@ impl Exchange<'_> {
         placed: &Placed<'_>,
         leg: Leg<'_>,
         opened: Result<Begun, Trouble>,
-    ) -> Result<Relayed, Trouble> {
+    ) -> Result<End, Trouble> {
         let Leg { choice, mut in_flight, carrier, opening, .. } = leg;
         drop(opening);
         carrier.lock().tell(&mut in_flight);
         let (replica, began) = (&choice.member.replica, in_flight.began());
         self.record.course.note(Happened::Won { replica, began });
-        self.in_flight = Some(in_flight);
-        let relayed = match opened {
-            Err(trouble) => Err(trouble),
-            Ok(mut begun) => {
-                let relayed = self.relay_begun(placed, &mut begun, choice.version).await;
-                let Begun { session, reins, .. } = begun;
-                let upstream = &choice.member.replica.upstream;
-                let ended = relayed.as_ref().map(|relayed| relayed.reusable);
-                hand_back(upstream, session, reins, ended, || self.proxy.now()).await;
-                relayed
+        let attempt = Attempt::new(in_flight);
+        let (attempt, relayed) = match opened {
+            Err(trouble) => (attempt, Err(trouble)),
+            Ok(begun) => {
+                let mut answer = Answer::begun(begun, attempt);
+                let relayed = self.relay_begun(placed, &mut answer).await;
+                let trouble = relayed.as_ref().err();
+                (answer.hand_back(trouble, || self.proxy.now()).await, relayed)
             }
         };
-        self.settle_attempt(choice, &relayed);
+        self.settle_attempt(choice, attempt, relayed.as_ref().err());
         relayed
     }
 
@@ -213,7 +212,7 @@ impl Exchange<'_> {
         drop((opening, ended));
         let now = self.proxy.now();
         let latency = now.since(in_flight.began());
-        let outcome = Outcome { class, latency, first_byte: None, bytes: 0, tunnel: false };
+        let outcome = Outcome { class, latency, first_byte: None, tunnel: false };
         self.record.course.note(Happened::Lost(PastAttempt {
             replica: Arc::clone(replica),
             version: Arc::clone(&choice.version.name),

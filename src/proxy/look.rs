@@ -1,12 +1,8 @@
 //! Looks at an answer as it passes, for a canary: after each chunk left for the client, and within a part of the thread's
 //! time. Nothing is held up for it, and what there is no time for is not looked at.
-use super::exchange::Exchange;
-use super::meaning::form_of;
 use super::shared::Proxy;
-use crate::dialect::{Output, OutputBudget, OutputForm, OutputScan, Reserved};
+use crate::dialect::{Dialect, Output, OutputBudget, OutputForm, OutputScan, OutputWish, Reserved};
 use crate::stats::Moment;
-use http::{Method, StatusCode};
-use pingora_http::ResponseHeader;
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,33 +25,26 @@ pub(super) struct Look {
     spent: Duration,
 }
 
-impl Exchange<'_> {
-    /// Begins to look at an answer of a good status, where a canary learns from this attempt and its checks ask for it.
-    pub(super) fn look(&self, head: &ResponseHeader) -> Option<Box<Look>> {
-        let model = self.record.model.as_ref().filter(|_| self.witness.is_some())?;
-        let wish = model.output.as_ref()?;
-        // Only what was sent to be worked on has an output: a page of metadata is none.
-        let worked = self.session.req_header().method == Method::POST
-            && head.status.is_success()
-            && head.status != StatusCode::NO_CONTENT;
-        let form = form_of(head);
-        if !worked || form == OutputForm::Opaque {
-            return None;
-        }
-        let now = self.proxy.now().since(Moment::ZERO);
+impl Look {
+    /// Begins to look at an answer whose body can be read in this form, if there is time for it.
+    pub(super) fn begin(
+        proxy: &Arc<Proxy>,
+        dialect: Dialect,
+        form: OutputForm,
+        wish: &Arc<OutputWish>,
+    ) -> Option<Box<Self>> {
+        let now = proxy.now().since(Moment::ZERO);
         let reserved = BUDGET.with_borrow_mut(|budget| {
             budget.get_or_insert_with(|| OutputBudget::new(PART, now)).reserve(now)
         })?;
-        Some(Box::new(Look {
-            proxy: Arc::clone(self.proxy),
-            scan: Some(OutputScan::new(self.dialect(), form, Arc::clone(wish))),
+        Some(Box::new(Self {
+            proxy: Arc::clone(proxy),
+            scan: Some(OutputScan::new(dialect, form, Arc::clone(wish))),
             reserved: Some(reserved),
             spent: Duration::ZERO,
         }))
     }
-}
 
-impl Look {
     /// Takes the next bytes of the body.
     pub(super) fn chunk(&mut self, bytes: &[u8]) {
         let before = self.proxy.now();

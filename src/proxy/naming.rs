@@ -2,10 +2,8 @@
 use super::exchange::Exchange;
 use super::meaning::Framed;
 use super::placed::Placed;
-use super::progress::Progress;
 use crate::dialect::{NameIn, NameWriter, header_names_model};
 use crate::table::Answers;
-use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use pingora_error::Result;
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -93,26 +91,5 @@ fn name_in_headers(head: &mut ResponseHeader, name: &str, upstream: &[String]) {
             // It cannot fail: the header had a value before.
             head.insert_header(header, value).ok();
         }
-    }
-}
-
-impl Progress<'_> {
-    /// These bytes with the client's name for the model. `done`: none follow. An answer that is here as a whole keeps a
-    /// length.
-    pub(super) fn named(&mut self, bytes: Bytes, done: bool) -> Result<Bytes> {
-        let Some(names) = &mut self.names else { return Ok(bytes) };
-        let whole = self.length == Some(bytes.len() as u64);
-        let mut passed = names.write(bytes);
-        if done || whole {
-            let rest = names.finish();
-            if !rest.is_empty() {
-                passed = [passed, rest].concat().into();
-            }
-        }
-        if let Some(head) = self.held.as_mut().filter(|_| whole) {
-            head.remove_header(&header::TRANSFER_ENCODING);
-            head.insert_header(header::CONTENT_LENGTH, passed.len())?;
-        }
-        Ok(passed)
     }
 }

@@ -6,9 +6,6 @@ use crate::flow::{Happened, Refusal};
 impl Exchange<'_> {
     /// Answers 500 where no answer has begun, and cuts the connection otherwise. The replica is not blamed.
     pub(super) async fn end_after_panic(&mut self) -> End {
-        if let Some(in_flight) = self.in_flight.take() {
-            in_flight.forget();
-        }
         self.original = None;
         let code = RefusalCode::InternalError;
         if self.begun() {

@@ -1,41 +1,47 @@
 //! Bytes both ways: the request's body up, the response down, and everything that can go wrong between.
 //!
 //! One loop serves JSON, uploads, event streams, gRPC and WebSockets. It watches the client all the while, so that a
-//! client that leaves ends the replica's work within milliseconds.
-use super::asking::{Begun, First};
+//! client that leaves ends the replica's work within milliseconds. It alone knows both halves: `downstream` and `reply`
+//! are the client's, `upload` and `receive` the replica's.
+use super::asking::First;
 use super::body::{Body, broken_body};
 use super::call::fell_silent;
-use super::event::Event;
+use super::downstream::Downstream;
+use super::event::{Event, Expected, next};
 use super::exchange::{End, Exchange};
+use super::phase::{Phase, Stand};
 use super::placed::Placed;
-use super::progress::{Phase, Progress, fullness};
+use super::receive::{Answer, Read};
+use super::reply::Reply;
 use super::timer::{Timer, after};
 use super::tunnel::Tunnel;
-use super::write::{finish_body, write_body};
-use crate::dialect::Output;
+use super::upload::Upload;
+use super::write::write_body;
 use crate::flow::{Happened, Trouble};
-use crate::health::Class;
-use crate::table::Version;
+use crate::table::{Choice, ModelPlan, Timeouts};
 use crate::wire::Reins;
 use bytes::Bytes;
-use pingora_core::protocols::http::client::HttpSession as Upstream;
 use pingora_error::{ErrorType, Result};
-use pingora_http::RequestHeader;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::sleep;
 
-/// A whole exchange.
-#[derive(Debug)]
-pub(super) struct Relayed {
-    pub(super) end: End,
-    pub(super) class: Class,
-    /// The replica's connection may serve again.
-    pub(super) reusable: bool,
-    /// Time spent waiting for the client to take bytes.
-    pub(super) client_waits: Duration,
-    /// What a look at the answer found.
-    pub(super) output: Option<Output>,
+/// How far an exchange came.
+pub(super) struct Progress<'a> {
+    timeouts: &'a Timeouts,
+    /// After so long a silence an event stream gets a comment.
+    heartbeat: Option<Duration>,
+    /// The replica is asked to leave HTTP.
+    pub(super) upgrading: bool,
+    pub(super) upload: Upload,
+    pub(super) reply: Reply,
+}
+
+impl<'a> Progress<'a> {
+    fn new(plan: &'a ModelPlan, upgrading: bool, upload: Upload) -> Self {
+        let (timeouts, heartbeat) = (&plan.timeouts, plan.heartbeat);
+        Self { timeouts, heartbeat, upgrading, upload, reply: Reply::default() }
+    }
 }
 
 impl Exchange<'_> {
@@ -43,196 +49,220 @@ impl Exchange<'_> {
     pub(super) async fn relay(
         &mut self,
         placed: &Placed<'_>,
-        head: Box<RequestHeader>,
-        upstream: &mut Upstream,
-        reins: Option<&Arc<Reins>>,
-        version: &Version,
-    ) -> Result<Relayed, Trouble> {
-        let timeouts = &placed.model.plan.timeouts;
-        upstream.set_write_timeout(Some(timeouts.between_chunks));
+        choice: Choice<'_>,
+        answer: &mut Answer,
+    ) -> Result<End, Trouble> {
+        let plan = &placed.model.plan;
+        answer.session.set_write_timeout(Some(plan.timeouts.between_chunks));
+        let head = self.head_for(placed, choice, answer)?;
         self.record.course.note(Happened::Sent);
-        let sent = self.send_request(placed, head, upstream, reins).await;
-        let rest = sent.map_err(|trouble| self.before_any_answer(trouble))?;
-        let progress = Progress {
-            upgrade: placed.upgrading,
-            sent: matches!(placed.body, Body::Whole(..)) && rest.is_empty(),
-            passing: self.passing(placed),
-            ..Progress::new(&placed.model.plan, version, reins, rest)
-        };
-        let relayed = self.pump(upstream, progress).await;
-        self.duplex(reins, false);
-        relayed.map_err(|trouble| self.before_any_answer(trouble))
-    }
-
-    /// A replica that takes no more of a request sends no first byte either.
-    fn before_any_answer(&self, trouble: Trouble) -> Trouble {
-        let stalled = matches!(trouble, Trouble::Stalled);
-        if stalled && !self.answer_seen { Trouble::FirstByte } else { trouble }
+        let sent = self.send_request(placed, head, answer).await;
+        let rest = sent.map_err(|trouble| before_any_answer(trouble, answer))?;
+        let sent = matches!(placed.body, Body::Whole(..)) && rest.is_empty();
+        let upload = Upload { sent, rest, passing: self.passing(placed) };
+        let progress = Progress::new(plan, placed.upgrading, upload);
+        let relayed = self.pump(answer, progress).await;
+        self.duplex(answer, false);
+        relayed.map_err(|trouble| before_any_answer(trouble, answer))
     }
 
     /// Relays the response of a replica that has begun to answer.
     pub(super) async fn relay_begun(
         &mut self,
         placed: &Placed<'_>,
-        begun: &mut Begun,
-        version: &Version,
-    ) -> Result<Relayed, Trouble> {
-        let Begun { session, reins, hints, first, .. } = begun;
-        let mut at = Progress {
-            sent: true,
-            primed: !matches!(first, First::Nothing),
-            hints: std::mem::take(hints),
-            ..Progress::new(&placed.model.plan, version, reins.as_ref(), Bytes::new())
-        };
-        if let Some(relayed) = self.head(session, &mut at).await? {
-            return Ok(relayed);
+        answer: &mut Answer,
+    ) -> Result<End, Trouble> {
+        let mut at = Progress::new(&placed.model.plan, false, Upload::SENT);
+        if let Some(end) = self.head(answer, &mut at).await? {
+            return Ok(end);
         }
-        let relayed = match std::mem::replace(first, First::Nothing) {
+        let ended = match answer.first() {
             First::Nothing => None,
-            First::Chunk(bytes) => self.chunk(Some(bytes), session, &mut at).await?,
-            First::End => self.chunk(None, session, &mut at).await?,
+            First::Chunk(bytes) => self.chunk(Some(bytes), answer, &mut at).await?,
+            First::End => self.chunk(None, answer, &mut at).await?,
         };
-        match relayed {
-            Some(relayed) => Ok(relayed),
-            None => self.pump(session, at).await,
+        match ended {
+            Some(end) => Ok(end),
+            None => self.pump(answer, at).await,
         }
     }
 
-    pub(super) fn duplex(&self, upstream: Option<&Arc<Reins>>, on: bool) {
-        for reins in [upstream, self.reins].into_iter().flatten() {
+    /// The client's side of this exchange.
+    pub(super) fn downstream(&mut self) -> Downstream<'_> {
+        let limits = &self.listener.client;
+        Downstream { session: self.session, reins: self.reins, limits }
+    }
+
+    /// From here both sides queue instead of blocking.
+    pub(super) fn duplex(&self, answer: &Answer, on: bool) {
+        for reins in [answer.reins.as_ref(), self.reins].into_iter().flatten() {
             reins.duplex(on);
         }
     }
 
-    async fn pump(
-        &mut self,
-        upstream: &mut Upstream,
-        mut at: Progress<'_>,
-    ) -> Result<Relayed, Trouble> {
-        let pumped = self.rounds(upstream, &mut at).await;
-        let tunnel = Tunnel::of(self.reins, at.upstream_reins).filter(|_| at.upgraded);
+    async fn pump(&mut self, answer: &mut Answer, mut at: Progress<'_>) -> Result<End, Trouble> {
+        let pumped = self.rounds(answer, &mut at).await;
         match pumped {
             // It had said all, and waited for nothing more.
             Err(Trouble::ClientGone | Trouble::ClientStalled)
-                if tunnel.is_some_and(Tunnel::client_ended) =>
+                if tunnel(self.reins, answer).is_some_and(Tunnel::client_ended) =>
             {
-                Ok(at.ended(End::Cut, false))
+                Ok(End::Cut)
             }
             pumped => pumped,
         }
     }
 
-    #[expect(
-        clippy::too_many_lines,
-        reason = "one loop: each event beside what it does to the timers"
-    )]
-    async fn rounds(
-        &mut self,
-        upstream: &mut Upstream,
-        at: &mut Progress<'_>,
-    ) -> Result<Relayed, Trouble> {
-        let total = self.time_left(at.timeouts);
-        let mut phase = at.phase(self);
+    async fn rounds(&mut self, answer: &mut Answer, at: &mut Progress<'_>) -> Result<End, Trouble> {
+        let mut phase = self.phase(answer, at);
+        let total = (!self.is_endless(phase)).then(|| self.time_left(at.timeouts));
         let timer = Timer::new(self.limit_of(phase, at), total);
         let beat = sleep(at.heartbeat.unwrap_or_default());
         tokio::pin!(timer, beat);
-        if phase == Phase::Conversation && self.deadline.own.is_none() {
-            timer.as_mut().lift_total();
-        }
         let mut client_took = 0;
         loop {
-            self.feed(upstream, at).await?;
-            if at.sent
-                && let Some(in_flight) = self.in_flight.as_mut().filter(|f| f.is_being_sent())
-            {
-                in_flight.waits(self.proxy.now());
-            }
-            // A body whose end came while its future was dropped reads as idle for ever: ask first.
-            if !at.client_done() && !at.upgraded && self.session.is_body_done() {
-                at.sent = true;
-                finish_body(upstream).await?;
-                phase = at.phase(self);
+            if self.send_on(answer, at).await? {
+                phase = self.phase(answer, at);
                 timer.as_mut().restart(self.limit_of(phase, at));
             }
-            let awaited = self.awaits_body(at).then(|| self.proxy.now());
-            let event = self.next(upstream, at, timer.as_mut(), beat.as_mut()).await;
+            let awaited = self.awaits_body(answer, at).then(|| self.proxy.now());
+            let expected = self.expected(answer, at);
+            let (timing, beating) = (timer.as_mut(), beat.as_mut());
+            let event = next(&mut self.downstream(), answer, expected, timing, beating).await;
             if let Some(since) = awaited {
                 self.waited += self.proxy.now().since(since);
             }
             let quiet = matches!(event, Event::Beat | Event::Moved);
             let ended = match event {
-                Event::Moved => self.moved(at),
+                Event::Moved => self.moved(answer),
                 Event::Beat => {
                     self.beat(at).await?;
                     beat.as_mut().reset(after(at.heartbeat));
                     None
                 }
                 // Nobody's fault: it ends as if both had closed.
-                Event::Late if phase == Phase::Tunnel => Some(at.ended(End::Close, false)),
+                Event::Late if phase == Phase::Tunnel => Some(End::Close),
                 Event::Late => {
                     let total = timer.total_is_over();
                     let taken = self.reins.map_or(0, |reins| reins.written());
                     if total || phase != Phase::ClientFull || taken == client_took {
-                        return Err(self.late(at, phase, total));
+                        return Err(self.late(answer, at, phase, total));
                     }
                     // Slowly, but it reads.
                     client_took = taken;
                     timer.as_mut().restart(self.limit_of(phase, at));
                     None
                 }
-                Event::FromClient(read) => self.client_sent(read, upstream, at).await?,
-                Event::Head(read) => {
+                Event::FromClient(read) => self.client_sent(read, answer, at).await?,
+                Event::FromReplica(Read::Head(read)) => {
                     read?;
-                    self.head(upstream, at).await?
+                    self.head(answer, at).await?
                 }
-                Event::Chunk(read) => {
+                Event::FromReplica(Read::Chunk(read)) => {
                     if at.heartbeat.is_some() {
                         beat.as_mut().reset(after(at.heartbeat));
                     }
-                    self.chunk(read?, upstream, at).await?
+                    self.chunk(read?, answer, at).await?
                 }
             };
-            if let Some(relayed) = ended {
-                return Ok(relayed);
+            if let Some(end) = ended {
+                return Ok(end);
             }
-            if awaited.is_some() && self.awaits_body(at) && self.client_may_take().is_zero() {
-                return Err(Trouble::Client(self.too_slow(at.timeouts.total)));
+            if awaited.is_some() {
+                self.unless_slow(answer, at)?;
             }
-            if at.upgraded || self.record.course.converses() {
+            if answer.is_upgraded() || self.record.course.converses() {
                 self.take_flow();
             }
-            let next = at.phase(self);
-            let began = next != phase && self.deadline.own.is_none();
-            if (next == Phase::Tunnel && next != phase) || (next == Phase::Conversation && began) {
+            let then = self.phase(answer, at);
+            if then != phase && self.is_endless(then) {
                 timer.as_mut().lift_total();
             }
             // A sign of life of our own is none of the replica's.
-            if next != phase || (next.renews() && !quiet) {
-                timer.as_mut().restart(self.limit_of(next, at));
+            if then != phase || (then.renews() && !quiet) {
+                timer.as_mut().restart(self.limit_of(then, at));
             }
-            phase = next;
+            phase = then;
         }
     }
 
+    /// Sends on what is left of the request. Returns whether its end was found without having been read.
+    async fn send_on(
+        &mut self,
+        answer: &mut Answer,
+        at: &mut Progress<'_>,
+    ) -> Result<bool, Trouble> {
+        let Answer { session, reins, attempt, .. } = answer;
+        at.upload.feed(session, reins.as_ref()).await?;
+        if at.upload.sent && attempt.in_flight.is_being_sent() {
+            attempt.in_flight.waits(self.proxy.now());
+        }
+        // A body whose end came while its future was dropped reads as idle for ever: ask first.
+        let missed =
+            !at.upload.client_done() && !answer.is_upgraded() && self.session.is_body_done();
+        if missed {
+            at.upload.finish(&mut answer.session).await?;
+        }
+        Ok(missed)
+    }
+
+    fn expected(&self, answer: &Answer, at: &Progress<'_>) -> Expected {
+        // Never inside an event.
+        let between = at.reply.held().is_some() || self.is_between_events();
+        Expected {
+            only_watch: at.upload.client_done() && !answer.is_upgraded(),
+            beat: at.heartbeat.is_some() && at.reply.takes_comments && between,
+        }
+    }
+
+    fn phase(&self, answer: &Answer, at: &Progress<'_>) -> Phase {
+        let stand = Stand {
+            upgraded: answer.is_upgraded(),
+            client_full: self.reins.is_some_and(|reins| reins.full()),
+            converses: self.record.course.converses(),
+            sent: at.upload.sent,
+            feeds: !at.upload.rest.is_empty(),
+            answered: answer.attempt.has_begun(),
+        };
+        stand.phase()
+    }
+
     /// Passes on the ends of a tunnel's sides. Returns how it ended once both have.
-    fn moved(&self, at: &mut Progress<'_>) -> Option<Relayed> {
-        let tunnel = Tunnel::of(self.reins, at.upstream_reins).filter(|_| at.upgraded)?;
+    fn moved(&self, answer: &Answer) -> Option<End> {
+        let tunnel = tunnel(self.reins, answer)?;
         tunnel.pass_ends();
-        tunnel.is_over().then(|| at.ended(End::Close, false))
+        tunnel.is_over().then_some(End::Close)
     }
 
     /// Is it the client that the rest of the request is awaited from? Where both talk for as long as they like, nobody is
     /// slow.
-    fn awaits_body(&self, at: &Progress<'_>) -> bool {
-        let talks = at.upgraded || self.record.course.converses();
-        !at.client_done() && !talks && !fullness(self.reins, at.upstream_reins).1
+    fn awaits_body(&self, answer: &Answer, at: &Progress<'_>) -> bool {
+        let talks = answer.is_upgraded() || self.record.course.converses();
+        !at.upload.client_done() && !talks && !answer.is_full()
+    }
+
+    /// The client has used up the time that its body may take.
+    fn unless_slow(&self, answer: &Answer, at: &Progress<'_>) -> Result<(), Trouble> {
+        if self.awaits_body(answer, at) && self.client_may_take().is_zero() {
+            return Err(Trouble::Client(self.too_slow(at.timeouts.total)));
+        }
+        Ok(())
+    }
+
+    /// May the whole last as long as both like?
+    fn is_endless(&self, phase: Phase) -> bool {
+        match phase {
+            Phase::Tunnel => true,
+            Phase::Conversation => self.deadline.own.is_none(),
+            Phase::Upload | Phase::Feed | Phase::Wait | Phase::Answer | Phase::ClientFull => false,
+        }
     }
 
     fn limit_of(&self, phase: Phase, at: &Progress<'_>) -> Duration {
         let (timeouts, client) = (at.timeouts, &self.listener.client);
         match phase {
             Phase::Upload => self.client_may_take(),
-            Phase::Conversation if at.awaits_message() => client.body_timeout,
+            Phase::Conversation if at.upload.awaits_message() => client.body_timeout,
             Phase::Wait => timeouts.first_byte,
             Phase::Feed | Phase::Answer => timeouts.between_chunks,
             Phase::ClientFull => client.write_timeout,
@@ -241,17 +271,16 @@ impl Exchange<'_> {
     }
 
     /// A limit ran out: whose fault is it?
-    fn late(&self, at: &Progress<'_>, phase: Phase, total: bool) -> Trouble {
-        let upstream_full = fullness(self.reins, at.upstream_reins).1;
+    fn late(&self, answer: &Answer, at: &Progress<'_>, phase: Phase, total: bool) -> Trouble {
         // Neither side's fault for certain, unless the replica has the whole request or refuses to take it.
-        let clients = !at.client_done() && !upstream_full;
-        let slow_client = at.client_waits > at.timeouts.total / 2;
+        let clients = !at.upload.client_done() && !answer.is_full();
+        let slow_client = answer.attempt.time_of_reader() > at.timeouts.total / 2;
         match phase {
             Phase::ClientFull => Trouble::ClientStalled,
             _ if total && slow_client => Trouble::ClientStalled,
             _ if total && clients => Trouble::Client(self.deadline.passed(at.timeouts).into()),
             _ if total => Trouble::Total,
-            Phase::Conversation if !at.awaits_message() => {
+            Phase::Conversation if !at.upload.awaits_message() => {
                 Trouble::Client(fell_silent(at.timeouts).into())
             }
             _ if clients => Trouble::Client(self.too_slow(at.timeouts.total)),
@@ -263,13 +292,15 @@ impl Exchange<'_> {
     async fn client_sent(
         &mut self,
         read: Result<Option<Bytes>>,
-        upstream: &mut Upstream,
+        answer: &mut Answer,
         at: &mut Progress<'_>,
-    ) -> Result<Option<Relayed>, Trouble> {
+    ) -> Result<Option<End>, Trouble> {
+        let upgraded = answer.is_upgraded();
+        let client_done = at.upload.client_done();
         let read = match read {
-            Ok(read) if !at.client_done() => read,
+            Ok(read) if !client_done => read,
             Ok(_) => return Err(Trouble::ClientGone),
-            Err(error) if at.client_done() || at.upgraded => {
+            Err(error) if client_done || upgraded => {
                 tracing::trace!(%error, "client left");
                 return Err(Trouble::ClientGone);
             }
@@ -278,25 +309,42 @@ impl Exchange<'_> {
             }
             Err(error) => return Err(Trouble::Client(broken_body(&error))),
         };
-        let read = if at.upgraded {
+        let read = if upgraded {
             let bytes = read.as_ref().map_or(0, |bytes| bytes.len() as u64);
             self.record.course.note(Happened::Read(bytes));
             read
         } else {
             self.count_body(read).map_err(Trouble::Client)?
         };
-        let read = self.pass(read, at)?;
+        let read = match &mut at.upload.passing {
+            Some(passing) => {
+                let rate = self.listener.client.min_rate;
+                passing.take(read, &self.proxy.buffers, rate, self.proxy.now())?
+            }
+            None => read,
+        };
         match read {
             // pingora reads trailers as empty bytes, and would write them as a last chunk.
             Some(bytes) if bytes.is_empty() => {}
             // HTTP/1 queues it; an HTTP/2 replica may have no window.
-            Some(bytes) => self.in_time(at.timeouts, write_body(upstream, bytes, false)).await??,
-            None if at.upgraded => return Ok(Some(at.ended(End::Close, false))),
-            None => {
-                at.sent = true;
-                finish_body(upstream).await?;
+            Some(bytes) => {
+                let writing = write_body(&mut answer.session, bytes, false);
+                self.in_time(at.timeouts, writing).await??;
             }
+            None if upgraded => return Ok(Some(End::Close)),
+            None => at.upload.finish(&mut answer.session).await?,
         }
         Ok(None)
     }
+}
+
+/// A replica that takes no more of a request sends no first byte either.
+fn before_any_answer(trouble: Trouble, answer: &Answer) -> Trouble {
+    let stalled = matches!(trouble, Trouble::Stalled);
+    if stalled && !answer.attempt.seen { Trouble::FirstByte } else { trouble }
+}
+
+/// The tunnel between both connections, once both left HTTP.
+pub(super) fn tunnel<'a>(down: Option<&'a Arc<Reins>>, answer: &'a Answer) -> Option<Tunnel<'a>> {
+    Tunnel::of(down, answer.reins.as_ref()).filter(|_| answer.is_upgraded())
 }

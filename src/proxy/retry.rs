@@ -60,9 +60,9 @@ impl Exchange<'_> {
             let Choice { version, fail_open, .. } = choice;
             self.record.course.note(Happened::Assigned { version, fail_open });
             let trouble = match self.attempt(placed, choice, wish).await {
-                Ok(relayed) => {
+                Ok(end) => {
                     self.note_rescue(model);
-                    return Ok(relayed.end);
+                    return Ok(end);
                 }
                 Err(trouble) => trouble,
             };

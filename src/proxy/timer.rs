@@ -17,9 +17,10 @@ pin_project_lite::pin_project! {
 }
 
 impl Timer {
-    pub(super) fn new(phase: Duration, total: Duration) -> Self {
+    /// `total`: of the whole, where that has a limit.
+    pub(super) fn new(phase: Duration, total: Option<Duration>) -> Self {
         let now = now();
-        let total = now + total;
+        let total = now + total.unwrap_or(FOREVER);
         Self { sleep: sleep_until(total.min(now + phase)), total }
     }
 

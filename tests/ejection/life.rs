@@ -47,7 +47,7 @@ fn with_many_threads_the_cap_holds_and_trials_stay_single() {
             let failed = i < 4 && chance.random::<f64>() < 0.6;
             let class = if failed { Class::Reset } else { Class::Success };
             let latency = Duration::from_millis(5);
-            let outcome = Outcome { class, latency, first_byte: None, bytes: 0, tunnel: false };
+            let outcome = Outcome { class, latency, first_byte: None, tunnel: false };
             in_flight.finish(if failed { 502 } else { 200 }, &outcome, now);
         }
     };
@@ -146,7 +146,7 @@ fn open(simulation: &Simulation, i: usize, comes: Comes) -> Option<(InFlight, Co
 
 fn ended(well: bool, tunnel: bool) -> (u16, Outcome) {
     let (status, class) = if well { (200, Class::Success) } else { (504, Class::Timeout) };
-    (status, Outcome { class, latency: Duration::ZERO, first_byte: None, bytes: 0, tunnel })
+    (status, Outcome { class, latency: Duration::ZERO, first_byte: None, tunnel })
 }
 
 proptest! {

@@ -109,7 +109,7 @@ impl Simulation {
         let (class, status) =
             if failed { (Class::ServerError, 500) } else { (Class::Success, 200) };
         let latency = Duration::from_millis(50);
-        let outcome = Outcome { class, latency, first_byte: None, bytes: 0, tunnel: false };
+        let outcome = Outcome { class, latency, first_byte: None, tunnel: false };
         in_flight.finish(status, &outcome, self.now);
         self.sent += 1;
         self.failed += usize::from(failed);

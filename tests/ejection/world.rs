@@ -237,7 +237,7 @@ impl Run<'_> {
         self.came.failed += failed;
         self.came.failed_by[replica] += failed;
         let latency = Duration::from_secs_f64(took);
-        let outcome = Outcome { class, latency, first_byte: None, bytes: 0, tunnel: false };
+        let outcome = Outcome { class, latency, first_byte: None, tunnel: false };
         in_flight.finish(status, &outcome, Moment::from_nanos(ends));
         let rulings = self.core.judge_suspects(Moment::from_nanos(ends));
         self.note(rulings, ends);

@@ -18,7 +18,7 @@ fn replica() -> (Arc<Replica>, Arc<VersionState>) {
 
 fn outcome(class: Class, millis: u64) -> Outcome {
     let latency = Duration::from_millis(millis);
-    Outcome { class, latency, first_byte: None, bytes: 0, tunnel: false }
+    Outcome { class, latency, first_byte: None, tunnel: false }
 }
 
 #[derive(Clone, Debug)]

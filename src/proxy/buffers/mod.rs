@@ -8,7 +8,9 @@ mod reading;
 mod tests;
 
 use crate::access::{Claim, Verdict};
+use crate::dialect::RefusalCode;
 use crate::fleet::Holder;
+use crate::flow::{Refusal, Stop};
 use crate::observe::Meters;
 use crate::stats::Moment;
 use addresses::Addresses;
@@ -41,6 +43,26 @@ pub(super) enum Shortage {
     Greedy { held: u64 },
     /// The body was given up for a client that holds less.
     GivenUp,
+}
+
+/// Why a body finds no space.
+impl From<Shortage> for Stop {
+    fn from(why: Shortage) -> Self {
+        let message = match why {
+            Shortage::Full => {
+                "no space is left in `buffers` for request bodies; try again in a moment".to_owned()
+            }
+            Shortage::Greedy { held } => format!(
+                "the requests of this client hold {held} bytes of `buffers`, and other clients need space: \
+                 wait until some of them are answered"
+            ),
+            Shortage::GivenUp => {
+                "`buffers` is full, and the requests of this client hold the most: send fewer at once"
+                    .to_owned()
+            }
+        };
+        Refusal::new(RefusalCode::OutOfBuffers, message).into()
+    }
 }
 
 impl Buffers {

@@ -114,7 +114,7 @@ fn a_replica_on_probation_gets_the_next_request_and_only_one() {
 fn timed_out(model: &Model) {
     let version = &model.versions[0];
     let (class, latency) = (Class::Timeout, Duration::from_secs(30));
-    let outcome = Outcome { class, latency, first_byte: None, bytes: 0, tunnel: false };
+    let outcome = Outcome { class, latency, first_byte: None, tunnel: false };
     let began = NOW - latency;
     let replica = &version.members[0].replica;
     replica.begin(&version.state, began).finish(504, &outcome, began);
