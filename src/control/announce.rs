@@ -1,20 +1,50 @@
 //! Carrying out orders about replicas, and telling what was ruled: events, and the state that outlives the process.
 use super::canaries::{CanaryVerb, Told};
-use super::courier::Subject;
+use super::courier::{Message, Subject};
 use super::ejections::Ruling;
-use super::order::{Act, Answer, Target};
+use super::order::{Act, Target};
 use super::replicas::Unable;
-use super::runner::{Runner, done};
+use super::runner::{Runner, Then};
 use crate::canary::{By, Occasion};
 use crate::observe::{Level, stamp};
 use crate::stats::Clock as _;
-use crate::table::{Ends, Hold, Shares};
-use std::io;
+use crate::table::{Ends, Hold, KeptCanary, Shares};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 /// So often the evidence of a canary is written down.
 const JOURNAL: Duration = Duration::from_secs(5);
+
+/// How an order was carried out.
+#[derive(Debug)]
+pub(super) enum Carried {
+    Not(Unable),
+    /// It was, and the state of this number has it.
+    Saved(u64),
+}
+
+/// Canaries that go on, and splits that end by it, as soon as that is written.
+#[derive(Debug)]
+pub(super) struct Raised {
+    told: Vec<Told>,
+    /// Kept with the state, and sent once that is written.
+    pub(super) messages: Vec<Message>,
+    who: String,
+    reason: Option<String>,
+    ended: Vec<Ruling>,
+    /// What is written of those that are taken back where this cannot be.
+    before: Vec<(String, KeptCanary)>,
+}
+
+/// What becomes of a step up that cannot be written.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Unwritten {
+    /// A canary took it by itself: a restart would not know of it.
+    IsTakenBack,
+    /// Somebody wants it so, and hears that it may be forgotten.
+    Stands,
+}
 
 impl Runner {
     pub(super) fn act(
@@ -24,12 +54,11 @@ impl Runner {
         lasts: Option<Duration>,
         who: &str,
         reason: Option<&str>,
-    ) -> Answer {
+    ) -> Carried {
         let now = self.clock.now();
         let hold = Hold { ends: self.ends(lasts), reason: reason.map(str::to_owned) };
         match self.core.act(target, act, hold, now) {
-            Err(Unable::Unknown(why)) => return Answer::Unknown(why),
-            Err(Unable::Impossible(why)) => return Answer::Failed(why),
+            Err(unable) => return Carried::Not(unable),
             Ok(0) => {}
             Ok(_) => {
                 let (kind, verb) = match act {
@@ -44,7 +73,7 @@ impl Runner {
                 self.started.events.announce(kind, message, who, reason);
             }
         }
-        done(self.save())
+        Carried::Saved(self.save())
     }
 
     fn ends(&self, lasts: Option<Duration>) -> Option<Ends> {
@@ -62,7 +91,7 @@ impl Runner {
         lasts: Option<Duration>,
         who: &str,
         reason: Option<&str>,
-    ) -> Answer {
+    ) -> Carried {
         let ruled = match shares {
             Some(shares) => {
                 let hold = Hold { ends: self.ends(lasts), reason: reason.map(str::to_owned) };
@@ -72,8 +101,7 @@ impl Runner {
             None => self.core.reset_split(model),
         };
         let said = match ruled {
-            Err(Unable::Unknown(why)) => return Answer::Unknown(why),
-            Err(Unable::Impossible(why)) => return Answer::Failed(why),
+            Err(unable) => return Carried::Not(unable),
             Ok(said) => said,
         };
         self.publish();
@@ -83,7 +111,7 @@ impl Runner {
             let message = format!("{message}{lasts}");
             self.started.events.announce("split", message, who, reason);
         }
-        done(self.save())
+        Carried::Saved(self.save())
     }
 
     /// Lets the canaries look at what was seen, and does what follows.
@@ -92,10 +120,9 @@ impl Runner {
         let told = self.core.judge_canaries(now);
         let due = self.core.canary_runs() && now.since(self.journalled) >= JOURNAL;
         if due || !told.is_empty() {
-            // What cannot be written is tried again.
-            self.tell(&told, "evener", None).ok();
+            self.tell(told, Unwritten::IsTakenBack, "evener", None);
         } else {
-            self.publish();
+            self.publish_unless_raising();
         }
     }
 
@@ -106,63 +133,120 @@ impl Runner {
         verb: CanaryVerb,
         who: &str,
         reason: Option<&str>,
-    ) -> Answer {
+    ) -> Carried {
         match self.core.order_canary(model, verb, By { who, reason }, self.clock.now()) {
-            Err(Unable::Unknown(why)) => Answer::Unknown(why),
-            Err(Unable::Impossible(why)) => Answer::Failed(why),
-            Ok(told) => done(self.tell(&told, who, reason)),
+            Err(unable) => Carried::Not(unable),
+            Ok(told) => Carried::Saved(self.tell(told, Unwritten::Stands, who, reason)),
         }
     }
 
-    /// Tells of canaries, writes them down, and shows how they stand. What cannot be written must not go on: a restart
-    /// would not know of it.
+    /// Tells of canaries, writes them down, and shows how they stand. What takes a share away is swapped in first and
+    /// waits for no disk; what gives one is written first, so that a restart knows of it. Returns the number of the
+    /// state that has all of it.
     pub(super) fn tell(
         &mut self,
-        told: &[Told],
+        told: Vec<Told>,
+        unwritten: Unwritten,
         who: &str,
         reason: Option<&str>,
-    ) -> io::Result<()> {
-        self.announce_canaries(told, who, reason);
-        let ended = self.core.take_ended_splits();
+    ) -> u64 {
+        let (up, down): (Vec<_>, Vec<_>) =
+            told.into_iter().partition(|one| gives_share(one.occasion));
+        if !down.is_empty() {
+            self.publish();
+        } else if up.is_empty() {
+            self.publish_unless_raising();
+        }
+        let messages = self.messages(&down, who, reason);
+        self.announce_canaries(&down, messages, who, reason);
+        let before = match unwritten {
+            Unwritten::IsTakenBack => self.core.kept_of(&up),
+            Unwritten::Stands => Vec::new(),
+        };
         let now = self.clock.now();
         self.core.keep_canaries(now);
         self.journalled = now;
-        let saved = self.save();
-        if let Err(error) = &saved {
-            let why = format!("the journal cannot be written: {error}");
-            let held = self.core.hold_canaries(&why, now);
-            self.announce_canaries(&held, "evener", Some(&why));
+        let ended = self.core.take_ended_splits();
+        if up.is_empty() && ended.is_empty() {
+            return self.save();
+        }
+        let messages = self.messages(&up, who, reason);
+        let (who, reason) = (who.to_owned(), reason.map(str::to_owned));
+        let raised = Raised { told: up, messages, who, reason, ended, before };
+        self.save_then(Then::Raise(raised))
+    }
+
+    /// Swaps in what gives a share, and tells of it. `written`: a restart knows of it; else it is taken back, if it can
+    /// be.
+    pub(super) fn raise(&mut self, raised: Raised, written: bool) {
+        let Raised { told, messages, who, reason, ended, before } = raised;
+        let takes_back = !written && !before.is_empty();
+        if takes_back {
+            self.core.take_back(before, self.clock.now());
         }
         self.publish();
+        if !takes_back {
+            self.announce_canaries(&told, messages, &who, reason.as_deref());
+        }
         for ended in ended {
             self.started.events.announce(ended.kind(), ended.to_string(), "evener", None);
         }
-        saved
     }
 
-    fn announce_canaries(&self, told: &[Told], who: &str, reason: Option<&str>) {
-        for one in told {
-            let Told { model, occasion, sentence } = one;
+    /// Pauses all canaries that run.
+    pub(super) fn hold_canaries(&mut self, why: &str) {
+        let held = self.core.hold_canaries(why, self.clock.now());
+        self.publish();
+        let messages = self.messages(&held, "evener", Some(why));
+        self.announce_canaries(&held, messages, "evener", Some(why));
+    }
+
+    fn announce_canaries(
+        &self,
+        told: &[Told],
+        messages: Vec<Message>,
+        who: &str,
+        reason: Option<&str>,
+    ) {
+        for Told { model, occasion, sentence } in told {
             let message = format!("{model}: {sentence}");
             self.started.events.tell(level_of(*occasion), occasion.name(), message, who, reason);
-            let Some(model) = self.core.table().model(model) else { continue };
-            let Some(plan) = &model.plan.canary else { continue };
-            if let Some(notify) = &plan.notify {
-                let about =
-                    Subject { candidate: &plan.candidate, state: &model.state, who, reason };
-                self.courier.tell(notify, one, about);
+            if let (Some(model), Occasion::Promoted) = (self.core.table().model(model), occasion) {
+                model.state.promotions.fetch_add(1, Relaxed);
             }
+        }
+        for message in messages {
+            self.courier.send(message);
         }
     }
 
+    /// What webhooks are to be told.
+    fn messages(&self, told: &[Told], who: &str, reason: Option<&str>) -> Vec<Message> {
+        let message = |one: &Told| {
+            let model = self.core.table().model(&one.model)?;
+            let plan = model.plan.canary.as_ref()?;
+            let (candidate, state) = (&plan.candidate, &model.state);
+            let about = Subject { candidate, state, who, reason };
+            Some(self.courier.message(plan.notify.as_ref()?, one, about))
+        };
+        told.iter().filter_map(message).collect()
+    }
+
     /// Swaps in what the canaries moved, and shows how they stand.
-    fn publish(&self) {
+    pub(super) fn publish(&self) {
         let proxy = &self.started.proxy;
         if !Arc::ptr_eq(&proxy.current.load(), self.core.table()) {
             proxy.current.store(Arc::clone(self.core.table()));
         }
         let reports = self.core.canary_reports(self.clock.now());
         proxy.meters.canaries.store(Arc::new(reports));
+    }
+
+    /// Does so, unless a canary waits for the disk before it goes on.
+    fn publish_unless_raising(&self) {
+        if !self.raises() {
+            self.publish();
+        }
     }
 
     /// Tells of what is so from now on: whoever hears of it finds it so.
@@ -175,8 +259,20 @@ impl Runner {
             let (level, message) = (ruling.level(), ruling.to_string());
             self.started.events.tell(level, ruling.kind(), message, "evener", None);
         }
-        // What held for a while may be over. What cannot be written is tried again.
-        self.save().ok();
+        // What held for a while may be over.
+        self.save();
+    }
+}
+
+/// Does a candidate get more by it than it had?
+const fn gives_share(occasion: Occasion) -> bool {
+    match occasion {
+        Occasion::Began
+        | Occasion::Advanced
+        | Occasion::Recovered
+        | Occasion::Resumed
+        | Occasion::Promoted => true,
+        Occasion::RolledBack | Occasion::Failing | Occasion::Paused | Occasion::Undecided => false,
     }
 }
 

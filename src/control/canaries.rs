@@ -8,7 +8,6 @@ use crate::stats::Moment;
 use crate::table::{Ended, KeptCanary, Model, ModelPlan, is_split_of};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
 /// What an operator may say to a canary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -238,7 +237,9 @@ impl Core {
         for effect in effects {
             match effect {
                 Effect::SetShare(_) => self.set_share(model),
-                Effect::Finished(ending) => self.count_ending(model, ending),
+                Effect::Finished(Ending::RolledBack) => self.count_roll_back(model),
+                // Counted when it is told.
+                Effect::Finished(Ending::Promoted) => {}
                 Effect::Announce { occasion, sentence } => {
                     told.push(Told { model: model.to_owned(), occasion, sentence });
                 }
@@ -247,17 +248,10 @@ impl Core {
         told
     }
 
-    fn count_ending(&self, name: &str, ending: Ending) {
+    fn count_roll_back(&self, name: &str) {
         let Some(model) = self.table().model(name) else { return };
-        match ending {
-            Ending::Promoted => {
-                model.state.promotions.fetch_add(1, Relaxed);
-            }
-            Ending::RolledBack => {
-                let canary = self.canaries.get(name);
-                model.state.rolled_back(canary.and_then(|canary| canary.rollout.failed_by()));
-            }
-        }
+        let canary = self.canaries.get(name);
+        model.state.rolled_back(canary.and_then(|canary| canary.rollout.failed_by()));
     }
 
     /// Gives the candidate its share; the others keep the file's proportions.
@@ -283,6 +277,25 @@ impl Core {
         let kept = self.canaries.iter();
         let kept = kept.map(|(model, canary)| (model.clone(), canary.to_keep(now))).collect();
         self.overrides.canaries = kept;
+    }
+
+    /// What the state kept last of those that are told of.
+    pub(super) fn kept_of(&self, told: &[Told]) -> Vec<(String, KeptCanary)> {
+        let kept = |one: &Told| self.overrides.canaries.get_key_value(&one.model);
+        told.iter().filter_map(kept).map(|(model, kept)| (model.clone(), kept.clone())).collect()
+    }
+
+    /// Takes canaries back to what is written of them, as a restart would.
+    pub(super) fn take_back(&mut self, kept: Vec<(String, KeptCanary)>, now: Moment) {
+        let table = Arc::clone(self.table());
+        for (name, kept) in kept {
+            let plan = table.model(&name).map(|model| &model.plan);
+            if let Some(Ok(Some(canary))) = plan.map(|plan| restored(kept, plan, now)) {
+                self.canaries.insert(name.clone(), canary);
+                self.set_share(&name);
+            }
+        }
+        self.reshare();
     }
 
     pub fn canary_runs(&self) -> bool {

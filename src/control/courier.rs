@@ -76,10 +76,10 @@ struct Body<'a> {
     reason: Option<&'a str>,
 }
 
-/// A message on its way, and of which model it tells.
+/// A message, to whom, and of which model it tells.
 #[derive(Debug)]
-struct Message {
-    kept: KeptWebhook,
+pub(super) struct Message {
+    pub(super) kept: KeptWebhook,
     to: Notify,
     state: Arc<ModelState>,
 }
@@ -127,8 +127,8 @@ impl Courier {
         })
     }
 
-    /// Sends off what happened, and does not wait.
-    pub(super) fn tell(self: &Arc<Self>, to: &Notify, told: &Told, about: Subject<'_>) {
+    /// A message of what happened.
+    pub(super) fn message(&self, to: &Notify, told: &Told, about: Subject<'_>) -> Message {
         let Told { model, occasion, sentence } = told;
         let (event, time) = (occasion.name(), stamp());
         let Subject { candidate, state, who, reason } = about;
@@ -137,7 +137,7 @@ impl Courier {
         let body = serde_json::to_string(&body).expect("text and times are JSON");
         let id = format!("msg_{:x}_{}", time.as_nanosecond(), self.sent.fetch_add(1, Relaxed));
         let kept = KeptWebhook { model: model.clone(), event: event.to_owned(), id, body };
-        self.send(Message { kept, to: to.clone(), state: Arc::clone(state) });
+        Message { kept, to: to.clone(), state: Arc::clone(state) }
     }
 
     /// Goes on with what the last process could not tell, to whom the file now names.
@@ -154,7 +154,8 @@ impl Courier {
         }
     }
 
-    fn send(self: &Arc<Self>, message: Message) {
+    /// Sends it off, and does not wait.
+    pub(super) fn send(self: &Arc<Self>, message: Message) {
         let mut lines = self.lines.lock();
         let line = lines.entry(message.to.webhook.clone()).or_insert_with_key(|receiver| {
             let (courier, receiver) = (Arc::clone(self), receiver.clone());

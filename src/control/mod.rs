@@ -27,6 +27,7 @@ mod probe;
 mod prober;
 mod replicas;
 mod runner;
+mod scribe;
 mod served;
 mod splits;
 mod state;

@@ -7,7 +7,10 @@ mod tokens;
 
 use self::leaving::Leave;
 use self::panics::PanicNews;
-pub(super) use self::saving::done;
+use self::reloading::{Asked, Reloads};
+pub(super) use self::saving::Then;
+use self::saving::Waiting;
+use super::announce::{Carried, Unwritten};
 use super::certificates::Certificates;
 use super::core::{Applied, Core};
 use super::courier::Courier;
@@ -17,7 +20,8 @@ use super::heritage::Heritage;
 use super::listeners::Listeners;
 use super::order::{Answer, Letter, Order, Orders};
 use super::prober::Prober;
-use super::state::StateDir;
+use super::replicas::Unable;
+use super::scribe::Scribe;
 use super::watch::watch;
 use crate::config::Checked;
 use crate::observe::{Events, Logs, Meters, Panicked, ReloadResult, Task, stamp};
@@ -54,7 +58,7 @@ pub struct Started {
 pub struct Runner {
     env: Env,
     pub(super) core: Core,
-    pub(super) state: StateDir,
+    scribe: Scribe,
     gate: Option<Gate>,
     admin: OwnedFd,
     listeners: Listeners,
@@ -69,6 +73,9 @@ pub struct Runner {
     pub(super) journalled: Moment,
     /// When it was last tried in vain to write the state; `None`: it is written.
     unsaved: Option<Moment>,
+    /// What is done when the state is written.
+    waiting: Vec<Waiting>,
+    reloads: Reloads,
     panics: PanicNews,
 }
 
@@ -130,7 +137,7 @@ impl Runner {
         let mut new = Self {
             env,
             core,
-            state,
+            scribe: Scribe::start(state, None).context("cannot begin to write the state")?,
             gate,
             admin,
             listeners,
@@ -142,10 +149,13 @@ impl Runner {
             seen,
             journalled,
             unsaved: None,
+            waiting: Vec::new(),
+            reloads: Reloads::default(),
             panics: PanicNews::default(),
         };
-        // What cannot be written is tried again.
-        new.tell(&begun, "start", None).ok();
+        new.tell(begun, Unwritten::Stands, "start", None);
+        // It serves by this table already: whoever looks finds it so.
+        new.publish();
         Ok(new)
     }
 
@@ -187,6 +197,15 @@ impl Runner {
                 self.announce(&rulings);
                 return None;
             }
+            Some(written) = self.scribe.answers() => {
+                self.note_written(&written);
+                return None;
+            }
+            read = self.reloads.read() => {
+                self.take_up(read);
+                certificates.look();
+                return None;
+            }
             Some(heir) = leaving::knocked(&mut self.gate) => {
                 return self.hand_over(heir, second).await.map(Leave::HandedOver);
             }
@@ -198,16 +217,20 @@ impl Runner {
         let Some(Letter { order, who, reason, reply }) = letter else {
             return Some(Leave::Told(None));
         };
-        let answer = match order {
+        let carried = match order {
             Order::Stop { drain } => {
                 self.announce_end(&who, reason.as_deref());
                 reply.send(Answer::Done).ok();
                 return Some(Leave::Told(drain));
             }
             Order::Reload { always } => {
-                let reload = self.reload(always, &who).await;
-                certificates.look();
-                reload.map_or(Answer::Done, Answer::Reloaded)
+                self.read_again(Asked { always, who, reply });
+                return None;
+            }
+            Order::ReopenLogs => {
+                self.started.proxy.logs.reopen();
+                reply.send(Answer::Done).ok();
+                return None;
             }
             Order::Replicas { target, act, lasts } => {
                 self.act(&target, act, lasts, &who, reason.as_deref())
@@ -216,13 +239,12 @@ impl Runner {
             Order::Split { model, shares, lasts } => {
                 self.split(&model, shares, lasts, &who, reason.as_deref())
             }
-            Order::ReopenLogs => {
-                self.started.proxy.logs.reopen();
-                Answer::Done
-            }
         };
-        // Whoever asked may have left.
-        reply.send(answer).ok();
+        match carried {
+            Carried::Saved(number) => self.once_saved(number, Then::Answer(reply)),
+            Carried::Not(Unable::Unknown(why)) => drop(reply.send(Answer::Unknown(why))),
+            Carried::Not(Unable::Impossible(why)) => drop(reply.send(Answer::Failed(why))),
+        }
         None
     }
 

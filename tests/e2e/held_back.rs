@@ -15,7 +15,7 @@ fn sentence(canary: &Value) -> &str {
     canary["sentence"].as_str().unwrap()
 }
 
-async fn turn(mock: &Mock, knobs: &str) {
+pub(crate) async fn turn(mock: &Mock, knobs: &str) {
     let reply = send(mock.address, Request::post("/mock", knobs.to_owned())).await.unwrap();
     assert_eq!(reply.status, 200, "{}", reply.text());
 }

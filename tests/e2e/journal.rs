@@ -78,9 +78,10 @@ async fn a_journal_that_cannot_be_used_pauses_the_canary_and_says_so() {
 struct Full(PathBuf);
 
 impl Full {
-    fn disk(site: &Site) -> Self {
+    async fn disk(site: &Site) -> Self {
         let in_the_way = site.path().join("state/state.json.new");
-        std::fs::create_dir(&in_the_way).unwrap();
+        // What is written at the moment comes first.
+        until("nothing is written", || std::fs::create_dir(&in_the_way).is_ok()).await;
         Self(in_the_way)
     }
 }
@@ -93,7 +94,7 @@ impl Drop for Full {
 
 async fn is_written_when_there_is_room(verb: &str, ending: &str) {
     let mut site = Site::start(MODELS).await;
-    let full = Full::disk(&site);
+    let full = Full::disk(&site).await;
     let answer = send(site.admin, order(verb)).await.unwrap();
     let said = answer.text();
     assert!(answer.status == 409 && said.contains("not persisted"), "{said}");

@@ -32,6 +32,7 @@ mod grpc_client;
 mod grpc_health;
 mod h2c;
 mod half_close;
+mod hanging_disk;
 mod headers;
 mod health;
 mod hedging;

@@ -6,7 +6,7 @@ use std::fs::OpenOptions;
 use std::io::{BufRead as _, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -32,6 +32,8 @@ pub(crate) struct Launch {
     pub(crate) debug: bool,
     /// The limit of open files.
     pub(crate) files: Option<u32>,
+    /// Its disk hangs while this file is in its directory.
+    pub(crate) hangs_while: Option<&'static str>,
 }
 
 impl Launch {
@@ -39,8 +41,13 @@ impl Launch {
         Self { reader, ..Self::default() }
     }
 
-    pub(crate) const TAKEOVER: Self =
-        Self { flags: &["--takeover"], reader: Reader::Collects, debug: false, files: None };
+    pub(crate) const TAKEOVER: Self = Self {
+        flags: &["--takeover"],
+        reader: Reader::Collects,
+        debug: false,
+        files: None,
+        hangs_while: None,
+    };
 }
 
 /// A process, and what it said.
@@ -84,6 +91,9 @@ impl Process {
         command.arg("run").args(launch.flags).arg("-c").arg(file).stdin(Stdio::null());
         if launch.debug {
             command.env("EVENER_LOG", "debug");
+        }
+        if let Some(name) = launch.hangs_while {
+            command.env("LD_PRELOAD", hanging_disk()).env("HANGS_WHILE", cwd.join(name));
         }
         Self::read_by(launch.reader, command, cwd)
     }
@@ -171,6 +181,26 @@ impl Process {
         until("what it said last is read", all_read).await;
         status
     }
+}
+
+/// A library whose `fsync` returns only once the file that `HANGS_WHILE` names is gone.
+fn hanging_disk() -> &'static Path {
+    const SOURCE: &str = "#include <stdlib.h>\n#include <sys/syscall.h>\n#include <unistd.h>\n\
+        int fsync(int fd) {\n\
+        const char *file = getenv(\"HANGS_WHILE\");\n\
+        while (file && access(file, F_OK) == 0) usleep(5000);\n\
+        return syscall(SYS_fsync, fd);\n}\n";
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let stem = format!("hanging-disk-{}", std::process::id());
+        let (source, library) = (dir.join(&stem).with_extension("c"), dir.join(&stem));
+        std::fs::write(&source, SOURCE).unwrap();
+        let mut cc = Command::new("cc");
+        cc.args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source);
+        assert!(cc.status().unwrap().success());
+        library
+    })
 }
 
 fn collect(from: impl Read + Send + 'static, lines: &Arc<Mutex<Vec<String>>>) -> JoinHandle<()> {

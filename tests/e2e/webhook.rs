@@ -255,7 +255,9 @@ async fn what_nobody_can_be_told_any_more_is_given_up_by_name() {
 async fn what_can_neither_be_told_nor_kept_is_named() {
     let receiver = receiver("503 Away").await;
     let mut site = Site::start(models(&receiver.url())).await;
-    std::fs::create_dir(site.path().join("state/state.json.new")).unwrap();
+    let in_the_way = site.path().join("state/state.json.new");
+    // What is written at the moment comes first.
+    until("nothing is written", || std::fs::create_dir(&in_the_way).is_ok()).await;
     let abort = Request::post("/api/v1/models/m/canary/abort", r#"{"reason":"a test"}"#);
     assert_eq!(site.ask(abort).await.status, 409);
     site.signal(Signal::TERM);

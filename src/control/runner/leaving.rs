@@ -99,8 +99,8 @@ impl Runner {
                 Some(parted)
             }
             Err(kept) => {
-                self.state.forget_written();
-                self.save().ok();
+                self.scribe.forget(self.clock.now());
+                self.save();
                 let message =
                     format!("the takeover by {who} failed, this Evener serves on: {kept}");
                 events.announce("handover", message, "takeover", None);
@@ -112,14 +112,14 @@ impl Runner {
     async fn hand(&mut self, heir: Heir) -> Result<Parted, Kept> {
         let gate = self.gate.as_ref().ok_or(Broken::Gone)?;
         let estate = Estate {
-            lock: self.state.lock(),
+            lock: self.scribe.lock(),
             gate: gate.socket(),
             admin: (self.core.table().plan.admin.address.to_string(), self.admin.as_fd()),
             listeners: self.listeners.bequests(),
         };
         let prepared = heir.offer(estate).await?;
         self.core.keep_canaries(self.clock.now());
-        if let Err(error) = self.save() {
+        if let Err(error) = self.save_now().await {
             prepared.refuse(format!("its state cannot be written: {error}")).await;
             return Err(error.into());
         }
@@ -130,7 +130,7 @@ impl Runner {
     pub(super) async fn end(self, leave: Leave, mut second: Interval) {
         let Self {
             mut core,
-            state,
+            scribe,
             gate,
             admin,
             mut listeners,
@@ -139,6 +139,7 @@ impl Runner {
             started,
             mut letters,
             clock,
+            waiting,
             ..
         } = self;
         let proxy = &started.proxy;
@@ -149,7 +150,7 @@ impl Runner {
         };
         let handed_over = parted.is_some();
         // Nothing is held that a successor has: should it die, the next one must be able to start.
-        let held = (!handed_over).then_some((state, admin));
+        let held = (!handed_over).then_some((scribe, admin));
         if handed_over {
             listeners.leave_files();
             gate.into_iter().for_each(Gate::leave);
@@ -190,8 +191,8 @@ impl Runner {
                 }
             }
         }
-        if let Some((mut state, _admin)) = held {
-            save_last(&mut core, &mut state, &courier, clock.now()).await;
+        if let Some((mut scribe, _admin)) = held {
+            save_last(&mut core, &mut scribe, &courier, &waiting, clock).await;
         }
         proxy.logs.close();
         #[cfg(feature = "otlp")]

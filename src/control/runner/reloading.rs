@@ -1,25 +1,88 @@
 //! Reading the file again: what is good of it serves, what is not changes nothing.
-use super::Runner;
+use super::{Env, Runner};
 use crate::config::{self, Checked, Diagnostic, Diagnostics};
+use crate::control::announce::Unwritten;
 use crate::control::core::Applied;
 use crate::control::desk::{Loaded, Rejected};
 use crate::control::handover::Gate;
 use crate::control::heritage::told_if_shut;
 use crate::control::listeners::Prepared;
-use crate::control::order::Reload;
+use crate::control::order::{Answer, Reload};
+use crate::control::scribe::Scribe;
 use crate::control::state::StateDir;
 use crate::control::verify::verify;
 use crate::observe::{Level, ReloadResult, Task, stamp};
-use crate::stats::Clock as _;
+use crate::stats::{Clock as _, Moment, MonotonicClock};
 use crate::table::{Changes, ListenAddress};
+use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
+use tokio::sync::oneshot;
+use tokio::task::{JoinError, JoinHandle};
+
+/// The file as it was read, with what is wrong with the files that it names.
+type Read = Result<(Checked, Vec<Diagnostic>), Box<Diagnostics>>;
+
+/// Somebody wants the file read again.
+#[derive(Debug)]
+pub(super) struct Asked {
+    /// Also where the text is the one already seen.
+    pub(super) always: bool,
+    pub(super) who: String,
+    pub(super) reply: oneshot::Sender<Answer>,
+}
+
+/// The file while it is read, for the first who asked, and those who asked since: its text may be another by now.
+#[derive(Debug, Default)]
+pub(super) struct Reloads {
+    reading: Option<(Asked, JoinHandle<Read>)>,
+    asked: VecDeque<Asked>,
+}
+
+impl Reloads {
+    /// Waits until the file was read. Dropping the future loses nothing.
+    pub(super) async fn read(&mut self) -> Result<Read, JoinError> {
+        match &mut self.reading {
+            Some((_, reading)) => reading.await,
+            None => std::future::pending().await,
+        }
+    }
+}
 
 impl Runner {
-    /// Reads the file again. `None`: nobody asked for this look, and the text is the one already seen.
-    pub(super) async fn reload(&mut self, always: bool, who: &str) -> Option<Reload> {
-        let (mut checked, failed) = match self.load().await {
-            Ok(loaded) => loaded,
+    /// Has the file read again. A disk or a pipe may take its time with that; nobody waits for it but who asked.
+    pub(super) fn read_again(&mut self, asked: Asked) {
+        self.reloads.asked.push_back(asked);
+        self.read_next();
+    }
+
+    fn read_next(&mut self) {
+        if self.reloads.reading.is_none()
+            && let Some(asked) = self.reloads.asked.pop_front()
+        {
+            let (file, env) = (self.started.desk.file.clone(), self.env);
+            let load = move || Task::Control.run(|| load(&file, env));
+            self.reloads.reading = Some((asked, tokio::task::spawn_blocking(load)));
+        }
+    }
+
+    /// Does what follows from the file that was read, answers who asked, and reads for the next.
+    pub(super) fn take_up(&mut self, read: Result<Read, JoinError>) {
+        let Some((Asked { always, who, reply }, _)) = self.reloads.reading.take() else { return };
+        let read = read.unwrap_or_else(|_| {
+            let file = &self.started.desk.file;
+            Err(config::unreadable(file, "Evener panicked while it read it; the log says where"))
+        });
+        let reload = self.reload(read, always, &who);
+        // Whoever asked may have left.
+        reply.send(reload.map_or(Answer::Done, Answer::Reloaded)).ok();
+        self.read_next();
+    }
+
+    /// `None`: nobody asked for this look, and the text is the one already seen.
+    fn reload(&mut self, read: Read, always: bool, who: &str) -> Option<Reload> {
+        let (mut checked, failed) = match read {
+            Ok(read) => read,
             Err(diagnostics) => {
                 let hash = diagnostics_hash(&diagnostics);
                 let seen = std::mem::replace(&mut self.seen, hash.clone()) == hash;
@@ -59,11 +122,15 @@ impl Runner {
             }
         };
         let moved = !same_folder(&checked.plan.state_dir, &self.core.table().plan.state_dir);
-        let state = match moved.then(|| StateDir::open(&checked.plan.state_dir)).transpose() {
-            Ok(state) => state,
+        let opened = moved.then(|| StateDir::open(&checked.plan.state_dir)).transpose();
+        let started = |state| Scribe::start(state, Some(&self.scribe));
+        let started = |state| started(state).map_err(|error| error.to_string());
+        let opened = opened.map_err(|error| error.to_string());
+        let scribe = match opened.and_then(|state| state.map(started).transpose()) {
+            Ok(scribe) => scribe,
             Err(error) => {
                 let span = diagnostics.find("state:");
-                diagnostics.push(Diagnostic::error("unusable-file", span, error.to_string()));
+                diagnostics.push(Diagnostic::error("unusable-file", span, error));
                 return Some(self.reject(&diagnostics, who));
             }
         };
@@ -73,29 +140,11 @@ impl Runner {
             diagnostics.push(Diagnostic::error("unusable-file", span, error.to_string()));
             return Some(self.reject(&diagnostics, who));
         }
-        if let Some(state) = state {
+        if let Some(scribe) = scribe {
             self.gate = told_if_shut(Gate::open(&checked.plan.state_dir));
-            self.state = state;
+            self.scribe = scribe;
         }
         Some(self.apply(checked, prepared, who))
-    }
-
-    /// Reads and checks the file, and with it the files that it names.
-    async fn load(&self) -> Result<(Checked, Vec<Diagnostic>), Box<Diagnostics>> {
-        let (file, env) = (self.started.desk.file.clone(), self.env);
-        let began = self.clock.now();
-        let path = file.clone();
-        let load = move || {
-            config::load(&file, &env).map(|checked| {
-                let failed = verify(&checked);
-                (checked, failed)
-            })
-        };
-        let loading = tokio::task::spawn_blocking(move || Task::Control.run(load)).await;
-        tracing::debug!(took = ?self.clock.now().since(began), "read and checked the file");
-        loading.unwrap_or_else(|_| {
-            Err(config::unreadable(&path, "Evener panicked while it read it; the log says where"))
-        })
     }
 
     fn apply(&mut self, checked: Checked, prepared: Prepared, who: &str) -> Reload {
@@ -118,8 +167,9 @@ impl Runner {
         for replica in left {
             replica.upstream.retire();
         }
-        // Also the sides of sticky keys. What cannot be written is tried again.
-        self.tell(&told, "file", None).ok();
+        // Also the sides of sticky keys.
+        self.tell(told, Unwritten::Stands, "file", None);
+        self.publish();
         let generation = table.generation;
         let Changes(changes) = changes;
         let text = checked.warnings.masked_source();
@@ -172,6 +222,17 @@ impl Runner {
     }
 }
 
+/// Reads and checks the file, and with it the files that it names.
+fn load(file: &Path, env: Env) -> Read {
+    let clock = MonotonicClock::new();
+    let read = config::load(file, &env).map(|checked| {
+        let failed = verify(&checked);
+        (checked, failed)
+    });
+    tracing::debug!(took = ?clock.now().since(Moment::ZERO), "read and checked the file");
+    read
+}
+
 fn same_folder(a: &Path, b: &Path) -> bool {
     a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
@@ -203,7 +264,7 @@ fn cannot_listen(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::{Answer, Heritage, Order};
+    use crate::control::{Heritage, Order};
     use crate::observe::watch_panics_in_tests;
     use std::os::fd::OwnedFd;
 

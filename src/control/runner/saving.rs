@@ -1,25 +1,96 @@
-//! Writing down what must outlive the process, again until it works.
+//! Writing down what must outlive the process, again until it works, and what waits for that: answers to orders, and
+//! canaries that go on. A disk that hangs keeps nothing else waiting.
 use super::Runner;
+use crate::control::announce::Raised;
 use crate::control::core::Core;
 use crate::control::courier::Courier;
 use crate::control::order::Answer;
-use crate::control::state::StateDir;
+use crate::control::scribe::{PATIENCE, Scribe, Written, hangs};
 use crate::observe::Level;
-use crate::stats::{Clock as _, Moment};
+use crate::stats::{Clock as _, MonotonicClock};
+use crate::table::KeptWebhook;
 use std::io;
 use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 /// So often a save that failed is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
 
+/// What is done once the state of this number is written.
+#[derive(Debug)]
+pub(in crate::control) struct Waiting {
+    number: u64,
+    then: Then,
+}
+
+#[derive(Debug)]
+pub(in crate::control) enum Then {
+    /// Whoever gave an order, which is carried out, is told so.
+    Answer(oneshot::Sender<Answer>),
+    /// Canaries that go on do so.
+    Raise(Raised),
+}
+
 impl Runner {
-    /// Writes the state. What cannot be written now is written by [`Self::save_again`], also when nothing else happens:
-    /// an ended canary or a drain gives no later occasion.
-    pub(in crate::control) fn save(&mut self) -> io::Result<()> {
-        self.core.overrides.webhooks = self.courier.waiting();
-        let saved = self.state.check().and_then(|()| self.state.save(self.core.overrides()));
-        self.note_saved(saved.as_ref().err());
-        saved
+    /// Has the state written. What cannot be written now is written by [`Self::save_again`], also when nothing else
+    /// happens: an ended canary or a drain gives no later occasion. Returns the number to wait for.
+    pub(in crate::control) fn save(&mut self) -> u64 {
+        self.core.overrides.webhooks = untold(&self.courier, &self.waiting);
+        self.scribe.save(self.core.overrides(), self.clock.now())
+    }
+
+    /// Has the state written, with what is then to be told, and does this when it is, or when that fails.
+    pub(in crate::control) fn save_then(&mut self, then: Then) -> u64 {
+        self.once_saved(self.scribe.next(), then);
+        self.save()
+    }
+
+    /// Does this when the state of this number is written, or when that fails.
+    pub(in crate::control) fn once_saved(&mut self, number: u64, then: Then) {
+        self.waiting.push(Waiting { number, then });
+    }
+
+    /// Does anything wait for the disk before it goes on?
+    pub(in crate::control) fn raises(&self) -> bool {
+        self.waiting.iter().any(|waiting| matches!(waiting.then, Then::Raise(_)))
+    }
+
+    /// The state is written as far as this tells, or is not.
+    pub(super) fn note_written(&mut self, written: &Written) {
+        self.scribe.note(written, self.clock.now());
+        let failed = written.result.as_ref().err();
+        // An operator should hear of it before something is lost, not when there is something to write.
+        let told = !written.only_checked || (failed.is_some() && self.unsaved.is_none());
+        if told {
+            self.note_saved(failed);
+        }
+        if !written.only_checked {
+            self.go_on(written.number, failed);
+        }
+    }
+
+    /// Tells those that wait for the state up to this number. What cannot be written must not go on: a restart would
+    /// not know of it.
+    fn go_on(&mut self, number: u64, failed: Option<&io::Error>) {
+        let waiting = std::mem::take(&mut self.waiting);
+        let (ready, waiting) = waiting.into_iter().partition(|waiting| waiting.number <= number);
+        self.waiting = waiting;
+        let mut answers = Vec::new();
+        let ready: Vec<Waiting> = ready;
+        for Waiting { then, .. } in ready {
+            match then {
+                Then::Raise(raised) => self.raise(raised, failed.is_none()),
+                Then::Answer(reply) => answers.push(reply),
+            }
+        }
+        if let Some(error) = failed {
+            self.hold_canaries(&format!("the journal cannot be written: {error}"));
+        }
+        for reply in answers {
+            // Whoever asked may have left.
+            reply.send(done(failed)).ok();
+        }
     }
 
     fn note_saved(&mut self, failed: Option<&io::Error>) {
@@ -45,11 +116,13 @@ impl Runner {
     /// Also when a webhook was told, which must not be told again after a crash. Called by the second.
     pub(in crate::control) fn save_again(&mut self) {
         let now = self.clock.now();
-        // An operator should hear of it before something is lost, not when there is something to write.
-        if self.unsaved.is_none()
-            && let Err(error) = self.state.check()
-        {
-            self.note_saved(Some(&error));
+        if let Some(silence) = self.scribe.silence(now) {
+            if silence >= PATIENCE {
+                let error = hangs(silence);
+                self.note_saved(Some(&error));
+                self.go_on(u64::MAX, Some(&error));
+            }
+            return;
         }
         let due = match self.unsaved {
             Some(tried) => now.since(tried) >= AGAIN,
@@ -57,25 +130,61 @@ impl Runner {
         };
         if due {
             self.core.keep_canaries(now);
-            // It has said what there is to say.
-            self.save().ok();
+            self.save();
+        } else if self.unsaved.is_none() {
+            self.scribe.check(now);
         }
     }
+
+    /// Writes the state and waits for the disk, while nothing else is done: before another process reads it.
+    pub(super) async fn save_now(&mut self) -> io::Result<()> {
+        let number = self.save();
+        loop {
+            let Ok(Some(written)) = timeout(PATIENCE, self.scribe.answers()).await else {
+                return Err(hangs(PATIENCE));
+            };
+            self.note_written(&written);
+            if written.number >= number {
+                return written.result;
+            }
+        }
+    }
+}
+
+/// What webhooks are not told yet.
+fn untold(courier: &Courier, waiting: &[Waiting]) -> Vec<KeptWebhook> {
+    let mut untold = courier.waiting();
+    for waiting in waiting {
+        if let Then::Raise(raised) = &waiting.then {
+            untold.extend(raised.messages.iter().map(|message| message.kept.clone()));
+        }
+    }
+    untold
 }
 
 /// The last save of a process that ends. What no webhook was told of waits for the next one.
 pub(super) async fn save_last(
     core: &mut Core,
-    state: &mut StateDir,
+    scribe: &mut Scribe,
     courier: &Courier,
-    now: Moment,
+    waiting: &[Waiting],
+    clock: MonotonicClock,
 ) {
     courier.last_words().await;
-    core.keep_canaries(now);
-    core.overrides.webhooks = courier.waiting();
-    let saved = state.save(core.overrides());
-    let untold: Vec<String> = core.overrides.webhooks.iter().map(ToString::to_string).collect();
-    let untold = untold.join(", ");
+    core.keep_canaries(clock.now());
+    core.overrides.webhooks = untold(courier, waiting);
+    let number = scribe.save(core.overrides(), clock.now());
+    let writing = async {
+        while let Some(written) = scribe.answers().await {
+            if written.number >= number {
+                return written.result;
+            }
+        }
+        Ok(())
+    };
+    let saved = timeout(PATIENCE, writing).await.unwrap_or_else(|_| Err(hangs(PATIENCE)));
+    let unsent: Vec<String> = core.overrides.webhooks.iter().map(ToString::to_string).collect();
+    let untold = unsent.join(", ");
     match saved {
         Ok(()) if untold.is_empty() => {}
         Ok(()) => {
@@ -87,11 +196,11 @@ pub(super) async fn save_last(
     }
 }
 
-/// The answer to an order that was carried out.
-pub(in crate::control) fn done(saved: io::Result<()>) -> Answer {
-    match saved {
-        Ok(()) => Answer::Done,
-        Err(error) => Answer::Failed(format!(
+/// The answer to an order that was carried out. `failed`: it could not be written down.
+fn done(failed: Option<&io::Error>) -> Answer {
+    match failed {
+        None => Answer::Done,
+        Some(error) => Answer::Failed(format!(
             "applied, but not persisted, so a restart forgets it: cannot write the state: {error}"
         )),
     }
