@@ -23,7 +23,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinHandle, spawn_blocking};
 
 /// Serve: the proxy, its health checks and the admin page
 #[derive(Args, Clone, Debug)]
@@ -243,37 +243,44 @@ impl Signals {
         }
     }
 
-    /// Does what signals say, one after the other. Returns at the second that says end, which means now.
+    /// Does what signals say. Returns at the second that says end, which means now.
     async fn obey(mut self, orders: &Orders) {
-        let (line, mut waiting) = mpsc::unbounded_channel();
-        let orders = orders.clone();
-        // Apart: the second that says end does not wait for what the first one asked.
-        let giving = tokio::spawn(async move {
-            while let Some(order) = waiting.recv().await {
-                let reloads = matches!(order, Order::Reload { .. });
-                if reloads {
-                    systemd::reloading();
-                }
-                orders.give(order, "signal", None).await;
-                if reloads {
-                    systemd::ready();
-                }
-            }
-        });
+        // Apart: a file that takes its time keeps nothing else waiting, nor does the end of what runs.
+        let (reloads, reloading) = giver(orders.clone());
+        let (others, giving) = giver(orders.clone());
         let mut ending = false;
         loop {
-            let order = tokio::select! {
-                _ = self.terminate.recv() => Order::Stop { drain: None },
-                _ = self.interrupt.recv() => Order::Stop { drain: None },
-                _ = self.hangup.recv() => Order::Reload { always: true },
-                _ = self.reopen.recv() => Order::ReopenLogs,
+            let (line, order) = tokio::select! {
+                _ = self.terminate.recv() => (&others, Order::Stop { drain: None }),
+                _ = self.interrupt.recv() => (&others, Order::Stop { drain: None }),
+                _ = self.hangup.recv() => (&reloads, Order::Reload { always: true }),
+                _ = self.reopen.recv() => (&others, Order::ReopenLogs),
             };
             let ends = matches!(order, Order::Stop { .. });
             if ends && std::mem::replace(&mut ending, true) {
+                reloading.abort();
                 giving.abort();
                 return;
             }
             line.send(order).ok();
         }
     }
+}
+
+/// Gives orders, one after the other.
+fn giver(orders: Orders) -> (mpsc::UnboundedSender<Order>, JoinHandle<()>) {
+    let (line, mut waiting) = mpsc::unbounded_channel();
+    let giving = async move {
+        while let Some(order) = waiting.recv().await {
+            let reloads = matches!(order, Order::Reload { .. });
+            if reloads {
+                systemd::reloading();
+            }
+            orders.give(order, "signal", None).await;
+            if reloads {
+                systemd::ready();
+            }
+        }
+    };
+    (line, tokio::spawn(giving))
 }

@@ -46,6 +46,13 @@ pub(super) enum Unwritten {
     Stands,
 }
 
+impl Raised {
+    /// Is it of a model of which this tells?
+    pub(super) fn tells_of_one_of(&self, others: &[Told]) -> bool {
+        self.told.iter().any(|one| others.iter().any(|other| one.model == other.model))
+    }
+}
+
 impl Runner {
     pub(super) fn act(
         &mut self,
@@ -153,6 +160,7 @@ impl Runner {
         let (up, down): (Vec<_>, Vec<_>) =
             told.into_iter().partition(|one| gives_share(one.occasion));
         if !down.is_empty() {
+            self.settle_raises(&down);
             self.publish();
         } else if up.is_empty() {
             self.publish_unless_raising();
@@ -176,11 +184,10 @@ impl Runner {
         self.save_then(Then::Raise(raised))
     }
 
-    /// Swaps in what gives a share, and tells of it. `written`: a restart knows of it; else it is taken back, if it can
-    /// be.
-    pub(super) fn raise(&mut self, raised: Raised, written: bool) {
+    /// Swaps in what gives a share, and tells of it; what does not stand is taken back, where it can be.
+    pub(super) fn raise(&mut self, raised: Raised, stands: bool) {
         let Raised { told, messages, who, reason, ended, before } = raised;
-        let takes_back = !written && !before.is_empty();
+        let takes_back = !stands && !before.is_empty();
         if takes_back {
             self.core.take_back(before, self.clock.now());
         }

@@ -103,19 +103,11 @@ async fn a_long_path_of_the_state_is_no_hindrance() {
 }
 
 #[tokio::test]
-async fn a_second_sigterm_ends_it_whatever_the_writer_waits_for() {
+async fn a_second_sigterm_ends_it_whatever_still_runs() {
     let replica = Upstream::hanging_where_asked().await;
     let mut site = Site::with(setup(&replica)).await;
-    // A file that cannot be read to its end, for nobody writes it.
-    let (file, pipe) = (site.path().join("conf/evener.yaml"), site.path().join("pipe"));
-    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-    std::fs::rename(&pipe, &file).unwrap();
-    site.signal(Signal::HUP);
-    // It can be opened for writing once somebody waits to read it (O_NONBLOCK).
-    let writer = eventually("it waits for the file", async || {
-        OpenOptions::new().write(true).custom_flags(0o4000).open(&file).ok()
-    })
-    .await;
+    let running = tokio::spawn(send(site.address, Request::get("/hang")));
+    site.in_flight(1).await;
     site.signal(Signal::TERM);
     eventually("the second one is obeyed", async || {
         site.signal(Signal::TERM);
@@ -123,7 +115,7 @@ async fn a_second_sigterm_ends_it_whatever_the_writer_waits_for() {
     })
     .await;
     assert_eq!(site.ended().await.code(), Some(1));
-    drop(writer);
+    running.await.unwrap().unwrap_err();
 }
 
 /// Who asked for the file waits for its disk, and nobody else does.

@@ -2,6 +2,7 @@
 //! canaries that go on. A disk that hangs keeps nothing else waiting.
 use super::Runner;
 use crate::control::announce::Raised;
+use crate::control::canaries::Told;
 use crate::control::core::Core;
 use crate::control::courier::Courier;
 use crate::control::order::Answer;
@@ -54,6 +55,20 @@ impl Runner {
     /// Does anything wait for the disk before it goes on?
     pub(in crate::control) fn raises(&self) -> bool {
         self.waiting.iter().any(|waiting| matches!(waiting.then, Then::Raise(_)))
+    }
+
+    /// What goes down waits for nothing, and what went up before it is told before it. Others that wait to go up are
+    /// taken back: they go up again once that can be written.
+    pub(in crate::control) fn settle_raises(&mut self, down: &[Told]) {
+        for waiting in std::mem::take(&mut self.waiting) {
+            match waiting.then {
+                Then::Raise(raised) => {
+                    let concerned = raised.tells_of_one_of(down);
+                    self.raise(raised, concerned);
+                }
+                Then::Answer(_) => self.waiting.push(waiting),
+            }
+        }
     }
 
     /// The state is written as far as this tells, or is not.
