@@ -3,10 +3,11 @@ use super::state::StateDir;
 use crate::observe::Task;
 use crate::stats::Moment;
 use crate::table::Overrides;
+use parking_lot::{Condvar, Mutex};
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -14,14 +15,23 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 /// A disk that has not answered for so long hangs, as far as anybody who waits for it is told.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What is to be done, in the order of their numbers.
-#[derive(Debug)]
-enum Job {
-    Save(Box<Overrides>),
-    /// Could it be written now?
-    Check,
+/// What is to be done. However long the disk takes, it is no more than this: of several states the newest counts.
+#[derive(Debug, Default)]
+struct Todo {
+    /// The number of the job that was given last.
+    number: u64,
+    save: Option<Box<Overrides>>,
     /// Somebody else may have written: the next save writes whatever is there.
-    Forget,
+    forget: bool,
+    /// Nobody gives work any more.
+    over: bool,
+}
+
+/// Where work is given, and taken.
+#[derive(Debug, Default)]
+struct Desk {
+    todo: Mutex<Todo>,
+    given: Condvar,
 }
 
 /// What became of a job, and of all before it.
@@ -36,7 +46,7 @@ pub(super) struct Written {
 /// Who writes the state.
 #[derive(Debug)]
 pub(super) struct Scribe {
-    jobs: Sender<(u64, Job)>,
+    desk: Arc<Desk>,
     written: UnboundedReceiver<Written>,
     lock: OwnedFd,
     /// The number of the last job.
@@ -51,17 +61,18 @@ impl Scribe {
     pub(super) fn start(state: StateDir, before: Option<&Self>) -> io::Result<Self> {
         let last = before.map_or(0, |before| before.last);
         let lock = state.lock().try_clone_to_owned()?;
-        let (jobs, todo) = channel();
-        let (tell, written) = unbounded_channel();
+        let (desk, (tell, written)) = (Arc::<Desk>::default(), unbounded_channel());
+        let todo = Arc::clone(&desk);
         thread::Builder::new()
             .name("state".to_owned())
             .spawn(move || Task::Control.run(|| write_all(state, &todo, &tell)))?;
-        Ok(Self { jobs, written, lock, last, answered: last, since: Moment::ZERO })
+        Ok(Self { desk, written, lock, last, answered: last, since: Moment::ZERO })
     }
 
     /// Has this written, unless something newer is to be when its turn comes. Returns the job's number.
     pub(super) fn save(&mut self, overrides: &Overrides, now: Moment) -> u64 {
-        self.give(Job::Save(Box::new(overrides.clone())), now)
+        let overrides = Box::new(overrides.clone());
+        self.give(|todo| todo.save = Some(overrides), now)
     }
 
     /// The number of the next job.
@@ -72,21 +83,23 @@ impl Scribe {
     /// Finds out whether the state could be written, unless that is about to be seen anyway.
     pub(super) fn check(&mut self, now: Moment) {
         if self.last == self.answered {
-            self.give(Job::Check, now);
+            self.give(|_| {}, now);
         }
     }
 
     pub(super) fn forget(&mut self, now: Moment) {
-        self.give(Job::Forget, now);
+        self.give(|todo| todo.forget = true, now);
     }
 
-    fn give(&mut self, job: Job, now: Moment) -> u64 {
+    fn give(&mut self, job: impl FnOnce(&mut Todo), now: Moment) -> u64 {
         if self.last == self.answered {
             self.since = now;
         }
         self.last += 1;
-        // Its thread ends with this value, and never before.
-        self.jobs.send((self.last, job)).ok();
+        let mut todo = self.desk.todo.lock();
+        todo.number = self.last;
+        job(&mut todo);
+        self.desk.given.notify_one();
         self.last
     }
 
@@ -117,23 +130,40 @@ pub(super) fn hangs(silence: Duration) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, why)
 }
 
-/// Works until nobody gives work any more. Of several states that wait, the newest is written.
-fn write_all(mut state: StateDir, todo: &Receiver<(u64, Job)>, tell: &UnboundedSender<Written>) {
-    while let Ok(first) = todo.recv() {
-        let mut newest = None;
-        let mut number = 0;
-        for (given, job) in std::iter::once(first).chain(todo.try_iter()) {
-            number = given;
-            match job {
-                Job::Save(overrides) => newest = Some(overrides),
-                Job::Forget => state.forget_written(),
-                Job::Check => {}
-            }
+impl Drop for Scribe {
+    fn drop(&mut self) {
+        self.desk.todo.lock().over = true;
+        self.desk.given.notify_one();
+    }
+}
+
+impl Desk {
+    /// The next work; `None`: there will be none after that of the number `done`.
+    fn next(&self, done: u64) -> Option<Todo> {
+        let mut todo = self.todo.lock();
+        while todo.number <= done && !todo.over {
+            self.given.wait(&mut todo);
         }
-        let only_checked = newest.is_none();
+        if todo.number <= done {
+            return None;
+        }
+        let Todo { number, over, .. } = *todo;
+        Some(std::mem::replace(&mut *todo, Todo { number, over, ..Todo::default() }))
+    }
+}
+
+/// Works until nobody gives work any more, and all of it is done.
+fn write_all(mut state: StateDir, desk: &Desk, tell: &UnboundedSender<Written>) {
+    let mut done = 0;
+    while let Some(Todo { number, save, forget, .. }) = desk.next(done) {
+        done = number;
+        if forget {
+            state.forget_written();
+        }
+        let only_checked = save.is_none();
         let writing = || {
             state.check()?;
-            newest.map_or(Ok(()), |overrides| state.save(&overrides))
+            save.map_or(Ok(()), |overrides| state.save(&overrides))
         };
         let result = catch_unwind(AssertUnwindSafe(writing)).unwrap_or_else(|_| {
             Err(io::Error::other("Evener panicked while it wrote; its log says where"))
