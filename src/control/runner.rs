@@ -184,6 +184,9 @@ impl Runner {
             }
         };
         watching.abort();
+        if matches!(leave, Leave::Told(_)) {
+            self.settle_waiting().await;
+        }
         self.end(leave, second).await;
     }
 

@@ -164,6 +164,15 @@ impl Runner {
             }
         }
     }
+
+    /// Answers whoever waits for what is not written yet, before the process ends.
+    pub(super) async fn settle_waiting(&mut self) {
+        if !self.waiting.is_empty()
+            && let Err(error) = self.save_now().await
+        {
+            self.go_on(u64::MAX, Some(&error));
+        }
+    }
 }
 
 /// What webhooks are not told yet.
