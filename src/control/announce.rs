@@ -3,55 +3,18 @@ use super::canaries::{CanaryVerb, Told};
 use super::courier::{Message, Subject};
 use super::ejections::Ruling;
 use super::order::{Act, Target};
-use super::replicas::Unable;
-use super::runner::{Runner, Then};
+use super::runner::Runner;
+use super::waiting::{Carried, Raised, Then, Unwritten};
 use crate::canary::{By, Occasion};
 use crate::observe::{Level, stamp};
 use crate::stats::Clock as _;
-use crate::table::{Ends, Hold, KeptCanary, Shares};
+use crate::table::{Ends, Hold, Shares};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 /// So often the evidence of a canary is written down.
 const JOURNAL: Duration = Duration::from_secs(5);
-
-/// How an order was carried out.
-#[derive(Debug)]
-pub(super) enum Carried {
-    Not(Unable),
-    /// It was, and the state of this number has it.
-    Saved(u64),
-}
-
-/// Canaries that go on, and splits that end by it, as soon as that is written.
-#[derive(Debug)]
-pub(super) struct Raised {
-    told: Vec<Told>,
-    /// Kept with the state, and sent once that is written.
-    pub(super) messages: Vec<Message>,
-    who: String,
-    reason: Option<String>,
-    ended: Vec<Ruling>,
-    /// What is written of those that are taken back where this cannot be.
-    before: Vec<(String, KeptCanary)>,
-}
-
-/// What becomes of a step up that cannot be written.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Unwritten {
-    /// A canary took it by itself: a restart would not know of it.
-    IsTakenBack,
-    /// Somebody wants it so, and hears that it may be forgotten.
-    Stands,
-}
-
-impl Raised {
-    /// Is it of a model of which this tells?
-    pub(super) fn tells_of_one_of(&self, others: &[Told]) -> bool {
-        self.told.iter().any(|one| others.iter().any(|other| one.model == other.model))
-    }
-}
 
 impl Runner {
     pub(super) fn act(

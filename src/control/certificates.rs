@@ -1,5 +1,5 @@
 //! Watching the files of certificates: what is good in them is used at once, without a reload of the configuration.
-use super::runner::Started;
+use super::started::Started;
 use super::watch::Watch;
 use crate::observe::{Events, Level, Task};
 use crate::table::Plan;

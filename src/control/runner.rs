@@ -8,9 +8,6 @@ mod tokens;
 use self::leaving::Leave;
 use self::panics::PanicNews;
 use self::reloading::{Asked, Reloads};
-pub(super) use self::saving::Then;
-use self::saving::Waiting;
-use super::announce::{Carried, Unwritten};
 use super::certificates::Certificates;
 use super::core::{Applied, Core};
 use super::courier::Courier;
@@ -22,12 +19,13 @@ use super::order::{Answer, Letter, Order, Orders};
 use super::prober::Prober;
 use super::replicas::Unable;
 use super::scribe::Scribe;
+use super::started::Started;
+use super::waiting::{Carried, Then, Unwritten, Waiting};
 use super::watch::watch;
 use crate::config::Checked;
 use crate::observe::{Events, Logs, Meters, Panicked, ReloadResult, Task, stamp};
 use crate::proxy::Proxy;
 use crate::stats::{Clock as _, Moment, MonotonicClock};
-use crate::table::ListenAddress;
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use std::os::fd::OwnedFd;
@@ -42,16 +40,6 @@ const AFTER_PANIC: Duration = Duration::from_secs(1);
 
 /// How the environment is asked; only `cli` may read it.
 pub type Env = fn(&str) -> Option<String>;
-
-/// What a started Evener consists of, for those who serve it.
-#[derive(Clone, Debug)]
-pub struct Started {
-    pub proxy: Arc<Proxy>,
-    pub orders: Orders,
-    pub desk: Arc<Desk>,
-    pub events: Arc<Events>,
-    pub addresses: Arc<ArcSwap<Vec<(String, ListenAddress)>>>,
-}
 
 /// The one writer.
 #[derive(Debug)]

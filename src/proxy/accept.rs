@@ -1,57 +1,24 @@
 //! A fresh connection: who is at its other end, and which protocol it speaks, told by its first bytes.
+use super::client::{Client, Door};
 use super::greet::{self, secure};
-use super::http1::serve_http1;
+use super::http1::{FIRST_READ, serve_http1};
 use super::http2::serve_http2;
 use super::introduce::introduce;
-use super::listener::Door;
 use super::record::Record;
 use super::request::is_trusted;
 use super::shared::{Proxy, parting};
 use crate::dialect::RefusalCode;
-use crate::fleet::Holder;
-use crate::tls::ClientCa;
 use crate::wire::{Conn, Raw};
 use bytes::BytesMut;
 use std::io;
 use std::net::IpAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncReadExt as _;
 use tokio::time::timeout;
 
 /// What HTTP/2 by prior knowledge begins with (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-/// Room for what arrives first: most requests come whole in one read.
-pub(super) const FIRST_READ: usize = 4096;
-
-/// One client's connection, for all its requests.
-#[derive(Clone, Debug)]
-pub(super) struct Client {
-    /// The address that connected, or that a trusted proxy says it speaks for.
-    pub(super) peer: IpAddr,
-    /// It speaks TLS.
-    pub(super) secure: bool,
-    pub(super) door: Arc<Door>,
-    /// Who signed the certificate that it had to show.
-    pub(super) let_in: Option<ClientCa>,
-    /// What its requests hold of `buffers`, where they come without a key.
-    pub(super) holder: Arc<OnceLock<Arc<Holder>>>,
-}
-
-impl Client {
-    /// A connection from this address; without one (a unix socket) it is a client of its own.
-    pub(super) fn new(peer: IpAddr, door: &Arc<Door>, has_address: bool) -> Self {
-        let holder = if has_address { OnceLock::new() } else { Arc::<Holder>::default().into() };
-        let door = Arc::clone(door);
-        Self { peer, secure: false, door, let_in: None, holder: Arc::new(holder) }
-    }
-
-    /// A trusted proxy says whose connection it is.
-    pub(super) fn speaks_for(&mut self, peer: IpAddr) {
-        (self.peer, self.holder) = (peer, Arc::default());
-    }
-}
 
 /// Serves a connection to its end.
 pub(super) async fn serve(proxy: &Arc<Proxy>, door: &Arc<Door>, mut raw: Raw, peer: IpAddr) {

@@ -1,8 +1,8 @@
 //! One request and its response, passing the proxy step by step.
-use super::accept::Client;
 use super::body::Body;
 use super::call::call_of;
 use super::chance::choose;
+use super::client::Client;
 use super::gate::is_open;
 use super::head;
 use super::mirror::Original;

@@ -1,7 +1,7 @@
 //! The TLS handshake with a client, and what is said to one that speaks TLS where it should not, or does not where it
 //! should.
-use super::accept::Client;
 use super::answer::refuse_raw;
+use super::client::Client;
 use super::http1::linger;
 use super::record::Record;
 use super::shared::Proxy;

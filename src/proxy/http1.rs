@@ -1,6 +1,6 @@
 //! One HTTP/1 connection: request after request, each with its own deadlines.
-use super::accept::{Client, FIRST_READ};
 use super::answer::refuse_raw;
+use super::client::Client;
 use super::exchange::{End, exchange};
 use super::record::Record;
 use super::shared::{Phase, Proxy, parting};
@@ -16,6 +16,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt};
 use tokio::time::timeout;
+
+/// Room for what arrives first: most requests come whole in one read.
+pub(super) const FIRST_READ: usize = 4096;
 
 /// How long a client whose request was answered early may go on sending before it is cut off.
 const LINGER: Duration = Duration::from_secs(1);

@@ -1,5 +1,5 @@
 //! One HTTP/2 connection: a task for each stream.
-use super::accept::Client;
+use super::client::Client;
 use super::exchange::{End, exchange};
 use super::record::Record;
 use super::shared::{Proxy, draining};

@@ -1,8 +1,8 @@
 //! Requests from inside the process: an operator's test passes the data path as a client's request does, and counts
 //! for nobody.
 use super::accept::serve;
+use super::client::Door;
 use super::exchange::Exchange;
-use super::listener::Door;
 use super::request::text;
 use super::shared::Proxy;
 use crate::dialect::RefusalCode;

@@ -1,5 +1,5 @@
 //! The PROXY protocol: a trusted peer says first whose connection it passes on.
-use super::accept::Client;
+use super::client::Client;
 use super::shared::Proxy;
 use crate::dialect::RefusalCode;
 use crate::table::ClientLimits;

@@ -1,8 +1,9 @@
 //! Sockets that clients connect to.
 use super::accept::serve;
+use super::client::Door;
 use super::shared::{Proxy, draining};
 use crate::dialect::RefusalCode;
-use crate::observe::{During, ListenerMeter, Repeats, Task};
+use crate::observe::{During, Repeats, Task};
 use crate::table::{ListenAddress, ListenerPlan};
 use crate::wire::{Raw, Resource, keepalive};
 use arc_swap::ArcSwap;
@@ -35,15 +36,6 @@ pub struct Listener {
     file: Option<SocketFile>,
     /// Dropped with the listener: ends the accept loop.
     _stop: watch::Sender<()>,
-}
-
-/// What an accepted connection knows of its listener.
-#[derive(Debug)]
-pub(super) struct Door {
-    pub(super) settings: Arc<ArcSwap<ListenerPlan>>,
-    pub(super) meter: Arc<ListenerMeter>,
-    /// Nobody connects from outside: what comes are tests.
-    pub(super) inside: bool,
 }
 
 #[derive(Debug)]

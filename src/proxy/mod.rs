@@ -13,6 +13,7 @@ mod broken;
 mod buffers;
 mod call;
 mod chance;
+mod client;
 mod crowded;
 mod decision;
 mod downstream;

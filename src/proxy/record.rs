@@ -1,5 +1,5 @@
 //! What became of one request. Dropping the record settles it, exactly once on every way out.
-use super::accept::Client;
+use super::client::Client;
 use super::decision::Reasons;
 use super::limits::Pass;
 use super::request::hash_origin;

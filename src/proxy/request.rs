@@ -1,5 +1,5 @@
 //! A request's head, as routing and forwarding ask about it.
-use super::accept::Client;
+use super::client::Client;
 use crate::dialect::{cookie_value, decoded_path, first_of};
 use crate::table::{Asked, Key, ListenerPlan};
 use http::{HeaderMap, HeaderValue, header};

@@ -1,7 +1,6 @@
 //! Reading the file again: what is good of it serves, what is not changes nothing.
 use super::{Env, Runner};
 use crate::config::{self, Checked, Diagnostic, Diagnostics};
-use crate::control::announce::Unwritten;
 use crate::control::core::Applied;
 use crate::control::desk::{Loaded, Rejected};
 use crate::control::handover::Gate;
@@ -11,6 +10,7 @@ use crate::control::order::{Answer, Reload};
 use crate::control::scribe::Scribe;
 use crate::control::state::StateDir;
 use crate::control::verify::verify;
+use crate::control::waiting::Unwritten;
 use crate::observe::{Level, ReloadResult, Task, stamp};
 use crate::stats::{Clock as _, Moment, MonotonicClock};
 use crate::table::{Changes, ListenAddress};

@@ -1,37 +1,21 @@
 //! Writing down what must outlive the process, again until it works, and what waits for that: answers to orders, and
 //! canaries that go on. A disk that hangs keeps nothing else waiting.
 use super::Runner;
-use crate::control::announce::Raised;
 use crate::control::canaries::Told;
 use crate::control::core::Core;
 use crate::control::courier::Courier;
 use crate::control::order::Answer;
 use crate::control::scribe::{PATIENCE, Scribe, Written, hangs};
+use crate::control::waiting::{Then, Waiting};
 use crate::observe::Level;
 use crate::stats::{Clock as _, MonotonicClock};
 use crate::table::KeptWebhook;
 use std::io;
 use std::time::Duration;
-use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 /// So often a save that failed is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
-
-/// What is done once the state of this number is written.
-#[derive(Debug)]
-pub(in crate::control) struct Waiting {
-    number: u64,
-    then: Then,
-}
-
-#[derive(Debug)]
-pub(in crate::control) enum Then {
-    /// Whoever gave an order, which is carried out, is told so.
-    Answer(oneshot::Sender<Answer>),
-    /// Canaries that go on do so.
-    Raise(Raised),
-}
 
 impl Runner {
     /// Has the state written. What cannot be written now is written by [`Self::save_again`], also when nothing else
