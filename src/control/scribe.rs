@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::timeout;
 
 /// A disk that has not answered for so long hangs, as far as anybody who waits for it is told.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
@@ -106,6 +107,20 @@ impl Scribe {
     /// What became of a job, when that is known. Dropping the future loses nothing.
     pub(super) async fn answers(&mut self) -> Option<Written> {
         self.written.recv().await
+    }
+
+    /// Waits for the answer to this job, as long as a disk may take that does not hang.
+    pub(super) async fn answer_to(&mut self, number: u64) -> io::Result<Written> {
+        let answering = async {
+            while let Some(written) = self.answers().await {
+                if written.number >= number {
+                    return Some(written);
+                }
+            }
+            None
+        };
+        let answered = timeout(PATIENCE, answering).await;
+        answered.ok().flatten().ok_or_else(|| hangs(PATIENCE))
     }
 
     /// Takes note of an answer that came at `now`.

@@ -23,9 +23,6 @@ use tokio::time::timeout;
 
 /// Informational answers of one attempt that are kept for the client; more are dropped.
 const MOST_HINTS: usize = 16;
-/// What a refused answer may still send before its connection is closed instead of kept.
-const DRAIN: u64 = 64 << 10;
-const DRAIN_TIME: Duration = Duration::from_millis(20);
 
 /// Connects to a replica, twice at most.
 pub(super) struct Asking<'a> {
@@ -75,28 +72,9 @@ impl<'a> Asking<'a> {
     }
 }
 
-/// Keeps the connection of an attempt for the next one, if it can serve once more; else closes it. `ended`: whether the
-/// answer left it so that it can, or what broke.
-pub(super) async fn hand_back(
-    upstream: &Upstream,
-    mut session: HttpSession,
-    reins: Option<Arc<Reins>>,
-    ended: Result<bool, &Trouble>,
-    now: impl Fn() -> Moment,
-) {
-    let keep = match ended {
-        Ok(reusable) => reusable,
-        Err(Trouble::Answered { sent: true, .. }) => drained(&mut session).await,
-        Err(_) => false,
-    };
-    if keep {
-        upstream.park(session, reins, now()).await;
-    }
-}
-
 /// A stream that was reset alone is a failure of its own: only what a broken connection takes along is one.
-pub(super) fn alone(class: Class, replica: &Replica, in_flight: &mut InFlight) {
-    let stands = |number| replica.upstream.stands(number);
+pub(super) fn alone(class: Class, in_flight: &mut InFlight) {
+    let stands = |number| in_flight.replica().upstream.stands(number);
     if class == Class::Reset && in_flight.connection().is_some_and(stands) {
         in_flight.on_connection(None);
     }
@@ -120,21 +98,6 @@ fn harmless(trouble: &Trouble, repeatable: Repeatable) -> bool {
         | Trouble::ClientStalled
         | Trouble::Client(_) => false,
     }
-}
-
-/// Reads an answer that is not wanted to its end, if that is short: its connection can then be kept.
-async fn drained(session: &mut HttpSession) -> bool {
-    let reading = async {
-        let mut read = 0;
-        while let Ok(Some(chunk)) = session.read_response_body().await {
-            read += chunk.len() as u64;
-            if read > DRAIN {
-                return false;
-            }
-        }
-        session.response_done()
-    };
-    timeout(DRAIN_TIME, reading).await.unwrap_or(false)
 }
 
 /// A whole request that may be sent twice. Its head is one for HTTP/2, which HTTP/1 can send too.

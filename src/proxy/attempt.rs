@@ -154,7 +154,7 @@ impl Exchange<'_> {
         let (outcome, status) = attempt.outcome(trouble, now);
         let (mut in_flight, output) = attempt.over(trouble.is_none());
         let began = in_flight.began();
-        alone(outcome.class, &choice.member.replica, &mut in_flight);
+        alone(outcome.class, &mut in_flight);
         let code = trouble.is_some().then_some(status);
         self.record.course.note(Happened::Ended { class: outcome.class, code });
         if matches!(trouble, Some(Trouble::Exhausted(_))) {

@@ -207,7 +207,7 @@ impl Exchange<'_> {
             Some(Err(trouble)) => trouble.meaning(),
             None => (Class::Cancelled, 499),
         };
-        alone(class, replica, &mut in_flight);
+        alone(class, &mut in_flight);
         // The connection closes first: then the replica runs nothing for us.
         drop((opening, ended));
         let now = self.proxy.now();

@@ -1,6 +1,6 @@
 //! The replica's half of an exchange: the answer that comes of an attempt. It knows no client: whoever reads an answer
 //! settles its attempt, or drops it, which frees its slot.
-use super::asking::{Begun, First, hand_back};
+use super::asking::{Begun, First};
 use super::heard::Attempt;
 use super::meaning::{Framed, Meaning};
 use crate::flow::Trouble;
@@ -11,6 +11,12 @@ use http::{HeaderMap, Method, StatusCode};
 use pingora_core::protocols::http::client::HttpSession as Upstream;
 use pingora_http::ResponseHeader;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// What a refused answer may still send before its connection is closed instead of kept.
+const DRAIN: u64 = 64 << 10;
+const DRAIN_TIME: Duration = Duration::from_millis(20);
 
 /// The answer of a replica, over the connection on which it comes.
 pub(super) struct Answer {
@@ -170,17 +176,38 @@ impl Answer {
         self.attempt
     }
 
-    /// Keeps the connection, where it can serve once more. `trouble`: what broke.
+    /// Keeps the connection for the next attempt, if it can serve once more; else closes it. `trouble`: what broke.
     pub(super) async fn hand_back(
         self,
         trouble: Option<&Trouble>,
         now: impl Fn() -> Moment,
     ) -> Attempt {
-        let Self { session, reins, attempt, reusable, .. } = self;
-        let ended = trouble.map_or(Ok(reusable), Err);
-        hand_back(&attempt.in_flight.replica().upstream, session, reins, ended, now).await;
+        let Self { mut session, reins, attempt, reusable, .. } = self;
+        let keep = match trouble {
+            None => reusable,
+            Some(Trouble::Answered { sent: true, .. }) => drained(&mut session).await,
+            Some(_) => false,
+        };
+        if keep {
+            attempt.in_flight.replica().upstream.park(session, reins, now()).await;
+        }
         attempt
     }
+}
+
+/// Reads an answer that is not wanted to its end, if that is short: its connection can then be kept.
+async fn drained(session: &mut Upstream) -> bool {
+    let reading = async {
+        let mut read = 0;
+        while let Ok(Some(chunk)) = session.read_response_body().await {
+            read += chunk.len() as u64;
+            if read > DRAIN {
+                return false;
+            }
+        }
+        session.response_done()
+    };
+    timeout(DRAIN_TIME, reading).await.unwrap_or(false)
 }
 
 #[cfg(test)]

@@ -207,11 +207,12 @@ impl Exchange<'_> {
     }
 
     fn expected(&self, answer: &Answer, at: &Progress<'_>) -> Expected {
-        // Never inside an event.
-        let between = at.reply.held().is_some() || self.is_between_events();
         Expected {
             only_watch: at.upload.client_done() && !answer.is_upgraded(),
-            beat: at.heartbeat.is_some() && at.reply.takes_comments && between,
+            // Never inside an event.
+            beat: at.heartbeat.is_some()
+                && at.reply.takes_comments
+                && (at.reply.held().is_some() || self.is_between_events()),
         }
     }
 

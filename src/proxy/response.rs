@@ -41,14 +41,14 @@ impl Exchange<'_> {
             original.answer.begin(&from, meaning);
         }
         self.record.course.note(Happened::Told { code: meaning.code });
-        self.note_form(&from, answer, at);
+        self.note_form(&from, answer, at.upload.client_done());
         if meaning.class == Class::Success && !upgraded {
             self.begin_reading(&from, &mut framed, answer, at);
         }
         at.reply.length = framed.length;
         at.reply.names = self.name_writer(&mut from, &mut framed);
         let sized = framed.length.is_some();
-        at.reply.takes_comments &= !sized;
+        at.reply.takes_comments = self.is_event_stream() && !sized;
         if let Some(reins) = self.reins.filter(|_| sized) {
             reins.direct(true);
         }
@@ -81,10 +81,10 @@ impl Exchange<'_> {
     }
 
     /// Notes whether the answer comes in pieces.
-    fn note_form(&mut self, from: &ResponseHeader, answer: &mut Answer, at: &mut Progress<'_>) {
+    fn note_form(&mut self, from: &ResponseHeader, answer: &mut Answer, client_done: bool) {
         let upgraded = answer.is_upgraded();
         let call_streams = self.call.is_some_and(|call| call.streams);
-        if !at.upload.client_done() && call_streams {
+        if !client_done && call_streams {
             self.record.course.note(Happened::Converses(true));
             answer.attempt.in_flight.converse();
             if let Some(witness) = &mut self.witness {
@@ -93,7 +93,6 @@ impl Exchange<'_> {
         }
         self.stream =
             stream_of(from).filter(|_| !upgraded).map(|form| StreamWatch::new(form).into());
-        at.reply.takes_comments = self.is_event_stream();
         let streams = is_stream(from) || call_streams;
         self.record.course.note(Happened::Streams(streams && !upgraded));
     }
@@ -128,7 +127,7 @@ impl Exchange<'_> {
         if limited || self.row.usage != UsageAt::Nowhere {
             self.record.usage = Some(UsageScan::new(usage_form_of(from)));
         }
-        if at.reply.takes_comments && pass.is_some_and(|pass| pass.asks_usage()) {
+        if self.is_event_stream() && pass.is_some_and(|pass| pass.asks_usage()) {
             at.reply.usage_chunks = Some(UsageChunks::default());
             framed.length = None;
         }

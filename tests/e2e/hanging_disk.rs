@@ -1,5 +1,5 @@
 //! A disk that hangs in the middle of a write: what takes a share from a candidate waits for no disk, what gives one does.
-use crate::canary::{canary, models, say, traffic, until_state, version};
+use crate::canary::{ASK, BODY, canary, models, say, traffic, until_state, version};
 use crate::client::{Request, send};
 use crate::held_back::turn;
 use crate::process::Launch;
@@ -11,10 +11,10 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::process::Command;
 
 const HANGS: &str = "hangs";
-const LAUNCH: Launch = Launch { hangs_while: Some(HANGS), ..Launch::TAKEOVER };
 
 async fn launched(models: String) -> Site {
-    Site::launched(Setup::new(models), Launch { flags: &[], ..LAUNCH }).await
+    Site::launched(Setup::new(models), Launch { hangs_while: Some(HANGS), ..Launch::default() })
+        .await
 }
 
 /// Lets the disk hang, and waits for a write that does.
@@ -46,10 +46,7 @@ async fn a_candidate_is_rolled_back_while_the_disk_hangs_and_orders_are_answered
     drop(running);
     // Whoever reads the state finds it so.
     for _ in 0..100 {
-        assert_eq!(
-            site.send(Request::post(crate::canary::ASK, crate::canary::BODY)).await.version(),
-            "v1"
-        );
+        assert_eq!(site.send(Request::post(ASK, BODY)).await.version(), "v1");
     }
     site.said_times("canary_rolled_back", 1).await;
     assert!(site.path().join("state/state.json.new").exists(), "the disk hung all the while");

@@ -51,7 +51,13 @@ impl Reloads {
 
 impl Runner {
     /// Has the file read again. A disk or a pipe may take its time with that; nobody waits for it but who asked.
-    pub(super) fn read_again(&mut self, asked: Asked) {
+    pub(super) fn read_again(&mut self, mut asked: Asked) {
+        // Who left meanwhile is served by whoever comes later: what waits is bounded by those who do.
+        self.reloads.asked.retain(|earlier| {
+            let left = earlier.reply.is_closed();
+            asked.always |= left && earlier.always;
+            !left
+        });
         self.reloads.asked.push_back(asked);
         self.read_next();
     }
@@ -122,11 +128,7 @@ impl Runner {
             }
         };
         let moved = !same_folder(&checked.plan.state_dir, &self.core.table().plan.state_dir);
-        let opened = moved.then(|| StateDir::open(&checked.plan.state_dir)).transpose();
-        let started = |state| Scribe::start(state, Some(&self.scribe));
-        let started = |state| started(state).map_err(|error| error.to_string());
-        let opened = opened.map_err(|error| error.to_string());
-        let scribe = match opened.and_then(|state| state.map(started).transpose()) {
+        let scribe = match moved.then(|| self.scribe_at(&checked.plan.state_dir)).transpose() {
             Ok(scribe) => scribe,
             Err(error) => {
                 let span = diagnostics.find("state:");
@@ -145,6 +147,12 @@ impl Runner {
             self.scribe = scribe;
         }
         Some(self.apply(checked, prepared, who))
+    }
+
+    /// Who writes into another directory from now on. An error says why nobody can.
+    fn scribe_at(&self, dir: &Path) -> Result<Scribe, String> {
+        let state = StateDir::open(dir).map_err(|error| error.to_string())?;
+        Scribe::start(state, Some(&self.scribe)).map_err(|error| error.to_string())
     }
 
     fn apply(&mut self, checked: Checked, prepared: Prepared, who: &str) -> Reload {

@@ -12,7 +12,6 @@ use crate::stats::{Clock as _, MonotonicClock};
 use crate::table::KeptWebhook;
 use std::io;
 use std::time::Duration;
-use tokio::time::timeout;
 
 /// So often a save that failed is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -72,11 +71,10 @@ impl Runner {
     /// Tells those that wait for the state up to this number. What cannot be written must not go on: a restart would
     /// not know of it.
     fn go_on(&mut self, number: u64, failed: Option<&io::Error>) {
-        let waiting = std::mem::take(&mut self.waiting);
-        let (ready, waiting) = waiting.into_iter().partition(|waiting| waiting.number <= number);
+        let all = std::mem::take(&mut self.waiting).into_iter();
+        let (ready, waiting): (Vec<_>, Vec<_>) = all.partition(|one| one.number <= number);
         self.waiting = waiting;
         let mut answers = Vec::new();
-        let ready: Vec<Waiting> = ready;
         for Waiting { then, .. } in ready {
             match then {
                 Then::Raise(raised) => self.raise(raised, failed.is_none()),
@@ -138,15 +136,9 @@ impl Runner {
     /// Writes the state and waits for the disk, while nothing else is done: before another process reads it.
     pub(super) async fn save_now(&mut self) -> io::Result<()> {
         let number = self.save();
-        loop {
-            let Ok(Some(written)) = timeout(PATIENCE, self.scribe.answers()).await else {
-                return Err(hangs(PATIENCE));
-            };
-            self.note_written(&written);
-            if written.number >= number {
-                return written.result;
-            }
-        }
+        let written = self.scribe.answer_to(number).await?;
+        self.note_written(&written);
+        written.result
     }
 
     /// Answers whoever waits for what is not written yet, before the process ends.
@@ -182,15 +174,7 @@ pub(super) async fn save_last(
     core.keep_canaries(clock.now());
     core.overrides.webhooks = untold(courier, waiting);
     let number = scribe.save(core.overrides(), clock.now());
-    let writing = async {
-        while let Some(written) = scribe.answers().await {
-            if written.number >= number {
-                return written.result;
-            }
-        }
-        Ok(())
-    };
-    let saved = timeout(PATIENCE, writing).await.unwrap_or_else(|_| Err(hangs(PATIENCE)));
+    let saved = scribe.answer_to(number).await.and_then(|written| written.result);
     let unsent: Vec<String> = core.overrides.webhooks.iter().map(ToString::to_string).collect();
     let untold = unsent.join(", ");
     match saved {
