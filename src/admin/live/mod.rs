@@ -29,7 +29,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 const EVERY: Duration = Duration::from_secs(1);
 
@@ -61,18 +61,19 @@ pub struct Live {
     frames: watch::Sender<Arc<Frame>>,
 }
 
-/// Looks once a second, for as long as it is polled.
+/// Looks once a second, for as long as it is polled. The first look is in the first poll: a timer that is due at once
+/// may still be pending then, and who asks before it would find a history without models.
 pub(super) async fn watch(office: &Office) {
-    let mut seconds = interval(EVERY);
+    let mut seconds = interval_at(Instant::now() + EVERY, EVERY);
     seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        seconds.tick().await;
         let table = office.current.load_full();
         office.live.look(office, &table);
         if office.live.frames.receiver_count() > 0 {
             let frame = office.live.frame(office, &table);
             office.live.frames.send_replace(Arc::new(frame));
         }
+        seconds.tick().await;
     }
 }
 
