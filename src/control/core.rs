@@ -1,10 +1,11 @@
 //! The decisions of the control path, without files, sockets or clocks: simulations drive it too.
 use super::canaries::{Canaries, Told};
 use super::ejections::{Ruling, count_probation};
+use super::enlist::enlist;
 use super::splits::edited;
 use crate::fleet::{Fleet, Replica, Suspects};
 use crate::stats::Moment;
-use crate::table::{Built, Changes, Overrides, Plan, Table};
+use crate::table::{Changes, Overrides, Plan, Table};
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
 use std::sync::Arc;
@@ -16,7 +17,7 @@ const SWEEP: Duration = Duration::from_mins(1);
 /// What the one writer knows.
 #[derive(Debug)]
 pub struct Core {
-    fleet: Fleet,
+    pub(super) fleet: Fleet,
     pub(super) overrides: Overrides,
     table: Arc<Table>,
     chance: SmallRng,
@@ -49,20 +50,17 @@ impl Core {
         let mut overrides = overrides;
         overrides.forget_gone(plan);
         let ended_splits = edited(&mut overrides, plan);
-        let mut fleet = Fleet::default();
+        let fleet = Fleet::default();
         let mut chance = SmallRng::seed_from_u64(seed);
         let mut offset = || chance.next_u64();
-        let built = Table::build(1, plan, &overrides, &mut fleet, None, &mut offset, now);
-        let table = Arc::new(built.table);
+        let table = Table::build(1, plan, &overrides, &fleet, None, &mut offset, now);
+        let table = Arc::new(table);
         let (swept, ticked) = (now, now);
         let canaries = Canaries::default();
         let mut core =
             Self { fleet, overrides, table, chance, swept, ticked, canaries, ended_splits };
-        core.settle();
-        let told = core.follow_canaries(now);
-        let (joined, left) = (built.joined, built.left);
-        let table = Arc::clone(&core.table);
-        (core, Applied { table, joined, left, changes: Changes::default(), told })
+        let applied = core.take_up(Changes::default(), now);
+        (core, applied)
     }
 
     /// Builds the next generation from an accepted plan.
@@ -73,10 +71,16 @@ impl Core {
         let Self { fleet, overrides, table, chance, .. } = self;
         let mut offset = || chance.next_u64();
         let generation = table.generation + 1;
-        let Built { table: next, joined, left } =
-            Table::build(generation, plan, overrides, fleet, Some(table), &mut offset, now);
+        let next = Table::build(generation, plan, overrides, fleet, Some(table), &mut offset, now);
         self.table = Arc::new(next);
-        self.settle();
+        self.take_up(changes, now)
+    }
+
+    /// What follows from a table that was built.
+    fn take_up(&mut self, changes: Changes, now: Moment) -> Applied {
+        let (joined, left) = enlist(&self.table, &self.overrides, &mut self.fleet, now);
+        self.keep_segments();
+        self.table.models.iter().flat_map(|model| &model.versions).for_each(count_probation);
         let told = self.follow_canaries(now);
         Applied { table: Arc::clone(&self.table), joined, left, changes, told }
     }
@@ -122,12 +126,6 @@ impl Core {
 
     pub(super) fn chance(&mut self) -> &mut SmallRng {
         &mut self.chance
-    }
-
-    /// What every new table needs.
-    fn settle(&mut self) {
-        self.keep_segments();
-        self.table.models.iter().flat_map(|model| &model.versions).for_each(count_probation);
     }
 
     /// Swaps in a table with the live shares, where they are not those of the present one.

@@ -11,6 +11,7 @@ mod courier;
 mod descriptors;
 mod desk;
 mod ejections;
+mod enlist;
 mod explain;
 mod explanation;
 mod forecast;

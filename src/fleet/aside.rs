@@ -163,10 +163,9 @@ impl Replica {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Fleet, ReplicaId, VersionState};
+    use super::super::{VersionState, sample_replica};
     use super::*;
     use crate::health::Outcome;
-    use crate::wire::Dialed;
     use std::sync::Arc;
 
     fn at(seconds: u64) -> Moment {
@@ -174,11 +173,7 @@ mod tests {
     }
 
     fn replica() -> (Arc<Replica>, Arc<VersionState>) {
-        let (model, version): (Arc<str>, Arc<str>) = ("m".into(), "v".into());
-        let mut fleet = Fleet::default();
-        let state = fleet.version(&model, &version);
-        let id = ReplicaId { model, version, url: "http://a:1".into() };
-        let replica = fleet.enlist(id, || Dialed::Http("a:1".to_owned()), true, Moment::ZERO);
+        let (replica, state) = sample_replica("http://a:1");
         replica.trust(at(1));
         (replica, state)
     }

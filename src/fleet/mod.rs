@@ -45,3 +45,13 @@ pub use suspects::Suspects;
 pub use tally::{Histogram, INTER_CHUNK_BOUNDS, LATENCY_BOUNDS, Refusals, Tally};
 pub use under_way::{Ticket, UnderWay};
 pub use version_state::VersionState;
+
+/// A replica of `m/v` that serves, and its version.
+#[cfg(test)]
+pub(crate) fn sample_replica(url: &str) -> (std::sync::Arc<Replica>, std::sync::Arc<VersionState>) {
+    use crate::wire::{Dialed, Upstream};
+    let id = ReplicaId { model: "m".into(), version: "v".into(), url: url.into() };
+    let upstream = Upstream::new(Dialed::Http(url.trim_start_matches("http://").to_owned()));
+    let replica = Replica::new(id, upstream, true, crate::stats::Moment::ZERO);
+    (replica.into(), VersionState::new(std::sync::Arc::default()).into())
+}

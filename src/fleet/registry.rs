@@ -5,7 +5,6 @@ use super::replica::{Replica, ReplicaId};
 use super::suspects::Suspects;
 use super::version_state::VersionState;
 use crate::stats::Moment;
-use crate::wire::{Dialed, Upstream};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,29 +31,21 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// The replica of this identity: the one already known, or a new one.
-    ///
-    /// `at_start`: it may serve before its first probe, because the process began with it.
-    pub fn enlist(
-        &mut self,
-        id: ReplicaId,
-        dialed: impl FnOnce() -> Dialed,
-        at_start: bool,
-        now: Moment,
-    ) -> Arc<Replica> {
-        let enlisted = self.replicas.entry(id).or_insert_with_key(|id| Enlisted {
-            replica: Arc::new(Replica::new(id.clone(), Upstream::new(dialed()), at_start, now)),
-            left: None,
-        });
-        enlisted.left = None;
-        Arc::clone(&enlisted.replica)
+    pub fn replica(&self, id: &ReplicaId) -> Option<&Arc<Replica>> {
+        self.replicas.get(id).map(|enlisted| &enlisted.replica)
     }
 
-    pub fn version(&mut self, model: &Arc<str>, version: &Arc<str>) -> Arc<VersionState> {
-        let key = (Arc::clone(model), Arc::clone(version));
-        let state = self.versions.entry(key);
-        let suspects = &self.suspects;
-        Arc::clone(state.or_insert_with(|| VersionState::new(Arc::clone(suspects)).into()))
+    pub fn version(&self, model: &Arc<str>, version: &Arc<str>) -> Option<&Arc<VersionState>> {
+        self.versions.get(&(Arc::clone(model), Arc::clone(version)))
+    }
+
+    pub fn model(&self, name: &str) -> Option<&Arc<ModelState>> {
+        self.models.get(name)
+    }
+
+    /// What the key of this name has used.
+    pub fn allowance(&self, key: &str) -> Option<&Arc<Allowance>> {
+        self.allowances.get(key)
     }
 
     /// The replicas that wait for a ruling.
@@ -62,15 +53,36 @@ impl Fleet {
         &self.suspects
     }
 
-    /// The model of this name; `offset` starts the sequence of a new one.
-    pub fn model(&mut self, name: &Arc<str>, offset: u64) -> Arc<ModelState> {
-        let model = self.models.entry(Arc::clone(name));
-        Arc::clone(model.or_insert_with(|| Arc::new(ModelState::new(offset))))
+    /// `generation` lists this replica. Did it join by that: did the generation before not list it?
+    pub fn enlist(&mut self, replica: &Arc<Replica>, generation: u64) -> bool {
+        let last = replica.list(generation);
+        let joins = last == 0 || last + 1 < generation;
+        if joins {
+            let enlisted = self.replicas.entry(replica.id.clone());
+            enlisted
+                .or_insert_with(|| Enlisted { replica: Arc::clone(replica), left: None })
+                .left = None;
+        }
+        joins
     }
 
-    /// What the key of this name has used. Never forgotten: taking a key out and putting it back gives it nothing.
-    pub fn allowance(&mut self, name: &Arc<str>) -> Arc<Allowance> {
-        Arc::clone(self.allowances.entry(Arc::clone(name)).or_default())
+    pub fn keep_version(
+        &mut self,
+        model: &Arc<str>,
+        version: &Arc<str>,
+        state: &Arc<VersionState>,
+    ) {
+        let key = (Arc::clone(model), Arc::clone(version));
+        self.versions.entry(key).or_insert_with(|| Arc::clone(state));
+    }
+
+    pub fn keep_model(&mut self, name: &Arc<str>, state: &Arc<ModelState>) {
+        self.models.entry(Arc::clone(name)).or_insert_with(|| Arc::clone(state));
+    }
+
+    /// Never forgotten: taking a key out and putting it back gives it nothing.
+    pub fn keep_allowance(&mut self, key: &Arc<str>, allowance: &Arc<Allowance>) {
+        self.allowances.entry(Arc::clone(key)).or_insert_with(|| Arc::clone(allowance));
     }
 
     /// Marks replicas that `generation` does not list. Returns those that just left.

@@ -106,12 +106,8 @@ pub struct Replica {
 }
 
 impl Replica {
-    pub(super) fn new(
-        id: ReplicaId,
-        upstream: Upstream,
-        unprobed_serves: bool,
-        now: Moment,
-    ) -> Self {
+    /// One that nobody has asked yet. `unprobed_serves`: it may serve before its first probe.
+    pub fn new(id: ReplicaId, upstream: Upstream, unprobed_serves: bool, now: Moment) -> Self {
         let identity = xxhash_rust::xxh3::xxh3_64(id.url.as_bytes());
         Self {
             id,
@@ -140,7 +136,7 @@ impl Replica {
     }
 
     /// Notes that `generation` lists it. Returns the generation that listed it last; 0: none did.
-    pub fn list(&self, generation: u64) -> u64 {
+    pub(super) fn list(&self, generation: u64) -> u64 {
         self.listed.swap(generation, Relaxed)
     }
 

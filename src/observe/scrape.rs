@@ -149,8 +149,8 @@ mod tests {
 
     fn table(text: &str) -> Table {
         let plan = Arc::new(parse_text(text.to_owned(), "test", &|_| None).unwrap().plan);
-        let (over, mut fleet) = (Overrides::default(), Fleet::default());
-        Table::build(1, &plan, &over, &mut fleet, None, &mut || 0, Moment::ZERO).table
+        let (over, fleet) = (Overrides::default(), Fleet::default());
+        Table::build(1, &plan, &over, &fleet, None, &mut || 0, Moment::ZERO)
     }
 
     fn chat() -> Table {

@@ -116,8 +116,7 @@ impl Attempt {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::fleet::{Fleet, Replica, ReplicaId};
-    use crate::wire::Dialed;
+    use crate::fleet::{Replica, sample_replica};
     use std::sync::Arc;
 
     fn at(millis: u64) -> Moment {
@@ -125,11 +124,7 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn attempt() -> (Arc<Replica>, Attempt) {
-        let mut fleet = Fleet::default();
-        let (model, version): (Arc<str>, Arc<str>) = ("m".into(), "v".into());
-        let state = fleet.version(&model, &version);
-        let id = ReplicaId { model, version, url: "http://a:1".into() };
-        let replica = fleet.enlist(id, || Dialed::Http("a:1".to_owned()), true, Moment::ZERO);
+        let (replica, state) = sample_replica("http://a:1");
         let attempt = Attempt::new(replica.begin(&state, Moment::ZERO));
         (replica, attempt)
     }

@@ -87,14 +87,15 @@ impl std::fmt::Display for Stranger {
 }
 
 impl Access {
-    pub(super) fn build(plan: &Plan, fleet: &mut Fleet) -> Option<Arc<Self>> {
+    pub(super) fn build(plan: &Plan, fleet: &Fleet) -> Option<Arc<Self>> {
         if plan.keys.is_empty() {
             return None;
         }
         let neighbors = neighbors(&plan.models);
         let living = |plan: &KeyPlan| {
             let name: Arc<str> = plan.name.as_str().into();
-            let (allowance, limits) = (fleet.allowance(&name), plan.limits);
+            let (allowance, limits) =
+                (fleet.allowance(&name).map(Arc::clone).unwrap_or_default(), plan.limits);
             let crowded = crowded(plan.models.as_deref(), &neighbors);
             Key { name, models: plan.models.clone(), crowded, limits, allowance }.into()
         };
@@ -111,6 +112,11 @@ impl Access {
             keys,
             jwt,
         }))
+    }
+
+    /// Everybody who is let in, in the order of the file.
+    pub fn keys(&self) -> &[Arc<Key>] {
+        &self.keys
     }
 
     /// Whose secret is this? `now` is in Unix seconds; `tries` is shared by all secrets of one request.

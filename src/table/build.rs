@@ -1,4 +1,4 @@
-//! Building a generation: plan, overrides and the living fleet in, a table out.
+//! Building a generation: plan, overrides and what the fleet knows in, a table out, and nothing is changed by it.
 use super::access::Access;
 use super::choices::KeySource;
 use super::generation::Table;
@@ -10,10 +10,9 @@ use super::set_split::SetSplit;
 use crate::balance::Segments;
 use crate::canary::{CanaryPlan, Ending, OutputRules};
 use crate::dialect::OutputWish;
-use crate::fleet::{Fleet, Replica, ReplicaId, VersionState};
-use crate::health::Stage;
+use crate::fleet::{Fleet, ModelState, Replica, ReplicaId, VersionState};
 use crate::stats::Moment;
-use crate::wire::Dialed;
+use crate::wire::{Dialed, Upstream};
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
@@ -96,35 +95,20 @@ impl Overrides {
     }
 }
 
-/// A new table, and what its making brought to light.
-#[derive(Debug)]
-pub struct Built {
-    pub table: Table,
-    /// Replicas listed now that were not listed before.
-    pub joined: Vec<Arc<Replica>>,
-    /// Replicas no longer listed.
-    pub left: Vec<Arc<Replica>>,
-}
-
 impl Table {
-    /// Builds generation `generation`. `before`: the table that it replaces; `None` at the start.
+    /// Builds generation `generation`, and changes nothing: what is known of replicas, versions and models is taken from
+    /// the fleet, and what is new is in the table alone until somebody takes it up. `before`: the table that it replaces;
+    /// `None` at the start. `offset` starts the sequences of new models.
     pub fn build(
         generation: u64,
         plan: &Arc<Plan>,
         overrides: &Overrides,
-        fleet: &mut Fleet,
+        fleet: &Fleet,
         before: Option<&Self>,
         offset: &mut dyn FnMut() -> u64,
         now: Moment,
-    ) -> Built {
-        let mut builder = Builder {
-            generation,
-            overrides,
-            fleet,
-            at_start: before.is_none(),
-            now,
-            joined: Vec::new(),
-        };
+    ) -> Self {
+        let builder = Builder { overrides, fleet, at_start: before.is_none(), now };
         let models: Box<[Arc<Model>]> = plan
             .models
             .iter()
@@ -134,15 +118,13 @@ impl Table {
                 Arc::new(builder.model(model, old, offset()))
             })
             .collect();
-        let joined = builder.joined;
-        let left = fleet.retire(generation, now);
         let (names, catch_all) = names_of(plan);
         let default_model =
             plan.default_model.as_ref().and_then(|name| names.get(&**name).copied());
         let max_buffered_body =
             plan.models.iter().map(|model| model.max_buffered_body).max().unwrap_or(0);
         let longest_total = plan.models.iter().map(|model| model.timeouts.total).max();
-        let table = Self {
+        Self {
             generation,
             plan: Arc::clone(plan),
             models,
@@ -153,24 +135,21 @@ impl Table {
             wanted_fields: wanted_fields(plan),
             max_buffered_body,
             longest_total: longest_total.unwrap_or_default(),
-        };
-        Built { table, joined, left }
+        }
     }
 }
 
 /// What building needs at every step.
 struct Builder<'a> {
-    generation: u64,
     overrides: &'a Overrides,
-    fleet: &'a mut Fleet,
+    fleet: &'a Fleet,
     at_start: bool,
     now: Moment,
-    joined: Vec<Arc<Replica>>,
 }
 
 impl Builder<'_> {
     /// `offset` starts the sequence of a model that is new.
-    fn model(&mut self, plan: &Arc<ModelPlan>, before: Option<&Model>, offset: u64) -> Model {
+    fn model(&self, plan: &Arc<ModelPlan>, before: Option<&Model>, offset: u64) -> Model {
         let name: Arc<str> =
             before.map_or_else(|| plan.name.as_str().into(), |before| Arc::clone(&before.name));
         let live = self.overrides.shares_of(plan);
@@ -180,8 +159,8 @@ impl Builder<'_> {
             Some(owned) => owned.moved_to(&shares),
             None => Segments::new(&shares),
         };
-        let state = self.fleet.model(&name, offset);
-        state.mirror.follow(plan.mirror.as_ref().zip(plan.mirror_terms()), self.now);
+        let state =
+            self.fleet.model(&name).map_or_else(|| Arc::new(ModelState::new(offset)), Arc::clone);
         let versions: Box<[Version]> = (0..plan.versions.len())
             .map(|index| {
                 let named = |old: &&Version| *old.name == plan.versions[index].name;
@@ -206,7 +185,7 @@ impl Builder<'_> {
     }
 
     fn version(
-        &mut self,
+        &self,
         model: &Arc<str>,
         plan: &ModelPlan,
         (index, share): (usize, f64),
@@ -216,8 +195,10 @@ impl Builder<'_> {
         let name: Arc<str> =
             before.map_or_else(|| version.name.as_str().into(), |before| Arc::clone(&before.name));
         let old = before.map_or(&[][..], |before| &before.members);
-        let state = self.fleet.version(model, &name);
-        state.watch(plan.ejection.as_ref(), version.replicas.len());
+        let state = self.fleet.version(model, &name).map_or_else(
+            || Arc::new(VersionState::new(Arc::clone(self.fleet.suspects()))),
+            Arc::clone,
+        );
         let members = version
             .replicas
             .iter()
@@ -225,17 +206,11 @@ impl Builder<'_> {
             .map(|(place, replica)| {
                 // Most files list their replicas as before: then nothing need be looked up.
                 let kept = old.get(place).filter(|old| *old.replica.id.url == replica.url.text);
-                let enlisted = match kept {
+                let found = match kept {
                     Some(kept) => Arc::clone(&kept.replica),
-                    None => self.enlist(model, &name, &replica.url),
+                    None => self.replica(model, &name, &replica.url),
                 };
-                enlisted.upstream.follow(version.tls.as_ref());
-                self.list(&enlisted);
-                if plan.health.is_none() {
-                    enlisted.trust(self.now);
-                }
-                self.hold(&enlisted, &state);
-                Member { replica: enlisted, weight: replica.weight, slots: replica.slots }
+                Member { replica: found, weight: replica.weight, slots: replica.slots }
             })
             .collect::<Box<[_]>>();
         let others = members.iter().filter(|member| Reach::Others.takes(&member.replica)).count();
@@ -243,41 +218,14 @@ impl Builder<'_> {
         Version { name, index, state, share, members, mixed }
     }
 
-    fn enlist(&mut self, model: &Arc<str>, version: &Arc<str>, url: &ReplicaUrl) -> Arc<Replica> {
+    /// The one that is known, or a new one. At the start it may serve before its first probe.
+    fn replica(&self, model: &Arc<str>, version: &Arc<str>, url: &ReplicaUrl) -> Arc<Replica> {
         let (model, version) = (Arc::clone(model), Arc::clone(version));
         let id = ReplicaId { model, version, url: url.text.as_str().into() };
-        self.fleet.enlist(id, || dialed(url), self.at_start, self.now)
-    }
-
-    /// What operators said of it holds in every generation, and ends with what it names.
-    fn hold(&self, replica: &Replica, version: &VersionState) {
-        let ReplicaId { model, version: name, url } = &replica.id;
-        let drained = self.overrides.drained.on(model, name, url);
-        let why = drained.map(|hold| hold.why("drained"));
-        replica.drain(drained.is_some(), why.as_deref(), self.now);
-        let by_hand = match replica.stage() {
-            Stage::Ejected { by_hand, until } => {
-                by_hand && until.is_none_or(|until| until > self.now)
-            }
-            Stage::Free | Stage::Probation { .. } => false,
-        };
-        match self.overrides.ejected.on(model, name, url) {
-            Some(hold) if !by_hand => {
-                let until = hold.ends.map(|ends| ends.at);
-                replica.hold(version, until, hold.why("ejected").into(), self.now);
-            }
-            None if by_hand => {
-                replica.restore(self.now);
-            }
-            Some(_) | None => {}
+        if let Some(known) = self.fleet.replica(&id) {
+            return Arc::clone(known);
         }
-    }
-
-    fn list(&mut self, replica: &Arc<Replica>) {
-        let last = replica.list(self.generation);
-        if last == 0 || last + 1 < self.generation {
-            self.joined.push(Arc::clone(replica));
-        }
+        Arc::new(Replica::new(id, Upstream::new(dialed(url)), self.at_start, self.now))
     }
 }
 

@@ -27,7 +27,7 @@ mod wish;
 pub use access::{Access, Key, Stranger};
 pub use asked_path::AskedPath;
 pub use assign::{Choice, Prospect, Way};
-pub use build::{Built, KeptWebhook, Overrides};
+pub use build::{KeptWebhook, Overrides};
 pub use changes::Changes;
 pub use choices::{Answers, KeySource, Kind};
 pub use generation::{Current, Table};

@@ -74,8 +74,8 @@ fn obey(current: &Current, order: &Order) -> Answer {
 
 async fn start(text: &str, token: Option<&'static str>) -> Site {
     let plan = Arc::new(parse_text(text.to_owned(), "test.yaml", &|_| None).unwrap().plan);
-    let (over, mut fleet) = (Overrides::default(), Fleet::default());
-    let table = Table::build(1, &plan, &over, &mut fleet, None, &mut || 0, Moment::ZERO).table;
+    let (over, fleet) = (Overrides::default(), Fleet::default());
+    let table = Table::build(1, &plan, &over, &fleet, None, &mut || 0, Moment::ZERO);
     let current: Current = Arc::new(ArcSwap::from_pointee(table));
     let first = Loaded {
         at: stamp(),

@@ -142,8 +142,8 @@ mod tests {
         let text = "listeners: [{address: '127.0.0.1:0'}]\n\
             models: {m: {versions: {v: ['http://a:1']}}}\n";
         let plan = Arc::new(parse_text(text.to_owned(), "test", &|_| None).unwrap().plan);
-        let (over, mut fleet) = (Overrides::default(), Fleet::default());
-        let table = Table::build(1, &plan, &over, &mut fleet, None, &mut || 0, Moment::ZERO).table;
+        let (over, fleet) = (Overrides::default(), Fleet::default());
+        let table = Table::build(1, &plan, &over, &fleet, None, &mut || 0, Moment::ZERO);
         let (meters, mut complaints) = (Meters::default(), Complaints::default());
         let version = &table.models[0].versions[0].state;
         version.requests.add(200, Class::Success);

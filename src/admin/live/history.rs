@@ -252,17 +252,19 @@ pub(super) struct Lines {
 mod tests {
     use super::*;
     use crate::config::parse_text;
-    use crate::fleet::Fleet;
+    use crate::control::Core;
     use crate::health::Class;
-    use crate::table::Overrides;
+    use crate::table::{Overrides, Plan};
 
-    fn table(fleet: &mut Fleet, versions: &str) -> Table {
+    fn plan(versions: &str) -> Arc<Plan> {
         let text = format!(
             "listeners: [{{address: '127.0.0.1:0'}}]\nmodels: {{m: {{versions: {versions}}}}}\n"
         );
-        let plan = Arc::new(parse_text(text, "test", &|_| None).unwrap().plan);
-        let over = Overrides::default();
-        Table::build(1, &plan, &over, fleet, None, &mut || 0, Moment::ZERO).table
+        Arc::new(parse_text(text, "test", &|_| None).unwrap().plan)
+    }
+
+    fn start(versions: &str) -> Core {
+        Core::start(&plan(versions), Overrides::default(), 0, Moment::ZERO).0
     }
 
     const ONE: &str = "{v1: ['http://a:1']}";
@@ -280,10 +282,9 @@ mod tests {
 
     #[test]
     fn a_quarter_of_an_hour_is_kept_and_no_more() {
-        let mut fleet = Fleet::default();
-        let table = table(&mut fleet, ONE);
+        let core = start(ONE);
         let mut history = History::default();
-        after(&mut history, &table, 0..2000);
+        after(&mut history, core.table(), 0..2000);
         let (whole, version) = history.now("m");
         assert!((whole.now.requests_per_second - 10.0).abs() < 1e-6, "{whole:?}");
         assert_eq!(version("v1"), whole);
@@ -295,10 +296,9 @@ mod tests {
 
     #[test]
     fn who_looks_at_all_models_gets_the_lines_of_the_cards() {
-        let mut fleet = Fleet::default();
-        let table = table(&mut fleet, ONE);
+        let core = start(ONE);
         let mut history = History::default();
-        after(&mut history, &table, 0..6);
+        after(&mut history, core.table(), 0..6);
         let lines = history.lines(None);
         let line = lines.models[0]["line"].as_object().unwrap();
         assert_eq!(
@@ -310,10 +310,10 @@ mod tests {
 
     #[test]
     fn what_left_the_table_is_forgotten() {
-        let mut fleet = Fleet::default();
-        let mut history = History::default();
-        after(&mut history, &table(&mut fleet, ONE), 0..3);
-        after(&mut history, &table(&mut fleet, "{v9: ['http://a:1']}"), 3..4);
+        let (mut core, mut history) = (start(ONE), History::default());
+        after(&mut history, core.table(), 0..3);
+        core.apply(&plan("{v9: ['http://a:1']}"), Moment::from_millis(3000));
+        after(&mut history, core.table(), 3..4);
         let names: Vec<_> = history.models["m"].versions.keys().map(|name| &**name).collect();
         assert_eq!(names, ["v9"]);
     }

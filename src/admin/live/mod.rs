@@ -29,7 +29,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tokio::time::{MissedTickBehavior, interval};
 
 const EVERY: Duration = Duration::from_secs(1);
 
@@ -64,7 +64,8 @@ pub struct Live {
 /// Looks once a second, for as long as it is polled. The first look is in the first poll: a timer that is due at once
 /// may still be pending then, and who asks before it would find a history without models.
 pub(super) async fn watch(office: &Office) {
-    let mut seconds = interval_at(Instant::now() + EVERY, EVERY);
+    let mut seconds = interval(EVERY);
+    seconds.reset();
     seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let table = office.current.load_full();

@@ -1,19 +1,13 @@
 //! Counting, learning and trials, on one replica.
 use super::*;
-use crate::fleet::{Fleet, ReplicaId};
+use crate::fleet::sample_replica;
 use crate::health::{Faded, Stage, Standing};
-use crate::wire::Dialed;
 use proptest::prelude::*;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 fn replica() -> (Arc<Replica>, Arc<VersionState>) {
-    let (model, version): (Arc<str>, Arc<str>) = ("chat".into(), "v1".into());
-    let mut fleet = Fleet::default();
-    let state = fleet.version(&model, &version);
-    let id = ReplicaId { model, version, url: "http://a:1".into() };
-    let dialed = || Dialed::Http("a:1".to_owned());
-    (fleet.enlist(id, dialed, true, Moment::ZERO), state)
+    sample_replica("http://a:1")
 }
 
 fn outcome(class: Class, millis: u64) -> Outcome {

@@ -1,7 +1,6 @@
 //! What courses come to, step by step.
 use super::*;
-use crate::fleet::{Fleet, ReplicaId};
-use crate::wire::Dialed;
+use crate::fleet::sample_replica;
 
 const fn at(millis: u64) -> Moment {
     Moment::from_millis(millis)
@@ -16,17 +15,8 @@ struct Served {
 
 impl Served {
     fn new() -> Self {
-        let (model, name): (Arc<str>, Arc<str>) = ("chat".into(), "v1".into());
-        let mut fleet = Fleet::default();
-        let state = fleet.version(&model, &name);
-        let replicas = ["http://a:1", "http://b:1"].map(|url| {
-            let id = ReplicaId {
-                model: Arc::clone(&model),
-                version: Arc::clone(&name),
-                url: url.into(),
-            };
-            fleet.enlist(id, || Dialed::Http(url.to_owned()), true, Moment::ZERO)
-        });
+        let [(one, state), (other, _)] = ["http://a:1", "http://b:1"].map(sample_replica);
+        let (name, replicas) = ("v1".into(), [one, other]);
         let version =
             Version { name, index: 0, state, share: 1.0, members: Box::default(), mixed: false };
         Self { version, replicas, course: Course::default() }
