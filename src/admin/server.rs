@@ -62,8 +62,18 @@ const STRICT: [(HeaderName, HeaderValue); 5] = [
     (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
 ];
 
-/// Serves until `stop`; answers that run then are finished, streams are cut.
-pub async fn serve(listener: TcpListener, office: Arc<Office>, stop: impl Future<Output = ()>) {
+/// Serves until `stop`; answers that run then are finished, streams are cut. Looks at everything before it returns: so
+/// whoever is told that Evener serves finds all that comes of it.
+pub fn serve(
+    listener: TcpListener,
+    office: Arc<Office>,
+    stop: impl Future<Output = ()>,
+) -> impl Future<Output = ()> {
+    live::look(&office);
+    serve_all(listener, office, stop)
+}
+
+async fn serve_all(listener: TcpListener, office: Arc<Office>, stop: impl Future<Output = ()>) {
     let router = router(&office);
     let (end, ended) = watch::channel(());
     let (seats, mut connections) = (Arc::<Seats>::default(), JoinSet::new());
@@ -71,7 +81,6 @@ pub async fn serve(listener: TcpListener, office: Arc<Office>, stop: impl Future
     let mut stop = std::pin::pin!(stop);
     let mut watching = std::pin::pin!(Task::Admin.keep_running(|| live::watch(&office)));
     loop {
-        // The first look comes before the first who asks.
         tokio::select! { biased;
             () = &mut stop => break,
             () = &mut watching => {}

@@ -26,6 +26,7 @@ mod outlook;
 mod own_dir;
 mod probe;
 mod prober;
+mod reading;
 mod replicas;
 mod runner;
 mod scribe;

@@ -141,8 +141,9 @@ impl LineLog {
 }
 
 /// What follows from a new plan.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub enum Change {
+    #[default]
     None,
     Off,
     To(Sink, Writer),

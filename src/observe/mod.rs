@@ -28,7 +28,7 @@ pub use decisions::{Assignment, Decision, Decisions, Interest};
 pub use events::{Event, Events, Level};
 pub use exhaustion::{During, Exhaustion, UsedUp};
 pub use log::rotated;
-pub use logs::Logs;
+pub use logs::{LogChanges, Logs};
 pub use meters::{ListenerMeter, Meters, ReloadResult, SpanFate};
 pub use metrics::{METRICS, Metric, MetricKind};
 #[cfg(test)]

@@ -112,3 +112,31 @@ async fn while_the_file_cannot_be_read_orders_are_carried_out() {
     let reply = reloading.await.unwrap().unwrap();
     assert_eq!(reply.status, 422, "{}", reply.text());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_a_file_that_the_new_configuration_names_is_opened_a_candidate_is_rolled_back() {
+    let (v1, v2) = (version("v1", "0%").await, version("v2", "0%").await);
+    let checks = "checks: [{metric: errors}], steps: [50, 100], hold: 1h, confirm: false";
+    let text = models(&v1, &v2, checks);
+    let mut site = launched(text.clone()).await;
+    let running = traffic(&site);
+    until_state(&site, "collecting").await;
+    let (log, hangs) = (site.path().join("access.log"), site.path().join("access.log.hangs"));
+    fs::write(&hangs, "").unwrap();
+    let logged = format!("access_log: {{file: \"{}\"}}", log.display());
+    site.write(&Setup::new(text.replace("access_log: null", &logged)));
+    let asked = Request::post("/api/v1/reload", "{}").header("host", "localhost");
+    let reloading = tokio::spawn(send(site.admin, asked));
+    turn(&v2, r#"{"error": "50%"}"#).await;
+    until_state(&site, "rolled_back").await;
+    assert!(!reloading.is_finished() && !log.exists(), "the file was opened after all");
+    assert_eq!(site.send(Request::post(ASK, BODY)).await.version(), "v1");
+    fs::remove_file(&hangs).unwrap();
+    let reply = reloading.await.unwrap().unwrap();
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    drop(running);
+    site.send(Request::post(ASK, BODY)).await;
+    until("the request is logged", || fs::read_to_string(&log).is_ok_and(|it| !it.is_empty()))
+        .await;
+    assert!(site.runs());
+}

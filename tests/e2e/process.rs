@@ -183,13 +183,21 @@ impl Process {
     }
 }
 
-/// A library whose `fsync` returns only once the file that `HANGS_WHILE` names is gone.
+/// A library whose `fsync` returns only once the file that `HANGS_WHILE` names is gone, and which opens a file only once
+/// no file stands beside it that is called the same and `.hangs`.
 fn hanging_disk() -> &'static Path {
-    const SOURCE: &str = "#include <stdlib.h>\n#include <sys/syscall.h>\n#include <unistd.h>\n\
+    const SOURCE: &str = "#define _GNU_SOURCE\n#include <fcntl.h>\n#include <stdarg.h>\n\
+        #include <stdio.h>\n#include <stdlib.h>\n#include <sys/syscall.h>\n#include <unistd.h>\n\
         int fsync(int fd) {\n\
         const char *file = getenv(\"HANGS_WHILE\");\n\
         while (file && access(file, F_OK) == 0) usleep(5000);\n\
-        return syscall(SYS_fsync, fd);\n}\n";
+        return syscall(SYS_fsync, fd);\n}\n\
+        int open64(const char *path, int flags, ...) {\n\
+        char hangs[4096];\n\
+        va_list more; va_start(more, flags); int mode = va_arg(more, int); va_end(more);\n\
+        snprintf(hangs, sizeof hangs, \"%s.hangs\", path);\n\
+        while (access(hangs, F_OK) == 0) usleep(5000);\n\
+        return syscall(SYS_openat, AT_FDCWD, path, flags, mode);\n}\n";
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));

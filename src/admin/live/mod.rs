@@ -61,20 +61,24 @@ pub struct Live {
     frames: watch::Sender<Arc<Frame>>,
 }
 
-/// Looks once a second, for as long as it is polled. The first look is in the first poll: a timer that is due at once
-/// may still be pending then, and who asks before it would find a history without models.
+/// Looks once a second, for as long as it is polled; the first time a second from now.
 pub(super) async fn watch(office: &Office) {
     let mut seconds = interval(EVERY);
     seconds.reset();
     seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let table = office.current.load_full();
-        office.live.look(office, &table);
-        if office.live.frames.receiver_count() > 0 {
-            let frame = office.live.frame(office, &table);
-            office.live.frames.send_replace(Arc::new(frame));
-        }
         seconds.tick().await;
+        look(office);
+    }
+}
+
+/// Looks at everything, and tells those who read. What a version served before the first look at it is in no percentile.
+pub(super) fn look(office: &Office) {
+    let table = office.current.load_full();
+    office.live.look(office, &table);
+    if office.live.frames.receiver_count() > 0 {
+        let frame = office.live.frame(office, &table);
+        office.live.frames.send_replace(Arc::new(frame));
     }
 }
 

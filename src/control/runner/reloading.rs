@@ -1,27 +1,22 @@
 //! Reading the file again: what is good of it serves, what is not changes nothing.
-use super::{Env, Runner};
+use super::Runner;
 use crate::config::{self, Checked, Diagnostic, Diagnostics};
 use crate::control::core::Applied;
 use crate::control::desk::{Loaded, Rejected};
-use crate::control::handover::Gate;
 use crate::control::heritage::told_if_shut;
 use crate::control::listeners::Prepared;
 use crate::control::order::{Answer, Reload};
+use crate::control::reading::{FileRead, NewState, Opened, Read, read_file};
 use crate::control::scribe::Scribe;
-use crate::control::state::StateDir;
-use crate::control::verify::verify;
 use crate::control::waiting::Unwritten;
 use crate::observe::{Level, ReloadResult, Task, stamp};
-use crate::stats::{Clock as _, Moment, MonotonicClock};
+use crate::stats::Clock as _;
 use crate::table::{Changes, ListenAddress};
 use std::collections::VecDeque;
-use std::path::Path;
+use std::io;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinHandle};
-
-/// The file as it was read, with what is wrong with the files that it names.
-type Read = Result<(Checked, Vec<Diagnostic>), Box<Diagnostics>>;
 
 /// Somebody wants the file read again.
 #[derive(Debug)]
@@ -67,8 +62,11 @@ impl Runner {
             && let Some(asked) = self.reloads.asked.pop_front()
         {
             let (file, env) = (self.started.desk.file.clone(), self.env);
-            let load = move || Task::Control.run(|| load(&file, env));
-            self.reloads.reading = Some((asked, tokio::task::spawn_blocking(load)));
+            // No other is applied before this one was.
+            let (serving, proxy) =
+                (Arc::clone(&self.core.table().plan), Arc::clone(&self.started.proxy));
+            let read = move || Task::Control.run(|| read_file(&file, &env, &serving, &proxy.logs));
+            self.reloads.reading = Some((asked, tokio::task::spawn_blocking(read)));
         }
     }
 
@@ -87,7 +85,7 @@ impl Runner {
 
     /// `None`: nobody asked for this look, and the text is the one already seen.
     fn reload(&mut self, read: Read, always: bool, who: &str) -> Option<Reload> {
-        let (mut checked, failed) = match read {
+        let FileRead { checked, mut diagnostics, opened } = match read {
             Ok(read) => read,
             Err(diagnostics) => {
                 let hash = diagnostics_hash(&diagnostics);
@@ -95,64 +93,48 @@ impl Runner {
                 return (always || !seen).then(|| self.reject(&diagnostics, who));
             }
         };
-        checked.plan.keep_certificates(&self.core.table().plan);
         let same = self.seen == checked.text_hash;
         self.seen.clone_from(&checked.text_hash);
         if same && !always {
             return None;
         }
-        let mut diagnostics = checked.warnings.clone();
-        for diagnostic in failed {
-            diagnostics.push(diagnostic);
-        }
         if checked.text_hash == self.started.desk.running().0 {
             return Some(self.unchanged(checked, who));
         }
-        for field in Changes::needs_restart(&self.core.table().plan, &checked.plan) {
-            diagnostics.push(needs_restart(&diagnostics, field));
-        }
-        if diagnostics.has_errors() {
-            return Some(self.reject(&diagnostics, who));
-        }
-        let prepared = match self.listeners.prepare(&checked.plan.listeners) {
+        let prepared = if diagnostics.has_errors() {
+            Err(Vec::new())
+        } else {
+            self.listeners.prepare(&checked.plan.listeners)
+        };
+        let prepared = match prepared {
             Ok(prepared) => prepared,
             Err(errors) => {
                 for (i, error) in errors {
-                    diagnostics.push(cannot_listen(
-                        &diagnostics,
-                        &checked.plan.listeners[i].address,
-                        &error,
-                    ));
+                    let address = &checked.plan.listeners[i].address;
+                    diagnostics.push(cannot_listen(&diagnostics, address, &error));
                 }
                 return Some(self.reject(&diagnostics, who));
             }
         };
-        let moved = !same_folder(&checked.plan.state_dir, &self.core.table().plan.state_dir);
-        let scribe = match moved.then(|| self.scribe_at(&checked.plan.state_dir)).transpose() {
-            Ok(scribe) => scribe,
-            Err(error) => {
-                let span = diagnostics.find("state:");
-                diagnostics.push(Diagnostic::error("unusable-file", span, error));
-                return Some(self.reject(&diagnostics, who));
-            }
-        };
         // The last that can fail: what was opened before is let go by its drop.
-        if let Err((key, error)) = self.started.proxy.logs.follow(&checked.plan) {
-            let span = diagnostics.find(key);
+        if let Err(error) = self.take_opened(opened) {
+            let span = diagnostics.find("state:");
             diagnostics.push(Diagnostic::error("unusable-file", span, error.to_string()));
             return Some(self.reject(&diagnostics, who));
-        }
-        if let Some(scribe) = scribe {
-            self.gate = told_if_shut(Gate::open(&checked.plan.state_dir));
-            self.scribe = scribe;
         }
         Some(self.apply(checked, prepared, who))
     }
 
-    /// Who writes into another directory from now on. An error says why nobody can.
-    fn scribe_at(&self, dir: &Path) -> Result<Scribe, String> {
-        let state = StateDir::open(dir).map_err(|error| error.to_string())?;
-        Scribe::start(state, Some(&self.scribe)).map_err(|error| error.to_string())
+    /// Writes to what was opened from now on. An error says why nobody can write the state.
+    fn take_opened(&mut self, Opened { state, logs }: Opened) -> io::Result<()> {
+        if let Some(NewState { dir, gate }) = state {
+            self.scribe = Scribe::start(dir, Some(&self.scribe))?;
+            let old = std::mem::replace(&mut self.gate, told_if_shut(gate));
+            // It removes its file, and the disk that it is on may be why the state moves.
+            tokio::task::spawn_blocking(move || drop(old));
+        }
+        self.started.proxy.logs.commit(logs);
+        Ok(())
     }
 
     fn apply(&mut self, checked: Checked, prepared: Prepared, who: &str) -> Reload {
@@ -230,39 +212,16 @@ impl Runner {
     }
 }
 
-/// Reads and checks the file, and with it the files that it names.
-fn load(file: &Path, env: Env) -> Read {
-    let clock = MonotonicClock::new();
-    let read = config::load(file, &env).map(|checked| {
-        let failed = verify(&checked);
-        (checked, failed)
-    });
-    tracing::debug!(took = ?clock.now().since(Moment::ZERO), "read and checked the file");
-    read
-}
-
-fn same_folder(a: &Path, b: &Path) -> bool {
-    a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
-}
-
 /// Tells one file with errors from the next.
 fn diagnostics_hash(diagnostics: &Diagnostics) -> String {
     let all = diagnostics.render_text(false) + &diagnostics.masked_source();
     format!("{:016x}", xxhash_rust::xxh3::xxh3_64(all.as_bytes()))
 }
 
-fn needs_restart(diagnostics: &Diagnostics, field: &str) -> Diagnostic {
-    let key = field.split('.').next().unwrap_or(field);
-    let message =
-        format!("`{field}` cannot change while Evener runs; nothing of this file is applied");
-    Diagnostic::error("needs-restart", diagnostics.find(key), message)
-        .help("restart Evener, or put the old value back")
-}
-
 fn cannot_listen(
     diagnostics: &Diagnostics,
     address: &ListenAddress,
-    error: &std::io::Error,
+    error: &io::Error,
 ) -> Diagnostic {
     let span = diagnostics.find(&address.to_string());
     Diagnostic::error("cannot-listen", span, error.to_string())
