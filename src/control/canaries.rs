@@ -1,81 +1,18 @@
 //! Canaries: which run, what they have seen, and what they do to the shares.
+use super::action::{Action, CanaryNews};
 use super::canary_shares::{candidate_share, judged_of, split_with, stable_name, world};
 use super::core::Core;
-use super::replicas::Unable;
-use crate::canary::{By, CanaryPlan, Command, Effect, Ending, Occasion, RollOut, Start, Unusable};
+use super::one_canary::{Canary, restored};
+use super::order::{CanaryVerb, Unable};
+use crate::canary::{By, Command, Effect, Ending, RollOut, Start};
 use crate::observe::CanaryReport;
 use crate::stats::Moment;
-use crate::table::{Ended, KeptCanary, Model, ModelPlan, is_split_of};
-use std::collections::BTreeMap;
+use crate::table::{KeptCanary, Model};
 use std::sync::Arc;
-
-/// What an operator may say to a canary.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CanaryVerb {
-    Start,
-    Say(Command),
-}
-
-/// Something that happened to a canary, for events, log and journal.
-#[derive(Clone, Debug)]
-pub struct Told {
-    pub model: String,
-    pub occasion: Occasion,
-    pub sentence: String,
-}
-
-/// A canary, and the file's split that it began with: another one begins it anew.
-#[derive(Debug)]
-pub(super) struct Canary {
-    rollout: RollOut,
-    split: Vec<(String, f64)>,
-    /// The shares of the others are in proportion to these: the file's, or those of who was promoted before.
-    base: Vec<(String, f64)>,
-}
-
-impl Canary {
-    /// Does it move the shares by itself?
-    pub(super) fn is_running(&self) -> bool {
-        self.rollout.is_running()
-    }
-
-    /// Was its candidate promoted under the split that the file still has? Then it keeps its share, whatever else in the
-    /// file is edited.
-    fn keeps(&self, plan: &ModelPlan) -> bool {
-        let candidate = &self.rollout.judged().candidate;
-        self.rollout.ending() == Some(Ending::Promoted)
-            && !self.rollout.plan().aa
-            && is_split_of(&self.split, plan)
-            && plan.versions.iter().any(|version| version.name == *candidate)
-    }
-
-    /// Does it go on under this plan?
-    fn goes_on(&self, plan: &ModelPlan) -> bool {
-        let candidate = &self.rollout.judged().candidate;
-        let Some(canary) = &plan.canary else { return self.keeps(plan) };
-        let same = self.split == plan.split_by_name()
-            && *self.rollout.judged() == judged_of(plan, &canary.candidate)
-            && self.rollout.plan().deciding() == canary.deciding();
-        same || (*candidate == canary.candidate && self.keeps(plan))
-    }
-
-    fn to_keep(&self, now: Moment) -> KeptCanary {
-        let ended = self.rollout.ending().map(|ending| Ended {
-            ending,
-            judged: self.rollout.judged().clone(),
-            because: self.rollout.because().to_owned(),
-        });
-        let base = (self.base != self.split).then(|| self.base.clone());
-        let snapshot = Some(self.rollout.snapshot(now));
-        KeptCanary { split: self.split.clone(), base, ended, snapshot }
-    }
-}
-
-pub(super) type Canaries = BTreeMap<String, Canary>;
 
 impl Core {
     /// Takes up what the last process had, or begins what the file asks for. Called after each new plan.
-    pub(super) fn follow_canaries(&mut self, now: Moment) -> Vec<Told> {
+    pub(super) fn follow_canaries(&mut self, now: Moment) -> Vec<Action> {
         let table = Arc::clone(self.table());
         let mut before = std::mem::take(&mut self.canaries);
         let mut told = Vec::new();
@@ -122,7 +59,7 @@ impl Core {
         base: Option<Vec<(String, f64)>>,
         starts: bool,
         now: Moment,
-    ) -> Vec<Told> {
+    ) -> Vec<Action> {
         let Some(plan) = &model.plan.canary else { return Vec::new() };
         let (name, split) = (model.name.to_string(), model.plan.split_by_name());
         let judged = judged_of(&model.plan, &plan.candidate);
@@ -130,9 +67,7 @@ impl Core {
         let stable = stable_name(&model.plan, &plan.candidate);
         let base = base.unwrap_or_else(|| split.clone());
         self.overrides.shares.remove(&name);
-        if starts {
-            self.yield_split(&name);
-        }
+        let mut told = if starts { self.yield_split(&name) } else { Vec::new() };
         let (rollout, effects) = if starts {
             RollOut::begin(plan.clone(), judged, stable, share, now)
         } else {
@@ -140,11 +75,12 @@ impl Core {
         };
         self.canaries.insert(name.clone(), Canary { rollout, split, base });
         self.set_share(&name);
-        self.carry_out(&name, effects)
+        told.extend(self.carry_out(&name, effects));
+        told
     }
 
     /// Pauses a canary that runs.
-    fn hold_canary(&mut self, model: &str, why: &str, now: Moment) -> Vec<Told> {
+    fn hold_canary(&mut self, model: &str, why: &str, now: Moment) -> Vec<Action> {
         let by = By { who: "evener", reason: Some(why) };
         let Some(canary) = self.canaries.get_mut(model) else { return Vec::new() };
         // One that does not run need not be paused.
@@ -153,7 +89,7 @@ impl Core {
     }
 
     /// Pauses all that run.
-    pub fn hold_canaries(&mut self, why: &str, now: Moment) -> Vec<Told> {
+    pub(super) fn hold_canaries(&mut self, why: &str, now: Moment) -> Vec<Action> {
         let models: Vec<String> = self.canaries.keys().cloned().collect();
         let told = models.iter().flat_map(|model| self.hold_canary(model, why, now)).collect();
         self.reshare();
@@ -161,7 +97,7 @@ impl Core {
     }
 
     /// What was seen since the last look, and what follows from it. Called by the second.
-    pub(super) fn judge_canaries(&mut self, now: Moment) -> Vec<Told> {
+    pub(super) fn judge_canaries(&mut self, now: Moment) -> Vec<Action> {
         let table = Arc::clone(self.table());
         let mut told = Vec::new();
         for model in &table.models {
@@ -195,13 +131,13 @@ impl Core {
     }
 
     /// Does what an operator says.
-    pub fn order_canary(
+    pub(super) fn order_canary(
         &mut self,
         model: &str,
         verb: CanaryVerb,
         by: By<'_>,
         now: Moment,
-    ) -> Result<Vec<Told>, Unable> {
+    ) -> Result<Vec<Action>, Unable> {
         let table = Arc::clone(self.table());
         let model = table
             .model(model)
@@ -222,17 +158,21 @@ impl Core {
             CanaryVerb::Say(command) => {
                 let effects =
                     canary.rollout.command(command, by, now).map_err(Unable::Impossible)?;
-                if command != Command::Pause {
-                    self.yield_split(&model.name);
-                }
-                self.carry_out(&model.name, effects)
+                let mut told = match command {
+                    Command::Pause => Vec::new(),
+                    Command::Resume | Command::Promote | Command::Abort => {
+                        self.yield_split(&model.name)
+                    }
+                };
+                told.extend(self.carry_out(&model.name, effects));
+                told
             }
         };
         self.reshare();
         Ok(told)
     }
 
-    fn carry_out(&mut self, model: &str, effects: Vec<Effect>) -> Vec<Told> {
+    fn carry_out(&mut self, model: &str, effects: Vec<Effect>) -> Vec<Action> {
         let mut told = Vec::new();
         for effect in effects {
             match effect {
@@ -241,7 +181,8 @@ impl Core {
                 // Counted when it is told.
                 Effect::Finished(Ending::Promoted) => {}
                 Effect::Announce { occasion, sentence } => {
-                    told.push(Told { model: model.to_owned(), occasion, sentence });
+                    let model = model.to_owned();
+                    told.push(Action::Tell(CanaryNews { model, occasion, sentence }));
                 }
             }
         }
@@ -279,10 +220,11 @@ impl Core {
         self.overrides.canaries = kept;
     }
 
-    /// What the state kept last of those that are told of.
-    pub(super) fn kept_of(&self, told: &[Told]) -> Vec<(String, KeptCanary)> {
-        let kept = |one: &Told| self.overrides.canaries.get_key_value(&one.model);
-        told.iter().filter_map(kept).map(|(model, kept)| (model.clone(), kept.clone())).collect()
+    /// What the state kept last of those that get more.
+    pub(super) fn kept_of(&self, actions: &[Action]) -> Vec<(String, KeptCanary)> {
+        let raised = actions.iter().filter_map(Action::raises);
+        let kept = |one: &CanaryNews| self.overrides.canaries.get_key_value(&one.model);
+        raised.filter_map(kept).map(|(model, kept)| (model.clone(), kept.clone())).collect()
     }
 
     /// Takes canaries back to what is written of them, as a restart would.
@@ -303,46 +245,6 @@ impl Core {
     }
 }
 
-impl Canary {
-    /// Those of all versions, with its candidate's. `None`: it moves nothing.
-    fn shares(&self) -> Option<Vec<(String, f64)>> {
-        let live = split_with(&self.rollout, &self.base)?;
-        let names = self.base.iter().map(|(version, _)| version.clone());
-        Some(names.map(|name| (name.clone(), live.get(&name).copied().unwrap_or(0.0))).collect())
-    }
-}
-
-/// What the last process left of a model's canary; `None`: the file was edited since. `Err`: why it cannot be used.
-fn restored(saved: KeptCanary, plan: &ModelPlan, now: Moment) -> Result<Option<Canary>, String> {
-    let KeptCanary { split, base, ended, snapshot } = saved;
-    if !is_split_of(&split, plan) {
-        return Ok(None);
-    }
-    let base = base.unwrap_or_else(|| split.clone());
-    let mut unusable = None;
-    if let (Some(snapshot), Some(canary)) = (snapshot, &plan.canary) {
-        let judged = judged_of(plan, &canary.candidate);
-        match RollOut::restore(snapshot, canary.clone(), &judged, now) {
-            Ok(rollout) if split == plan.split_by_name() => {
-                return Ok(Some(Canary { rollout, split, base }));
-            }
-            // An edit wins.
-            Ok(_) | Err(Unusable::Changed) => {}
-            Err(why @ (Unusable::Version | Unusable::Broken)) => unusable = Some(why.to_string()),
-        }
-    }
-    // A verdict outlives what it was made of.
-    let Some(Ended { ending, judged, because }) = ended else {
-        return unusable.map_or(Ok(None), Err);
-    };
-    let same = plan.canary.as_ref().filter(|canary| canary.candidate == judged.candidate);
-    let known = CanaryPlan { candidate: judged.candidate.clone(), ..CanaryPlan::default() };
-    let canary = same.cloned().unwrap_or(known);
-    let unread = unusable.is_some() || ending == Ending::Promoted;
-    let rollout = RollOut::ended(canary, judged, ending, because, now);
-    Ok(unread.then_some(Canary { rollout, split, base }))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -358,11 +260,12 @@ mod tests {
         let (mut first, _) = Core::start(&plan, Overrides::default(), 7, Moment::ZERO);
         let later = Moment::from_millis(90_000);
         first.keep_canaries(later);
-        let (second, applied) = Core::start(&plan, first.overrides().clone(), 7, Moment::ZERO);
-        assert!(applied.told.is_empty(), "it goes on, it does not begin");
+        let (second, actions) = Core::start(&plan, first.overrides().clone(), 7, Moment::ZERO);
+        let begins = |action: &Action| action.moves().is_some();
+        assert!(!actions.iter().any(begins), "it goes on, it does not begin");
         let written = |core: &Core| serde_json::to_string(&core.overrides().canaries).unwrap();
         assert_eq!(written(&second), written(&first));
-        assert!((applied.table.models[0].versions[1].share - 0.01).abs() < 1e-9);
+        assert!((second.table().models[0].versions[1].share - 0.01).abs() < 1e-9);
     }
 
     #[test]

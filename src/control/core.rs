@@ -1,13 +1,15 @@
 //! The decisions of the control path, without files, sockets or clocks: simulations drive it too.
-use super::canaries::{Canaries, Told};
-use super::ejections::{Ruling, count_probation};
+use super::action::{Action, Ruling};
 use super::enlist::enlist;
-use super::splits::edited;
-use crate::fleet::{Fleet, Replica, Suspects};
+use super::one_canary::Canary;
+use super::order::{Act, CanaryVerb, Target, Unable};
+use crate::canary::By;
+use crate::fleet::{Fleet, Suspects};
 use crate::stats::Moment;
-use crate::table::{Changes, Overrides, Plan, Table};
+use crate::table::{Hold, Overrides, Plan, Shares, Table, Version};
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,20 +25,41 @@ pub struct Core {
     chance: SmallRng,
     swept: Moment,
     ticked: Moment,
-    pub(super) canaries: Canaries,
-    /// Splits that ended otherwise than by an operator's order, to be told.
-    pub(super) ended_splits: Vec<Ruling>,
+    /// By model.
+    pub(super) canaries: BTreeMap<String, Canary>,
 }
 
-/// A new table to swap in, and what follows from it.
-#[derive(Debug)]
-pub struct Applied {
-    pub table: Arc<Table>,
-    pub joined: Vec<Arc<Replica>>,
-    pub left: Vec<Arc<Replica>>,
-    pub changes: Changes,
-    /// What became of canaries.
-    pub told: Vec<Told>,
+/// Something that happened, of which something may follow.
+#[derive(Clone, Copy, Debug)]
+pub enum Trigger<'a> {
+    /// A checked file is to serve.
+    Plan(&'a Arc<Plan>),
+    /// Replicas wait for a ruling.
+    Suspects,
+    Second,
+    /// The state cannot be written, for this reason: a restart would not know of what canaries do from now on.
+    Unwritable(&'a str),
+}
+
+/// What an operator wants of replicas, canaries and splits.
+#[derive(Clone, Debug)]
+pub enum Instruction<'a> {
+    Replicas {
+        target: &'a Target,
+        act: Act,
+        hold: Hold,
+    },
+    Canary {
+        model: &'a str,
+        verb: CanaryVerb,
+    },
+    /// `shares`: `None` takes back what was set. `since`: on the wall.
+    Split {
+        model: &'a str,
+        shares: Option<Shares>,
+        hold: Hold,
+        since: jiff::Timestamp,
+    },
 }
 
 impl Core {
@@ -46,43 +69,83 @@ impl Core {
         overrides: Overrides,
         seed: u64,
         now: Moment,
-    ) -> (Self, Applied) {
+    ) -> (Self, Vec<Action>) {
         let mut overrides = overrides;
         overrides.forget_gone(plan);
-        let ended_splits = edited(&mut overrides, plan);
         let fleet = Fleet::default();
         let mut chance = SmallRng::seed_from_u64(seed);
+        let ended = end_edited_splits(&mut overrides, plan);
         let mut offset = || chance.next_u64();
         let table = Table::build(1, plan, &overrides, &fleet, None, &mut offset, now);
         let table = Arc::new(table);
         let (swept, ticked) = (now, now);
-        let canaries = Canaries::default();
-        let mut core =
-            Self { fleet, overrides, table, chance, swept, ticked, canaries, ended_splits };
-        let applied = core.take_up(Changes::default(), now);
-        (core, applied)
+        let canaries = BTreeMap::default();
+        let mut core = Self { fleet, overrides, table, chance, swept, ticked, canaries };
+        let actions = core.take_up(ended, now);
+        (core, actions)
+    }
+
+    /// Decides what follows from what happened. What concerns replicas alone is carried out in place; everything else
+    /// is in the new table, and in the actions.
+    pub fn handle(&mut self, trigger: Trigger<'_>, now: Moment) -> Vec<Action> {
+        let rules = |rulings: Vec<Ruling>| rulings.into_iter().map(Action::Rule);
+        match trigger {
+            Trigger::Plan(plan) => self.apply(plan, now),
+            Trigger::Suspects => rules(self.judge_suspects(now)).collect(),
+            Trigger::Second => {
+                let mut actions: Vec<Action> = rules(self.tick(now)).collect();
+                actions.extend(self.judge_canaries(now));
+                actions
+            }
+            Trigger::Unwritable(why) => self.hold_canaries(why, now),
+        }
+    }
+
+    /// Does what an operator wants, or says why that cannot be.
+    pub fn obey(
+        &mut self,
+        instruction: Instruction<'_>,
+        by: By<'_>,
+        now: Moment,
+    ) -> Result<Vec<Action>, Unable> {
+        match instruction {
+            Instruction::Replicas { target, act, hold } => {
+                Ok(Vec::from_iter(self.act(target, act, hold, now)?))
+            }
+            Instruction::Canary { model, verb } => self.order_canary(model, verb, by, now),
+            Instruction::Split { model, shares: Some(shares), hold, since } => {
+                Ok(vec![self.set_split(model, shares, hold, (by.who, since), now)?])
+            }
+            Instruction::Split { model, shares: None, .. } => {
+                Ok(Vec::from_iter(self.reset_split(model)?))
+            }
+        }
     }
 
     /// Builds the next generation from an accepted plan.
-    pub fn apply(&mut self, plan: &Arc<Plan>, now: Moment) -> Applied {
-        let changes = Changes::between(&self.table.plan, plan);
+    pub fn apply(&mut self, plan: &Arc<Plan>, now: Moment) -> Vec<Action> {
         self.overrides.forget_gone(plan);
-        self.ended_splits.extend(edited(&mut self.overrides, plan));
+        let ended = end_edited_splits(&mut self.overrides, plan);
         let Self { fleet, overrides, table, chance, .. } = self;
         let mut offset = || chance.next_u64();
         let generation = table.generation + 1;
         let next = Table::build(generation, plan, overrides, fleet, Some(table), &mut offset, now);
         self.table = Arc::new(next);
-        self.take_up(changes, now)
+        self.take_up(ended, now)
     }
 
-    /// What follows from a table that was built.
-    fn take_up(&mut self, changes: Changes, now: Moment) -> Applied {
+    /// What follows from a table that was built; the splits that the file ended are told with it.
+    fn take_up(&mut self, ended: Vec<Action>, now: Moment) -> Vec<Action> {
         let (joined, left) = enlist(&self.table, &self.overrides, &mut self.fleet, now);
         self.keep_segments();
-        self.table.models.iter().flat_map(|model| &model.versions).for_each(count_probation);
-        let told = self.follow_canaries(now);
-        Applied { table: Arc::clone(&self.table), joined, left, changes, told }
+        let versions = self.table.models.iter().flat_map(|model| &model.versions);
+        versions.for_each(Version::count_probation);
+        let mut actions = vec![Action::Swap];
+        actions.extend(joined.into_iter().map(Action::Join));
+        actions.extend(left.into_iter().map(Action::Retire));
+        actions.extend(ended);
+        actions.extend(self.follow_canaries(now));
+        actions
     }
 
     pub fn table(&self) -> &Arc<Table> {
@@ -146,4 +209,10 @@ impl Core {
         self.overrides.segments =
             models.map(|model| (model.name.to_string(), model.segments.clone())).collect();
     }
+}
+
+/// Ends the splits under which the file was edited: an edit wins.
+fn end_edited_splits(overrides: &mut Overrides, plan: &Plan) -> Vec<Action> {
+    let ended = |model| Ruling::SplitEnded { model, why: "the file was edited".to_owned() };
+    overrides.forget_edited(plan).into_iter().map(ended).map(Action::Rule).collect()
 }

@@ -3,7 +3,7 @@
 //! Each is a POST after the Standard Webhooks specification (version 1), so that receivers verify the signature with
 //! the libraries that exist: `webhook-id` stays the same when it is sent again, `webhook-signature` is an HMAC-SHA256
 //! over id, time and body. `text` in the body is what Slack, Mattermost and Google Chat show.
-use super::canaries::Told;
+use super::action::CanaryNews;
 use crate::canary::Notify;
 use crate::fleet::ModelState;
 use crate::observe::{Events, Level, Meters, Task, stamp};
@@ -128,8 +128,8 @@ impl Courier {
     }
 
     /// A message of what happened.
-    pub(super) fn message(&self, to: &Notify, told: &Told, about: Subject<'_>) -> Message {
-        let Told { model, occasion, sentence } = told;
+    pub(super) fn message(&self, to: &Notify, news: &CanaryNews, about: Subject<'_>) -> Message {
+        let CanaryNews { model, occasion, sentence } = news;
         let (event, time) = (occasion.name(), stamp());
         let Subject { candidate, state, who, reason } = about;
         let text = format!("{model}: {sentence}");

@@ -1,127 +1,13 @@
 //! Rulings on replicas: who is ejected for cause, who is tried out, who serves again. Decided here, set in place.
+use super::action::Ruling;
 use super::core::Core;
 use crate::fleet::Replica;
 use crate::health::{Carried, Cause, EjectionPlan, Faded, Stage, Standing};
-use crate::observe::Level;
 use crate::stats::Moment;
-use crate::table::{Held, Member, ModelPlan, Table, Version};
+use crate::table::{Member, ModelPlan, Table, Version};
 use rand::RngExt as _;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// What was decided about a replica.
-#[derive(Clone, Debug)]
-pub enum Ruling {
-    Ejected {
-        replica: Arc<Replica>,
-        lasts: Duration,
-        evidence: String,
-    },
-    /// It deserves it, but too many are out already.
-    Refused {
-        replica: Arc<Replica>,
-        why: String,
-        evidence: String,
-    },
-    OnProbation {
-        replica: Arc<Replica>,
-    },
-    FailedProbation {
-        replica: Arc<Replica>,
-        lasts: Duration,
-        cause: Cause,
-    },
-    /// It failed on probation, but no more may be out.
-    Kept {
-        replica: Arc<Replica>,
-        why: String,
-    },
-    /// It passed its probation.
-    Reinstated {
-        replica: Arc<Replica>,
-    },
-    /// The file says `ejection: false` now.
-    Pardoned {
-        replica: Arc<Replica>,
-    },
-    /// A drain for a while is over.
-    Undrained {
-        held: Held,
-    },
-    /// A split that an operator set is over.
-    SplitEnded {
-        model: String,
-        why: String,
-    },
-}
-
-impl Ruling {
-    /// The kind of its event.
-    pub const fn kind(&self) -> &'static str {
-        match self {
-            Self::Undrained { .. } => "drain",
-            Self::SplitEnded { .. } => "split",
-            Self::Ejected { .. }
-            | Self::Refused { .. }
-            | Self::OnProbation { .. }
-            | Self::FailedProbation { .. }
-            | Self::Kept { .. }
-            | Self::Reinstated { .. }
-            | Self::Pardoned { .. } => "ejection",
-        }
-    }
-}
-
-impl Ruling {
-    pub const fn level(&self) -> Level {
-        match self {
-            Self::Ejected { .. }
-            | Self::Refused { .. }
-            | Self::FailedProbation { .. }
-            | Self::Kept { .. } => Level::Warning,
-            Self::OnProbation { .. }
-            | Self::Reinstated { .. }
-            | Self::Pardoned { .. }
-            | Self::Undrained { .. }
-            | Self::SplitEnded { .. } => Level::Info,
-        }
-    }
-}
-
-impl std::fmt::Display for Ruling {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Ejected { replica, lasts, evidence } => {
-                write!(f, "{} is ejected for {lasts:.1?}: it {evidence}", replica.id)
-            }
-            Self::Refused { replica, why, evidence } => {
-                write!(f, "{} is not ejected, {why}: it {evidence}", replica.id)
-            }
-            Self::OnProbation { replica } => write!(f, "{} is on probation", replica.id),
-            Self::FailedProbation { replica, lasts, cause } => {
-                let (id, cause) = (&replica.id, cause.name());
-                write!(f, "{id} failed on probation ({cause}), and is ejected for {lasts:.1?}")
-            }
-            Self::Kept { replica, why } => {
-                write!(f, "{} failed on probation, and serves all the same: {why}", replica.id)
-            }
-            Self::Reinstated { replica } => {
-                write!(f, "{} passed its probation and serves again", replica.id)
-            }
-            Self::Pardoned { replica } => {
-                write!(f, "{} serves again: ejection is switched off", replica.id)
-            }
-            Self::Undrained { held: (model, version, url) } => {
-                write!(f, "{model}/{version}")?;
-                url.iter().try_for_each(|url| write!(f, "/{url}"))?;
-                f.write_str(" serves again: its drain is over")
-            }
-            Self::SplitEnded { model, why } => {
-                write!(f, "the split that was set for `{model}` is over: {why}")
-            }
-        }
-    }
-}
 
 impl Core {
     /// Rules on all that wait for it.
@@ -201,17 +87,10 @@ impl Core {
             }
         };
         if ruling.is_some() {
-            count_probation(version);
+            version.count_probation();
         }
         ruling
     }
-}
-
-/// Tells picks whether anybody is on probation.
-pub(super) fn count_probation(version: &Version) {
-    let on_probation = |stage| matches!(stage, Stage::Probation { .. });
-    let members = version.members.iter();
-    version.state.set_on_probation(members.filter(|m| on_probation(m.replica.stage())).count());
 }
 
 /// Lets what was learned of a version's replicas fade, and looks at what they carry and whose turn it is.

@@ -68,8 +68,8 @@ fn hold(replica: &Replica, state: &VersionState, overrides: &Overrides, now: Mom
 mod tests {
     use super::*;
     use crate::config::parse_text;
-    use crate::control::Core;
     use crate::control::order::{Act, Target};
+    use crate::control::{Action, Core};
     use crate::health::Standing;
     use crate::table::{Hold, Plan};
 
@@ -80,34 +80,35 @@ mod tests {
         Arc::new(parse_text(text, "test.yaml", &|_| None).unwrap().plan)
     }
 
-    fn urls(replicas: &[Arc<Replica>]) -> Vec<&str> {
-        let mut urls: Vec<_> = replicas.iter().map(|replica| &*replica.id.url).collect();
-        urls.sort_unstable();
-        urls
+    /// The URLs of those that join by these actions, and of those that leave.
+    fn moves(actions: &[Action]) -> [Vec<&str>; 2] {
+        let mut moves = [Vec::new(), Vec::new()];
+        for action in actions {
+            match action {
+                Action::Join(replica) => moves[0].push(&*replica.id.url),
+                Action::Retire(replica) => moves[1].push(&*replica.id.url),
+                Action::Swap | Action::Rule(_) | Action::Tell(_) | Action::Confirm { .. } => {}
+            }
+        }
+        for urls in &mut moves {
+            urls.sort_unstable();
+        }
+        moves
     }
 
     #[test]
     fn replicas_join_and_leave_by_the_table_and_return_as_they_were() {
         let both = plan("{versions: {v: [http://a:1, http://b:1]}}");
         let (mut core, first) = Core::start(&both, Overrides::default(), 7, Moment::ZERO);
-        assert_eq!(
-            (urls(&first.joined), urls(&first.left)),
-            (vec!["http://a:1", "http://b:1"], vec![])
-        );
+        assert_eq!(moves(&first), [vec!["http://a:1", "http://b:1"], vec![]]);
         let b = Arc::clone(&core.table().models[0].versions[0].members[1].replica);
-        let again = core.apply(&both, NOW);
-        assert!(again.joined.is_empty() && again.left.is_empty());
+        assert_eq!(moves(&core.apply(&both, NOW)), [vec![], vec![]] as [Vec<&str>; 2]);
         let other = core.apply(&plan("{versions: {v: [http://a:1, http://c:1]}}"), NOW);
-        assert_eq!(
-            (urls(&other.joined), urls(&other.left)),
-            (vec!["http://c:1"], vec!["http://b:1"])
-        );
+        assert_eq!(moves(&other), [vec!["http://c:1"], vec!["http://b:1"]]);
         let back = core.apply(&both, NOW);
-        assert_eq!(
-            (urls(&back.joined), urls(&back.left)),
-            (vec!["http://b:1"], vec!["http://c:1"])
-        );
-        assert!(Arc::ptr_eq(&back.joined[0], &b), "what was known of it is known still");
+        assert_eq!(moves(&back), [vec!["http://b:1"], vec!["http://c:1"]]);
+        let now = &core.table().models[0].versions[0].members[1].replica;
+        assert!(Arc::ptr_eq(now, &b), "what was known of it is known still");
     }
 
     #[test]
@@ -130,7 +131,7 @@ mod tests {
         assert!(core.fleet.version(&"m".into(), &"v2".into()).is_none());
         drop(built);
         // Nor does the next table take the first one for a table that was before it.
-        assert_eq!(urls(&core.apply(&before, NOW).joined), Vec::<&str>::new());
+        assert_eq!(moves(&core.apply(&before, NOW))[0], Vec::<&str>::new());
         let target = Target { model: "m".to_owned(), version: "v".to_owned(), replica: None };
         core.act(&target, Act::Drain, Hold { ends: None, reason: None }, NOW).unwrap();
         core.apply(&after, NOW);

@@ -216,7 +216,7 @@ mod tests {
                         if set {
                             let shares = [("v1".to_owned(), 0.5), ("v3".to_owned(), 0.5)].into();
                             let by = ("api", jiff::Timestamp::UNIX_EPOCH);
-                            core.set_split("m", shares, Hold::default(), by).unwrap();
+                            core.set_split("m", shares, Hold::default(), by, Moment::ZERO).unwrap();
                         }
                         core.keep_canaries(Moment::ZERO);
                         let reports = core.canary_reports(Moment::ZERO);

@@ -1,7 +1,7 @@
 //! Everything that changes the table: the file, operators, probes. One writer, whose inbox this room is.
+mod action;
 #[cfg(test)]
 mod agreement;
-mod announce;
 mod ask;
 mod canaries;
 mod canary_shares;
@@ -21,9 +21,11 @@ mod heritage;
 mod inherited;
 mod kept;
 mod listeners;
+mod one_canary;
 mod order;
 mod outlook;
 mod own_dir;
+mod perform;
 mod probe;
 mod prober;
 mod reading;
@@ -41,19 +43,17 @@ mod verify;
 mod waiting;
 mod watch;
 
-pub use canaries::{CanaryVerb, Told};
-pub use core::{Applied, Core};
+pub use action::{Action, CanaryNews, Ruling};
+pub use core::{Core, Instruction, Trigger};
 pub use descriptors::{Descriptors, few_descriptors};
 pub use desk::{Desk, Loaded, OnDisk, Rejected};
-pub use ejections::Ruling;
 pub use explain::explain;
 pub use explanation::{Explanation, Question};
 pub use forecast::{CanaryFate, Forecast, Running, RunningModel};
 pub use handover::Broken;
 pub use heritage::{ClaimError, Heritage};
 pub use inherited::{Inherited, activated};
-pub use order::{Act, Answer, Order, Orders, Reload, Target};
-pub use replicas::Unable;
+pub use order::{Act, Answer, CanaryVerb, Order, Orders, Reload, Target, Unable};
 pub use runner::{Env, Runner};
 pub use served::served_models;
 pub use started::Started;

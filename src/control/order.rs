@@ -1,5 +1,6 @@
 //! What may be asked of the one writer, and what it answers.
-use super::canaries::CanaryVerb;
+use crate::canary::Command;
+use crate::dialect::nearest;
 use crate::table::Shares;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -18,6 +19,13 @@ impl std::fmt::Display for Target {
         write!(f, "{}/{}", self.model, self.version)?;
         self.replica.iter().try_for_each(|url| write!(f, "/{url}"))
     }
+}
+
+/// What an operator may say to a canary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CanaryVerb {
+    Start,
+    Say(Command),
 }
 
 /// Something to do.
@@ -95,6 +103,28 @@ pub enum Answer {
     Unknown(String),
     /// It cannot be done, and why.
     Failed(String),
+}
+
+/// Why an order is not carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unable {
+    /// What it names does not exist.
+    Unknown(String),
+    Impossible(String),
+}
+
+pub(super) fn unknown<'a>(
+    what: &str,
+    name: &str,
+    names: impl Iterator<Item = &'a str> + Clone,
+) -> String {
+    let near = nearest(name, names.clone());
+    if near.is_empty() {
+        let all: Vec<_> = names.take(20).collect();
+        format!("there is no {what} `{name}`; there is `{}`", all.join("`, `"))
+    } else {
+        format!("there is no {what} `{name}`; did you mean `{}`?", near.join("` or `"))
+    }
 }
 
 /// An order, who gave it and why, and where the answer goes.

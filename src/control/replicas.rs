@@ -1,29 +1,20 @@
 //! What operators order of replicas: drain, undrain, eject, restore, probe.
+use super::action::Action;
 use super::core::Core;
-use super::ejections::count_probation;
-use super::order::{Act, Target};
-use crate::dialect::nearest;
+use super::order::{Act, Target, Unable, unknown};
 use crate::stats::Moment;
 use crate::table::{Held, Hold, Table, Version};
 use std::sync::Arc;
 
-/// Why an order about replicas is not carried out.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Unable {
-    /// What it names does not exist.
-    Unknown(String),
-    Impossible(String),
-}
-
 impl Core {
-    /// Does it, in place. Returns how many replicas that changed.
-    pub fn act(
+    /// Does it, in place. `None`: it changed no replica.
+    pub(super) fn act(
         &mut self,
         target: &Target,
         act: Act,
         hold: Hold,
         now: Moment,
-    ) -> Result<usize, Unable> {
+    ) -> Result<Option<Action>, Unable> {
         let table = Arc::clone(self.table());
         let (version, held) = find(&table, target).map_err(Unable::Unknown)?;
         let checked = table.model(&held.0).is_some_and(|model| model.plan.health.is_some());
@@ -55,6 +46,7 @@ impl Core {
                 targets().count()
             }
         };
+        let confirmed = confirmed(target, act, &hold, now);
         let urls = version.members.iter().map(|member| &*member.replica.id.url);
         let overrides = &mut self.overrides;
         match act {
@@ -70,8 +62,8 @@ impl Core {
             Act::Restore => overrides.ejected.release(&held, urls),
             Act::Probe => {}
         }
-        count_probation(version);
-        Ok(changed)
+        version.count_probation();
+        Ok((changed > 0).then_some(confirmed))
     }
 
     /// Ends the drains whose time is over; an ejection's end is seen by its replica. Returns what was drained.
@@ -95,6 +87,18 @@ impl Core {
     }
 }
 
+fn confirmed(target: &Target, act: Act, hold: &Hold, now: Moment) -> Action {
+    let (kind, verb) = match act {
+        Act::Drain => ("drain", "drains"),
+        Act::Undrain => ("drain", "serves again"),
+        Act::Eject => ("ejection", "is ejected"),
+        Act::Restore => ("ejection", "is restored and serves again"),
+        Act::Probe => ("standing", "is probed"),
+    };
+    let lasts = hold.ends.map(|ends| format!(" for {:?}", ends.at.since(now))).unwrap_or_default();
+    Action::Confirm { kind, message: format!("{target} {verb}{lasts}"), split: None }
+}
+
 /// The version that a target is about, and the target by the names that last: an alias or a trailing slash may come
 /// and go.
 fn find<'a>(table: &'a Table, target: &Target) -> Result<(&'a Version, Held), String> {
@@ -114,20 +118,6 @@ fn find<'a>(table: &'a Table, target: &Target) -> Result<(&'a Version, Held), St
             .ok_or_else(|| unknown("replica", url, urls))
     });
     Ok((version, (model.name.to_string(), version.name.to_string(), url.transpose()?)))
-}
-
-pub(super) fn unknown<'a>(
-    what: &str,
-    name: &str,
-    names: impl Iterator<Item = &'a str> + Clone,
-) -> String {
-    let near = nearest(name, names.clone());
-    if near.is_empty() {
-        let all: Vec<_> = names.take(20).collect();
-        format!("there is no {what} `{name}`; there is `{}`", all.join("`, `"))
-    } else {
-        format!("there is no {what} `{name}`; did you mean `{}`?", near.join("` or `"))
-    }
 }
 
 #[cfg(test)]
@@ -152,14 +142,14 @@ mod tests {
         act: Act,
         url: Option<&str>,
         ends: Option<Moment>,
-    ) -> Result<usize, Unable> {
+    ) -> Result<bool, Unable> {
         let target = Target {
             model: "gpt".to_owned(),
             version: "v1".to_owned(),
             replica: url.map(str::to_owned),
         };
         let ends = ends.map(|at| Ends { at, wall: jiff::Timestamp::UNIX_EPOCH });
-        core.act(&target, act, Hold { ends, reason: None }, NOW)
+        core.act(&target, act, Hold { ends, reason: None }, NOW).map(|told| told.is_some())
     }
 
     fn standings(core: &Core) -> [Standing; 3] {
@@ -172,16 +162,16 @@ mod tests {
     #[test]
     fn restoring_one_of_an_ejected_version_leaves_the_others_out_over_reload_and_restart() {
         let mut core = began(Overrides::default());
-        assert_eq!(order(&mut core, Act::Eject, None, None), Ok(3));
+        assert_eq!(order(&mut core, Act::Eject, None, None), Ok(true));
         assert_eq!(standings(&core), [Ejected; 3]);
-        assert_eq!(order(&mut core, Act::Restore, Some("http://a:2/"), None), Ok(1));
+        assert_eq!(order(&mut core, Act::Restore, Some("http://a:2/"), None), Ok(true));
         assert_eq!(standings(&core), [Ejected, Healthy, Ejected]);
         let plan = Arc::clone(&core.table().plan);
         core.apply(&plan, NOW);
         assert_eq!(standings(&core), [Ejected, Healthy, Ejected]);
         let mut next = began(core.overrides().clone());
         assert_eq!(standings(&next), [Ejected, Healthy, Ejected]);
-        assert_eq!(order(&mut next, Act::Restore, None, None), Ok(2));
+        assert_eq!(order(&mut next, Act::Restore, None, None), Ok(true));
         assert_eq!(standings(&next), [Healthy; 3]);
         assert_eq!(next.overrides().ejected, crate::table::Holds::default());
     }

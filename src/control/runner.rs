@@ -9,19 +9,20 @@ use self::leaving::Leave;
 use self::panics::PanicNews;
 use self::reloading::{Asked, Reloads};
 use super::certificates::Certificates;
-use super::core::{Applied, Core};
+use super::core::{Core, Instruction, Trigger};
 use super::courier::Courier;
 use super::desk::{Desk, Loaded};
 use super::handover::Gate;
 use super::heritage::Heritage;
 use super::listeners::Listeners;
-use super::order::{Answer, Letter, Order, Orders};
+use super::order::{Answer, Letter, Order, Orders, Unable};
+use super::perform::hold;
 use super::prober::Prober;
-use super::replicas::Unable;
 use super::scribe::Scribe;
 use super::started::Started;
-use super::waiting::{Carried, Then, Unwritten, Waiting};
+use super::waiting::{Then, Unwritten, Waiting};
 use super::watch::watch;
+use crate::canary::By;
 use crate::config::Checked;
 use crate::observe::{Events, Logs, Meters, Panicked, ReloadResult, Task, stamp};
 use crate::proxy::Proxy;
@@ -91,8 +92,8 @@ impl Runner {
         let (mut state, gate) = heritage.state().await?;
         let overrides = state.load(clock.now(), stamp())?;
         let untold = overrides.webhooks.clone();
-        let (core, Applied { table, told, .. }) =
-            Core::start(&plan, overrides, seed(), clock.now());
+        let (core, begun) = Core::start(&plan, overrides, seed(), clock.now());
+        let table = Arc::clone(core.table());
         let events = Arc::new(Events::default());
         let current = Arc::new(ArcSwap::new(Arc::clone(&table)));
         let proxy = Arc::new(Proxy::new(current, clock, Arc::clone(&meters), logs));
@@ -121,7 +122,7 @@ impl Runner {
         let addresses = Arc::new(ArcSwap::from_pointee(listeners.addresses()));
         let started = Started { proxy, orders, desk, events, addresses };
         let seen = text_hash;
-        let (journalled, begun) = (clock.now(), told);
+        let journalled = clock.now();
         let mut new = Self {
             env,
             core,
@@ -141,7 +142,7 @@ impl Runner {
             reloads: Reloads::default(),
             panics: PanicNews::default(),
         };
-        new.tell(begun, Unwritten::Stands, "start", None);
+        new.perform(begun, By { who: "start", reason: None }, Unwritten::Stands);
         // It serves by this table already: whoever looks finds it so.
         new.publish();
         Ok(new)
@@ -184,8 +185,7 @@ impl Runner {
         let letter = tokio::select! {
             letter = self.letters.recv() => letter,
             () = suspects.wait() => {
-                let rulings = self.core.judge_suspects(self.clock.now());
-                self.announce(&rulings);
+                self.follow(Trigger::Suspects);
                 return None;
             }
             Some(written) = self.scribe.answers() => {
@@ -208,6 +208,7 @@ impl Runner {
         let Some(Letter { order, who, reason, reply }) = letter else {
             return Some(Leave::Told(None));
         };
+        let (by, now) = (By { who: &who, reason: reason.as_deref() }, self.clock.now());
         let carried = match order {
             Order::Stop { drain } => {
                 self.announce_end(&who, reason.as_deref());
@@ -224,17 +225,21 @@ impl Runner {
                 return None;
             }
             Order::Replicas { target, act, lasts } => {
-                self.act(&target, act, lasts, &who, reason.as_deref())
+                let hold = hold(lasts, by.reason, now);
+                self.obey(Instruction::Replicas { target: &target, act, hold }, by, now)
             }
-            Order::Canary { model, verb } => self.say(&model, verb, &who, reason.as_deref()),
+            Order::Canary { model, verb } => {
+                self.obey(Instruction::Canary { model: &model, verb }, by, now)
+            }
             Order::Split { model, shares, lasts } => {
-                self.split(&model, shares, lasts, &who, reason.as_deref())
+                let (hold, since) = (hold(lasts, by.reason, now), stamp());
+                self.obey(Instruction::Split { model: &model, shares, hold, since }, by, now)
             }
         };
         match carried {
-            Carried::Saved(number) => self.once_saved(number, Then::Answer(reply)),
-            Carried::Not(Unable::Unknown(why)) => drop(reply.send(Answer::Unknown(why))),
-            Carried::Not(Unable::Impossible(why)) => drop(reply.send(Answer::Failed(why))),
+            Ok(number) => self.once_saved(number, Then::Answer(reply)),
+            Err(Unable::Unknown(why)) => drop(reply.send(Answer::Unknown(why))),
+            Err(Unable::Impossible(why)) => drop(reply.send(Answer::Failed(why))),
         }
         None
     }
@@ -242,9 +247,7 @@ impl Runner {
     /// What is done each second.
     fn tick(&mut self) {
         self.tell_panics();
-        let rulings = self.core.tick(self.clock.now());
-        self.announce(&rulings);
-        self.judge();
+        self.follow(Trigger::Second);
         self.save_again();
         self.follow_token_keys();
         super::systemd::alive();

@@ -1,24 +1,23 @@
 //! Splits that operators set instead of the file's: until their time is over, the file has another split, or a canary
 //! sets the shares again.
-use super::canaries::Canary;
+use super::action::{Action, Ruling};
 use super::core::Core;
-use super::ejections::Ruling;
-use super::replicas::{Unable, unknown};
+use super::one_canary::Canary;
+use super::order::{Unable, unknown};
 use crate::stats::Moment;
-use crate::table::{
-    Hold, Model, Overrides, Plan, SetSplit, Shares, shares_in_file, shares_in_words,
-};
+use crate::table::{Hold, Model, SetSplit, Shares, shares_in_file, shares_in_words};
 use std::sync::Arc;
 
 impl Core {
-    /// Divides the requests of a model so. `by`: who, and when on the wall. Returns what there is to tell.
-    pub fn set_split(
+    /// Divides the requests of a model so. `by`: who, and when on the wall.
+    pub(super) fn set_split(
         &mut self,
         model: &str,
         shares: Shares,
         hold: Hold,
         (who, since): (&str, jiff::Timestamp),
-    ) -> Result<String, Unable> {
+        now: Moment,
+    ) -> Result<Action, Unable> {
         let model = self.split_of(model)?;
         let plan = &model.plan;
         let names = || plan.versions.iter().map(|version| version.name.as_str());
@@ -29,23 +28,29 @@ impl Core {
         }
         let (who, file) = (who.to_owned(), shares_in_file(plan));
         let set = SetSplit { shares, file, who, since, hold };
-        let said = format!(
-            "`{}` is split {}, where the file says {},",
+        let lasts = set.hold.ends.map(|ends| ends.at.since(now));
+        let lasts = lasts.and_then(|lasts| jiff::SignedDuration::try_from(lasts).ok());
+        let lasts = lasts.map(|lasts| format!(" for {lasts:#}")).unwrap_or_default();
+        let message = format!(
+            "`{}` is split {}, where the file says {},{lasts}",
             model.name,
             shares_in_words(names().map(|name| (name, set.share_of(name)))),
             shares_in_words(names().zip(plan.split.iter().copied())),
         );
         self.overrides.splits.insert(plan.name.clone(), Arc::new(set));
         self.reshare();
-        Ok(said)
+        Ok(Action::Confirm { kind: "split", message, split: Some(plan.name.clone()) })
     }
 
-    /// Takes back what was set. Returns what there is to tell, if anything was.
-    pub fn reset_split(&mut self, model: &str) -> Result<Option<String>, Unable> {
+    /// Takes back what was set. `None`: nothing was.
+    pub(super) fn reset_split(&mut self, model: &str) -> Result<Option<Action>, Unable> {
         let model = self.split_of(model)?;
         let was_set = self.overrides.splits.remove(&model.plan.name).is_some();
         self.reshare();
-        Ok(was_set.then(|| format!("`{}` is split {} again", model.name, self.present(&model))))
+        Ok(was_set.then(|| {
+            let message = format!("`{}` is split {} again", model.name, self.present(&model));
+            Action::Confirm { kind: "split", message, split: Some(model.plan.name.clone()) }
+        }))
     }
 
     /// The model, if its split may be set: a canary that runs moves the shares itself.
@@ -79,35 +84,23 @@ impl Core {
             let why = format!("its time has passed, and it is {} again", self.present(model));
             Some(Ruling::SplitEnded { model: name, why })
         });
-        let ended = ended.collect::<Vec<_>>();
-        [self.take_ended_splits(), ended].concat()
+        ended.collect()
     }
 
     /// Whoever starts, resumes or ends a canary means its shares.
-    pub(super) fn yield_split(&mut self, model: &str) {
-        if self.overrides.splits.remove(model).is_some() {
-            let why = "the canary sets the shares again".to_owned();
-            self.ended_splits.push(Ruling::SplitEnded { model: model.to_owned(), why });
-        }
+    pub(super) fn yield_split(&mut self, model: &str) -> Vec<Action> {
+        let set = self.overrides.splits.remove(model);
+        let why = || "the canary sets the shares again".to_owned();
+        let ended = set.map(|_| Ruling::SplitEnded { model: model.to_owned(), why: why() });
+        ended.into_iter().map(Action::Rule).collect()
     }
-
-    /// Those that an edit or a canary ended.
-    pub(super) fn take_ended_splits(&mut self) -> Vec<Ruling> {
-        std::mem::take(&mut self.ended_splits)
-    }
-}
-
-/// Ends those under which the file was edited: an edit wins.
-pub(super) fn edited(overrides: &mut Overrides, plan: &Plan) -> Vec<Ruling> {
-    let gone = overrides.forget_edited(plan).into_iter();
-    gone.map(|model| Ruling::SplitEnded { model, why: "the file was edited".to_owned() }).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::parse_text;
-    use crate::table::Ends;
+    use crate::table::{Ends, Overrides, Plan};
 
     const NOW: Moment = Moment::from_millis(60_000);
     const WALL: jiff::Timestamp = jiff::Timestamp::UNIX_EPOCH;
@@ -124,6 +117,16 @@ mod tests {
         Core::start(plan, overrides, 7, Moment::ZERO).0
     }
 
+    /// What is told of splits.
+    fn told(actions: &[Action]) -> Vec<String> {
+        let told = |action: &Action| match action {
+            Action::Rule(ruling) => Some(ruling.to_string()),
+            Action::Confirm { message, .. } => Some(message.clone()),
+            Action::Swap | Action::Join(_) | Action::Retire(_) | Action::Tell(_) => None,
+        };
+        actions.iter().filter_map(told).collect()
+    }
+
     fn set(
         core: &mut Core,
         shares: &[(&str, f64)],
@@ -131,7 +134,9 @@ mod tests {
     ) -> Result<String, Unable> {
         let shares = shares.iter().map(|(name, share)| ((*name).to_owned(), *share)).collect();
         let ends = ends.map(|at| Ends { at, wall: WALL });
-        core.set_split("gpt", shares, Hold { ends, reason: None }, ("api", WALL))
+        let hold = Hold { ends, reason: None };
+        let action = core.set_split("gpt", shares, hold, ("api", WALL), Moment::ZERO)?;
+        Ok(told(&[action]).concat())
     }
 
     /// Percents.
@@ -153,7 +158,10 @@ mod tests {
         let file = plan("v1: 95, v2: 5", "");
         let mut core = began(&file, Overrides::default());
         let said = set(&mut core, &[("v1", 0.6), ("v3", 0.4)], Some(NOW)).unwrap();
-        assert_eq!(said, "`m` is split v1=60 v2=0 v3=40, where the file says v1=95 v2=5 v3=0,");
+        assert_eq!(
+            said,
+            "`m` is split v1=60 v2=0 v3=40, where the file says v1=95 v2=5 v3=0, for 1m"
+        );
         assert_eq!(shares(&core), [60, 0, 40]);
         // Another key than the split, and a version that gets nothing.
         core.apply(&plan("v1: 95, v2: 5, v3: 0", "    fail_open: false\n"), Moment::ZERO);
@@ -173,18 +181,19 @@ mod tests {
         let mut core = began(&file, Overrides::default());
         set(&mut core, &[("v2", 1.0)], None).unwrap();
         let again = core.reset_split("m").unwrap();
-        assert_eq!(again.as_deref(), Some("`m` is split v1=95 v2=5 v3=0 again"));
-        assert_eq!((shares(&core), core.reset_split("m")), ([95, 5, 0], Ok(None)));
+        assert_eq!(told(&Vec::from_iter(again)), ["`m` is split v1=95 v2=5 v3=0 again"]);
+        assert_eq!(shares(&core), [95, 5, 0]);
+        assert!(matches!(core.reset_split("m"), Ok(None)));
         set(&mut core, &[("v2", 1.0)], None).unwrap();
-        core.apply(&plan("v1: 90, v2: 10", ""), NOW);
+        let actions = core.apply(&plan("v1: 90, v2: 10", ""), NOW);
         assert_eq!(shares(&core), [90, 10, 0]);
         let ended = "the split that was set for `m` is over: the file was edited";
-        assert_eq!(tick(&mut core, NOW), [ended]);
+        assert_eq!(told(&actions), [ended]);
         // Also while nothing ran.
         set(&mut core, &[("v2", 1.0)], None).unwrap();
-        let mut core = began(&file, core.overrides().clone());
+        let (core, actions) = Core::start(&file, core.overrides().clone(), 7, Moment::ZERO);
         assert_eq!(shares(&core), [95, 5, 0]);
-        assert_eq!(tick(&mut core, NOW), [ended]);
+        assert_eq!(told(&actions), [ended]);
     }
 
     #[test]
@@ -209,7 +218,7 @@ mod tests {
         assert!(matches!(refused, Err(Unable::Impossible(why)) if why.contains("pause it first")));
         let by = By { who: "api", reason: None };
         let say = |core: &mut Core, command| {
-            core.order_canary("m", CanaryVerb::Say(command), by, NOW).unwrap();
+            told(&core.order_canary("m", CanaryVerb::Say(command), by, NOW).unwrap())
         };
         say(&mut core, Command::Pause);
         set(&mut core, &[("v1", 1.0)], Some(NOW)).unwrap();
@@ -218,10 +227,9 @@ mod tests {
         assert_eq!(tick(&mut core, NOW).len(), 1);
         assert_eq!(shares(&core), [90, 10, 0]);
         set(&mut core, &[("v1", 1.0)], None).unwrap();
-        say(&mut core, Command::Resume);
-        assert_eq!(shares(&core), [90, 10, 0]);
         let ended = "the split that was set for `m` is over: the canary sets the shares again";
-        assert_eq!(tick(&mut core, NOW), [ended]);
+        assert_eq!(say(&mut core, Command::Resume), [ended]);
+        assert_eq!(shares(&core), [90, 10, 0]);
         say(&mut core, Command::Abort);
         set(&mut core, &[("v2", 1.0)], None).unwrap();
         assert_eq!(shares(&core), [0, 100, 0], "one that is over is in nobody's way");

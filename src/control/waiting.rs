@@ -1,19 +1,9 @@
 //! What waits for the state to be written: answers to orders, and canaries that go on.
-use super::canaries::Told;
+use super::action::Action;
 use super::courier::Message;
-use super::ejections::Ruling;
 use super::order::Answer;
-use super::replicas::Unable;
 use crate::table::KeptCanary;
 use tokio::sync::oneshot;
-
-/// How an order was carried out.
-#[derive(Debug)]
-pub(super) enum Carried {
-    Not(Unable),
-    /// It was, and the state of this number has it.
-    Saved(u64),
-}
 
 /// What is done once the state of this number is written.
 #[derive(Debug)]
@@ -33,12 +23,11 @@ pub(super) enum Then {
 /// Canaries that go on, and splits that end by it, as soon as that is written.
 #[derive(Debug)]
 pub(super) struct Raised {
-    pub(super) told: Vec<Told>,
+    pub(super) actions: Vec<Action>,
     /// Kept with the state, and sent once that is written.
     pub(super) messages: Vec<Message>,
     pub(super) who: String,
     pub(super) reason: Option<String>,
-    pub(super) ended: Vec<Ruling>,
     /// What is written of those that are taken back where this cannot be.
     pub(super) before: Vec<(String, KeptCanary)>,
 }
@@ -53,8 +42,8 @@ pub(super) enum Unwritten {
 }
 
 impl Raised {
-    /// Is it of a model of which this tells?
-    pub(super) fn tells_of_one_of(&self, others: &[Told]) -> bool {
-        self.told.iter().any(|one| others.iter().any(|other| one.model == other.model))
+    /// Does it move the split of one of these models?
+    pub(super) fn moves_one_of(&self, models: &[&str]) -> bool {
+        self.actions.iter().filter_map(Action::moves).any(|model| models.contains(&model))
     }
 }

@@ -4,6 +4,7 @@ use super::set_split::SetSplit;
 use crate::balance::{Pool, Segments, ramp, score, silent};
 use crate::dialect::OutputWish;
 use crate::fleet::{ModelState, Replica, VersionState};
+use crate::health::Stage;
 use crate::stats::Moment;
 use std::sync::Arc;
 use std::time::Duration;
@@ -113,6 +114,13 @@ impl Model {
 }
 
 impl Version {
+    /// Tells picks whether anybody is on probation.
+    pub fn count_probation(&self) {
+        let on_probation = |stage| matches!(stage, Stage::Probation { .. });
+        let members = self.members.iter();
+        self.state.set_on_probation(members.filter(|m| on_probation(m.replica.stage())).count());
+    }
+
     /// Its replicas but those in `tried`.
     pub fn view<'a>(
         &'a self,

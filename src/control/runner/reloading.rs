@@ -1,7 +1,8 @@
 //! Reading the file again: what is good of it serves, what is not changes nothing.
 use super::Runner;
+use crate::canary::By;
 use crate::config::{self, Checked, Diagnostic, Diagnostics};
-use crate::control::core::Applied;
+use crate::control::core::Trigger;
 use crate::control::desk::{Loaded, Rejected};
 use crate::control::heritage::told_if_shut;
 use crate::control::listeners::Prepared;
@@ -140,28 +141,19 @@ impl Runner {
     fn apply(&mut self, checked: Checked, prepared: Prepared, who: &str) -> Reload {
         let plan = Arc::new(checked.plan);
         let began = self.clock.now();
-        let Applied { table, joined, left, changes, told } =
-            self.core.apply(&plan, self.clock.now());
-        for replica in joined {
-            replica.upstream.join();
-        }
-        let proxy = Arc::clone(&self.started.proxy);
-        proxy.current.store(Arc::clone(&table));
+        let Changes(changes) = Changes::between(&self.core.table().plan, &plan);
+        let actions = self.core.handle(Trigger::Plan(&plan), began);
+        self.perform(actions, By { who: "file", reason: None }, Unwritten::Stands);
         tracing::debug!(took = ?self.clock.now().since(began), "built and swapped the table");
+        let proxy = Arc::clone(&self.started.proxy);
         proxy.follow(&plan);
         if let Err(error) = self.listeners.commit(&proxy, prepared) {
             tracing::error!(%error, "a bound socket cannot be served");
         }
         self.started.addresses.store(Arc::new(self.listeners.addresses()));
+        let table = Arc::clone(self.core.table());
         self.prober.follow(&table);
-        for replica in left {
-            replica.upstream.retire();
-        }
-        // Also the sides of sticky keys.
-        self.tell(told, Unwritten::Stands, "file", None);
-        self.publish();
         let generation = table.generation;
-        let Changes(changes) = changes;
         let text = checked.warnings.masked_source();
         self.note(ReloadResult::Applied, checked.text_hash, who, changes.clone(), None, text);
         let what =

@@ -1,8 +1,7 @@
 //! Writing down what must outlive the process, again until it works, and what waits for that: answers to orders, and
 //! canaries that go on. A disk that hangs keeps nothing else waiting.
 use super::Runner;
-use crate::control::canaries::Told;
-use crate::control::core::Core;
+use crate::control::core::{Core, Trigger};
 use crate::control::courier::Courier;
 use crate::control::order::Answer;
 use crate::control::scribe::{PATIENCE, Scribe, Written, hangs};
@@ -40,13 +39,13 @@ impl Runner {
         self.waiting.iter().any(|waiting| matches!(waiting.then, Then::Raise(_)))
     }
 
-    /// What goes down waits for nothing, and what went up before it is told before it. Others that wait to go up are
+    /// The splits of these models move at once, and what went up before is told before it. Others that wait to go up are
     /// taken back: they go up again once that can be written.
-    pub(in crate::control) fn settle_raises(&mut self, down: &[Told]) {
+    pub(in crate::control) fn settle_raises(&mut self, down: &[&str]) {
         for waiting in std::mem::take(&mut self.waiting) {
             match waiting.then {
                 Then::Raise(raised) => {
-                    let concerned = raised.tells_of_one_of(down);
+                    let concerned = raised.moves_one_of(down);
                     self.raise(raised, concerned);
                 }
                 Then::Answer(_) => self.waiting.push(waiting),
@@ -72,7 +71,10 @@ impl Runner {
     /// not know of it.
     fn go_on(&mut self, number: u64, failed: Option<&io::Error>) {
         let all = std::mem::take(&mut self.waiting).into_iter();
-        let (ready, waiting): (Vec<_>, Vec<_>) = all.partition(|one| one.number <= number);
+        let settles = |one: &Waiting| {
+            one.number <= number || (failed.is_some() && matches!(one.then, Then::Raise(_)))
+        };
+        let (ready, waiting): (Vec<_>, Vec<_>) = all.partition(settles);
         self.waiting = waiting;
         let mut answers = Vec::new();
         for Waiting { then, .. } in ready {
@@ -82,7 +84,7 @@ impl Runner {
             }
         }
         if let Some(error) = failed {
-            self.hold_canaries(&format!("the journal cannot be written: {error}"));
+            self.follow(Trigger::Unwritable(&format!("the journal cannot be written: {error}")));
         }
         for reply in answers {
             // Whoever asked may have left.
