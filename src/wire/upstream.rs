@@ -25,6 +25,9 @@ const MAX_STREAMS: usize = 100;
 
 /// What a replica may send for a client that does not read. A stream shares room for small frames with all others.
 const STREAM_WINDOW: u32 = 256 * 1024;
+/// What it may send for all clients of a connection together. Half of it is room for small frames that nobody has read
+/// yet, at 256 bytes each; where that is used up, the h2 crate closes the connection under all of its streams.
+const CONNECTION_WINDOW: u32 = 32 << 20;
 /// Streams in the life of an HTTP/2 connection, after which it gets no more: what the h2 crate counts against a peer, it
 /// counts for ever, small frames of answers that nobody waits for any more among it.
 const LIFETIME_STREAMS: u64 = 1000;
@@ -177,6 +180,7 @@ impl Upstream {
         let mut settings = H2HandshakeSettings::new();
         settings.max_streams = MAX_STREAMS;
         settings.stream_window_size = Some(STREAM_WINDOW);
+        settings.connection_window_size = Some(CONNECTION_WINDOW);
         settings.ping_interval = Some(Duration::from_secs(20));
         let greeted = tokio::time::timeout(connect, handshake(stream, settings)).await;
         let conn = greeted.map_err(|_| Error::explain(ConnectTimedout, "HTTP/2 handshake"))??;
