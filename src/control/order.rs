@@ -1,7 +1,9 @@
 //! What may be asked of the one writer, and what it answers.
 use crate::canary::Command;
 use crate::dialect::nearest;
-use crate::table::Shares;
+use crate::observe::stamp;
+use crate::stats::Moment;
+use crate::table::{Ends, Hold, Shares};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
@@ -76,6 +78,13 @@ impl Act {
     pub const fn may_end(self) -> bool {
         matches!(self, Self::Drain | Self::Eject)
     }
+}
+
+/// How long what is ordered at `now` holds, and why.
+pub(super) fn hold(lasts: Option<Duration>, reason: Option<&str>, now: Moment) -> Hold {
+    let wall = |lasts| stamp().saturating_add(lasts).unwrap_or(jiff::Timestamp::MAX);
+    let ends = lasts.map(|lasts| Ends { at: now + lasts, wall: wall(lasts) });
+    Hold { ends, reason: reason.map(str::to_owned) }
 }
 
 /// How a reload ended.

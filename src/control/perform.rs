@@ -6,9 +6,8 @@ use super::order::Unable;
 use super::runner::Runner;
 use super::waiting::{Raised, Then, Unwritten};
 use crate::canary::{By, Occasion};
-use crate::observe::{Level, stamp};
+use crate::observe::Level;
 use crate::stats::{Clock as _, Moment};
-use crate::table::{Ends, Hold};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -168,13 +167,6 @@ impl Runner {
             self.publish();
         }
     }
-}
-
-/// How long what is ordered at `now` holds, and why.
-pub(super) fn hold(lasts: Option<Duration>, reason: Option<&str>, now: Moment) -> Hold {
-    let wall = |lasts| stamp().saturating_add(lasts).unwrap_or(jiff::Timestamp::MAX);
-    let ends = lasts.map(|lasts| Ends { at: now + lasts, wall: wall(lasts) });
-    Hold { ends, reason: reason.map(str::to_owned) }
 }
 
 /// What waits for the disk, and what does not. With a canary that goes on waits what is told of its model beside.

@@ -1,13 +1,9 @@
-//! gRPC on its way in: which call it is, how much of it is read, and the messages of a stream as they pass.
+//! gRPC on its way in: which call it is, and how much of it is read.
 use super::body::{Body, Need};
-use super::exchange::Exchange;
-use super::identify::no_model;
-use super::placed::Placed;
-use super::upload::Passing;
 use crate::dialect::grpc::{Call, MessageProblem, Messages, first_name, is_grpc, read_call};
-use crate::dialect::{BodyProblem, BodyRead, Duty, RefusalCode};
+use crate::dialect::{BodyProblem, BodyRead, RefusalCode};
 use crate::flow::Refusal;
-use crate::table::{Table, Timeouts, Unrouted};
+use crate::table::{Table, Timeouts};
 use http::{Method, Version, header};
 use pingora_http::RequestHeader;
 
@@ -54,39 +50,4 @@ pub(super) fn read_messages(call: Call, body: &Body, table: &Table) -> BodyRead 
 pub(super) fn fell_silent(timeouts: &Timeouts) -> Refusal {
     let message = format!("neither side sent a message for {:?}", timeouts.tunnel);
     Refusal::new(RefusalCode::StreamStalled, message)
-}
-
-impl Exchange<'_> {
-    /// Is it gRPC?
-    pub(super) fn is_call(&self) -> bool {
-        self.call.is_some()
-    }
-
-    /// Why no model answers. `sealed`: what might have named one is compressed.
-    pub(super) fn refuse_unplaced(&self, why: Unrouted, sealed: bool) -> Refusal {
-        if why != Unrouted::ModelRequired {
-            return Refusal::from(why);
-        }
-        if !self.is_call() {
-            let reads = [Method::GET, Method::HEAD].contains(&self.session.req_header().method);
-            let page = matches!(self.row.duty, Duty::Page | Duty::Management);
-            let message = no_model(reads || page, self.row.model);
-            return Refusal::new(RefusalCode::ModelRequired, message).about(Some("model"));
-        }
-        if sealed {
-            let message = "the first message is compressed and is not opened: name the model in a \
-                           header that `model_from` lists, set `default_model`, or send it uncompressed";
-            return Refusal::new(RefusalCode::ModelUnreadable, message);
-        }
-        let message = "the call names no model: set it in the first message (`model_name`), in a \
-                       header that `model_from` lists, or set `default_model`";
-        Refusal::new(RefusalCode::ModelRequired, message)
-    }
-
-    /// What reads the rest of a stream whose messages each name the model.
-    pub(super) fn passing(&self, placed: &Placed<'_>) -> Option<Passing> {
-        let messages = placed.messages.clone()?;
-        let space = self.proxy.buffers.reservation(Some(self.holder()));
-        Some(Passing::new(messages, space))
-    }
 }

@@ -1,40 +1,17 @@
-//! Why a request went where it went, noted where somebody wants to know.
+//! Noting why a request goes where it goes, and telling those who want to know.
 use super::exchange::Exchange;
+use super::reasons::{Pick, Reasons};
 use super::record::{Line, Record};
-use crate::balance::fraction;
 use crate::health::Class;
-use crate::observe::{Assignment, Decision, Interest};
+use crate::observe::{Assignment, Decision};
 use crate::stats::Moment;
-use crate::table::{
-    Candidate, Choice, KeySource, Model, RoutePlan, RouteUsed, Share, Table, Telling, Tier, Wish,
-};
+use crate::table::{Choice, KeySource, RoutePlan, RouteUsed, Table, Telling, Tier, Wish};
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Replicas that are told of one attempt, the least loaded first: a pool may have thousands.
 const TOLD: usize = 32;
-
-/// How a request was assigned, and what its attempts found.
-#[derive(Debug)]
-pub(super) struct Reasons {
-    /// `None`: only its client asks, by a header.
-    interest: Option<Interest>,
-    generation: u64,
-    route: Option<RouteUsed>,
-    /// The entry of `hash_on` whose key it brought.
-    key: Option<String>,
-    point: u64,
-    pinned: bool,
-    model: Arc<Model>,
-    picks: Vec<Pick>,
-}
-
-#[derive(Debug)]
-struct Pick {
-    began: Moment,
-    candidates: Vec<Candidate>,
-}
 
 #[derive(Serialize)]
 struct Told<'a> {
@@ -82,50 +59,6 @@ impl Exchange<'_> {
         };
         let candidates = choice.version.candidates(&reasons.model.plan, telling, now);
         reasons.picks.push(Pick { began: now, candidates });
-    }
-}
-
-impl Reasons {
-    fn owner(&self) -> &str {
-        &self.model.versions[self.model.segments.version(self.point)].name
-    }
-
-    fn assignment(&self) -> Assignment {
-        Assignment {
-            generation: self.generation,
-            route: self.route.clone(),
-            key: self.key.clone(),
-            hash: format!("{:#018x}", self.point),
-            point: fraction(self.point),
-            segment: self.model.segments.segment(self.point),
-            owner: self.owner().to_owned(),
-            pinned: self.pinned,
-            shares: Share::all_of(&self.model),
-            balance: self.model.plan.balance.name().to_owned(),
-        }
-    }
-
-    pub(super) fn candidates(&self, began: Moment) -> &[Candidate] {
-        let pick = self.picks.iter().find(|pick| pick.began == began);
-        pick.map_or(&[], |pick| &pick.candidates)
-    }
-
-    /// In a few words of ASCII, for a header: `point=0.4213 key=header:x-user-id owner=v1 least_load=0.25 of=3`.
-    pub(super) fn in_brief(&self, replica: Option<&str>) -> String {
-        let point = format!("point={:.4}", fraction(self.point));
-        let key = self.key.as_ref().map(|key| format!("key={key}"));
-        let owner = format!("owner={}", self.owner());
-        let pinned = self.pinned.then(|| "pinned".to_owned());
-        let balance = self.model.plan.balance.name();
-        let picked = self.picks.last().map(|pick| {
-            let picked = pick.candidates.iter().find(|c| Some(&*c.url) == replica);
-            let score = picked.and_then(|candidate| candidate.score);
-            let score = score.map(|score| format!("={score:.4}")).unwrap_or_default();
-            let usable = pick.candidates.iter().filter(|c| c.usable).count();
-            format!("{balance}{score} of={usable}")
-        });
-        let parts = [Some(point), key, Some(owner), pinned, picked];
-        parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
     }
 }
 

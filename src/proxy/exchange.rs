@@ -1,17 +1,16 @@
 //! One request and its response, passing the proxy step by step.
+use super::answer_name::AnswerName;
+use super::attempts::{Attempts, client_deadline};
 use super::body::Body;
 use super::call::call_of;
 use super::chance::choose;
 use super::client::Client;
-use super::gate::is_open;
 use super::head;
-use super::mirror::Original;
-use super::naming::AnswerName;
+use super::kept_answer::Original;
 use super::placed::Placed;
 use super::record::Record;
 use super::request::{Ask, client_ip, hash_origin, is_trusted, is_upgrade, origin_form, text};
 use super::request_id::request_id;
-use super::retry::{Attempts, client_deadline};
 use super::shared::Proxy;
 use super::witness::Witness;
 use crate::balance::Policy;
@@ -250,5 +249,14 @@ impl Exchange<'_> {
     /// How client and replica speak.
     pub(super) fn dialect(&self) -> Dialect {
         self.row.dialect
+    }
+}
+
+/// What is asked by those who have no key: balancers in front.
+fn is_open(local: Option<Local>) -> bool {
+    match local {
+        Some(Local::Healthz | Local::V2Live | Local::V2Ready) => true,
+        Some(Local::OpenAiModels | Local::OpenAiModel | Local::V2Server | Local::Metrics)
+        | None => false,
     }
 }

@@ -1,23 +1,15 @@
 //! Who is let in: before a body is read.
 use super::exchange::Exchange;
-use super::limits::{Pass, too_many};
+use super::limits::too_many;
+use super::pass::Pass;
 use super::request::{bare_host, host_of};
 use crate::access::{CARRIERS, Tries, secret_in};
-use crate::dialect::{Local, RefusalCode};
+use crate::dialect::RefusalCode;
 use crate::flow::{Refusal, Stop};
 use crate::table::{Access, Key, Stranger, Table};
 use http::{HeaderMap, Method, header};
 use pingora_http::RequestHeader;
 use std::sync::Arc;
-
-/// What is asked by those who have no key: balancers in front.
-pub(super) fn is_open(local: Option<Local>) -> bool {
-    match local {
-        Some(Local::Healthz | Local::V2Live | Local::V2Ready) => true,
-        Some(Local::OpenAiModels | Local::OpenAiModel | Local::V2Server | Local::Metrics)
-        | None => false,
-    }
-}
 
 impl Exchange<'_> {
     /// Sees that the host of this request is guarded by the authority that let its connection in.

@@ -4,15 +4,49 @@ use super::call::{needed_of, read_messages};
 use super::exchange::Exchange;
 use super::placed::Placed;
 use super::request::{Ask, origin_form, text};
+use super::upload::Passing;
 use crate::dialect::{
-    BodyRead, Dialect, ModelAt, PathFacts, Purpose, RefusalCode, generates, is_json,
+    BodyRead, Dialect, Duty, ModelAt, PathFacts, Purpose, RefusalCode, generates, is_json,
 };
 use crate::flow::{Happened, Refusal, Stop};
-use crate::table::{AskedPath, Kind, Model, RoutePlan, Routed, Table};
+use crate::table::{AskedPath, Kind, Model, RoutePlan, Routed, Table, Unrouted};
 use http::{Method, header};
 use std::sync::Arc;
 
 impl Exchange<'_> {
+    /// Is it gRPC?
+    pub(super) fn is_call(&self) -> bool {
+        self.call.is_some()
+    }
+
+    /// Why no model answers. `sealed`: what might have named one is compressed.
+    pub(super) fn refuse_unplaced(&self, why: Unrouted, sealed: bool) -> Refusal {
+        if why != Unrouted::ModelRequired {
+            return Refusal::from(why);
+        }
+        if !self.is_call() {
+            let reads = [Method::GET, Method::HEAD].contains(&self.session.req_header().method);
+            let page = matches!(self.row.duty, Duty::Page | Duty::Management);
+            let message = no_model(reads || page, self.row.model);
+            return Refusal::new(RefusalCode::ModelRequired, message).about(Some("model"));
+        }
+        if sealed {
+            let message = "the first message is compressed and is not opened: name the model in a \
+                           header that `model_from` lists, set `default_model`, or send it uncompressed";
+            return Refusal::new(RefusalCode::ModelUnreadable, message);
+        }
+        let message = "the call names no model: set it in the first message (`model_name`), in a \
+                       header that `model_from` lists, or set `default_model`";
+        Refusal::new(RefusalCode::ModelRequired, message)
+    }
+
+    /// What reads the rest of a stream whose messages each name the model.
+    pub(super) fn passing(&self, placed: &Placed<'_>) -> Option<Passing> {
+        let messages = placed.messages.clone()?;
+        let space = self.proxy.buffers.reservation(Some(self.holder()));
+        Some(Passing::new(messages, space))
+    }
+
     pub(super) fn find_route<'a>(&self, table: &'a Table) -> Result<Option<&'a RoutePlan>, Stop> {
         if table.plan.routes.is_empty() {
             return Ok(None);

@@ -4,56 +4,34 @@
 //! to a length, and only of requests that are mirrored. The copy runs in a task of its own that no drain waits for.
 use super::asking::{Begun, First, Whole, open};
 use super::body::Body;
-use super::buffers::{Buffers, Reservation};
 use super::chance::{chance, spare};
 use super::exchange::Exchange;
 use super::forward::upstream;
-use super::meaning::{Meaning, form_of, grpc_status};
+use super::kept_answer::{Kept, Original, STEP};
+use super::meaning::{Meaning, grpc_status};
 use super::placed::Placed;
 use super::request::Ask;
 use super::shared::{Phase, Proxy, draining};
-use crate::dialect::grpc::{GrpcStatus, http_status_of_grpc, severity_of_code};
-use crate::dialect::{DeadlineHeader, Dialect, OutputForm};
+use crate::dialect::{DeadlineHeader, Dialect};
 use crate::fleet::{Burden, Mirrored, Mirroring, Replica};
 use crate::flow::Trouble;
 use crate::health::Class;
-use crate::mirror::{Answer, CompareSpec, Pair, compare};
+use crate::mirror::{CompareSpec, Pair, compare};
 use crate::observe::Task;
 use crate::table::{Choice, Model, Timeouts, Version, Wish};
-use bytes::BytesMut;
 use http::HeaderValue;
 use pingora_core::protocols::http::client::HttpSession;
-use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_http::RequestHeader;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-/// A longer answer is not compared.
-const LONGEST: usize = 1 << 20;
 /// Redirects and errors begin here.
 const FIRST_BAD: u16 = 300;
-/// The least space of `buffers` that an answer takes; it grows by doubling, as the memory does.
-const STEP: u64 = 64 << 10;
 /// Parsed answers take many times their length, and a core each: of all models so many pairs are compared at once.
 static COMPARING: Semaphore = Semaphore::const_new(2);
 /// What tells a replica that nobody will read its answer.
 const MARK: &str = "x-evener-mirror";
-
-/// What the client of a request that is mirrored is answered.
-pub(super) struct Original {
-    mirroring: Mirroring,
-    pub(super) answer: Kept,
-}
-
-/// An answer, as far as it is here.
-pub(super) struct Kept {
-    status: u16,
-    form: OutputForm,
-    body: BytesMut,
-    space: Reservation,
-    /// It could not be kept as a whole; what that is counted as.
-    lost: Option<Mirrored>,
-}
 
 /// A copy on its way.
 struct Copy {
@@ -61,7 +39,7 @@ struct Copy {
     burden: Burden,
     request: Whole,
     #[cfg(feature = "otlp")]
-    trace: Option<super::trace::CopyTrace>,
+    trace: Option<super::span::CopyTrace>,
 }
 
 /// What the answer to a copy is compared with.
@@ -166,46 +144,6 @@ impl Exchange<'_> {
         #[cfg(feature = "otlp")]
         self.set_trace_of_copy(&mut head)?;
         Ok(head)
-    }
-}
-
-impl Kept {
-    fn empty(space: Reservation) -> Self {
-        Self { status: 0, form: OutputForm::Opaque, body: BytesMut::new(), space, lost: None }
-    }
-
-    /// An answer begins; what an attempt before had begun is forgotten.
-    pub(super) fn begin(&mut self, head: &ResponseHeader, meaning: Meaning) {
-        self.status = severity_of_code(meaning.code);
-        self.form = form_of(head);
-        self.body.clear();
-        self.lost = None;
-    }
-
-    /// A call ended so. It is compared by what that means in HTTP.
-    pub(super) fn ends_as(&mut self, status: GrpcStatus) {
-        self.status = http_status_of_grpc(status);
-    }
-
-    pub(super) fn take(&mut self, chunk: &[u8], buffers: &Buffers) {
-        let length = self.body.len() + chunk.len();
-        if self.lost.is_some() {
-            return;
-        }
-        if length > LONGEST {
-            self.lost = Some(Mirrored::TooLarge);
-        } else if !buffers
-            .grow_spare(&mut self.space, (length as u64).next_power_of_two().max(STEP))
-        {
-            self.lost = Some(Mirrored::Skipped);
-        } else {
-            return self.body.extend_from_slice(chunk);
-        }
-        self.body = BytesMut::new();
-    }
-
-    fn answer(&self) -> Answer<'_> {
-        Answer { status: self.status, form: self.form, body: &self.body }
     }
 }
 

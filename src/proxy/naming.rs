@@ -1,40 +1,18 @@
 //! `answers: client`: answers say the name that the client used for its model, not the one that the replica has.
+use super::answer_name::AnswerName;
 use super::exchange::Exchange;
 use super::meaning::Framed;
 use super::placed::Placed;
 use crate::dialect::{NameIn, NameWriter, header_names_model};
 use crate::table::Answers;
 use http::{HeaderName, HeaderValue, StatusCode, header};
-use pingora_error::Result;
-use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_http::ResponseHeader;
 
 /// What describes the bytes of an answer that are about to change.
 const OF_BYTES: [&str; 6] =
     ["etag", "content-md5", "digest", "content-digest", "repr-digest", "accept-ranges"];
 /// A body with this header is JSON and tensors, one behind the other, and tells how long the JSON is.
 const TENSORS: &str = "inference-header-content-length";
-
-/// Where the answers to a request say their model, and what they are to say.
-#[derive(Debug)]
-pub(super) struct AnswerName {
-    place: NameIn,
-    name: String,
-    /// What the model is called in the file.
-    own: String,
-    /// What its versions are called upstream.
-    upstream: Vec<String>,
-}
-
-impl AnswerName {
-    /// A compressed answer is not opened: the replica is asked for a plain one.
-    pub(super) fn ask_for_plain(&self, head: &mut RequestHeader) -> Result<()> {
-        let identity = HeaderValue::from_static("identity");
-        match self.place {
-            NameIn::Json { .. } => head.insert_header(header::ACCEPT_ENCODING, identity),
-            NameIn::Messages(_) => head.insert_header("grpc-accept-encoding", identity),
-        }
-    }
-}
 
 impl Exchange<'_> {
     /// What answers to this request are to say, where that is not left to the replica.

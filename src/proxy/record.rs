@@ -1,7 +1,7 @@
 //! What became of one request. Dropping the record settles it, exactly once on every way out.
 use super::client::Client;
-use super::decision::Reasons;
-use super::limits::Pass;
+use super::pass::Pass;
+use super::reasons::Reasons;
 use super::request::hash_origin;
 use super::shared::Proxy;
 use crate::dialect::grpc::{GrpcStatus, http_status_of_code};
@@ -47,7 +47,7 @@ pub(super) struct Record {
     /// Where somebody wants to know.
     pub(super) reasons: Option<Box<Reasons>>,
     #[cfg(feature = "otlp")]
-    pub(super) trace: Option<super::trace::Trace>,
+    pub(super) trace: Option<super::span::Trace>,
 }
 
 /// An attempt in a line of the access log.
@@ -175,7 +175,7 @@ impl Record {
         }
         self.tell(took, now);
         #[cfg(feature = "otlp")]
-        super::trace::hand_over(self, &self.proxy, now);
+        self.hand_over_spans(now);
     }
 
     fn count(&self, took: Duration) {

@@ -3,40 +3,14 @@ use super::body::Body;
 use super::chance::{chance, choose};
 use super::exchange::{End, Exchange};
 use super::placed::Placed;
-use crate::dialect::{DeadlineHeader, RefusalCode};
-use crate::fleet::Replica;
+use crate::dialect::RefusalCode;
 use crate::flow::{Happened, Refusal, Stop, Trouble};
 use crate::health::{Repeatable, RetryOn, RetryPlan};
 use crate::table::{Choice, Timeouts, Wish};
-use pingora_http::RequestHeader;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::time::sleep;
-
-/// What decides whether another attempt may follow.
-#[derive(Debug)]
-pub(super) struct Attempts {
-    pub(super) repeatable: Repeatable,
-    /// Retries so far.
-    retries: u32,
-    /// A part of a body that is not kept was sent: it cannot be sent again.
-    pub(super) body_spent: bool,
-    /// An informational answer was passed on.
-    pub(super) informed: bool,
-    /// Those that failed.
-    pub(super) tried: Vec<Arc<Replica>>,
-}
-
-impl Attempts {
-    pub(super) const NONE: Self = Self {
-        repeatable: Repeatable::Unseen,
-        retries: 0,
-        body_spent: false,
-        informed: false,
-        tried: Vec::new(),
-    };
-}
 
 impl Exchange<'_> {
     /// Asks the chosen replica, then others as long as that is allowed, and answers the client with what comes of it.
@@ -157,34 +131,5 @@ impl Exchange<'_> {
     /// What is left of the time for the whole exchange.
     pub(super) fn time_left(&self, timeouts: &Timeouts) -> Duration {
         self.deadline.left(timeouts, self.record.course.converses(), self.proxy.now())
-    }
-}
-
-/// The time that the client gives the whole exchange, counted from its first byte.
-pub(super) fn client_deadline(head: &RequestHeader) -> Option<Duration> {
-    let read = |header: DeadlineHeader| {
-        head.headers.get(header.name())?.to_str().ok().and_then(|text| header.read(text))
-    };
-    DeadlineHeader::ALL.into_iter().filter_map(read).min()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn head(method: &str, headers: &[(&'static str, &str)]) -> RequestHeader {
-        let mut head = RequestHeader::build(method, b"/", None).unwrap();
-        for (name, value) in headers {
-            head.insert_header(*name, *value).unwrap();
-        }
-        head
-    }
-
-    #[test]
-    fn the_shorter_of_two_deadlines_counts() {
-        let both = [("x-request-timeout-ms", "900"), ("grpc-timeout", "1S")];
-        assert_eq!(client_deadline(&head("POST", &both)), Some(Duration::from_millis(900)));
-        let none = [("x-request-timeout-ms", "soon")];
-        assert_eq!(client_deadline(&head("POST", &none)), None);
     }
 }

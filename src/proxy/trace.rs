@@ -2,12 +2,11 @@
 use super::exchange::Exchange;
 use super::record::Record;
 use super::request::host_of;
-use super::shared::Proxy;
+use super::span::{CopyTrace, Told, Trace, wall_clock};
 use crate::dialect::{UsageScan, masked_query};
-use crate::fleet::{Mirrored, Replica};
 use crate::flow::PastAttempt;
 use crate::observe::otlp::{
-    Copied, Parent, Part, Settled, SpanId, TraceId, Tried, copy_span, request_spans, traceparent,
+    Parent, Part, Settled, SpanId, TraceId, Tried, request_spans, traceparent,
 };
 use crate::stats::Moment;
 use crate::table::Choice;
@@ -20,35 +19,6 @@ const TRACEPARENT: &str = "traceparent";
 const TRACESTATE: &str = "tracestate";
 /// What the specification asks everybody to pass on; longer ones pass, and are not told to the collector.
 const LONGEST_STATE: usize = 512;
-
-/// A request's place in its trace.
-#[derive(Debug)]
-pub(super) struct Trace {
-    /// The client's span, where it named one.
-    parent: Option<SpanId>,
-    /// What is asked on behalf of the request, if no attempt of its own asks.
-    own: Parent,
-    /// What only spans need, and only where they are sent.
-    told: Option<Box<Told>>,
-}
-
-#[derive(Debug)]
-struct Told {
-    state: String,
-    host: String,
-    route: Option<String>,
-}
-
-/// The span of a copy on its way.
-#[derive(Debug)]
-pub(super) struct CopyTrace {
-    of: Parent,
-    method: String,
-    model: Arc<str>,
-    version: Arc<str>,
-    replica: Arc<Replica>,
-    began: Moment,
-}
 
 impl Exchange<'_> {
     /// Continues the client's trace, or begins one.
@@ -116,65 +86,50 @@ impl Exchange<'_> {
     }
 }
 
-impl CopyTrace {
-    /// Hands over the copy's span.
-    pub(super) fn ended(&self, proxy: &Proxy, answer: Result<u16, Mirrored>) {
-        let now = proxy.now();
-        let copied = Copied {
-            of: self.of,
-            method: &self.method,
-            model: &self.model,
-            version: &self.version,
-            replica: &self.replica.id.url,
-            status: answer.ok(),
-            failure: answer.err().map(Mirrored::name),
-            began: self.began,
+impl Record {
+    /// Hands over the spans of a request that is settled.
+    pub(super) fn hand_over_spans(&self, now: Moment) {
+        let record = self;
+        let Some(Trace { parent, own, told: Some(told) }) = &record.trace else { return };
+        // Health checks and the like, which Evener answers itself, begin no traces.
+        if parent.is_none() && record.model.is_none() && record.course.error().is_none() {
+            return;
+        }
+        let course = &record.course;
+        let last = course.last_attempt(now);
+        let attempts = course.past().iter().chain(&last).map(tried).collect();
+        let query = record.query.as_deref().map(masked_query);
+        let settled = Settled {
+            trace: own.trace,
+            parent: *parent,
+            span: own.span,
+            random: own.random,
+            trace_state: &told.state,
+            method: &record.method,
+            path: &record.path,
+            query: query.as_deref(),
+            protocol: record.protocol,
+            secure: record.secure,
+            host: &told.host,
+            client: record.client,
+            route: told.route.as_deref(),
+            model: record.model.as_ref().map(|model| &*model.name),
+            version: course.version().map(|(name, _)| &**name),
+            request_id: &record.request_id,
+            status: course.code(),
+            class: course.class(),
+            error: course.error().map(crate::dialect::RefusalCode::name),
+            streaming: course.streams(),
+            fail_open: course.fail_open(),
+            usage: record.usage.as_ref().map(UsageScan::usage).unwrap_or_default(),
+            began: record.began,
             ended: now,
+            first_byte: course.first_byte(),
+            attempts,
         };
-        proxy.traces.offer(vec![copy_span(&copied, wall_clock(now))], &proxy.meters);
+        let proxy = &record.proxy;
+        proxy.traces.offer(request_spans(&settled, wall_clock(now)), &proxy.meters);
     }
-}
-
-/// Hands over the spans of a request that is settled.
-pub(super) fn hand_over(record: &Record, proxy: &Proxy, now: Moment) {
-    let Some(Trace { parent, own, told: Some(told) }) = &record.trace else { return };
-    // Health checks and the like, which Evener answers itself, begin no traces.
-    if parent.is_none() && record.model.is_none() && record.course.error().is_none() {
-        return;
-    }
-    let course = &record.course;
-    let last = course.last_attempt(now);
-    let attempts = course.past().iter().chain(&last).map(tried).collect();
-    let query = record.query.as_deref().map(masked_query);
-    let settled = Settled {
-        trace: own.trace,
-        parent: *parent,
-        span: own.span,
-        random: own.random,
-        trace_state: &told.state,
-        method: &record.method,
-        path: &record.path,
-        query: query.as_deref(),
-        protocol: record.protocol,
-        secure: record.secure,
-        host: &told.host,
-        client: record.client,
-        route: told.route.as_deref(),
-        model: record.model.as_ref().map(|model| &*model.name),
-        version: course.version().map(|(name, _)| &**name),
-        request_id: &record.request_id,
-        status: course.code(),
-        class: course.class(),
-        error: course.error().map(crate::dialect::RefusalCode::name),
-        streaming: course.streams(),
-        fail_open: course.fail_open(),
-        usage: record.usage.as_ref().map(UsageScan::usage).unwrap_or_default(),
-        began: record.began,
-        ended: now,
-        first_byte: course.first_byte(),
-        attempts,
-    };
-    proxy.traces.offer(request_spans(&settled, wall_clock(now)), &proxy.meters);
 }
 
 fn tried(attempt: &PastAttempt) -> Tried<'_> {
@@ -186,12 +141,6 @@ fn tried(attempt: &PastAttempt) -> Tried<'_> {
         began: attempt.began,
         ended: attempt.began + attempt.took,
     }
-}
-
-/// Nanoseconds since 1970 at moments that are past.
-fn wall_clock(now: Moment) -> impl Fn(Moment) -> u64 {
-    let unix = u64::try_from(crate::observe::stamp().as_nanosecond()).unwrap_or(0);
-    move |moment| unix.saturating_sub(now.as_nanos().saturating_sub(moment.as_nanos()))
 }
 
 /// Whom the client names. Two headers contradict each other: then nobody.
