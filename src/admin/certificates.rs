@@ -1,5 +1,4 @@
 //! What is told of certificates: until when they last, and which cannot be renewed.
-use super::status::ListenerStatus;
 use crate::table::{Model, Table, Version};
 use crate::tls::CertificateState;
 use serde::{Deserialize, Serialize};
@@ -11,13 +10,6 @@ pub struct CertificateStatus {
     pub not_after: jiff::Timestamp,
     /// Why the files that stand there now are not what is served.
     pub fault: Option<String>,
-}
-
-/// A listener as it is bound.
-pub(super) fn listener(table: &Table, name: String, address: String) -> ListenerStatus {
-    let scheme = table.plan.scheme_of(&name).to_owned();
-    let certificates = of(table, &name);
-    ListenerStatus { name, address, scheme, certificates }
 }
 
 /// Those of a listener.

@@ -222,7 +222,7 @@ pub(super) fn status(office: &Office, table: &Table) -> Status {
         descriptors: Some(descriptors(office, table)),
         listeners: listeners
             .into_iter()
-            .map(|(name, address)| certificates::listener(table, name, address))
+            .map(|(name, address)| listener(table, name, address))
             .collect(),
         models: table.models.iter().map(|each| model(office, each)).collect(),
     }
@@ -379,4 +379,11 @@ pub(super) fn percent(share: f64) -> f64 {
 
 pub(super) fn rounded(value: f64, parts: f64) -> f64 {
     (value * parts).round() / parts
+}
+
+/// A listener as it is bound.
+fn listener(table: &Table, name: String, address: String) -> ListenerStatus {
+    let scheme = table.plan.scheme_of(&name).to_owned();
+    let certificates = certificates::of(table, &name);
+    ListenerStatus { name, address, scheme, certificates }
 }

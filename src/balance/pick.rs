@@ -5,7 +5,7 @@
 //! loaded is picked anyway (holding a request back is admission's business, not ours).
 //!
 //! A pool is read while others change it, so no policy trusts two readings to agree: whatever a
-//! policy fails to find, the scan of [`least`](super::least) looks for again.
+//! policy fails to find, the scan of `least` looks for again.
 use super::{least, lottery, rendezvous, rotation};
 use rand::Rng;
 

@@ -1,6 +1,6 @@
 //! What a check looks at, and what that says of one request.
 use super::observation::{Ended, Finding, Observation};
-use super::plan::OutputRules;
+use super::output_rules::OutputRules;
 use super::typical::Typical;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;

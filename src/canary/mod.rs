@@ -10,6 +10,7 @@ mod burst;
 mod change;
 mod clients;
 mod command;
+mod count;
 mod evidence;
 mod fading;
 mod fall;
@@ -21,6 +22,7 @@ mod loud;
 mod metric;
 mod observation;
 mod once;
+mod output_rules;
 mod plan;
 mod prefixes;
 mod proof;
@@ -45,18 +47,19 @@ mod world;
 
 pub use clients::{client_of_address, client_of_key};
 pub use command::{By, Command};
+pub use count::Count;
 pub use evidence::{Block, Harm};
 pub use loud::Whose;
 pub use metric::Metric;
 pub use observation::{Arm, Ended, Finding, Observation, Open};
+pub use output_rules::OutputRules;
 pub use plan::{
-    CanaryPlan, Check, DoWhenUndecided, Judged, Margin, Notify, OnFailure, OnUndecided,
-    OutputRules, Start,
+    CanaryPlan, Check, DoWhenUndecided, Judged, Margin, Notify, OnFailure, OnUndecided, Start,
 };
 pub use rollout::RollOut;
 pub use safe::{Safe, margin_of_step};
 pub use saved::{Snapshot, Unusable};
 pub use sketch::Sketch;
 pub use state::{Effect, Ending, Occasion, State};
-pub use view::{CheckView, Count};
+pub use view::CheckView;
 pub use world::{Load, World};

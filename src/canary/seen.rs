@@ -1,9 +1,10 @@
 //! What was seen of both sides, in words: counts, of how many clients they are, and how sure they make.
+use super::count::Count;
 use super::loud::Whose;
 use super::metric::Metric;
 use super::observation::Finding;
 use super::rollout::RollOut;
-use super::view::{Count, loudest};
+use super::view::loudest;
 use super::words::{capital, chance, decimal, grouped, percent, span};
 
 /// Clients that left are spoken of from so many on, and from this part of all.

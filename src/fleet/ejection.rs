@@ -1,74 +1,19 @@
 //! What becomes of a replica that fails: set in place by the control path, read by picks.
+use super::custody::{Fate, File};
 use super::replica::Replica;
-use super::trial::{Slot, Token};
+use super::trial::Token;
 use super::version_state::VersionState;
-use crate::health::{Cause, EjectionPlan, Evidence, Life, Recent, Stage, Standing, Trial};
+use crate::health::{Cause, EjectionPlan, Evidence, Recent, Stage, Standing, Trial};
 use crate::stats::Moment;
-use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
-use tokio::sync::Notify;
-
-/// What a pick needs to know of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(super) enum Fate {
-    Free,
-    Ejected,
-    Probation,
-}
-
-impl Fate {
-    const fn of(bits: u8) -> Self {
-        match bits {
-            0 => Self::Free,
-            1 => Self::Ejected,
-            _ => Self::Probation,
-        }
-    }
-}
 
 /// A replica that goes from bad to good and back each second is news once in so long.
 const QUIET: Duration = Duration::from_mins(1);
 
 /// A trial that has run for so long and answers has passed; one that is still being sent gives its place back.
 const LONG_TRIAL: Duration = Duration::from_mins(1);
-
-/// A replica's ejections: what picks read, and the rest behind a lock that is seldom taken.
-#[derive(Debug, Default)]
-pub(super) struct Custody {
-    fate: AtomicU8,
-    pub(super) slot: Slot,
-    /// Convicted, but not ejected. Requests need not ask for a ruling again.
-    refused: AtomicBool,
-    /// When a probe last passed.
-    probe_passed: AtomicU64,
-    /// Wakes its prober.
-    poke: Notify,
-    /// By cause, in the order of [`Cause::ALL`].
-    counts: [AtomicU64; Cause::ALL.len()],
-    file: Mutex<File>,
-}
-
-#[derive(Debug, Default)]
-struct File {
-    life: Life,
-    /// Of the last ejection or refusal, with what was seen.
-    cause: Option<Cause>,
-    seen: Option<(Evidence, Recent)>,
-    reason: Option<Arc<str>>,
-    /// What convicted it, while it is out for that.
-    began_with: Option<Arc<str>>,
-    /// Why it is not ejected.
-    refused: Option<Arc<str>>,
-    /// When that was last news.
-    told: Option<Moment>,
-    /// What its last trial failed with.
-    failed: Option<Cause>,
-    /// Its time is over, and its prober knows.
-    poked: bool,
-}
 
 /// A replica's ejection as people see it.
 #[derive(Clone, Debug)]

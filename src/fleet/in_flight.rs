@@ -1,5 +1,5 @@
 //! A request at a replica: counted while this value lives, whatever happens to the exchange.
-use super::ejection::Fate;
+use super::custody::Fate;
 use super::learned::Said;
 use super::replica::Replica;
 use super::trial::Token;

@@ -1,5 +1,5 @@
 //! What an ending teaches of its replica.
-use super::ejection::Fate;
+use super::custody::Fate;
 use super::in_flight::InFlight;
 use super::learned::{Learned, NOT_LONG_AGO, Said};
 use crate::health::{Cause, Class, Outcome, Reading, Standing};

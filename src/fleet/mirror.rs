@@ -1,10 +1,7 @@
 //! Mirrored requests of a model: how many run, what became of them, how often the two answers agree.
-use super::model_state::ModelState;
-use super::replica::Replica;
 use crate::mirror::{Agreement, Comparison, MirrorPlan, Pair, Rate, Report, Terms, WorstPairs};
 use crate::stats::Moment;
 use parking_lot::Mutex;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// What became of a request that was to be mirrored.
@@ -57,7 +54,7 @@ type Counts = [u64; Mirrored::ALL.len()];
 /// The living side of one model's mirror.
 #[derive(Debug, Default)]
 pub struct Mirror {
-    running: AtomicU32,
+    pub(super) running: AtomicU32,
     results: [AtomicU64; Mirrored::ALL.len()],
     /// Copies that were answered with an error or a redirect where the client got a good answer.
     rejected: AtomicU64,
@@ -172,58 +169,14 @@ impl Mirror {
     }
 }
 
-/// A request that is being mirrored. However it ends, it is counted once.
-#[derive(Debug)]
-pub struct Mirroring {
-    model: Arc<ModelState>,
-    result: Mirrored,
-}
-
-impl Mirroring {
-    /// Begins one, if fewer than `most` run.
-    pub fn begin(model: &Arc<ModelState>, most: u32) -> Option<Self> {
-        let one_more = |running| (running < most).then(|| running + 1);
-        if model.mirror.running.fetch_update(Relaxed, Relaxed, one_more).is_err() {
-            model.mirror.note(Mirrored::Skipped);
-            return None;
-        }
-        Some(Self { model: Arc::clone(model), result: Mirrored::Abandoned })
-    }
-
-    pub fn ended(mut self, result: Mirrored) {
-        self.result = result;
-    }
-}
-
-impl Drop for Mirroring {
-    fn drop(&mut self) {
-        self.model.mirror.note(self.result);
-        self.model.mirror.running.fetch_sub(1, Relaxed);
-    }
-}
-
-/// A copy at a replica: load, and nothing else. It never speaks for or against a replica that serves clients.
-#[derive(Debug)]
-pub struct Burden(Arc<Replica>);
-
-impl Burden {
-    pub fn on(replica: &Arc<Replica>) -> Self {
-        replica.in_flight.fetch_add(1, Relaxed);
-        Self(Arc::clone(replica))
-    }
-}
-
-impl Drop for Burden {
-    fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Relaxed);
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::mirroring::Mirroring;
+    use super::super::model_state::ModelState;
     use super::*;
     use crate::dialect::OutputForm;
     use crate::mirror::{Answer, Facet};
+    use std::sync::Arc;
     use std::time::Duration;
 
     fn plan(to: &str) -> MirrorPlan {

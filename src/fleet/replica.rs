@@ -1,6 +1,6 @@
 //! One replica as it lives: who it is, how busy, how fast, and whether it may serve.
 use super::answered::Answered;
-use super::ejection::{Custody, Fate};
+use super::custody::{Custody, Fate};
 use super::learned::Learned;
 use super::tally::Tally;
 use super::turns::Turns;

@@ -1,5 +1,5 @@
 //! Counters of the process as a whole; those of models and replicas live in the fleet.
-use super::canaries::CanaryReport;
+use super::canary_report::CanaryReport;
 use super::exhaustion::Exhaustion;
 use super::troubles::Troubles;
 use crate::fleet::ModelState;

@@ -1,5 +1,6 @@
 //! What operators are told: counters, the access log, events, traces.
 mod canaries;
+mod canary_report;
 mod decisions;
 mod events;
 mod exhaustion;
@@ -23,7 +24,7 @@ mod stderr;
 mod troubles;
 mod walk;
 
-pub use canaries::CanaryReport;
+pub use canary_report::CanaryReport;
 pub use decisions::{Assignment, Decision, Decisions, Interest};
 pub use events::{Event, Events, Level};
 pub use exhaustion::{During, Exhaustion, UsedUp};

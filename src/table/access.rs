@@ -1,5 +1,4 @@
 //! Whose request is it, which models may it ask for, and how much: `keys` and `jwt` of a plan, and the table's part of them.
-use super::generation::Table;
 use super::jwt::Jwt;
 use super::key_plan::{KeyPlan, Limits};
 use super::place::place_of;
@@ -50,7 +49,7 @@ pub struct Access {
     by_digest: HashMap<Digest, usize>,
     by_name: HashMap<Arc<str>, usize>,
     /// What replicas may take for the name of a model: its names here, and those sent upstream.
-    spoken: HashMap<Box<str>, Vec<Box<str>>>,
+    pub(super) spoken: HashMap<Box<str>, Vec<Box<str>>>,
     /// The same, as [`bare_name`] has them.
     bare: HashMap<Box<str>, Vec<Box<str>>>,
     pub jwt: Option<Jwt>,
@@ -226,27 +225,6 @@ fn crowded(models: Option<&[String]>, neighbors: &HashSet<(&str, &str)>) -> Vec<
     let own = |name: &str| models.iter().any(|model| model == name);
     let near = |model: &String| neighbors.iter().any(|(a, b)| a == model && !own(b));
     models.iter().filter(|model| near(model)).cloned().collect()
-}
-
-impl Table {
-    /// Is this a name of a model that the key may use, here or as sent upstream?
-    pub fn is_theirs(&self, key: &Key, name: &str) -> bool {
-        // Ollama's clients write out the tag that it takes where there is none.
-        let untagged = name.strip_suffix(":latest").unwrap_or(name);
-        let spoken = self.access.as_ref().map(|access| &access.spoken);
-        match spoken.and_then(|spoken| spoken.get(name).or_else(|| spoken.get(untagged))) {
-            Some(models) => models.iter().any(|model| key.may_use(model)),
-            None => self.catch_all.is_some_and(|model| key.may_use(&self.models[model].name)),
-        }
-    }
-
-    /// The names that a key may use, models first, each with its aliases behind it.
-    pub fn names_for(&self, key: Option<&Key>) -> impl Iterator<Item = &str> {
-        let usable = move |name: &&str| {
-            key.is_none_or(|key| self.model(name).is_some_and(|model| key.may_use(&model.name)))
-        };
-        self.names().filter(usable)
-    }
 }
 
 #[cfg(test)]

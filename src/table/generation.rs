@@ -1,5 +1,5 @@
 //! The table: everything a request needs to know of the configuration, immutable.
-use super::access::Access;
+use super::access::{Access, Key};
 use super::model::Model;
 use super::plan::Plan;
 use arc_swap::ArcSwap;
@@ -50,5 +50,24 @@ impl Table {
     pub fn in_flight(&self) -> u64 {
         let versions = self.models.iter().flat_map(|model| &model.versions);
         versions.flat_map(|v| &v.members).map(|m| u64::from(m.replica.in_flight())).sum()
+    }
+
+    /// Is this a name of a model that the key may use, here or as sent upstream?
+    pub fn is_theirs(&self, key: &Key, name: &str) -> bool {
+        // Ollama's clients write out the tag that it takes where there is none.
+        let untagged = name.strip_suffix(":latest").unwrap_or(name);
+        let spoken = self.access.as_ref().map(|access| &access.spoken);
+        match spoken.and_then(|spoken| spoken.get(name).or_else(|| spoken.get(untagged))) {
+            Some(models) => models.iter().any(|model| key.may_use(model)),
+            None => self.catch_all.is_some_and(|model| key.may_use(&self.models[model].name)),
+        }
+    }
+
+    /// The names that a key may use, models first, each with its aliases behind it.
+    pub fn names_for(&self, key: Option<&Key>) -> impl Iterator<Item = &str> {
+        let usable = move |name: &&str| {
+            key.is_none_or(|key| self.model(name).is_some_and(|model| key.may_use(&model.name)))
+        };
+        self.names().filter(usable)
     }
 }

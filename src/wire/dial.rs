@@ -1,5 +1,6 @@
-//! How a replica is reached, and opening a connection to it.
+//! Opening a connection to a replica.
 use super::conn::Conn;
+use super::dialed::Dialed;
 use super::exhausted::{Exhausted, Resource, is_for_admin, out_of_descriptors};
 use super::raw::{Begun, Raw, keepalive};
 use super::upstream::Upstream;
@@ -15,27 +16,6 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::net::{TcpSocket, TcpStream, UnixStream, lookup_host};
 use tokio_rustls::{TlsConnector, TlsStream};
-
-/// How a replica is reached.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Dialed {
-    /// HTTP/1.1 to `host:port`.
-    Http(String),
-    /// HTTP/2 by prior knowledge to `host:port`.
-    H2c(String),
-    /// HTTP/1.1 over this Unix socket.
-    Unix(String),
-    /// HTTP/2 or HTTP/1.1 over TLS to `host:port`, as the replica likes.
-    Https(String),
-    /// HTTP/2 over TLS to `host:port`.
-    Grpcs(String),
-}
-
-impl Dialed {
-    fn over_tls(&self) -> bool {
-        matches!(self, Self::Https(_) | Self::Grpcs(_))
-    }
-}
 
 impl Upstream {
     /// Follows what its version says of TLS. Connections made with other settings are not used again.

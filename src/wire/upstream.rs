@@ -1,6 +1,6 @@
 //! The connections kept open to one replica: HTTP/1 parked last in first out, HTTP/2 shared by streams.
 use super::conn::Conn;
-use super::dial::Dialed;
+use super::dialed::Dialed;
 use super::reins::Reins;
 use crate::stats::Moment;
 use crate::tls::ClientTls;

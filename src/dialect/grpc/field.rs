@@ -2,7 +2,7 @@
 //!
 //! <https://protobuf.dev/programming-guides/encoding/>. What parsers disagree about is refused instead of guessed:
 //! field numbers that do not fit, groups (deprecated since 2008), lengths beyond the end.
-use super::message::MessageProblem;
+use super::message_problem::MessageProblem;
 use std::ops::Range;
 
 /// A varint has at most so many bytes.

@@ -1,7 +1,7 @@
 //! How messages follow one another in the body of a call: a flag, a length of four bytes, the message.
 //!
 //! gRPC over HTTP/2, "Length-Prefixed-Message".
-use super::message::MessageProblem;
+use super::message_problem::MessageProblem;
 
 /// Flag and length.
 pub const PREFIX: usize = 5;

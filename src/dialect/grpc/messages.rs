@@ -1,6 +1,7 @@
 //! The messages of a stream, which all have to name the same model.
 use super::frame::{Frame, frame, next_frame};
-use super::message::{MessageProblem, NameAt, name_in, renamed};
+use super::message::{NameAt, name_in, renamed};
+use super::message_problem::MessageProblem;
 use bytes::{Buf as _, Bytes, BytesMut};
 
 /// Reads a stream of messages as it passes. A message is passed on once it is here as a whole; servers cannot begin

@@ -6,13 +6,15 @@ mod call;
 mod field;
 mod frame;
 mod message;
+mod message_problem;
 mod messages;
 mod status;
 
 pub use call::{Call, LocalCall, is_grpc, read_call};
 pub use field::{Fields, Value, put_bytes, put_varint};
 pub use frame::{Frame, PREFIX, frame, next_frame};
-pub use message::{MessageProblem, NameAt, first_name, name_in, rename_in_messages};
+pub use message::{NameAt, first_name, name_in, rename_in_messages};
+pub use message_problem::MessageProblem;
 pub use messages::Messages;
 pub use status::{
     GrpcStatus, code_word, escape_message, grpc_status_of_http, http_status_of_code,
