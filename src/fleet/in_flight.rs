@@ -138,7 +138,7 @@ impl InFlight {
     /// Records the ending, by the `status` that was logged, and frees the slot.
     pub fn finish(mut self, status: u16, outcome: &Outcome, now: Moment) {
         self.recorded = true;
-        self.replica.outcomes.add(status, outcome.class);
+        self.replica.outcomes.add(outcome.class);
         let (said, suspect, first) = {
             let mut learned = self.replica.learned.lock();
             let read = self.reads(status, outcome);
@@ -210,7 +210,7 @@ impl Drop for InFlight {
         }
         // What a panic of our own ends is no ending of the replica's.
         if !self.recorded && !std::thread::panicking() {
-            self.replica.outcomes.add(499, Class::Cancelled);
+            self.replica.outcomes.add(Class::Cancelled);
         }
     }
 }

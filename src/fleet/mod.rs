@@ -45,7 +45,7 @@ pub use registry::Fleet;
 pub use replica::{Left, Replica, ReplicaId};
 pub use sketch::Sketch;
 pub use suspects::Suspects;
-pub use tally::{Histogram, INTER_CHUNK_BOUNDS, LATENCY_BOUNDS, Refusals, Tally};
+pub use tally::{ClassCounts, Histogram, INTER_CHUNK_BOUNDS, LATENCY_BOUNDS, Refusals, Tally};
 pub use under_way::{Ticket, UnderWay};
 pub use version_state::VersionState;
 

@@ -2,7 +2,7 @@
 use super::answered::Answered;
 use super::custody::{Custody, Fate};
 use super::learned::Learned;
-use super::tally::Tally;
+use super::tally::ClassCounts;
 use super::turns::Turns;
 use crate::balance::Factor;
 use crate::health::{Carried, Faded, PoolCounts, Senders, Standing};
@@ -74,8 +74,8 @@ pub struct Replica {
     /// A stable hash of the URL, for rendezvous hashing.
     pub identity: u64,
     pub upstream: Upstream,
-    /// How its exchanges ended, by status and class.
-    pub outcomes: Tally,
+    /// How its exchanges ended.
+    pub outcomes: ClassCounts,
     pub answered: Answered,
     pub(super) in_flight: AtomicU32,
     pub(super) learned: Mutex<Learned>,
@@ -113,7 +113,7 @@ impl Replica {
             id,
             identity,
             upstream,
-            outcomes: Tally::default(),
+            outcomes: ClassCounts::default(),
             answered: Answered::default(),
             in_flight: AtomicU32::default(),
             learned: Mutex::default(),

@@ -51,9 +51,27 @@ impl Tally {
     pub fn total(&self) -> u64 {
         self.counts().map(|(_, _, n)| n).sum()
     }
+}
+
+/// Exchanges by class alone: there are many replicas, and nobody asks which codes one of them sent.
+#[derive(Debug, Default)]
+pub struct ClassCounts([AtomicU64; Class::ALL.len()]);
+
+impl ClassCounts {
+    pub fn add(&self, class: Class) {
+        self.0[class as usize].fetch_add(1, Relaxed);
+    }
 
     pub fn of_class(&self, class: Class) -> u64 {
-        self.counts().filter(|(_, c, _)| *c == class).map(|(_, _, n)| n).sum()
+        self.0[class as usize].load(Relaxed)
+    }
+
+    pub fn counts(&self) -> impl Iterator<Item = (Class, u64)> + '_ {
+        Class::ALL.into_iter().map(|class| (class, self.of_class(class)))
+    }
+
+    pub fn total(&self) -> u64 {
+        self.counts().map(|(_, n)| n).sum()
     }
 }
 

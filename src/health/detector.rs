@@ -47,7 +47,7 @@ pub struct Reading {
 }
 
 /// What is held against one replica.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Detector {
     quick: Score,
     slow: Score,
@@ -211,8 +211,8 @@ impl Detector {
     /// Forgets all that speaks for or against it. Returns what must leave the pool's fading sums: its peers must not be
     /// judged against it. What was counted for ever stays: others compare by differences, which would be wrong.
     pub fn forget(&mut self) -> Faded {
-        std::mem::replace(self, Self { ever: self.ever, seconds: self.seconds, ..Self::default() })
-            .recent
+        let (seconds, ever) = (self.take_seconds(), self.ever);
+        std::mem::replace(self, Self { seconds, ever, ..Self::default() }).recent
     }
 }
 

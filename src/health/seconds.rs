@@ -108,30 +108,26 @@ fn seconds(began: Moment) -> u64 {
     began.as_nanos() / 1_000_000_000
 }
 
-/// The seconds of one replica.
-#[derive(Clone, Copy, Debug)]
-pub struct Seconds([Second; Second::KEPT]);
-
-impl Default for Seconds {
-    fn default() -> Self {
-        Self([Second::default(); Second::KEPT])
-    }
-}
+/// The seconds of one replica. One that was never asked takes no memory for them.
+#[derive(Clone, Debug, Default)]
+pub struct Seconds(Option<Box<[Second; Second::KEPT]>>);
 
 impl Seconds {
     pub(super) fn add(&mut self, requests: u64, failed: bool, began: Moment) {
-        let second = &mut self.0[Second::place(began)];
+        let made = || Box::new([Second::default(); Second::KEPT]);
+        let second = &mut self.0.get_or_insert_with(made)[Second::place(began)];
         *second = second.with(requests, failed, began);
     }
 
-    /// By their places.
+    /// By their places; none of a replica that was never asked.
     pub fn iter(&self) -> impl Iterator<Item = Second> + '_ {
-        self.0.iter().copied()
+        self.0.iter().flat_map(|seconds| seconds.iter().copied())
     }
 
     /// Nothing, once the second is forgotten.
     pub(super) fn of(&self, began: Moment) -> Count {
-        self.0[Second::place(began)].of(began)
+        let seconds = self.0.as_ref();
+        seconds.map_or_else(Count::default, |seconds| seconds[Second::place(began)].of(began))
     }
 
     /// What the others of its version did with requests of the seconds in which its own began since then; `None` if

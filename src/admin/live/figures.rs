@@ -83,6 +83,10 @@ impl Counts {
         counts
     }
 
+    pub(super) fn requests(&self) -> u64 {
+        self.requests
+    }
+
     pub(super) fn add(&mut self, other: &Self) {
         self.requests += other.requests;
         self.errors += other.errors;

@@ -42,6 +42,8 @@ struct ModelTracks {
 /// How a model or version does.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Present {
+    /// Requests until the last look: those that the figures know of.
+    pub(super) requests: u64,
     pub(super) now: Figures,
     /// What its line just got; `None`: nothing in this second.
     pub(super) point: Option<Figures>,
@@ -110,7 +112,9 @@ impl Track {
     }
 
     fn present(&self, pointed: bool) -> Present {
-        Present { now: self.now, point: self.line.back().copied().filter(|_| pointed) }
+        let requests = self.looks.back().map(|(_, counts)| counts.requests()).unwrap_or_default();
+        let point = self.line.back().copied().filter(|_| pointed);
+        Present { requests, now: self.now, point }
     }
 
     /// One list for each figure.

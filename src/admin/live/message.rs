@@ -169,16 +169,16 @@ pub(super) fn overview<'a>(
 
 fn model_line<'a>(office: &Office, model: &'a Model, history: &History) -> ModelLine<'a> {
     let observed = observed_shares(model);
-    let (Present { now, point }, of_version) = history.now(&model.name);
+    let (Present { now, point, .. }, of_version) = history.now(&model.name);
     let line = |(i, version): (usize, &'a Version)| {
-        let Present { now, point } = of_version(&version.name);
+        let Present { requests, now, point } = of_version(&version.name);
         let observed = observed.as_ref().map(|shares| status::rounded(shares[i] * 100.0, 1e3));
         VersionLine {
             name: &version.name,
             share: status::percent(version.share),
             configured_share: status::percent(model.plan.split[version.index]),
             observed_share: observed,
-            requests_total: version.state.requests.total(),
+            requests_total: requests,
             in_flight: version.in_flight(),
             now,
             point,
@@ -248,7 +248,7 @@ fn replica_line<'a>(
 ) -> ReplicaLine<'a> {
     let replica = &member.replica;
     let (mut requests_total, mut failures_total) = (0, 0);
-    for (_, class, n) in replica.outcomes.counts() {
+    for (class, n) in replica.outcomes.counts() {
         requests_total += n;
         failures_total += if class.blames_replica() { n } else { 0 };
     }

@@ -81,11 +81,11 @@ impl Counts {
 }
 
 fn replica(replica: &crate::fleet::Replica) -> ReplicaCounts {
-    let blames = replica.outcomes.counts().filter(|(_, class, _)| class.blames_replica());
+    let blames = replica.outcomes.counts().filter(|(class, _)| class.blames_replica());
     ReplicaCounts {
         url: replica.id.url.to_string(),
         ended: replica.outcomes.total(),
-        failed: blames.map(|(_, _, n)| n).sum(),
+        failed: blames.map(|(_, n)| n).sum(),
         in_flight: replica.in_flight(),
     }
 }
