@@ -1,4 +1,6 @@
 //! The house rules: who may import whom, how large a file may be, and what the deciding rooms never touch.
+mod circles;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
