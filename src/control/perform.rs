@@ -77,10 +77,8 @@ impl Runner {
             }
         }
         let moved: Vec<&str> = at_once.iter().filter_map(Action::moves).collect();
-        if !moved.is_empty() {
-            self.settle_raises(&moved);
-        }
         if !moved.is_empty() || at_once.iter().any(|action| matches!(action, Action::Swap)) {
+            self.settle_raises(&moved);
             self.publish();
         } else if whole {
             self.publish_unless_raising();
@@ -192,5 +190,44 @@ const fn level_of(occasion: Occasion) -> Level {
         | Occasion::Recovered
         | Occasion::Resumed
         | Occasion::Promoted => Level::Info,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::action::Ruling;
+
+    #[test]
+    fn what_gives_a_candidate_more_waits_for_the_disk_and_what_is_told_of_its_model_with_it() {
+        let tell = |model: &str, occasion| {
+            let (model, sentence) = (model.to_owned(), String::new());
+            Action::Tell(CanaryNews { model, occasion, sentence })
+        };
+        let ended = |model: &str| {
+            let (model, why) = (model.to_owned(), String::new());
+            Action::Rule(Ruling::SplitEnded { model, why })
+        };
+        let confirm = Action::Confirm { kind: "split", message: String::new(), split: None };
+        let up = [Occasion::Began, Occasion::Advanced, Occasion::Resumed, Occasion::Promoted];
+        for occasion in up {
+            let (later, at_once) = split_by_order(vec![
+                Action::Swap,
+                ended("a"),
+                tell("a", occasion),
+                tell("b", Occasion::RolledBack),
+                ended("b"),
+                confirm.clone(),
+            ]);
+            let models = |actions: &[Action]| -> Vec<String> {
+                actions.iter().filter_map(Action::moves).map(str::to_owned).collect()
+            };
+            assert_eq!(models(&later), ["a", "a"], "{occasion:?}");
+            assert_eq!((models(&at_once), at_once.len()), (vec!["b".into(), "b".into()], 4));
+        }
+        for occasion in [Occasion::RolledBack, Occasion::Paused, Occasion::Failing] {
+            let (later, at_once) = split_by_order(vec![ended("a"), tell("a", occasion)]);
+            assert_eq!((later.len(), at_once.len()), (0, 2), "{occasion:?}");
+        }
     }
 }

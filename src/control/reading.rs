@@ -36,13 +36,14 @@ pub(super) struct NewState {
     pub(super) gate: io::Result<Gate>,
 }
 
-/// Reads and checks the file, and opens what it has other than the plan that is served now. Blocks. Needs a tokio
-/// runtime.
+/// Reads and checks the file, and opens what it has other than the plan that is served now; `seen`: texts, by their
+/// hash, of which nothing follows. Blocks. Needs a tokio runtime.
 pub(super) fn read_file(
     file: &Path,
     env: &dyn Fn(&str) -> Option<String>,
     serving: &Plan,
     logs: &Logs,
+    seen: &[String],
 ) -> Read {
     let clock = MonotonicClock::new();
     let mut checked = config::load(file, env)?;
@@ -55,8 +56,8 @@ pub(super) fn read_file(
         diagnostics.push(needs_restart(&diagnostics, field));
     }
     let mut opened = Opened::default();
-    // Nothing is made for a file that is not served.
-    if !diagnostics.has_errors() {
+    // Nothing is made for a file that is not served, and nothing each time when somebody looks at it.
+    if !diagnostics.has_errors() && !seen.contains(&checked.text_hash) {
         match open(&checked.plan, serving, logs) {
             Ok(all) => opened = all,
             Err((key, error)) => {

@@ -140,3 +140,39 @@ async fn while_a_file_that_the_new_configuration_names_is_opened_a_candidate_is_
         .await;
     assert!(site.runs());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_ordered_of_one_model_gives_no_candidate_of_another_what_waits_for_the_disk() {
+    let (v1, v2) = (version("v1", "0%").await, version("v2", "0%").await);
+    let checks = "checks: [{metric: errors}], steps: [20, 100], hold: 1s";
+    let other = format!(
+        "  other:\n    versions: {{v1: [\"{}\"], v2: [\"{}\"]}}\n    split: {{v1: 90, v2: 10}}\n",
+        v1.url(),
+        v2.url()
+    );
+    let site = launched(models(&v1, &v2, checks) + &other).await;
+    site.said_times("canary_began", 1).await;
+    hang(&site).await;
+    let running = traffic(&site);
+    let mut looks = 0;
+    let paused = eventually("it is paused", async || {
+        looks += 1;
+        if looks % 20 == 0 {
+            let v1 = 1 + looks / 20 % 99;
+            let split = format!(r#"{{"shares": {{"v1": {v1}, "v2": {}}}}}"#, 100 - v1);
+            let split = Request::post("/api/v1/models/other/split", split);
+            // It is carried out at once, and answered when the disk is waited for no longer.
+            tokio::spawn(send(site.admin, split.header("host", "localhost")));
+        }
+        let canary = canary(&site).await;
+        assert!(share_of(&canary) < 20.1, "{canary}");
+        (canary["state"] == "paused").then_some(canary)
+    })
+    .await;
+    let said = paused["sentence"].as_str().unwrap();
+    assert!(looks > 100 && said.contains("paused at 20 %"), "{looks} looks, then {said}");
+    let split = site.ask(Request::get("/api/v1/models/other")).await.json();
+    assert!(split["split_override"].is_object(), "{split}");
+    drop(running);
+    go_on(&site);
+}

@@ -64,9 +64,14 @@ impl Runner {
         {
             let (file, env) = (self.started.desk.file.clone(), self.env);
             // No other is applied before this one was.
-            let (serving, proxy) =
-                (Arc::clone(&self.core.table().plan), Arc::clone(&self.started.proxy));
-            let read = move || Task::Control.run(|| read_file(&file, &env, &serving, &proxy.logs));
+            let serving = Arc::clone(&self.core.table().plan);
+            let mut seen = vec![self.started.desk.running().0];
+            if !asked.always {
+                seen.push(self.seen.clone());
+            }
+            let proxy = Arc::clone(&self.started.proxy);
+            let read = move || read_file(&file, &env, &serving, &proxy.logs, &seen);
+            let read = move || Task::Control.run(read);
             self.reloads.reading = Some((asked, tokio::task::spawn_blocking(read)));
         }
     }
