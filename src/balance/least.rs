@@ -4,7 +4,7 @@
 //! everywhere, and up to 128 replicas it takes a quarter of a microsecond at most. Above that, 16
 //! draws come within a few percent of the scan in 60 ns, however many there are (Mitzenmacher 2001,
 //! with d = 16; `benches/pick.rs`).
-use super::pick::{Pool, below, open};
+use super::pool::{Pool, below, open};
 use rand::Rng;
 use std::cmp::Ordering;
 

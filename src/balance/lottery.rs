@@ -1,5 +1,5 @@
 //! A random replica, in proportion to weight.
-use super::pick::{Pool, open};
+use super::pool::{Pool, open};
 use rand::{Rng, RngExt};
 
 /// One draw among the replicas with room; `None` if there is none.

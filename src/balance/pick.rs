@@ -5,7 +5,8 @@
 //! loaded is picked anyway (holding a request back is admission's business, not ours).
 //!
 //! A pool is read while others change it, so no policy trusts two readings to agree: whatever a
-//! policy fails to find, the scan of `least` looks for again.
+//! policy fails to find, the scan of [`least`] looks for again.
+use super::pool::Pool;
 use super::{least, lottery, rendezvous, rotation};
 use rand::Rng;
 
@@ -25,21 +26,6 @@ pub enum Policy {
     Random,
     /// The same key, the same replica, in proportion to weight (Thaler and Ravishankar 1998).
     Hash,
-}
-
-/// The replicas of one version, as a policy sees them.
-pub trait Pool {
-    fn len(&self) -> usize;
-    /// May replica `i` be picked?
-    fn usable(&self, i: usize) -> bool;
-    /// Has replica `i` a free slot? Always true without declared slots.
-    fn has_room(&self, i: usize) -> bool;
-    /// The number the policy minimizes; above 0.
-    fn load(&self, i: usize) -> f32;
-    /// Declared capacity; above 0.
-    fn weight(&self, i: usize) -> f32;
-    /// A stable hash of the replica's identity, for [`Policy::Hash`].
-    fn identity(&self, i: usize) -> u64;
 }
 
 impl Policy {
@@ -75,16 +61,6 @@ impl Policy {
         }
         .or_else(|| least::pick(pool, rng))
     }
-}
-
-/// May replica `i` be picked without overfilling it?
-pub(super) fn open(pool: &impl Pool, i: usize) -> bool {
-    pool.usable(i) && pool.has_room(i)
-}
-
-/// A uniform draw from `0..n`, for small `n` (the bias is below n / 2⁶⁴).
-pub(super) fn below(n: usize, rng: &mut impl Rng) -> usize {
-    ((u128::from(rng.next_u64()) * n as u128) >> 64) as usize
 }
 
 #[cfg(test)]

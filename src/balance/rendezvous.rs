@@ -4,7 +4,7 @@
 //! Ravishankar 1998; −w / ln u gives the lots their weight). So a replica that leaves moves only
 //! its own keys, one that joins takes only its share, and no table is kept. Maglev and ring hashing
 //! were measured and rejected: a table to rebuild, about 1 % more keys moved, worse balance.
-use super::pick::{Pool, open};
+use super::pool::{Pool, open};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// The best lot among the replicas with room; `None` if there is none.

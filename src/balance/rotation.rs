@@ -5,7 +5,7 @@
 //! its exact share of the turns: at a node whose left half holds the fraction w of the weight,
 //! ⌊t·w⌋ of the first t turns went left. Equal weights give every replica ⌊t/n⌋ or ⌈t/n⌉ of the
 //! first t turns; with two replicas |count − t·w| < 1, as in nginx.
-use super::pick::{Pool, open};
+use super::pool::{Pool, open};
 use std::ops::Range;
 
 /// Weights are compared in this fraction of 1, so that shares of turns are exact integers.

@@ -1,5 +1,5 @@
 //! Inside a room: no files that import each other in a circle, and no type whose methods stand all over it.
-use super::{shipped, sources};
+use super::{code_lines, shipped, sources};
 use regex::Regex;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -38,24 +38,57 @@ fn parent(path: &str) -> &str {
     path.rsplit_once("::").map_or("", |(parent, _)| parent)
 }
 
+/// The names that a path begins with behind its last `::`: the one, or those in braces.
+fn heads(rest: &str) -> Vec<&str> {
+    let name = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').count();
+    let Some(inside) = rest.strip_prefix('{') else { return vec![&rest[..name(rest)]] };
+    let (mut heads, mut depth, mut begins) = (Vec::new(), 0, true);
+    for (at, c) in inside.char_indices() {
+        match c {
+            '}' if depth == 0 => break,
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' => begins |= depth == 0,
+            c if begins && !c.is_whitespace() => {
+                begins = false;
+                heads.push(&inside[at..at + name(&inside[at..])]);
+            }
+            _ => {}
+        }
+    }
+    heads
+}
+
+/// The modules that a text names, by their paths in its room.
+fn named(room: &str, path: &str, text: &str) -> BTreeSet<String> {
+    let code: String = code_lines(text).flat_map(|line| [line, "\n"]).collect();
+    let root = format!("crate::{room}::");
+    let below = code.match_indices(&root).map(|(at, _)| ("", &code[at + root.len()..]));
+    let is_first =
+        |at: usize| !code[..at].ends_with(|c: char| c.is_alphanumeric() || ":_".contains(c));
+    let ups = code.match_indices("super::").filter(|(at, _)| is_first(*at));
+    let beside = ups.map(|(at, _)| {
+        let (mut base, mut rest) = (parent(path), &code[at + "super::".len()..]);
+        while let Some(further) = rest.strip_prefix("super::") {
+            (base, rest) = (parent(base), further);
+        }
+        (base, rest)
+    });
+    let full = |base: &str, name: &str| {
+        if base.is_empty() { name.to_owned() } else { format!("{base}::{name}") }
+    };
+    below
+        .chain(beside)
+        .flat_map(|(base, rest)| heads(rest).into_iter().map(move |n| full(base, n)))
+        .collect()
+}
+
 /// Which modules of its room each one names.
 fn imports(room: &str) -> BTreeMap<String, BTreeSet<String>> {
-    let up = Regex::new(r"\bsuper::((?:super::)*)([a-z_0-9]+)").expect("it is one");
-    let down = Regex::new(&format!(r"\bcrate::{room}::([a-z_0-9]+)")).expect("it is one");
     let modules = modules(room);
-    let known = |name: String| modules.contains_key(&name).then_some(name);
-    let of = |path: &String, text: &String| {
-        let beside = up.captures_iter(text).filter_map(|found| {
-            let levels = found[1].matches("super::").count();
-            let base = (0..levels).fold(parent(path), |base, _| parent(base));
-            let dots = if base.is_empty() { "" } else { "::" };
-            known(format!("{base}{dots}{}", &found[2]))
-        });
-        let named: BTreeSet<String> = beside
-            .chain(down.captures_iter(text).filter_map(|found| known(found[1].to_owned())))
-            .filter(|name| name != path)
-            .collect();
-        named
+    let of = |path: &str, text: &str| -> BTreeSet<String> {
+        let others = named(room, path, text).into_iter().filter(|name| name != path);
+        others.filter(|name| modules.contains_key(name)).collect()
     };
     modules.iter().map(|(path, text)| (path.clone(), of(path, text))).collect()
 }
@@ -104,6 +137,21 @@ fn no_files_of_a_room_import_each_other_in_a_circle() {
         let known = CIRCLES.iter().find(|(name, _)| *name == room).map_or(&[][..], |(_, of)| of);
         assert_eq!(found, known, "circles of src/{room}, by their size: {circles:#?}");
     }
+}
+
+#[test]
+fn imports_are_found_however_they_are_written() {
+    let found = |text: &str| Vec::from_iter(named("proxy", "limits::words", text));
+    assert_eq!(found("use super::pass::Pass;"), ["limits::pass"]);
+    assert_eq!(
+        found("use super::super::{body, exchange::{End, Exchange}, call::*};"),
+        ["body", "call", "exchange"]
+    );
+    assert_eq!(found("use crate::proxy::{\n    body::Body,\n    call,\n};"), ["body", "call"]);
+    assert_eq!(found("let x = super::chance::draw();"), ["limits::chance"]);
+    assert!(
+        found("//! See [`body`](super::super::body).\nuse crate::table::{Table, Wish};").is_empty()
+    );
 }
 
 #[test]
