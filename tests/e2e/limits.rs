@@ -213,10 +213,13 @@ async fn what_fails_takes_nothing_and_a_client_that_leaves_takes_what_it_got() {
     site.reload(&limited(&broken.url(), "tokens_per_minute: 6000")).await;
     let before = tokens_left(&site).await;
     assert_eq!(site.send(ask(3000, "")).await.status, 500);
+    // A request is settled when it is logged, which its client does not wait for.
+    site.logged("the 500 is settled", |line| line["status"] == 500).await;
     assert!(tokens_left(&site).await >= before);
     drop(broken);
     site.reload(&limited("http://127.0.0.1:1", "tokens_per_minute: 6000")).await;
     assert_eq!(site.send(ask(3000, "")).await.status, 502);
+    site.logged("the 502 is settled", |line| line["status"] == 502).await;
     assert!(tokens_left(&site).await >= before);
 }
 
