@@ -52,6 +52,16 @@ pub(crate) async fn until_state(site: &Site, state: &str) -> Value {
     .await
 }
 
+/// Requests that begin from now on are judged. Looks are by the second, and the first comes after the start.
+pub(crate) async fn until_it_judges(site: &Site) {
+    eventually("the canary judges", async || {
+        let sentence = canary(site).await["sentence"].as_str().unwrap().to_owned();
+        let waits = ["from now on", "no usable replica"].iter().any(|why| sentence.contains(why));
+        (!waits).then_some(())
+    })
+    .await;
+}
+
 /// Clients in a closed loop, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Traffic(Arc<AtomicBool>, Vec<JoinHandle<()>>);
@@ -193,12 +203,7 @@ async fn without_traffic_nothing_is_decided_and_a_pause_outlives_a_crash() {
     let (v1, v2) = (version("v1", "0%").await, version("v2", "0%").await);
     let checks = "checks: [{metric: errors}], steps: [10, 50, 100], hold: 1s";
     let mut site = Site::start(models(&v1, &v2, checks)).await;
-    // Looks are by the second.
-    eventually("it was looked at", async || {
-        let sentence = canary(&site).await["sentence"].as_str().unwrap().to_owned();
-        (!sentence.contains("no usable replica")).then_some(())
-    })
-    .await;
+    until_it_judges(&site).await;
     assert_eq!(canary(&site).await["state"], "collecting");
     let (status, answer) = say(&site, "pause").await;
     assert_eq!((status, &answer["canary"]["state"]), (200, &"paused".into()));

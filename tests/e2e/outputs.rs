@@ -1,5 +1,5 @@
 //! Canaries that look into answers: those that say nothing, are broken or end early are found, and streams pass untouched.
-use crate::canary::{asking, canary, check, until_state};
+use crate::canary::{asking, canary, check, until_it_judges, until_state};
 use crate::client::{Client, Request};
 use crate::site::{Site, eventually};
 use crate::streaming::{SSE, chunk, on_command};
@@ -139,12 +139,7 @@ async fn answers_that_nobody_can_read_are_passed_over_aloud() {
 async fn an_event_that_is_looked_at_is_seen_before_the_next_is_sent() {
     let (upstream, say) = on_command().await;
     let site = Site::start(models(&upstream.url(), &upstream.url(), "hold: 1h")).await;
-    // Looks are by the second.
-    eventually("the canary judges", async || {
-        let sentence = canary(&site).await["sentence"].as_str().unwrap().to_owned();
-        (!sentence.contains("no usable replica")).then_some(())
-    })
-    .await;
+    until_it_judges(&site).await;
     let mut client = Client::connect(site.address, false).await.unwrap();
     let event = |text: &str| {
         chunk(&format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"{text}\"}}}}]}}\n\n"))
