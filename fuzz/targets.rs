@@ -10,7 +10,7 @@ use evener::dialect::{
     peek_prefix, read_path, rename_in_path,
 };
 use evener::wire::proxy_protocol::{Parsed, parse};
-use evener::wire::{Chunks, HeadScan, glimpse, read_answer_head};
+use evener::wire::{AnswerHead, AnswerReader, Chunks, HeadScan, Piece, glimpse};
 use http::header;
 use pingora_core::protocols::http::v1::client::HttpSession as Answer;
 use pingora_core::protocols::http::v1::server::HttpSession;
@@ -28,6 +28,7 @@ pub(crate) struct Target {
 pub(crate) const TARGETS: &[Target] = &[
     Target { name: "head", run: head, seeds: HEADS },
     Target { name: "answer_head", run: answer_head, seeds: ANSWERS },
+    Target { name: "answer", run: answer, seeds: ANSWERS },
     Target { name: "answer_name", run: answer_name, seeds: NAMED },
     Target { name: "chunks", run: chunks, seeds: CHUNKED },
     Target { name: "json", run: json, seeds: BODIES },
@@ -113,12 +114,16 @@ const CONFIGS: &[&[u8]] = &[
 pub(crate) fn answer_head(data: &[u8]) {
     let Some(end) = data.windows(4).position(|four| four == b"\r\n\r\n") else { return };
     let head = &data[..end + 4];
-    let Ok(framing) = read_answer_head(head, false) else { return };
+    let mut own = AnswerReader::default();
+    own.buf().extend_from_slice(head);
+    let Ok(Some(AnswerHead { framing, head: own, .. })) = own.head() else { return };
     let mut session = Answer::new(Box::new(Cursor::new(head.to_vec())));
     // Pingora may refuse more: a status below 100, say.
     let Ok(_) = block_on(session.read_response()) else { return };
     assert_eq!(session.get_headers_raw_bytes(), head);
     let read = session.resp_header().expect("it was read");
+    assert_eq!((own.status, own.version), (read.status, read.version));
+    assert_eq!(own.headers, read.headers);
     assert_eq!(framing.chunked, read.headers.contains_key(header::TRANSFER_ENCODING));
     let lengths = read.headers.get_all(header::CONTENT_LENGTH).iter();
     let lengths = lengths.flat_map(|value| value.to_str().expect("digits are text").split(','));
@@ -127,6 +132,48 @@ pub(crate) fn answer_head(data: &[u8]) {
     }
     let lines = head.split(|byte| *byte == b'\n').count();
     assert_eq!(read.headers.len(), lines - 3, "as many fields as lines");
+}
+
+/// Where the bytes of an answer are cut is no matter, and pingora reads the same body wherever it is whole.
+pub(crate) fn answer(data: &[u8]) {
+    let read = |piece: usize| {
+        let mut answer = AnswerReader::default();
+        let (mut heads, mut body, mut last) = (Vec::new(), Vec::new(), false);
+        for bytes in data.chunks(piece) {
+            answer.buf().extend_from_slice(bytes);
+            while !last {
+                let Ok(head) = answer.head() else { return (heads, body, None) };
+                let Some(AnswerHead { head, framing }) = head else { break };
+                last = head.status == 101 || !head.status.is_informational();
+                heads.push((head.headers.clone(), framing));
+            }
+            while last {
+                match answer.piece() {
+                    Ok(Piece::Data(bytes)) => body.extend_from_slice(&bytes),
+                    Ok(Piece::More | Piece::End) => break,
+                    Err(_) => return (heads, body, None),
+                }
+            }
+        }
+        let in_step = answer.is_in_step();
+        (heads, body, Some((answer.trailers(), in_step)))
+    };
+    let whole = read(data.len().max(1));
+    assert_eq!(read(1), whole);
+    assert_eq!(read(5), whole);
+    let (heads, body, Some((_, true))) = whole else { return };
+    let mut session = Answer::new(Box::new(Cursor::new(data.to_vec())));
+    for _ in heads {
+        // Pingora may refuse more: a length that it finds twice, say.
+        if block_on(session.read_response()).is_err() {
+            return;
+        }
+    }
+    let mut seen = Vec::new();
+    while let Ok(Some(bytes)) = block_on(session.read_body_bytes()) {
+        seen.extend_from_slice(&bytes);
+    }
+    assert_eq!(seen, body);
 }
 
 /// A name is written into the same places however an answer comes, and nowhere else.

@@ -3,7 +3,7 @@ use super::refusal::Stop;
 use crate::dialect::RefusalCode;
 use crate::health::{Class, RetryOn};
 use crate::table::Timeouts;
-use crate::wire::Exhausted;
+use crate::wire::{BadAnswer, Exhausted};
 use pingora_error::{Error, ErrorType, RetryType};
 
 /// Why an exchange broke.
@@ -168,7 +168,8 @@ impl From<Box<Error>> for Trouble {
         }
         if *etype == InvalidHTTPHeader {
             tracing::debug!(%error, "a replica's head cannot be read");
-            return Self::Malformed("its head is not well-formed HTTP");
+            let bad = error.root_cause().downcast_ref::<BadAnswer>();
+            return Self::Malformed(bad.map_or("its head is not well-formed HTTP", |bad| bad.0));
         }
         if *etype == H2Error && error.retry != RetryType::Decided(false) {
             // A stream that was reset may have been worked on; pingora marks those that were not.

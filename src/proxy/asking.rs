@@ -11,11 +11,10 @@ use crate::flow::Trouble;
 use crate::health::{Class, Repeatable};
 use crate::stats::Moment;
 use crate::table::Timeouts;
-use crate::wire::{Checkout, Reins, Upstream};
+use crate::wire::{Checkout, Reins, ReplicaSession, Upstream};
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use parking_lot::Mutex;
-use pingora_core::protocols::http::client::HttpSession;
 use pingora_http::{RequestHeader, ResponseHeader};
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,7 +49,7 @@ impl<'a> Asking<'a> {
     pub(super) async fn connect(&self, now: Moment) -> Result<Checkout, Trouble> {
         let checkout = self.upstream.checkout(self.connect, self.fresh, self.upgrading, now).await;
         let checkout = checkout.map_err(|error| Trouble::of_dial(&error))?;
-        if self.call && !matches!(checkout.session, HttpSession::H2(_)) {
+        if self.call && !checkout.session.is_http2() {
             let why = "it chose HTTP/1.1, and gRPC needs HTTP/2";
             return Err(Trouble::Connect(why.to_owned()));
         }
@@ -110,7 +109,7 @@ pub(super) struct Whole {
 
 /// A replica that has begun to answer: its head is read.
 pub(super) struct Begun {
-    pub(super) session: HttpSession,
+    pub(super) session: ReplicaSession,
     pub(super) reins: Option<Arc<Reins>>,
     /// Informational answers that came before the head, in their order. They promise nothing until this attempt wins.
     pub(super) hints: Vec<ResponseHeader>,
@@ -155,7 +154,7 @@ impl Carrier {
 impl Begun {
     /// What its head says of the replica.
     pub(super) fn meaning(&self, call: bool) -> Option<Meaning> {
-        Some(Meaning::of(self.session.response_header()?, call))
+        Some(Meaning::of(self.session.head()?, call))
     }
 }
 
@@ -173,14 +172,14 @@ pub(super) async fn open(
         let checkout = asking.connect(proxy.now()).await?;
         *carrier.lock() = Carrier::of(&checkout, || proxy.now());
         let Checkout { mut session, reins, reused, .. } = checkout;
-        if matches!(session, HttpSession::H1(_)) {
+        if !session.is_http2() {
             head.set_version(http::Version::HTTP_11);
             join_cookies(&mut head);
         }
         session.set_write_timeout(Some(timeouts.between_chunks));
         let mut heard = Heard::default();
         let begun = async {
-            send_whole(&mut session, reins.as_ref(), head.clone(), body.clone(), false).await?;
+            send_whole(&mut session, head.clone(), body.clone(), false).await?;
             let answer = first_byte(&mut session, &head.method, &mut heard);
             timeout(timeouts.first_byte, answer).await.unwrap_or(Err(Trouble::FirstByte))
         };
@@ -204,15 +203,15 @@ struct Heard {
 
 /// Reads the head, and the first of the body where there is one. With that comes whether the connection can be kept.
 async fn first_byte(
-    session: &mut HttpSession,
+    session: &mut ReplicaSession,
     asked: &Method,
     heard: &mut Heard,
 ) -> Result<(First, bool), Trouble> {
     let framed = loop {
-        session.read_response_header().await?;
+        session.read_head().await?;
         heard.any = true;
         let framed = Framed::of(session, asked)?;
-        let Some(head) = session.response_header() else { continue };
+        let Some(head) = session.head() else { continue };
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             return Err(Trouble::uninvited_upgrade());
         }
@@ -223,10 +222,10 @@ async fn first_byte(
             heard.hints.push(head.clone());
         }
     };
-    let first = if framed.bare || session.response_done() {
+    let first = if framed.bare || session.is_done() {
         First::Nothing
     } else {
-        session.read_response_body().await?.map_or(First::End, First::Chunk)
+        session.read_body().await?.map_or(First::End, First::Chunk)
     };
     Ok((first, framed.keep))
 }

@@ -13,7 +13,6 @@ use crate::flow::Trouble;
 use crate::table::{Choice, HeaderEdits};
 use crate::wire::read_length;
 use http::{HeaderValue, Method, StatusCode, header};
-use pingora_core::protocols::http::client::HttpSession;
 use pingora_error::Result;
 use pingora_http::{RequestHeader, ResponseHeader};
 
@@ -34,7 +33,7 @@ impl Exchange<'_> {
         choice: Choice<'_>,
         answer: &Answer,
     ) -> std::result::Result<Box<RequestHeader>, Trouble> {
-        let http2 = matches!(answer.session, HttpSession::H2(_));
+        let http2 = answer.session.is_http2();
         let plan = placed.model.plan_of(choice.version);
         let to = upstream(plan, &choice.member.replica, http2);
         self.request_head(placed, &to).map_err(|error| Trouble::BadRequest(error.to_string()))

@@ -76,6 +76,20 @@ pub(super) fn stripped(from: ResponseHeader, upgraded: bool) -> Box<ResponseHead
     head
 }
 
+/// Removes from a replica's trailers what frames a message, concerns its connection, or claims to be Evener's.
+pub(super) fn strip_trailers(trailers: &mut HeaderMap) {
+    let named: Vec<_> = trailers.keys().cloned().collect();
+    for name in named {
+        let text = name.as_str();
+        let framing =
+            [header::CONTENT_LENGTH, header::HOST, header::TE, header::TRAILER].contains(&name);
+        let hop = HOP_BY_HOP.iter().any(|hop| *hop == text) || name == header::TRANSFER_ENCODING;
+        if framing || hop || text.starts_with(OWN_PREFIX) {
+            trailers.remove(name);
+        }
+    }
+}
+
 /// Removes what concerns the client's connection. `upgrade`: the replica is asked to leave HTTP, too.
 pub(super) fn remove_connection_headers(head: &mut RequestHeader, upgrade: bool) {
     for name in nominated(&head.headers) {

@@ -3,9 +3,8 @@ use crate::dialect::grpc::{GrpcStatus, is_grpc, severity_of_code};
 use crate::dialect::{Failure, OutputForm, StreamForm, UsageForm, essence};
 use crate::flow::Trouble;
 use crate::health::Class;
-use crate::wire::{AnswerFraming, BadAnswer, read_answer_head, read_length};
+use crate::wire::{AnswerFraming, BadAnswer, ReplicaSession, read_length};
 use http::{HeaderMap, Method, StatusCode, header};
-use pingora_core::protocols::http::client::HttpSession as Upstream;
 use pingora_http::ResponseHeader;
 
 /// Where gRPC says how a call ended.
@@ -63,18 +62,17 @@ pub(super) struct Framed {
 
 impl Framed {
     /// Of the head that a replica has sent, if it has one meaning.
-    pub(super) fn of(upstream: &Upstream, asked: &Method) -> Result<Self, Trouble> {
-        let head = upstream.response_header().expect("a head was read");
+    pub(super) fn of(upstream: &ReplicaSession, asked: &Method) -> Result<Self, Trouble> {
+        let head = upstream.head().expect("a head was read");
         let status = head.status;
         let bare = *asked == Method::HEAD
             || status.is_informational()
             || status == StatusCode::NO_CONTENT
             || status == StatusCode::NOT_MODIFIED;
-        let framing = match upstream {
-            Upstream::H1(http1) => read_answer_head(&http1.get_headers_raw_bytes(), bare),
-            Upstream::H2(_) | Upstream::Custom(()) => framing_of_http2(&head.headers),
+        let AnswerFraming { length, chunked } = match upstream {
+            ReplicaSession::Http1(http1) => http1.framing(),
+            ReplicaSession::Http2(_) => framing_of_http2(&head.headers)?,
         };
-        let AnswerFraming { length, chunked } = framing?;
         // A replica that frames a body where none may be may also send it, into the next answer.
         let sends = chunked || (status == StatusCode::NO_CONTENT && length.is_some_and(|n| n > 0));
         Ok(Self { length: length.filter(|_| !chunked), bare, keep: !(bare && sends) })

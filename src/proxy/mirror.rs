@@ -20,7 +20,6 @@ use crate::mirror::{CompareSpec, Pair, compare};
 use crate::observe::Task;
 use crate::table::{Choice, Model, Timeouts, Version, Wish};
 use http::HeaderValue;
-use pingora_core::protocols::http::client::HttpSession;
 use pingora_http::RequestHeader;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -189,7 +188,7 @@ async fn answer_of(
         result_of(&trouble)
     })?;
     let mut answer = Kept::empty(proxy.buffers.reservation(None));
-    let head = session.response_header().ok_or(Mirrored::Failed)?;
+    let head = session.head().ok_or(Mirrored::Failed)?;
     let meaning = Meaning::of(head, call);
     if meaning.class == Class::Overloaded {
         return Err(Mirrored::Failed);
@@ -204,16 +203,15 @@ async fn answer_of(
         if let Some(lost) = answer.lost {
             return Err(lost);
         }
-        next = session.read_response_body().await.map_err(|error| result_of(&error.into()))?;
+        next = session.read_body().await.map_err(|error| result_of(&error.into()))?;
     }
     if call
-        && let HttpSession::H2(http2) = &mut session
-        && let Ok(Some(trailers)) = http2.read_trailers().await
+        && let Ok(Some(trailers)) = session.trailers().await
         && let Some(status) = grpc_status(&trailers)
     {
         answer.ends_as(status);
     }
-    if keep && session.response_done() {
+    if keep && session.is_done() {
         replica.upstream.park(session, reins, proxy.now()).await;
     }
     Ok(answer)

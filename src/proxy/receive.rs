@@ -2,13 +2,13 @@
 //! settles its attempt, or drops it, which frees its slot.
 use super::asking::{Begun, First};
 use super::heard::Attempt;
+use super::hops::strip_trailers;
 use super::meaning::{Framed, Meaning};
 use crate::flow::Trouble;
 use crate::stats::Moment;
-use crate::wire::{Checkout, Reins};
+use crate::wire::{Checkout, Reins, ReplicaSession};
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
-use pingora_core::protocols::http::client::HttpSession as Upstream;
 use pingora_http::ResponseHeader;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ const DRAIN_TIME: Duration = Duration::from_millis(20);
 
 /// The answer of a replica, over the connection on which it comes.
 pub(super) struct Answer {
-    pub(super) session: Upstream,
+    pub(super) session: ReplicaSession,
     /// HTTP/1 only.
     pub(super) reins: Option<Arc<Reins>>,
     pub(super) attempt: Attempt,
@@ -72,7 +72,7 @@ impl Answer {
         Self { hints, first, ..Self::new(session, reins, attempt) }
     }
 
-    fn new(session: Upstream, reins: Option<Arc<Reins>>, attempt: Attempt) -> Self {
+    fn new(session: ReplicaSession, reins: Option<Arc<Reins>>, attempt: Attempt) -> Self {
         Self {
             session,
             reins,
@@ -102,19 +102,26 @@ impl Answer {
         let headed = *part != Part::Head;
         let reading = async move {
             if headed {
-                Read::Chunk(session.read_response_body().await)
+                Read::Chunk(session.read_body().await)
             } else {
-                Read::Head(session.read_response_header().await)
+                Read::Head(session.read_head().await)
             }
         };
         (reins.as_ref(), reading)
+    }
+
+    /// No head could be read. One that is malformed was heard all the same.
+    pub(super) fn broken(&mut self, error: Box<pingora_error::Error>) -> Trouble {
+        let trouble = Trouble::from(error);
+        self.attempt.seen |= matches!(trouble, Trouble::Malformed(_));
+        trouble
     }
 
     /// The head that was read. `asked`: by this method; `call`: the request is gRPC.
     pub(super) fn head(&mut self, asked: &Method, call: bool) -> Result<Told, Trouble> {
         self.attempt.seen = true;
         let framed = Framed::of(&self.session, asked)?;
-        let from = self.session.response_header().expect("a head was read").clone();
+        let from = self.session.head().expect("a head was read").clone();
         let switches = from.status == StatusCode::SWITCHING_PROTOCOLS;
         if from.status == StatusCode::CONTINUE {
             return Ok(Told::GoOn);
@@ -132,13 +139,13 @@ impl Answer {
     /// Does nothing follow its head?
     pub(super) fn is_bare(&mut self) -> bool {
         let unread = !matches!(self.first, First::Nothing);
-        (self.session.response_done() || self.bare) && !self.is_upgraded() && !unread
+        (self.session.is_done() || self.bare) && !self.is_upgraded() && !unread
     }
 
-    /// Was the piece that was read last the last of the body? HTTP/2 says so later, by its trailers.
+    /// Was the piece that was read last the last of the answer? HTTP/2 says so later, by its trailers.
     pub(super) fn is_whole(&mut self) -> bool {
-        let http1 = matches!(self.session, Upstream::H1(_));
-        self.session.response_done() && http1 && !self.is_upgraded()
+        let ReplicaSession::Http1(http1) = &self.session else { return false };
+        http1.is_done() && !http1.has_trailers() && !self.is_upgraded()
     }
 
     /// What of the body was read with the head.
@@ -148,16 +155,19 @@ impl Answer {
 
     /// What follows the end of the body.
     pub(super) async fn trailers(&mut self) -> Result<Option<HeaderMap>, Trouble> {
-        Ok(match &mut self.session {
-            Upstream::H2(http2) => http2.read_trailers().await?,
-            Upstream::H1(_) | Upstream::Custom(()) => None,
-        })
+        let mut trailers = self.session.trailers().await?;
+        if !self.session.is_http2()
+            && let Some(trailers) = &mut trailers
+        {
+            strip_trailers(trailers);
+        }
+        Ok(trailers.filter(|trailers| !trailers.is_empty()))
     }
 
     /// From here on bytes of any kind follow.
     pub(super) fn begin_tunnel(&mut self) {
-        if let Upstream::H1(http1) = &mut self.session {
-            http1.maybe_upgrade_body_writer();
+        if let ReplicaSession::Http1(http1) = &mut self.session {
+            http1.begin_tunnel();
         }
     }
 
@@ -196,16 +206,16 @@ impl Answer {
 }
 
 /// Reads an answer that is not wanted to its end, if that is short: its connection can then be kept.
-async fn drained(session: &mut Upstream) -> bool {
+async fn drained(session: &mut ReplicaSession) -> bool {
     let reading = async {
         let mut read = 0;
-        while let Ok(Some(chunk)) = session.read_response_body().await {
+        while let Ok(Some(chunk)) = session.read_body().await {
             read += chunk.len() as u64;
             if read > DRAIN {
                 return false;
             }
         }
-        session.response_done()
+        session.is_done()
     };
     timeout(DRAIN_TIME, reading).await.unwrap_or(false)
 }
@@ -214,20 +224,21 @@ async fn drained(session: &mut Upstream) -> bool {
 mod tests {
     use super::*;
     use crate::proxy::heard::tests::attempt;
-    use pingora_core::protocols::http::v1::client::HttpSession as Http1;
-    use tokio::io::{AsyncWriteExt as _, DuplexStream, duplex};
+    use crate::wire::{Conn, Raw};
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::UnixStream;
 
     /// An answer that comes over a connection whose other end says this.
-    async fn answer(attempt: Attempt, says: &str) -> (Answer, DuplexStream) {
-        let (near, mut far) = duplex(1 << 16);
+    async fn answer(attempt: Attempt, says: &str) -> (Answer, UnixStream) {
+        let (near, mut far) = UnixStream::pair().unwrap();
         far.write_all(says.as_bytes()).await.unwrap();
-        let session = Upstream::H1(Http1::new(Box::new(near)));
-        let checkout = Checkout { session, reins: None, reused: false, connection: None };
+        let checkout = Checkout::over(Box::new(Conn::http1(Raw::Unix(near))), false);
         (Answer::over(checkout, attempt), far)
     }
 
     async fn head(answer: &mut Answer, asked: &Method) -> Result<Told, Trouble> {
-        assert!(matches!(answer.listen().1.await, Read::Head(Ok(()))));
+        let Read::Head(read) = answer.listen().1.await else { panic!("no head") };
+        read.map_err(|error| answer.broken(error))?;
         answer.head(asked, false)
     }
 
@@ -282,6 +293,19 @@ mod tests {
         let told = head(&mut answer, &Method::GET).await;
         assert!(matches!(told, Err(Trouble::Malformed(_))));
         assert!(answer.attempt.seen, "and it is not asked the same once more");
+    }
+
+    #[tokio::test]
+    async fn trailers_of_http_1_come_after_the_body_without_what_frames_a_message() {
+        let says = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n\
+                    0\r\nx-cost: 7\r\ncontent-length: 9\r\nx-evener-a: 1\r\n\r\n";
+        let (mut answer, _far) = answer(attempt().1, says).await;
+        head(&mut answer, &Method::GET).await.unwrap();
+        assert_eq!(chunk(&mut answer).await, "ok");
+        assert!(!answer.is_whole(), "its trailers are still to be passed");
+        assert!(matches!(answer.listen().1.await, Read::Chunk(Ok(None))));
+        let trailers = answer.trailers().await.unwrap().unwrap();
+        assert_eq!((trailers.len(), trailers["x-cost"].as_bytes()), (1, &b"7"[..]));
     }
 
     #[tokio::test]

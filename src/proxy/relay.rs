@@ -155,7 +155,7 @@ impl Exchange<'_> {
                 }
                 Event::FromClient(read) => self.client_sent(read, answer, at).await?,
                 Event::FromReplica(Read::Head(read)) => {
-                    read?;
+                    read.map_err(|error| answer.broken(error))?;
                     self.head(answer, at).await?
                 }
                 Event::FromReplica(Read::Chunk(read)) => {

@@ -22,13 +22,13 @@ impl Exchange<'_> {
         let whole = matches!(placed.body, Body::Whole(..));
         let feed = whole && answer.reins.is_some() && body.len() > FEED;
         if whole && !feed {
-            let Answer { session, reins, .. } = answer;
+            let session = &mut answer.session;
             let (body, upgrading) = (body.clone(), placed.upgrading);
-            let sending = send_whole(session, reins.as_ref(), head, body, upgrading);
+            let sending = send_whole(session, head, body, upgrading);
             self.watched(timeouts, sending).await??;
             return Ok(Bytes::new());
         }
-        write_head(&mut answer.session, head, false).await?;
+        write_head(&mut answer.session, head).await?;
         if feed {
             if let Some(reins) = &answer.reins {
                 reins.duplex(true);

@@ -6,9 +6,8 @@ use crate::dialect::RefusalCode;
 use crate::dialect::grpc::{MessageProblem, Messages};
 use crate::flow::{Refusal, Stop, Trouble};
 use crate::stats::Moment;
-use crate::wire::Reins;
+use crate::wire::{Reins, ReplicaSession};
 use bytes::Bytes;
-use pingora_core::protocols::http::client::HttpSession as Upstream;
 use std::sync::Arc;
 
 /// Bodies longer than this are fed while the replica is listened to; also the piece by which that is done.
@@ -41,7 +40,7 @@ impl Upload {
     /// Gives the replica as much of a long body as it takes.
     pub(super) async fn feed(
         &mut self,
-        upstream: &mut Upstream,
+        upstream: &mut ReplicaSession,
         reins: Option<&Arc<Reins>>,
     ) -> Result<(), Trouble> {
         while !self.rest.is_empty() && !reins.is_some_and(|reins| reins.full()) {
@@ -55,7 +54,7 @@ impl Upload {
     }
 
     /// The client sent its last.
-    pub(super) async fn finish(&mut self, upstream: &mut Upstream) -> Result<(), Trouble> {
+    pub(super) async fn finish(&mut self, upstream: &mut ReplicaSession) -> Result<(), Trouble> {
         self.sent = true;
         finish_body(upstream).await
     }

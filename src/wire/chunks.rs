@@ -35,7 +35,7 @@ enum At {
 /// The framing is malformed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct BadChunks(&'static str);
+pub struct BadChunks(pub(super) &'static str);
 
 impl Default for Chunks {
     fn default() -> Self {
@@ -114,7 +114,7 @@ impl Chunks {
 }
 
 /// A chunk's size in hexadecimal digits, before white space or extensions.
-fn size_of(line: &[u8]) -> Result<u64, BadChunks> {
+pub(super) fn size_of(line: &[u8]) -> Result<u64, BadChunks> {
     const BAD: BadChunks = BadChunks("a chunk's size is not a hexadecimal number");
     let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
     // Fifteen digits are below 2^60: no reader overflows.

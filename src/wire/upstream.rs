@@ -1,15 +1,15 @@
 //! The connections kept open to one replica: HTTP/1 parked last in first out, HTTP/2 shared by streams.
 use super::conn::Conn;
 use super::dialed::Dialed;
+use super::http1::Http1;
 use super::reins::Reins;
+use super::replica_session::ReplicaSession;
 use crate::stats::Moment;
 use crate::tls::ClientTls;
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 use pingora_core::connectors::http::v2::{ConnectionRef, H2HandshakeSettings, handshake};
 use pingora_core::protocols::Stream;
-use pingora_core::protocols::http::client::HttpSession;
-use pingora_core::protocols::http::v1::client::HttpSession as Http1;
 use pingora_error::ErrorType::{ConnectError, ConnectTimedout};
 use pingora_error::{Error, Result};
 use std::sync::Arc;
@@ -34,8 +34,7 @@ const LIFETIME_STREAMS: u64 = 1000;
 
 #[derive(Debug)]
 struct Parked {
-    stream: Stream,
-    reins: Arc<Reins>,
+    conn: Box<Conn>,
     since: Moment,
 }
 
@@ -79,7 +78,7 @@ impl Shared {
     async fn checkout(&self, reused: bool) -> Result<Option<Checkout>> {
         let Some(stream) = self.conn.spawn_stream().await? else { return Ok(None) };
         self.streams.fetch_add(1, Relaxed);
-        let (session, connection) = (HttpSession::H2(stream), Some(self.number));
+        let (session, connection) = (ReplicaSession::Http2(Box::new(stream)), Some(self.number));
         Ok(Some(Checkout { session, reins: None, reused, connection }))
     }
 }
@@ -92,13 +91,22 @@ impl std::fmt::Debug for Upstream {
 
 /// A session ready for one exchange.
 pub struct Checkout {
-    pub session: HttpSession,
+    pub session: ReplicaSession,
     /// HTTP/1 only.
     pub reins: Option<Arc<Reins>>,
     /// The connection served before: it may have died unnoticed.
     pub reused: bool,
     /// The number of the connection that other streams share; `None` for HTTP/1.
     pub connection: Option<u64>,
+}
+
+impl Checkout {
+    /// Over a connection of HTTP/1.
+    pub fn over(conn: Box<Conn>, reused: bool) -> Self {
+        let reins = Some(conn.reins());
+        let session = ReplicaSession::Http1(Box::new(Http1::new(conn)));
+        Self { session, reins, reused, connection: None }
+    }
 }
 
 impl std::fmt::Debug for Checkout {
@@ -132,9 +140,7 @@ impl Upstream {
         if conn.is_http2() {
             return self.greet(conn, connect).await;
         }
-        let reins = conn.reins();
-        let session = HttpSession::H1(Http1::new(Box::new(conn)));
-        Ok(Checkout { session, reins: Some(reins), reused: false, connection: None })
+        Ok(Checkout::over(Box::new(conn), false))
     }
 
     async fn kept(&self, upgrade: bool, now: Moment) -> Option<Checkout> {
@@ -146,17 +152,13 @@ impl Upstream {
             }
         }
         let parked = self.unpark_alive(now)?;
-        let session = HttpSession::H1(Http1::new(parked.stream));
-        Some(Checkout { session, reins: Some(parked.reins), reused: true, connection: None })
+        Some(Checkout::over(parked.conn, true))
     }
 
     /// The connection parked last that its peer did not close.
     fn unpark_alive(&self, now: Moment) -> Option<Parked> {
         let serial = self.serial();
-        let alive = |parked: &Parked| {
-            let conn: Option<&Conn> = parked.stream.as_any().downcast_ref();
-            conn.is_some_and(|conn| conn.serial() == serial && conn.alive())
-        };
+        let alive = |parked: &Parked| parked.conn.serial() == serial && parked.conn.alive();
         std::iter::from_fn(|| self.unpark(now)).find(alive)
     }
 
@@ -213,19 +215,19 @@ impl Upstream {
     }
 
     /// Takes a session back after a whole exchange; closes what cannot be used again.
-    pub async fn park(&self, session: HttpSession, reins: Option<Arc<Reins>>, now: Moment) {
-        let HttpSession::H1(mut session) = session else { return };
+    pub async fn park(&self, session: ReplicaSession, reins: Option<Arc<Reins>>, now: Moment) {
+        let ReplicaSession::Http1(http1) = session else { return };
         // A replica that answered before it took all of the request: nobody would send it the rest.
-        let Some(reins) = reins.filter(|reins| reins.queued() == 0) else { return };
-        session.respect_keepalive();
-        let Some(stream) = session.reuse().await else { return };
-        let conn: Option<&Conn> = stream.as_any().downcast_ref();
-        if conn.is_none_or(|conn| conn.serial() != self.serial()) {
+        if reins.is_none_or(|reins| reins.queued() > 0) {
+            return;
+        }
+        let Some(conn) = http1.into_kept().await else { return };
+        if conn.serial() != self.serial() {
             return;
         }
         let mut parked = self.parked.lock();
         if parked.len() < MAX_PARKED && !self.retired.load(Relaxed) {
-            parked.push(Parked { stream, reins, since: now });
+            parked.push(Parked { conn, since: now });
         }
     }
 
