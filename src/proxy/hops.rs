@@ -83,7 +83,7 @@ pub(super) fn strip_trailers(trailers: &mut HeaderMap) {
         let text = name.as_str();
         let framing =
             [header::CONTENT_LENGTH, header::HOST, header::TE, header::TRAILER].contains(&name);
-        let hop = HOP_BY_HOP.iter().any(|hop| *hop == text) || name == header::TRANSFER_ENCODING;
+        let hop = HOP_BY_HOP.contains(&text) || name == header::TRANSFER_ENCODING;
         if framing || hop || text.starts_with(OWN_PREFIX) {
             trailers.remove(name);
         }

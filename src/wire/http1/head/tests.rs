@@ -120,7 +120,7 @@ proptest! {
         let head = fields.join("\r\n") + "\r\n";
         if let Ok(framing) = read(&head) {
             prop_assert!(!(framing.chunked && framing.length.is_some()));
-            let lines = head.split("\r\n").filter(|line| line.to_ascii_lowercase().starts_with("content-length"));
+            let lines = head.split("\r\n").take_while(|line| !line.is_empty()).filter(|line| line.to_ascii_lowercase().starts_with("content-length"));
             for line in lines {
                 let said = line.split(':').nth(1).unwrap().split(',');
                 for one in said {
