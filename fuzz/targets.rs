@@ -147,11 +147,13 @@ pub(crate) fn answer(data: &[u8]) {
                 last = head.status == 101 || !head.status.is_informational();
                 heads.push((head.headers.clone(), framing));
             }
-            while last {
-                match answer.piece() {
-                    Ok(Piece::Data(bytes)) => body.extend_from_slice(&bytes),
-                    Ok(Piece::More | Piece::End) => break,
-                    Err(_) => return (heads, body, None),
+            if last {
+                loop {
+                    match answer.piece() {
+                        Ok(Piece::Data(bytes)) => body.extend_from_slice(&bytes),
+                        Ok(Piece::More | Piece::End) => break,
+                        Err(_) => return (heads, body, None),
+                    }
                 }
             }
         }
