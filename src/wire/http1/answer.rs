@@ -103,14 +103,12 @@ mod tests {
         let (mut heads, mut body) = (Vec::new(), Vec::new());
         let mut in_body = false;
         for piece in pieces.into_iter().map(Some).chain([None]) {
-            match piece {
-                Some(piece) => answer.buf().extend_from_slice(piece),
-                None => {
-                    let end = answer.close().map(|()| answer.is_in_step());
-                    heads.push(format!("{end:?} {:?} {:?}", answer.trailers(), answer.buf()));
-                    return (heads, body);
-                }
-            }
+            let Some(piece) = piece else {
+                let end = answer.close().map(|()| answer.is_in_step());
+                heads.push(format!("{end:?} {:?} {:?}", answer.trailers(), answer.buf()));
+                return (heads, body);
+            };
+            answer.buf().extend_from_slice(piece);
             while !in_body {
                 match answer.head() {
                     Ok(Some(AnswerHead { head, framing })) => {
