@@ -116,7 +116,7 @@ pub(crate) fn answer_head(data: &[u8]) {
     let head = &data[..end + 4];
     let mut own = AnswerReader::default();
     own.buf().extend_from_slice(head);
-    let Ok(Some(AnswerHead { framing, head: own, .. })) = own.head() else { return };
+    let Ok(Some(AnswerHead { framing, head: own })) = own.head() else { return };
     let mut session = Answer::new(Box::new(Cursor::new(head.to_vec())));
     // Pingora may refuse more: a status below 100, say.
     let Ok(_) = block_on(session.read_response()) else { return };
