@@ -359,3 +359,25 @@ async fn clients_that_leave_wear_out_a_connection_and_cut_no_stream() {
     read.wait_for(|more| *more > before + 1000).await.expect("it still streams");
     reader.abort();
 }
+
+#[tokio::test]
+async fn trailers_of_a_replica_that_speaks_http_1_reach_a_client_of_http_2() {
+    let says = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\
+                x-cost: 7\r\ncontent-length: 9\r\nx-evener-version: other\r\n\r\n";
+    let replica = Upstream::answering(says).await;
+    let site = Site::start(models(&replica.url())).await;
+    let mut streams = connect(&site).await;
+    let (answer, _) = streams.send_request(request("GET", "/p").body(()).unwrap(), true).unwrap();
+    let mut body = answer.await.unwrap().into_body();
+    let mut read = Vec::new();
+    while let Some(bytes) = body.data().await {
+        read.extend_from_slice(&bytes.unwrap());
+    }
+    let trailers = body.trailers().await.unwrap().unwrap();
+    assert_eq!((&read[..], &trailers["x-cost"]), (&b"ok"[..], &"7".parse().unwrap()));
+    assert_eq!(
+        trailers.len(),
+        1,
+        "what frames a message or claims to be ours stays behind: {trailers:?}"
+    );
+}
