@@ -168,7 +168,8 @@ impl Exchange<'_> {
         let model = self.record.model.as_ref();
         let over =
             total && model.is_some_and(|model| self.deadline.is_of_client(&model.plan.timeouts));
-        let left = matches!(trouble, Some(Trouble::ClientGone));
+        let left =
+            matches!(trouble, Some(Trouble::ClientGone)) && outcome.class == Class::Cancelled;
         let ended = if left || over { Ended::Cancelled } else { Ended::Seen };
         self.testify(&outcome, output, ended);
         let impatient = total && self.was_impatient(choice, began, now);

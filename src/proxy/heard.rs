@@ -78,6 +78,11 @@ impl Attempt {
         }
     }
 
+    /// Did a stream that began well say that it failed?
+    fn failed_inside(&self) -> bool {
+        self.class != Class::Success && (200..300).contains(&self.code)
+    }
+
     /// Whoever reads the answer took so long for a piece: no time of the replica's.
     pub(super) fn reader_took(&mut self, time: Duration) {
         self.reader_took += time;
@@ -96,8 +101,11 @@ impl Attempt {
     /// How it ended at `now`, whole or by `trouble`, and the status that is logged for it.
     pub(super) fn outcome(&self, trouble: Option<&Trouble>, now: Moment) -> (Outcome, u16) {
         let began = self.in_flight.began();
+        let left = matches!(trouble, Some(Trouble::ClientGone | Trouble::ClientStalled));
         let (class, code, reader_took) = match trouble {
             None => (self.class, self.code, self.reader_took),
+            // Who is told of a failure inside a stream mostly leaves at once: it counts as what was said.
+            Some(_) if left && self.failed_inside() => (self.class, self.code, self.reader_took),
             Some(trouble) => {
                 let (class, code) = trouble.meaning();
                 (class, code, Duration::ZERO)
@@ -152,5 +160,24 @@ pub(crate) mod tests {
         attempt.note_failure(Some(Failure::Client));
         attempt.note_failure(Some(Failure::Server));
         assert_eq!(attempt.class, Class::ClientError);
+    }
+
+    #[test]
+    fn who_leaves_because_a_stream_says_that_it_failed_does_not_hide_that() {
+        let ended = |failure, trouble: &Trouble| {
+            let mut attempt = attempt().1;
+            attempt.told(Meaning { code: 200, class: Class::Success, severity: 200 });
+            attempt.note_failure(failure);
+            let (outcome, code) = attempt.outcome(Some(trouble), at(100));
+            (outcome.class, code)
+        };
+        let full = Some(Failure::Overloaded);
+        assert_eq!(ended(full, &Trouble::ClientGone), (Class::Overloaded, 200));
+        assert_eq!(ended(None, &Trouble::ClientGone), (Class::Cancelled, 499));
+        assert_eq!(ended(full, &Trouble::Stalled).0, Class::Timeout, "it did not end itself");
+        // Of an answer that is a failure as a whole, its client did not hear the end.
+        let mut refused = attempt().1;
+        refused.told(Meaning { code: 429, class: Class::Overloaded, severity: 429 });
+        assert_eq!(refused.outcome(Some(&Trouble::ClientGone), at(9)).0.class, Class::Cancelled);
     }
 }
