@@ -52,7 +52,9 @@ impl Runner {
     ) -> u64 {
         let (later, at_once) = split_by_order(actions);
         self.swap(&at_once, later.is_empty());
-        self.carry_out(&at_once, by);
+        // Whoever hears of it finds it so.
+        let messages = self.messages(&at_once, by);
+        self.announce(&at_once, messages, by);
         let before = match unwritten {
             Unwritten::IsTakenBack => self.core.kept_of(&later),
             Unwritten::Stands => Vec::new(),
@@ -88,12 +90,6 @@ impl Runner {
                 replica.upstream.retire();
             }
         }
-    }
-
-    /// Tells of what is so from now on: whoever hears of it finds it so.
-    fn carry_out(&self, actions: &[Action], by: By<'_>) {
-        let messages = self.messages(actions, by);
-        self.announce(actions, messages, by);
     }
 
     /// Swaps in what gives a share, and tells of it; what does not stand is taken back, where it can be.

@@ -11,7 +11,7 @@ use crate::flow::Trouble;
 use crate::health::{Class, Repeatable};
 use crate::stats::Moment;
 use crate::table::Timeouts;
-use crate::wire::{Checkout, Reins, ReplicaSession, Upstream};
+use crate::wire::{Checkout, ReplicaSession, Upstream};
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use parking_lot::Mutex;
@@ -110,7 +110,6 @@ pub(super) struct Whole {
 /// A replica that has begun to answer: its head is read.
 pub(super) struct Begun {
     pub(super) session: ReplicaSession,
-    pub(super) reins: Option<Arc<Reins>>,
     /// Informational answers that came before the head, in their order. They promise nothing until this attempt wins.
     pub(super) hints: Vec<ResponseHeader>,
     pub(super) first: First,
@@ -171,7 +170,7 @@ pub(super) async fn open(
     loop {
         let checkout = asking.connect(proxy.now()).await?;
         *carrier.lock() = Carrier::of(&checkout, || proxy.now());
-        let Checkout { mut session, reins, reused, .. } = checkout;
+        let Checkout { mut session, reused, .. } = checkout;
         if !session.is_http2() {
             head.set_version(http::Version::HTTP_11);
             join_cookies(&mut head);
@@ -185,7 +184,7 @@ pub(super) async fn open(
         };
         match begun.await {
             Ok((first, keep)) => {
-                return Ok(Begun { session, reins, hints: heard.hints, first, keep });
+                return Ok(Begun { session, hints: heard.hints, first, keep });
             }
             Err(trouble) if asking.again(reused, &trouble, Repeatable::Always, heard.any) => {}
             Err(trouble) => return Err(trouble),

@@ -183,7 +183,7 @@ async fn answer_of(
     let call = request.call;
     let opened =
         open(Arc::clone(proxy), Arc::clone(replica), request, timeouts, Arc::default()).await;
-    let Begun { mut session, reins, first, keep, .. } = opened.map_err(|trouble| {
+    let Begun { mut session, first, keep, .. } = opened.map_err(|trouble| {
         tracing::debug!(replica = %replica.id, %trouble, "a copy failed");
         result_of(&trouble)
     })?;
@@ -212,7 +212,7 @@ async fn answer_of(
         answer.ends_as(status);
     }
     if keep && session.is_done() {
-        replica.upstream.park(session, reins, proxy.now()).await;
+        replica.upstream.park(session, proxy.now()).await;
     }
     Ok(answer)
 }

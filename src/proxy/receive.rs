@@ -62,20 +62,19 @@ pub(super) enum Told {
 impl Answer {
     /// To a request that is about to be sent.
     pub(super) fn over(checkout: Checkout, attempt: Attempt) -> Self {
-        let Checkout { session, reins, .. } = checkout;
-        Self::new(session, reins, attempt)
+        Self::new(checkout.session, attempt)
     }
 
     /// One whose head is read, as far as its first byte.
     pub(super) fn begun(begun: Begun, attempt: Attempt) -> Self {
-        let Begun { session, reins, hints, first, .. } = begun;
-        Self { hints, first, ..Self::new(session, reins, attempt) }
+        let Begun { session, hints, first, .. } = begun;
+        Self { hints, first, ..Self::new(session, attempt) }
     }
 
-    fn new(session: ReplicaSession, reins: Option<Arc<Reins>>, attempt: Attempt) -> Self {
+    fn new(session: ReplicaSession, attempt: Attempt) -> Self {
         Self {
+            reins: session.reins(),
             session,
-            reins,
             attempt,
             hints: Vec::new(),
             first: First::Nothing,
@@ -192,14 +191,14 @@ impl Answer {
         trouble: Option<&Trouble>,
         now: impl Fn() -> Moment,
     ) -> Attempt {
-        let Self { mut session, reins, attempt, reusable, .. } = self;
+        let Self { mut session, attempt, reusable, .. } = self;
         let keep = match trouble {
             None => reusable,
             Some(Trouble::Answered { sent: true, .. }) => drained(&mut session).await,
             Some(_) => false,
         };
         if keep {
-            attempt.in_flight.replica().upstream.park(session, reins, now()).await;
+            attempt.in_flight.replica().upstream.park(session, now()).await;
         }
         attempt
     }

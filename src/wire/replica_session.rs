@@ -1,10 +1,12 @@
 //! One exchange with a replica, over HTTP/1 or as a stream of HTTP/2.
 use super::http1::Http1;
+use super::reins::Reins;
 use bytes::Bytes;
 use http::HeaderMap;
 use pingora_core::protocols::http::v2::client::Http2Session;
 use pingora_error::Result;
 use pingora_http::{RequestHeader, ResponseHeader};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// One exchange with a replica.
@@ -22,6 +24,14 @@ impl std::fmt::Debug for ReplicaSession {
 impl ReplicaSession {
     pub fn is_http2(&self) -> bool {
         matches!(self, Self::Http2(_))
+    }
+
+    /// Those of its connection, where no other stream shares that.
+    pub fn reins(&self) -> Option<Arc<Reins>> {
+        match self {
+            Self::Http1(http1) => Some(http1.reins()),
+            Self::Http2(_) => None,
+        }
     }
 
     /// Of each write by itself.

@@ -2,7 +2,6 @@
 use super::conn::Conn;
 use super::dialed::Dialed;
 use super::http1::Http1;
-use super::reins::Reins;
 use super::replica_session::ReplicaSession;
 use crate::stats::Moment;
 use crate::tls::ClientTls;
@@ -79,7 +78,7 @@ impl Shared {
         let Some(stream) = self.conn.spawn_stream().await? else { return Ok(None) };
         self.streams.fetch_add(1, Relaxed);
         let (session, connection) = (ReplicaSession::Http2(Box::new(stream)), Some(self.number));
-        Ok(Some(Checkout { session, reins: None, reused, connection }))
+        Ok(Some(Checkout { session, reused, connection }))
     }
 }
 
@@ -92,8 +91,6 @@ impl std::fmt::Debug for Upstream {
 /// A session ready for one exchange.
 pub struct Checkout {
     pub session: ReplicaSession,
-    /// HTTP/1 only.
-    pub reins: Option<Arc<Reins>>,
     /// The connection served before: it may have died unnoticed.
     pub reused: bool,
     /// The number of the connection that other streams share; `None` for HTTP/1.
@@ -103,9 +100,8 @@ pub struct Checkout {
 impl Checkout {
     /// Over a connection of HTTP/1.
     pub fn over(conn: Box<Conn>, reused: bool) -> Self {
-        let reins = Some(conn.reins());
         let session = ReplicaSession::Http1(Box::new(Http1::new(conn)));
-        Self { session, reins, reused, connection: None }
+        Self { session, reused, connection: None }
     }
 }
 
@@ -215,10 +211,10 @@ impl Upstream {
     }
 
     /// Takes a session back after a whole exchange; closes what cannot be used again.
-    pub async fn park(&self, session: ReplicaSession, reins: Option<Arc<Reins>>, now: Moment) {
+    pub async fn park(&self, session: ReplicaSession, now: Moment) {
         let ReplicaSession::Http1(http1) = session else { return };
         // A replica that answered before it took all of the request: nobody would send it the rest.
-        if reins.is_none_or(|reins| reins.queued() > 0) {
+        if http1.reins().queued() > 0 {
             return;
         }
         let Some(conn) = http1.into_kept().await else { return };

@@ -4,6 +4,7 @@ use super::body::Piece;
 use super::head::{AnswerFraming, AnswerHead};
 use super::write::{Framing, LAST_CHUNK, head_bytes};
 use crate::wire::conn::Conn;
+use crate::wire::reins::Reins;
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, Version, header};
 use pingora_core::protocols::Shutdown;
@@ -13,6 +14,7 @@ use pingora_error::ErrorType::{
 use pingora_error::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
@@ -51,6 +53,10 @@ impl Http1 {
             room: SMALL,
             write_timeout: None,
         }
+    }
+
+    pub fn reins(&self) -> Arc<Reins> {
+        self.conn.reins()
     }
 
     /// Of each write by itself.
