@@ -24,22 +24,34 @@ async fn states(site: &Site) -> Vec<String> {
     replicas.iter().map(|replica| replica["state"].as_str().unwrap().to_owned()).collect()
 }
 
+async fn until_exhausted(site: &Site, during: &str) {
+    let during = format!("resource=\"descriptors\",during=\"{during}\"");
+    eventually(&format!("there are none: {during}"), async || {
+        (site.metric("evener_resource_exhausted_total", &during).await > 0.0).then_some(())
+    })
+    .await;
+}
+
+/// So many clients who say nothing yet, of whom some are turned away.
+async fn crowd(site: &Site, clients: u32) -> Vec<Raw> {
+    let mut held = Vec::new();
+    for _ in 0..clients {
+        held.push(Raw::connect(site.address).await);
+    }
+    until_exhausted(site, "accept").await;
+    held
+}
+
 #[tokio::test]
 async fn requests_that_find_no_descriptor_are_503_and_speak_against_nobody() {
     let (a, b) = (Upstream::hanging_where_asked().await, Upstream::hanging_where_asked().await);
     let site = site([&a, &b]).await;
-    let mut held = Vec::new();
-    // Each that runs takes two: half of them leave nothing for the replicas' side of the others.
-    for _ in 0..FILES {
-        let raw = Raw::connect(site.address).await;
+    // Clients first, as many as there is room for: those that asked one after the other would find out how many fit.
+    let held = crowd(&site, FILES).await;
+    for raw in &held {
         raw.0.try_write(b"GET /hang HTTP/1.1\r\nHost: x\r\n\r\n").ok();
-        held.push(raw);
     }
-    let during = r#"resource="descriptors",during="connect""#;
-    eventually("some find none", async || {
-        (site.metric("evener_resource_exhausted_total", during).await > 0.0).then_some(())
-    })
-    .await;
+    until_exhausted(&site, "connect").await;
     // The admin API is answered all the while.
     assert_eq!(states(&site).await, ["healthy", "healthy"]);
     let page = site.ask(Request::get("/metrics")).await.text();
@@ -71,15 +83,7 @@ async fn requests_that_find_no_descriptor_are_503_and_speak_against_nobody() {
 async fn idle_clients_leave_descriptors_for_others_and_for_the_api() {
     let (a, b) = (Upstream::hanging_where_asked().await, Upstream::hanging_where_asked().await);
     let site = site([&a, &b]).await;
-    let mut held = Vec::new();
-    for _ in 0..2 * FILES {
-        held.push(Raw::connect(site.address).await);
-    }
-    let during = r#"resource="descriptors",during="accept""#;
-    eventually("some are turned away", async || {
-        (site.metric("evener_resource_exhausted_total", during).await > 0.0).then_some(())
-    })
-    .await;
+    let mut held = crowd(&site, 2 * FILES).await;
     // Those that are connected are served: the last descriptors are kept for the replicas' side.
     let mut first = held.remove(0);
     first.write("GET /fine HTTP/1.1\r\nHost: x\r\n\r\n").await;
